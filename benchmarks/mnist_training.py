@@ -1,0 +1,117 @@
+"""Training speed of the class-conditioned MNIST model against a notebook's loop, in one run.
+
+    python benchmarks/mnist_training.py [--epochs 20] [--compile] [--data DIR] [--json FILE]
+
+The notebook's loop is what the course's notebooks have: a DataLoader over a Dataset that makes float tensors one by
+one, fp32, eager, ``loss.item()`` at each step. The network, the batch and the objective are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from phosphene.schedule import linear
+from phosphene.training.data import load_dataset
+from phosphene.training.distributed import Place
+from phosphene.training.loop import Trainer
+from phosphene.training.objectives import build
+from phosphene.training.recipes import recipe
+
+FLOP_PER_IMAGE = 3 * 2 * 267e6  # forward and backward of 267 M multiply-adds
+TENSOR_CORES = 800e12  # FLOP/s, measured on an H100 with bf16 matrix products
+
+
+class Notebook(Dataset):
+    def __init__(self, split):
+        self.images, self.labels = split.images.numpy(), split.labels.numpy()
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.images[index]).float() / 255, int(self.labels[index])
+
+
+def notebook_speed(dataset, device, steps: int, warm: int = 20) -> float:
+    settings = recipe("class")
+    network = build(settings, 10)[0].to(device)
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.lr)
+    schedule = linear()
+    alphas = schedule.abar.float().to(device)
+    loader = DataLoader(Notebook(dataset.train), batch_size=settings.batch_size, shuffle=True)
+    begun = 0.0
+    for step, (x, y) in enumerate(loader):
+        if step == warm:
+            begun = time.perf_counter()
+        if step == warm + steps:
+            break
+        x, y = x.to(device), y.to(device)
+        t = torch.randint(0, 300, (len(x),), device=device)
+        noise = torch.randn_like(x)
+        abar = alphas[t].view(-1, 1, 1, 1)
+        xt = abar.sqrt() * x + (1 - abar).sqrt() * noise
+        code = F.one_hot(y, 10).float() * (torch.rand(len(x), 1, device=device) > 0.1)
+        loss = F.mse_loss(network(xt, t / 300, code), noise)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        loss.item()
+    return steps * settings.batch_size / (time.perf_counter() - begun)
+
+
+def our_speed(dataset, device, epochs: int, compiled: bool) -> tuple[float, float, float]:
+    """Images per second after warm-up, seconds of warm-up (to the first report, graph captured), seconds of the rest."""
+    begun = time.perf_counter()
+    settings = recipe("class", epochs=epochs)
+    network, loss, _ = build(settings, 10)
+    trainer = Trainer(settings, network, loss, dataset.train, Place(device), compiled)
+    warm, done = 0.0, 0
+    for progress in trainer.run():
+        if not warm:
+            warm, done = time.perf_counter() - begun, -progress.step
+    rest = time.perf_counter() - begun - warm
+    done += epochs * trainer.steps
+    return done * settings.batch_size / rest, warm, rest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=200, help="of the notebook's loop")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    device = str(Place(options.device).device)
+    dataset = load_dataset("mnist", options.data)
+    theirs = notebook_speed(dataset, device, options.steps)
+    ours, warm, rest = our_speed(dataset, device, options.epochs, options.compile)
+    per_epoch = len(dataset.train) / ours
+    floor = FLOP_PER_IMAGE * len(dataset.train) / TENSOR_CORES
+    result = {
+        "machine": torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "compiled": options.compile,
+        "notebook images/s": round(theirs),
+        "phosphene images/s": round(ours),
+        "ratio": round(ours / theirs, 2),
+        "warm-up s": round(warm, 1),
+        f"{options.epochs} epochs after warm-up s": round(rest, 1),
+        "s per epoch": round(per_epoch, 3),
+        "times the arithmetic floor": round(per_epoch / floor, 1),
+    }
+    print("\n".join(f"{key:32} {value}" for key, value in result.items()))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""phosphene: see what diffusion models do.
+
+Names are resolved on first use, so that ``import phosphene`` (and ``phosphene --help``) does not pay for torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "NoiseSchedule": "schedule",
+    "linear": "schedule",
+    "rescaled_linear": "schedule",
+    "squared_cosine": "schedule",
+    "straight": "schedule",
+    "given": "expression",
+    "guide": "expression",
+    "mean": "expression",
+    "seen": "expression",
+    "bands": "expression",
+    "masked": "expression",
+    "view": "views",
+    "denoise": "sampler",
+    "draw": "sampler",
+    "generators": "sampler",
+    "last": "sampler",
+    "ancestral": "sampler",
+    "ddim": "sampler",
+    "heun": "sampler",
+    "dpm_solver": "sampler",
+    "clamp": "sampler",
+    "dynamic_threshold": "sampler",
+    "load": "models.catalogue",
+    "Estimate": "models.protocol",
+    "Denoiser": "models.protocol",
+    "UserError": "errors",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        return getattr(import_module(f"phosphene.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'phosphene' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,49 @@
+"""The classifier that judges digits: its classes give accuracy, its 128 features the Fréchet distance."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from phosphene.errors import UserError
+from phosphene.models.unet import conv
+
+FEATURES = 128
+
+
+class DigitClassifier(nn.Module):
+    """``forward(x)``: logits (B, classes) of pictures (B, 1, 28, 28) in [0, 1]. Six convolutions and two linear layers."""
+
+    def __init__(self, width: int = 32, classes: int = 10) -> None:
+        super().__init__()
+        if width < 1:
+            raise UserError(f"--width {width}: must be at least 1.")
+        w = width
+        self.config = {"width": width, "classes": classes}
+        self.body = nn.Sequential(
+            conv(1, w), conv(w, w), conv(w, 2 * w, stride=2), conv(2 * w, 2 * w), conv(2 * w, 4 * w, stride=2), conv(4 * w, 4 * w)
+        )
+        self.feature = nn.Linear(4 * w * 9, FEATURES)
+        self.head = nn.Linear(FEATURES, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 128), after the last ReLU before the logits."""
+        x = self.body(x.contiguous(memory_format=torch.channels_last))
+        # 7x7 maps are averaged to 3x3: position still counts, a pixel of shift does not.
+        return F.relu(self.feature(F.adaptive_avg_pool2d(x, 3).flatten(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+@torch.no_grad()
+def describe(classifier: DigitClassifier, pictures: Tensor, batch: int = 1000) -> tuple[Tensor, Tensor]:
+    """Class probabilities (N, classes) and features (N, 128), float32, of pictures (N, 1, 28, 28) in [0, 1]."""
+    parameter = next(classifier.parameters())
+    probabilities, features = [], []
+    for part in pictures.split(batch):
+        feature = classifier.features(part.to(parameter.device, parameter.dtype))
+        probabilities.append(classifier.head(feature).float().softmax(1))
+        features.append(feature.float())
+    return torch.cat(probabilities), torch.cat(features)

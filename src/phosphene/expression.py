@@ -1,0 +1,243 @@
+"""Noise expressions: how the estimates of several conditions and views become one.
+
+Every linear expression is ``sum_i A_i eps(V_i x, t, c_i)`` with ``sum_i A_i V_i = I``: feed every leaf the same noise
+seen through its view, and the expression returns that noise. The constructors below keep this law by construction;
+there are no operators to break it with.
+
+One forward pass a step: :class:`Evaluation` collects the leaves of the whole expression, drops duplicates, runs one
+batch and folds the answers upward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from phosphene.errors import UserError
+from phosphene.frequency import low_pass
+from phosphene.models.protocol import Denoiser, Estimate
+from phosphene.views import Identity, View
+
+REFERENCE_SIZE = 64
+"""Sigmas of bands are pixels of a picture this high; they scale with the resolution, so that a band is the same band
+in both stages of a cascade."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A leaf: the denoiser's answer. One condition for the whole batch, or one for each image of it."""
+
+    conditions: tuple[Hashable | None, ...]
+
+
+@dataclass(frozen=True)
+class Guide:
+    toward: Expression
+    away: Expression
+    scale: float
+
+
+@dataclass(frozen=True)
+class Mean:
+    parts: tuple[Expression, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    part: Expression
+    view: View
+
+
+@dataclass(frozen=True)
+class Bands:
+    parts: tuple[Expression, ...]
+    sigmas: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Masked:
+    inside: Expression
+    outside: Expression
+    mask: Tensor
+
+
+Expression = Given | Guide | Mean | Seen | Bands | Masked
+
+
+def given(*conditions: Hashable | None) -> Given:
+    """The estimate given a condition (None: the null condition); several conditions are one for each image of the batch."""
+    if not conditions:
+        raise UserError("given(): needs at least one condition; write given(None) for the null condition.")
+    return Given(conditions)
+
+
+def guide(toward: Expression, scale: float = 7.0, away: Expression | None = None) -> Guide:
+    """Classifier-free guidance: ``away + scale (toward - away)`` (Ho & Salimans 2022; scale 1 is conditional only).
+
+    ``away`` is the null condition by default; a negative prompt is ``away=given("blurry")``.
+    """
+    if not math.isfinite(scale):
+        raise UserError(f"--guidance {scale}: must be a finite number.")
+    return Guide(toward, given(None) if away is None else away, float(scale))
+
+
+def mean(*parts: Expression, weights: Sequence[float] | None = None) -> Mean:
+    """The weighted average of expressions (equal weights by default). With views: a visual anagram."""
+    weights = [1.0] * len(parts) if weights is None else list(weights)
+    if not parts or len(weights) != len(parts) or not all(math.isfinite(w) for w in weights) or abs(sum(weights)) < 1e-12:
+        raise UserError(f"--weights {weights}: needs one finite weight for each of {len(parts)} parts, with a sum other than 0.")
+    total = sum(weights)
+    return Mean(parts, tuple(w / total for w in weights))
+
+
+def seen(part: Expression, view: View) -> Seen:
+    """``part``, looking at the picture through ``view``; its answer is brought back by the view's inverse."""
+    return Seen(part, view)
+
+
+def bands(*parts: Expression, sigmas: Sequence[float] = (2.0,)) -> Bands:
+    """A hybrid: the first part rules the lowest frequencies, the last the highest (Oliva et al. 2006).
+
+    Each of ``sigmas`` (decreasing, one fewer than the parts) is the blur that parts two neighbours, in pixels of a
+    64-pixel picture.
+    """
+    sigmas = tuple(float(s) for s in sigmas)
+    decreasing = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+    if len(parts) < 2 or len(sigmas) != len(parts) - 1 or not decreasing or not all(s > 0 for s in sigmas):
+        raise UserError(f"--sigma {sigmas}: {len(parts)} parts need {max(len(parts) - 1, 1)} positive, decreasing sigmas.")
+    return Bands(parts, sigmas)
+
+
+def masked(inside: Expression, outside: Expression, mask: Tensor) -> Masked:
+    """``inside`` where ``mask`` is 1, ``outside`` where it is 0. mask: (H, W), or broadcastable to (B, C, H, W), in [0, 1]."""
+    if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
+        raise UserError("mask: values must lie in [0, 1]; divide an 8-bit mask by 255.")
+    return Masked(inside, outside, mask)
+
+
+Path = tuple[View, ...]
+Leaf = tuple[Path, tuple[Hashable | None, ...]]
+
+
+def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
+    """The leaves that are needed, as (views from the outside in, conditions); duplicates included, zero weights left out."""
+    match expression:
+        case Given(conditions):
+            yield path, conditions
+        case Guide(toward, away, scale):
+            # At 1 the second term vanishes and at 0 the first: neither costs a row.
+            if scale != 0:
+                yield from leaves(toward, path)
+            if scale != 1:
+                yield from leaves(away, path)
+        case Mean(parts, weights):
+            for part, weight in zip(parts, weights, strict=True):
+                if weight != 0:
+                    yield from leaves(part, path)
+        case Bands(parts, _):
+            for part in parts:
+                yield from leaves(part, path)
+        case Seen(part, view):
+            yield from leaves(part, path if isinstance(view, Identity) else (*path, view))
+        case Masked(inside, outside, _):
+            yield from leaves(inside, path)
+            yield from leaves(outside, path)
+
+
+class Evaluation:
+    """An expression bound to a denoiser: ``evaluation(x, t)`` is its Estimate, by one batched forward pass.
+
+    ``max_rows`` splits that batch where memory is short. Embeddings are made once. Raises UserError where a leaf's
+    conditions do not fit the batch, or a negation meets a model whose pictures are not in [-1, 1].
+    """
+
+    def __init__(self, expression: Expression, denoiser: Denoiser, max_rows: int | None = None) -> None:
+        if max_rows is not None and max_rows < 1:
+            raise UserError(f"max_rows {max_rows}: must be at least 1.")
+        self.expression, self.denoiser, self.max_rows = expression, denoiser, max_rows
+        self.leaves = list(dict.fromkeys(leaves(expression)))
+        negates = any(math.prod(v.sign for v in path) < 0 for path, _ in self.leaves)
+        if negates and tuple(denoiser.value_range) != (-1, 1):
+            raise UserError(f"--view negate: needs a model of pictures in [-1, 1]; this one has {tuple(denoiser.value_range)}.")
+        conditions = dict.fromkeys(c for _, several in self.leaves for c in several)
+        self._embedded = {c: denoiser.embed(c) for c in conditions}
+        self._embedding: Tensor | None = None  # of all rows; they are the same at each step
+
+    @property
+    def rows_per_image(self) -> int:
+        """Forward rows that one image costs at each step."""
+        return len(self.leaves)
+
+    def __call__(self, x: Tensor, t: int) -> Estimate:
+        """x: (B, C, H, W); t: the timestep of all of them."""
+        pictures: dict[Path, Tensor] = {}
+        for path, _ in self.leaves:
+            if path not in pictures:
+                pictures[path] = _through(x, path)
+        rows = torch.cat([pictures[path] for path, _ in self.leaves])
+        if self._embedding is None or len(self._embedding) != len(rows):
+            self._embedding = torch.cat([self._embed(conditions, len(x)) for _, conditions in self.leaves]).to(x.device)
+        times = torch.full((len(rows),), t, dtype=torch.long, device=x.device)
+        size = self.max_rows or len(rows)
+        chunks = zip(rows.split(size), times.split(size), self._embedding.split(size), strict=True)
+        answers = [self.denoiser(*chunk) for chunk in chunks]
+        noise = torch.cat([a.noise for a in answers]).split(len(x))
+        learned = answers[0].variance is not None
+        variance = torch.cat([a.variance for a in answers]).split(len(x)) if learned else [None] * len(self.leaves)
+        said = {leaf: Estimate(n, v) for leaf, n, v in zip(self.leaves, noise, variance, strict=True)}
+        return _fold(self.expression, (), said)
+
+    def _embed(self, conditions: tuple[Hashable | None, ...], batch: int) -> Tensor:
+        if len(conditions) not in (1, batch):
+            raise UserError(f"given(): {len(conditions)} conditions for a batch of {batch}; give one, or one for each image.")
+        rows = torch.stack([self._embedded[c] for c in conditions])
+        return rows if len(rows) == batch else rows.expand(batch, *rows.shape[1:])
+
+
+def _through(x: Tensor, path: Path) -> Tensor:
+    for view in path:
+        x = view.apply(x)
+    return x
+
+
+def _fold(expression: Expression, path: Path, said: dict[Leaf, Estimate]) -> Estimate:
+    """The noise is folded linearly. The variance is not linear: see each case."""
+    match expression:
+        case Given(conditions):
+            return said[path, conditions]
+        case Guide(toward, away, scale):
+            if scale == 1:
+                return _fold(toward, path, said)
+            if scale == 0:
+                return _fold(away, path, said)
+            to, off = _fold(toward, path, said), _fold(away, path, said)
+            return Estimate(off.noise + scale * (to.noise - off.noise), to.variance)
+        case Mean(parts, weights):
+            terms = [(w, _fold(p, path, said)) for p, w in zip(parts, weights, strict=True) if w != 0]
+            return Estimate(sum(w * e.noise for w, e in terms), _average([e.variance for _, e in terms]))
+        case Seen(part, view):
+            inner = _fold(part, path if isinstance(view, Identity) else (*path, view), said)
+            variance = None if inner.variance is None else view.sign * view.invert(inner.variance)
+            return Estimate(view.invert(inner.noise), variance)
+        case Bands(parts, sigmas):
+            estimates = [_fold(p, path, said) for p in parts]
+            # Telescoped: each part is blurred once or twice, and what one band loses the next one gains.
+            noise = estimates[-1].noise
+            for i, sigma in enumerate(sigmas):
+                difference = estimates[i].noise - estimates[i + 1].noise
+                noise = noise + low_pass(difference, sigma * noise.shape[-2] / REFERENCE_SIZE)
+            return Estimate(noise, _average([e.variance for e in estimates]))
+        case Masked(inside, outside, mask):
+            a, b = _fold(inside, path, said), _fold(outside, path, said)
+            m = mask.to(a.noise)
+            variance = None if a.variance is None else m * a.variance + (1 - m) * b.variance
+            return Estimate(m * a.noise + (1 - m) * b.noise, variance)
+
+
+def _average(variances: list[Tensor | None]) -> Tensor | None:
+    return None if variances[0] is None else sum(variances) / len(variances)

@@ -1,0 +1,106 @@
+"""Pictures in and out: tensors to images, contact sheets, and PNGs that carry how they were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+from phosphene.errors import UserError
+from phosphene.models.weights import replacing
+
+PROVENANCE = "phosphene"
+"""The PNG text chunk that says, as JSON, how the picture was made."""
+
+PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
+
+
+def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), scale: int = 1) -> Image.Image:
+    """A (1 or 3, H, W) tensor as an 8-bit image, enlarged ``scale`` times without smoothing."""
+    low, high = value_range
+    values = ((picture.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
+    array = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    return image if scale == 1 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The typeface of labels (the one Pillow carries)."""
+    return ImageFont.load_default(size)
+
+
+def sheet(
+    rows: Sequence[Sequence[Image.Image | None]],
+    column_labels: Sequence[str] = (),
+    row_labels: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
+    gap: int = 6,
+    title: str = "",
+) -> Image.Image:
+    """A contact sheet on paper: rows of equal images (None leaves a hole), labels above and left, captions below each."""
+    cell = next(image for row in rows for image in row if image is not None).size
+    size = max(11, min(16, cell[0] // 5))
+    write, heading = font(size), font(round(size * 1.3))
+    left = gap + (max(int(write.getlength(label)) for label in row_labels) + 2 * gap if row_labels else 0)
+    top = gap + (round(size * 1.3) + 2 * gap if title else 0) + (size + gap if column_labels else 0)
+    below = size + gap if captions else 0
+    columns = max(len(row) for row in rows)
+    width, height = left + columns * (cell[0] + gap), top + len(rows) * (cell[1] + gap + below)
+    paper = Image.new("RGB", (max(width, int(heading.getlength(title)) + 2 * gap), height), PAPER)
+    pen = ImageDraw.Draw(paper)
+    if title:
+        pen.text((gap, gap), title, INK, heading)
+    for column, label in enumerate(column_labels):
+        pen.text((left + column * (cell[0] + gap) + cell[0] / 2, top - gap), label, INK, write, anchor="ms")
+    for r, row in enumerate(rows):
+        y = top + r * (cell[1] + gap + below)
+        if row_labels:
+            pen.text((left - gap, y + cell[1] / 2), row_labels[r], INK, write, anchor="rm")
+        for c, image in enumerate(row):
+            x = left + c * (cell[0] + gap)
+            if image is not None:
+                paper.paste(image, (x, y))
+            if captions:
+                pen.text((x + cell[0] / 2, y + cell[1] + gap / 2), captions[r][c], MUTED, write, anchor="mt")
+    return paper
+
+
+def save_png(image: Image.Image, path: Path, provenance: dict | None = None) -> None:
+    """Write a PNG by atomic rename, with ``provenance`` (JSON-able) in a text chunk."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"-o {path}: pictures are written as PNG; choose a name that ends in .png.")
+    if path.is_dir():
+        raise UserError(f"-o {path}: is a folder; name a file in it.")
+    info = PngImagePlugin.PngInfo()
+    if provenance is not None:
+        info.add_itxt(PROVENANCE, json.dumps(provenance))
+    with replacing(path) as temporary:
+        image.save(temporary, "PNG", pnginfo=info, optimize=True)
+
+
+def read_provenance(path: Path) -> dict:
+    """How the PNG at ``path`` was made; UserError where it does not say."""
+    try:
+        with Image.open(path) as image:
+            text = getattr(image, "text", {}).get(PROVENANCE)
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"{path}: cannot be read as a picture ({error}).") from error
+    if text is None:
+        raise UserError(f"{path}: carries no provenance; only PNGs made by phosphene do.")
+    return json.loads(text)
+
+
+def require_writable(path: Path, what: str = "-o") -> None:
+    """Fail early, before hours of work, where ``path`` could not be written. Leaves nothing behind."""
+    import os
+
+    parent = Path(path).absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"{what} {path}: {parent} cannot be written to; choose another place.")

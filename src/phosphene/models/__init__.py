@@ -1,0 +1,1 @@
+"""What can denoise: the protocol, the MNIST network, and the catalogue of model folders."""

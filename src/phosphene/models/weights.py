@@ -1,0 +1,90 @@
+"""Weights on disk: safetensors, whole or not at all, in the precision that loses nothing worth having.
+
+``int8`` is for models whose half-precision files would be too large to ship: each row (first axis) of a weight becomes
+eight-bit integers and one scale. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from phosphene.errors import UserError
+
+STORAGES = ("float32", "float16", "int8")
+SCALE = ".int8-scale"
+
+
+@contextmanager
+def replacing(path: Path):
+    """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def save(weights: Mapping[str, Tensor], path: Path, storage: str = "float32", metadata: dict[str, str] | None = None) -> None:
+    """Write ``weights`` to ``path`` by atomic rename, floats stored as ``storage``."""
+    stored: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        value = value.detach().cpu().contiguous()
+        if not value.is_floating_point() or storage == "float32":
+            stored[name] = value
+        elif storage == "float16" or value.ndim < 2:
+            stored[name] = value.half()
+        else:
+            scale = value.flatten(1).abs().amax(1).clamp(min=1e-12) / 127
+            stored[name] = (value / scale.view(-1, *[1] * (value.ndim - 1))).round().to(torch.int8)
+            stored[name + SCALE] = scale
+    with replacing(path) as temporary:
+        save_file(stored, temporary, metadata=metadata)
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """The weights of ``path``; half precision and int8 come back as float32."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; name a model folder that holds it.") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: is damaged or no safetensors file ({error}); fetch or train it again.") from error
+    weights = {}
+    for name, value in stored.items():
+        if name.endswith(SCALE):
+            continue
+        if name + SCALE in stored:
+            scale = stored[name + SCALE]
+            value = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
+        weights[name] = value.float() if value.dtype == torch.float16 else value
+    return weights
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load ``weights`` (read from ``path``) into ``network``; UserError where names or shapes differ."""
+    own = network.state_dict()
+    # BatchNorm counts batches only to average them without momentum, which nobody here does.
+    wanted = {name for name in own if not name.endswith("num_batches_tracked")}
+    given = {name for name in weights if not name.endswith("num_batches_tracked")}
+    odd = sorted(wanted ^ given) or sorted(n for n in wanted if own[n].shape != weights[n].shape)
+    if odd:
+        raise UserError(f"{path}: does not fit this network (first difference: {odd[0]}); its config.json describes another one.")
+    network.load_state_dict({name: weights[name] for name in given}, strict=False)

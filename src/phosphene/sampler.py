@@ -1,0 +1,261 @@
+"""The one sampling loop, and its solvers.
+
+A solver is a table. Each row is one evaluation of the denoiser at timestep t, followed by a linear step
+
+    x_s = xt * x_t  +  x0 * x0_hat  +  previous * (x0_hat of the row before)  +  noise * z
+
+with four float64 coefficients from the schedule. DDPM (strided, learned variance or not), DDIM, DPM-Solver++(2M),
+Euler and Heun are all tables of this kind; the loop below never asks which one it runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phosphene.errors import UserError
+from phosphene.expression import Evaluation, Expression
+from phosphene.models.protocol import Denoiser
+from phosphene.schedule import CLEAN, NoiseSchedule
+
+
+class Row(NamedTuple):
+    """One evaluation at ``t`` and the step to ``s`` that follows it."""
+
+    t: int
+    s: int
+    xt: float
+    x0: float
+    previous: float = 0.0
+    noise: float = 0.0
+    log_variance: tuple[float, float] | None = None  # small and large: where given, a learned variance replaces ``noise``
+
+
+Solver = Callable[[NoiseSchedule, Sequence[int]], list[Row]]
+
+
+def ancestral(schedule: NoiseSchedule, timesteps: Sequence[int], variance: str = "auto") -> list[Row]:
+    """DDPM's own sampler for any stride (Ho et al. 2020, algorithm 2; DESIGN section 3).
+
+    ``variance``: ``large`` is beta of the jump, ``small`` the posterior's; ``auto`` is the learned one where the model
+    has learned one, else ``large``, as the MNIST chapter has it. The last step adds no noise.
+    """
+    if variance not in ("auto", "large", "small"):
+        raise UserError(f"variance {variance!r}: choose auto, large or small.")
+    rows = []
+    for t, s in _jumps(timesteps):
+        p = schedule.posterior(t, s)
+        if s == CLEAN:
+            rows.append(Row(t, s, p.xt, p.x0))
+            continue
+        sigma = math.sqrt(p.small if variance == "small" else p.large)
+        learned = (math.log(max(p.small, 1e-20)), math.log(p.large)) if variance == "auto" else None
+        rows.append(Row(t, s, p.xt, p.x0, noise=sigma, log_variance=learned))
+    return rows
+
+
+def ddim(schedule: NoiseSchedule, timesteps: Sequence[int], eta: float = 0.0) -> list[Row]:
+    """DDIM (Song et al. 2021, eq. 12). ``eta`` 0 is deterministic, 1 has DDPM's small variance.
+
+    The direction is recomputed from the (possibly thresholded) clean estimate, so that step and estimate agree. On the
+    ``straight`` schedule with eta 0 this is Euler's method for the flow.
+    """
+    if not 0 <= eta <= 1:
+        raise UserError(f"--eta {eta}: must lie in 0..1.")
+    rows = []
+    for t, s in _jumps(timesteps):
+        abar_t, abar_s = schedule.level(t), schedule.level(s)
+        sigma = eta * math.sqrt(schedule.posterior(t, s).small)
+        ratio = math.sqrt(max(1 - abar_s - sigma**2, 0.0) / (1 - abar_t))
+        rows.append(Row(t, s, ratio, math.sqrt(abar_s) - ratio * math.sqrt(abar_t), noise=sigma))
+    return rows
+
+
+def dpm_solver(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
+    """DPM-Solver++(2M): second order from the estimate of the step before (Lu et al. 2022, algorithm 2).
+
+    The first step, and the last (to the clean image, where the log-SNR is infinite), are of first order.
+    """
+    rows: list[Row] = []
+    before = None
+    for t, s in _jumps(timesteps):
+        abar_t, abar_s = schedule.level(t), schedule.level(s)
+        if s == CLEAN:
+            rows.append(Row(t, s, 0.0, 1.0))
+            break
+        step = _log_snr(abar_s) - _log_snr(abar_t)
+        now = -math.sqrt(abar_s) * math.expm1(-step)
+        lean = 0.0 if before is None else step / (2 * before)  # 1 / (2 r), r = step before / this step
+        rows.append(Row(t, s, math.sqrt((1 - abar_s) / (1 - abar_t)), now * (1 + lean), previous=-now * lean))
+        before = step
+    return rows
+
+
+def heun(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
+    """Heun's method along the straight path: a step with the velocity here, then again with the mean of both ends.
+
+    In the coordinates ``y = x / (signal + noise)`` every schedule is the path ``(1 - r) x0 + r noise``, whose velocity is
+    ``(y - x0) / r``. Two evaluations a step; the last step is Euler's. Source: Karras et al. 2022, algorithm 1.
+    """
+    rows: list[Row] = []
+    for t, s in _jumps(timesteps):
+        (scale_t, r_t), (scale_s, r_s) = _straightened(schedule, t), _straightened(schedule, s)
+        keep = r_s / r_t
+        rows.append(Row(t, s, scale_s / scale_t * keep, scale_s * (1 - keep)))
+        if s != CLEAN:
+            # At s now, with y_s = keep * y_t + (1 - keep) * x0. Its start y_t is wanted once more, so it is solved for,
+            # and y_t + (r_s - r_t) / 2 * (velocity at t + velocity at s) is collected by y_s, the new x0 and the old one.
+            half = (r_s - r_t) / 2
+            xt = (1 + half / r_t) / keep + half / r_s
+            previous = -(1 + half / r_t) * (1 - keep) / keep - half / r_t
+            rows.append(Row(s, s, xt, -scale_s * half / r_s, previous=scale_s * previous))
+    return rows
+
+
+def _jumps(timesteps: Sequence[int]) -> list[tuple[int, int]]:
+    steps = [int(t) for t in timesteps]
+    if not steps:
+        raise UserError("timesteps: the list is empty; give at least one.")
+    if steps[-1] < 0 or any(a <= b for a, b in zip(steps, steps[1:], strict=False)):
+        raise UserError(f"timesteps {steps}: must decrease strictly and end at 0 or above.")
+    return list(zip(steps, [*steps[1:], CLEAN], strict=True))
+
+
+def _log_snr(abar: float) -> float:
+    return 0.5 * (math.log(abar) - math.log1p(-abar))
+
+
+def _straightened(schedule: NoiseSchedule, t: int) -> tuple[float, float]:
+    """What x is divided by to lie on the straight path, and where on that path (0 clean, 1 noise) t lies."""
+    signal, noise = math.sqrt(schedule.level(t)), math.sqrt(1 - schedule.level(t))
+    return signal + noise, noise / (signal + noise)
+
+
+SOLVERS: dict[str, Solver] = {"ancestral": ancestral, "ddim": ddim, "dpm": dpm_solver, "heun": heun}
+
+
+def solver(name: str) -> Solver:
+    """The solver called ``name``."""
+    if name not in SOLVERS:
+        raise UserError(f"--solver {name}: unknown; choose one of {', '.join(SOLVERS)}.")
+    return SOLVERS[name]
+
+
+Threshold = Callable[[Tensor], Tensor]
+
+
+def clamp(low: float, high: float) -> Threshold:
+    """Clean estimates are cut to the range of pictures."""
+    return lambda x0: x0.clamp(low, high)
+
+
+def dynamic_threshold(ratio: float = 0.95, maximum: float = 1.5) -> Threshold:
+    """Saharia et al. 2022, section 2.3: scale each picture by the ``ratio`` quantile of |x0|, kept in [1, ``maximum``]."""
+
+    def threshold(x0: Tensor) -> Tensor:
+        bound = torch.quantile(x0.flatten(1).abs().float(), ratio, dim=1).clamp(1, maximum).view(-1, 1, 1, 1)
+        return x0.clamp(-bound, bound) / bound
+
+    return threshold
+
+
+Generators = Sequence[torch.Generator] | torch.Generator
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One CPU generator an image, so that a seed means the same picture alone, in any batch and on any device."""
+    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+
+def draw(source: Generators, count: int, shape: tuple[int, ...], device: torch.device | str = "cpu") -> Tensor:
+    """Unit Gaussian noise (count, \\*shape), float32.
+
+    A list of generators draws each image on the CPU from its own. A single generator draws the whole batch on its own
+    device: faster for thousands of pictures, but then a picture depends on its place in the batch.
+    """
+    device = torch.device(device)
+    if isinstance(source, torch.Generator):
+        return torch.randn(count, *shape, generator=source, device=source.device).to(device)
+    if len(source) != count:
+        raise UserError(f"--seed: {len(source)} seeds for {count} images; give one seed for each.")
+    noise = torch.empty(count, *shape, pin_memory=device.type == "cuda")
+    for row, generator in zip(noise, source, strict=True):
+        row.normal_(generator=generator)
+    return noise.to(device, non_blocking=True)
+
+
+class Step(NamedTuple):
+    """What is known after a step: ``xt`` at timestep ``t`` (-1: the finished picture) and the clean estimate behind it."""
+
+    index: int  # 0-based
+    total: int
+    t: int
+    xt: Tensor
+    x0: Tensor
+
+
+def denoise(
+    denoiser: Denoiser,
+    expression: Expression,
+    xt: Tensor,
+    timesteps: Sequence[int],
+    *,
+    solver: Solver = ancestral,
+    threshold: Threshold | None = None,
+    edit: Callable[[Step], Tensor] | None = None,
+    generators: Generators | None = None,
+    max_rows: int | None = None,
+) -> Iterator[Step]:
+    """Denoise ``xt`` (B, C, H, W; float32; at ``timesteps[0]``) along decreasing ``timesteps`` to the clean image.
+
+    Yields after each step, so that progress bars, previews and early stops belong to the caller. ``threshold`` mends
+    each clean estimate; ``edit`` returns what replaces ``xt`` after each step (inpainting); ``generators`` (needed by
+    solvers that add noise) are consumed in the order of the steps. SDEdit is this function from
+    ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never waits for the device.
+    """
+    schedule = denoiser.schedule
+    rows = solver(schedule, timesteps)
+    if generators is None and any(row.noise for row in rows):
+        raise UserError("generators: this solver adds noise at each step; pass one generator for each image.")
+    evaluate = Evaluation(expression, denoiser, max_rows)
+    previous = None
+    for index, row in enumerate(rows):
+        with torch.no_grad():
+            estimate = evaluate(xt, row.t)
+            x0 = schedule.clean_estimate(xt, row.t, estimate.noise)
+            if threshold is not None:
+                x0 = threshold(x0)
+            xt = row.xt * xt + row.x0 * x0
+            if row.previous:
+                xt = xt + row.previous * previous
+            if row.noise:
+                z = draw(generators, len(xt), xt.shape[1:], xt.device)
+                xt = xt + _deviation(row, estimate.variance) * z
+            step = Step(index, len(rows), row.s, xt, x0)
+            if edit is not None:
+                xt = edit(step)
+                step = step._replace(xt=xt)
+            previous = x0
+        yield step
+
+
+def _deviation(row: Row, variance: Tensor | None) -> Tensor | float:
+    if variance is None or row.log_variance is None:
+        return row.noise
+    small, large = row.log_variance
+    fraction = (variance.float() + 1) / 2
+    return torch.exp(0.5 * (fraction * large + (1 - fraction) * small))
+
+
+def last(steps: Iterator[Step]) -> Tensor:
+    """The finished picture of a run, (B, C, H, W)."""
+    step = None
+    for step in steps:
+        pass
+    if step is None:
+        raise UserError("timesteps: the run was empty; give at least one timestep.")
+    return step.xt

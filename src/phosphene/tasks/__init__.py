@@ -1,0 +1,1 @@
+"""The experiments: each a short module that composes the core."""

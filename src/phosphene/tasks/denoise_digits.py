@@ -1,0 +1,37 @@
+"""What a one-step denoiser can and cannot do: test digits at rising noise, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from phosphene.errors import UserError
+from phosphene.sampler import draw, generators
+
+SIGMAS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
+
+
+class Denoised(NamedTuple):
+    """Of each sigma: the noisy pictures, the estimates (S, N, 1, 28, 28), and the mean squared errors (S,) of both."""
+
+    noisy: Tensor
+    estimates: Tensor
+    noisy_error: Tensor
+    error: Tensor
+
+
+@torch.no_grad()
+def denoise_at(network: nn.Module, clean: Tensor, seed: int, sigmas: Sequence[float] = SIGMAS, batch: int = 500) -> Denoised:
+    """Noise ``clean`` (N, 1, 28, 28; in [0, 1]) at each sigma, with the same noise for all, and denoise in one step."""
+    if not sigmas or not all(0 <= s < float("inf") for s in sigmas):
+        raise UserError(f"--sigma {list(sigmas)}: give numbers of 0 or more.")
+    parameter = next(network.parameters())
+    noise = draw(generators(range(seed, seed + len(clean))), len(clean), clean.shape[1:])
+    noisy = torch.stack([clean + sigma * noise for sigma in sigmas])
+    rows = noisy.flatten(0, 1).split(batch)
+    estimates = torch.cat([network(r.to(parameter.device, parameter.dtype)).float().cpu() for r in rows]).view_as(noisy)
+    axes = (1, 2, 3, 4)
+    return Denoised(noisy, estimates, (noisy - clean).square().mean(axes), (estimates - clean).square().mean(axes))

@@ -1,0 +1,203 @@
+"""Image sets for training from scratch: IDX files found or fetched, checked, and held as tensors.
+
+Looked for in this order: the folder given, the folder in ``PHOSPHENE_DATA``, the cache, two mirrors. A known set is
+verified by SHA-256: MNIST by its uncompressed content (the compressed files differ from mirror to mirror),
+Fashion-MNIST by its published archives.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phosphene.errors import UserError
+
+PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a known set comes from. ``content``: SHA-256 of the uncompressed parts; ``archive``: of the .gz files."""
+
+    mirrors: tuple[str, ...]
+    content: tuple[str, ...] = ()
+    archive: tuple[str, ...] = ()
+
+
+SOURCES = {
+    "mnist": Source(
+        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+        content=(
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+    ),
+    "fashion": Source(
+        mirrors=(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        ),
+        archive=(
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        ),
+    ),
+}
+DATASETS = (*SOURCES, "digits", "idx")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Pictures (N, 1, 28, 28) and labels (N,), both uint8; a pixel p means p / 255."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named image set in two splits."""
+
+    name: str
+    train: Split
+    test: Split
+
+    @property
+    def classes(self) -> int:
+        return int(max(self.train.labels.max(), self.test.labels.max())) + 1
+
+
+def load_dataset(name: str, data: Path | None = None) -> Dataset:
+    """The image set called ``name``: ``mnist``, ``fashion``, ``digits`` (scikit-learn's, no files needed), or ``idx``.
+
+    ``idx`` is any set of 28x28 pictures in the four IDX files of MNIST. ``data`` is a folder with the files, plain or
+    gzipped. Raises UserError for an unknown name, a missing folder or file, and damaged or mislabelled files.
+    """
+    if name not in DATASETS:
+        raise UserError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}.")
+    if name == "digits":
+        return _scikit_digits()
+    if data is not None and not Path(data).is_dir():
+        raise UserError(f"--data {data}: no such folder; name one that holds {PARTS[0]}.gz and its three companions.")
+    paths = [_find(name, index, data) for index in range(len(PARTS))]
+    arrays = [_checked(name, index, path) for index, path in enumerate(paths)]
+    splits = []
+    for images, labels, where in ((arrays[0], arrays[1], paths[0]), (arrays[2], arrays[3], paths[2])):
+        if len(images) != len(labels):
+            raise UserError(f"{where}: holds {len(images)} pictures, but its companion {len(labels)} labels; fetch both again.")
+        splits.append(Split(torch.from_numpy(images)[:, None], torch.from_numpy(labels)))
+    return Dataset(name, *splits)
+
+
+def _find(name: str, index: int, data: Path | None) -> Path:
+    part = PARTS[index]
+    environment = os.environ.get("PHOSPHENE_DATA")
+    # A folder in the environment may hold one subfolder for each set.
+    places = [Path(data)] if data is not None else []
+    if not places and environment:
+        places = [Path(environment) / name, Path(environment)]
+    places.append(_cache() / name)
+    for place in places:
+        for file in (place / f"{part}.gz", place / part):
+            if file.is_file() and (file.parent != Path(environment or "") or name in ("mnist", "idx")):
+                return file
+    if data is not None:
+        raise UserError(f"--data {data}: holds no {part}.gz; put the four IDX files there, or leave --data out to download them.")
+    if name == "idx":
+        raise UserError("--dataset idx: needs --data DIR, the folder with the four IDX files.")
+    return _fetch(name, index)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "phosphene"
+
+
+def _fetch(name: str, index: int) -> Path:
+    import pooch
+
+    part, source = PARTS[index], SOURCES[name]
+    known = f"sha256:{source.archive[index]}" if source.archive else None
+    for mirror in source.mirrors:
+        try:
+            file = Path(pooch.retrieve(f"{mirror}{part}.gz", known, fname=f"{part}.gz", path=_cache() / name))
+        except (OSError, ValueError):  # no network, no such file there, or another hash: the next mirror may do better
+            continue
+        try:
+            _checked(name, index, file)
+            return file
+        except UserError:
+            file.unlink(missing_ok=True)
+    raise UserError(
+        f"--dataset {name}: no files and no network; put the four IDX files into a folder and name it with --data, "
+        "or take --dataset digits, which needs neither."
+    )
+
+
+def _checked(name: str, index: int, path: Path) -> np.ndarray:
+    """The array of an IDX file, verified for a known set."""
+    source = SOURCES.get(name)
+    try:
+        raw = path.read_bytes()
+        content = gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read or is truncated ({error}); fetch it again.") from error
+    array = read_idx(content, path, images="images" in PARTS[index])
+    if source and source.content and hashlib.sha256(content).hexdigest() != source.content[index]:
+        raise UserError(f"{path}: is not {name}'s {PARTS[index]} (its content has another SHA-256); fetch it again or use --dataset idx.")
+    if source and source.archive and path.suffix == ".gz" and hashlib.sha256(raw).hexdigest() != source.archive[index]:
+        raise UserError(f"{path}: is not {name}'s {PARTS[index]}.gz (another SHA-256); fetch it again or use --dataset idx.")
+    return array
+
+
+def read_idx(content: bytes, path: Path, images: bool) -> np.ndarray:
+    """The uint8 array of an IDX file's ``content``: (N, 28, 28) pictures, or (N,) labels 0..9. ``path`` names it in errors."""
+    wanted, what = (3, "pictures (magic 2051)") if images else (1, "labels (magic 2049)")
+    if len(content) < 4 or content[:2] != b"\0\0":
+        raise UserError(f"{path}: is no IDX file; it should hold {what}.")
+    if content[2] != 8 or content[3] != wanted:
+        magic = int.from_bytes(content[:4], "big")
+        raise UserError(f"{path}: has magic {magic}, but should hold {what}; the files may be swapped.")
+    header = 4 + 4 * wanted
+    if len(content) < header:
+        raise UserError(f"{path}: is truncated in its header; fetch it again.")
+    shape = struct.unpack(f">{wanted}I", content[4:header])
+    if len(content) != header + int(np.prod(shape, dtype=np.int64)):
+        raise UserError(f"{path}: says {shape} but holds {len(content) - header} bytes; it is truncated or damaged, fetch it again.")
+    if shape[0] == 0 or (images and shape[1:] != (28, 28)):
+        raise UserError(f"{path}: holds {shape}; expected at least one picture of 28x28.")
+    array = np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+    if not images and array.max() > 9:
+        raise UserError(f"{path}: has label {array.max()}; labels must lie in 0..9.")
+    return array
+
+
+def _scikit_digits() -> Dataset:
+    """1,797 digits of 8x8 (UCI, bundled with scikit-learn), brought to MNIST's form: 20x20 in a 28x28 frame."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UserError("--dataset digits: needs scikit-learn; install phosphene[train].") from error
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images).float()[:, None] / 16
+    large = torch.nn.functional.interpolate(small, size=(20, 20), mode="bicubic", align_corners=False).clamp(0, 1)
+    images = torch.nn.functional.pad((large * 255).round().to(torch.uint8), (4, 4, 4, 4))
+    labels = torch.from_numpy(bunch.target).to(torch.uint8)
+    # The file is sorted by writer, so the last fifth are people the first four fifths never saw.
+    cut = len(images) * 4 // 5
+    return Dataset("digits", Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:]))

@@ -1,0 +1,216 @@
+"""The training loop: everything of a step happens on the device, and nothing in it waits for the host.
+
+The data set, the order of the epoch, the position in it, the learning rate, the losses and the gradient norms are
+tensors on the device. On CUDA the whole step (gather, noise, forward, backward, all-reduce, Adam, EMA) is one CUDA
+graph, replayed. The loop is a generator: logging, pictures and checkpoints belong to the caller.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from phosphene.errors import UserError
+from phosphene.training.data import Split
+from phosphene.training.distributed import Place, average, share_statistics
+from phosphene.training.objectives import Draws, Loss
+from phosphene.training.recipes import Recipe
+
+WARM_STEPS = 3
+"""Steps run eagerly before the CUDA graph is captured: cuDNN picks its kernels and Adam makes its state in them."""
+
+
+class Progress(NamedTuple):
+    """What the trainer reports: steps done in all and in this epoch, and the losses since the last report."""
+
+    epoch: int  # the epoch in progress or just ended, from 1
+    step: int  # in the epoch
+    steps: int  # of an epoch
+    losses: list[float]
+    epoch_ended: bool
+
+
+class Trainer:
+    """Trains ``network`` on ``split`` by ``recipe``; ``ema`` is its moving average, to sample from.
+
+    ``report_every`` steps the host looks at the device (and checks for non-finite numbers). ``compiled`` runs the
+    network through torch.compile.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        network: nn.Module,
+        loss: Loss,
+        split: Split,
+        place: Place | None = None,
+        compiled: bool = False,
+        report_every: int = 50,
+    ) -> None:
+        self.recipe, self.loss, self.report_every = recipe, loss, report_every
+        self.place = place or Place("cpu")
+        device, world = self.place.device, self.place.world
+        if recipe.batch_size % world:
+            raise UserError(f"--batch-size {recipe.batch_size}: must be a multiple of the {world} processes.")
+        if recipe.batch_size > len(split):
+            raise UserError(f"--batch-size {recipe.batch_size}: is more than the {len(split)} pictures; choose a smaller one.")
+        self.rows = recipe.batch_size // world
+        self.steps = len(split) // recipe.batch_size  # the remainder of an epoch waits for another shuffle
+        self.on_gpu = device.type == "cuda"
+        if self.on_gpu:
+            torch.backends.cudnn.benchmark = True  # every step has the same shapes, so the search pays at once
+
+        self.images, self.labels = split.images.to(device), split.labels.to(device)
+        self.network = network.to(device, memory_format=torch.channels_last).train()
+        if world > 1:
+            share_statistics(self.network)
+        self.ema = copy.deepcopy(self.network).requires_grad_(False)
+        self.parameters = list(self.network.parameters())
+        self._averaged = [(a, b) for a, b in zip(_floats(self.ema), _floats(self.network), strict=True)]
+        self._forward = torch.compile(self.network) if compiled else self.network
+        self.optimiser = torch.optim.Adam(
+            self.parameters, lr=torch.tensor(recipe.lr, device=device), fused=True, capturable=self.on_gpu
+        )
+        self.generator = torch.Generator(device).manual_seed(recipe.seed)
+        self.draws = Draws(self.generator, self.place.rank, world)
+
+        self.epoch, self.done = 0, 0  # epochs finished, steps done in the one in progress
+        self.order = torch.zeros(len(split), dtype=torch.long, device=device)
+        self.position = torch.zeros((), dtype=torch.long, device=device)
+        self.count = torch.zeros((), device=device)  # of all steps, for the warm-up of the average
+        self.losses = torch.zeros(self.steps, device=device)
+        self.norms = torch.zeros(self.steps, device=device)
+        self._batch = torch.arange(self.rows, device=device) + self.place.rank * self.rows
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._eager_steps = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch >= self.recipe.epochs
+
+    def run(self) -> Iterator[Progress]:
+        """Train from where the state stands to the last epoch. Each report comes after whole steps, average included.
+
+        Raises FloatingPointError, naming step and cause, when a loss or gradient stops being finite.
+        """
+        while not self.finished:
+            self._begin_epoch()
+            ended = False
+            while not ended:
+                stop = min(self.steps, (self.done // self.report_every + 1) * self.report_every)
+                start = self.done
+                while self.done < stop:
+                    self._step()
+                    self.done += 1
+                losses = self._checked_losses(start, stop)
+                ended = self.done == self.steps
+                if ended:
+                    self.epoch, self.done = self.epoch + 1, 0
+                yield Progress(self.epoch + (not ended), stop, self.steps, losses, ended)
+
+    def _begin_epoch(self) -> None:
+        """The order of an epoch follows from seed and epoch alone: a resumed run needs to store no permutation."""
+        shuffle = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.epoch)
+        self.order.copy_(torch.randperm(len(self.order), generator=shuffle))
+        self.position.fill_(self.done * self.recipe.batch_size)
+        factor = self.recipe.lr_decay ** (self.epoch / self.recipe.epochs)
+        for group in self.optimiser.param_groups:
+            group["lr"].fill_(self.recipe.lr * factor)
+
+    def _step(self) -> None:
+        if not self.on_gpu:
+            self._work()
+        elif self._graph is not None:
+            self._graph.replay()
+        elif self._eager_steps < WARM_STEPS:
+            # These are real steps, on the stream that the capture wants them on.
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._work()
+            torch.cuda.current_stream().wait_stream(stream)
+            self._eager_steps += 1
+        else:
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self.generator)
+            self.optimiser.zero_grad(set_to_none=True)
+            with torch.cuda.graph(graph):
+                self._work()
+            self._graph = graph
+            self._graph.replay()
+
+    def _work(self) -> None:
+        """One step, as device code: no tensor of it is read on the host."""
+        index = self.order[self._batch + self.position]
+        x0 = self.images[index].float() / 255
+        x0 = x0.contiguous(memory_format=torch.channels_last)
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.on_gpu and torch.cuda.is_bf16_supported()):
+            loss = self.loss(self._forward, x0, self.labels[index], self.draws)
+        loss.backward()
+        loss = loss.detach()
+        if self.place.world > 1:
+            average([p.grad for p in self.parameters] + [loss])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters], foreach=True)
+        self.optimiser.step()
+        self._average()
+        step = self.position // self.recipe.batch_size
+        self.losses.index_copy_(0, step[None], loss[None].float())
+        self.norms.index_copy_(0, step[None], norm[None].float())
+        self.position += self.recipe.batch_size
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """``ema += (1 - decay) (weights - ema)``, with a shorter memory at first; BatchNorm's statistics alike."""
+        self.count += 1
+        keep = torch.clamp((1 + self.count) / (10 + self.count), max=self.recipe.ema)
+        ema, now = [a for a, _ in self._averaged], [b for _, b in self._averaged]
+        change = torch._foreach_sub(now, ema)
+        torch._foreach_mul_(change, 1 - keep)
+        torch._foreach_add_(ema, change)
+
+    def _checked_losses(self, start: int, stop: int) -> list[float]:
+        losses, norms = torch.stack([self.losses[start:stop], self.norms[start:stop]]).tolist()  # the host waits here
+        for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start + 1):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                what = f"loss is {loss}" if not math.isfinite(loss) else f"loss is {loss:.4g} but the norm of its gradient is {norm}"
+                raise FloatingPointError(
+                    f"epoch {self.epoch + 1}, step {step} of {self.steps}: the {what}; lower --lr {self.recipe.lr:g} and --resume "
+                    "from the last checkpoint."
+                )
+        return losses
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Everything that decides the rest of the run: tensors, and the position as JSON."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        for index, parameter in enumerate(self.parameters):
+            tensors |= {f"optimiser.{index}.{k}": v for k, v in self.optimiser.state.get(parameter, {}).items()}
+        tensors |= {"generator": self.generator.get_state(), "count": self.count, "losses": self.losses}
+        return {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"epoch": self.epoch, "done": self.done}
+
+    def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
+        """Continue from a :meth:`state`. Raises KeyError or RuntimeError where it does not fit."""
+        self.network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
+        self.ema.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
+        for index, parameter in enumerate(self.parameters):
+            start = f"optimiser.{index}."
+            state = {k[len(start) :]: v.to(parameter.device) for k, v in tensors.items() if k.startswith(start)}
+            # Moments lie in memory as their parameter does, or a fused step would round differently.
+            self.optimiser.state[parameter] = {
+                k: torch.empty_like(parameter).copy_(v) if v.shape == parameter.shape else v for k, v in state.items()
+            }
+        self.generator.set_state(tensors["generator"])
+        self.count.copy_(tensors["count"])
+        self.losses.copy_(tensors["losses"])
+        self.epoch, self.done = int(position["epoch"]), int(position["done"])
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    return [v for v in network.state_dict().values() if v.is_floating_point()]
