@@ -19,14 +19,17 @@ from phosphene.errors import UserError
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3x3 convolution, BatchNorm, GELU. Stride 2 halves the picture."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.BatchNorm2d(outputs), nn.GELU())
+    """3x3 convolution, BatchNorm, GELU. Stride 2 halves the picture.
+
+    The convolution has no bias: BatchNorm would subtract it again, and its (zero) gradient costs a sixth of a step.
+    """
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.GELU())
 
 
 def conv_transposed(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> nn.Sequential:
     """Transposed convolution, BatchNorm, GELU."""
     return nn.Sequential(
-        nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding), nn.BatchNorm2d(outputs), nn.GELU()
+        nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.GELU()
     )
 
 
@@ -49,7 +52,7 @@ def embedder(inputs: int, outputs: int) -> nn.Sequential:
 class MnistUNet(nn.Module):
     """``forward(x, t, c)``: x (B, 1, 28, 28); t (B,) in 0..1 if ``time``; c (B, classes) one-hot, or zeros for no class.
 
-    1,975,361 parameters at width 64; time adds 21,056 and ten classes 22,784 more.
+    1,974,017 parameters at width 64 (1,975,361 with the assignment's idle biases); time adds 21,056, ten classes 22,784.
     """
 
     def __init__(self, width: int, time: bool = False, classes: int = 0) -> None:

@@ -9,7 +9,16 @@ import torch
 from phosphene.errors import UserError
 from phosphene.expression import Expression, given, guide
 from phosphene.models.digits import DigitDiffusion
-from phosphene.sampler import SOLVERS, Generators, Step, clamp, denoise, draw, generators, solver
+from phosphene.sampler import (
+    SOLVERS,
+    Generators,
+    Step,
+    clamp,
+    denoise,
+    draw,
+    generators,
+    solver,
+)
 
 FEW = 16
 """Steps of the few-step solvers where none are named; docs/results-mnist.md has what they cost in quality."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from phosphene.errors import UserError
 from phosphene.training.data import Split
@@ -72,7 +74,14 @@ class Trainer:
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         self.parameters = list(self.network.parameters())
         self._averaged = [(a, b) for a, b in zip(_floats(self.ema), _floats(self.network), strict=True)]
-        self._forward = torch.compile(self.network) if compiled else self.network
+        self._halved = None
+        if compiled:
+            self._forward = torch.compile(self.network)
+        else:
+            if self.on_gpu and world == 1:
+                tune_if_possible(self.network)
+            self._halved = InHalf(self.network) if self.on_gpu else None
+            self._forward = self._halved or self.network
         self.optimiser = torch.optim.Adam(
             self.parameters, lr=torch.tensor(recipe.lr, device=device), fused=True, capturable=self.on_gpu
         )
@@ -155,6 +164,8 @@ class Trainer:
             loss = self.loss(self._forward, x0, self.labels[index], self.draws)
         loss.backward()
         loss = loss.detach()
+        if self._halved is not None:
+            self._halved.return_gradients()
         if self.place.world > 1:
             average([p.grad for p in self.parameters] + [loss])
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters], foreach=True)
@@ -210,6 +221,41 @@ class Trainer:
         self.count.copy_(tensors["count"])
         self.losses.copy_(tensors["losses"])
         self.epoch, self.done = int(position["epoch"]), int(position["done"])
+
+
+class InHalf:
+    """``network`` called with bf16 copies of its matrices, made and their gradients returned in one launch each.
+
+    Autocast alone would cast some sixty weights, and their gradients back, one by one at every step.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network, self.config = network, network.config
+        matrices = {name: p for name, p in network.named_parameters() if p.ndim >= 2}
+        self.weights = list(matrices.values())
+        self.halves = {name: p.detach().to(torch.bfloat16).requires_grad_() for name, p in matrices.items()}
+        self.gradients = [torch.zeros_like(p) for p in self.weights]
+
+    def __call__(self, *inputs: Tensor | None) -> Tensor:
+        halves = list(self.halves.values())
+        with torch.no_grad():
+            torch._foreach_copy_(halves, self.weights)
+        for half in halves:
+            half.grad = None
+        return functional_call(self.network, self.halves, inputs)
+
+    def return_gradients(self) -> None:
+        torch._foreach_copy_(self.gradients, [half.grad for half in self.halves.values()])
+        for weight, gradient in zip(self.weights, self.gradients, strict=True):
+            weight.grad = gradient
+
+
+def tune_if_possible(network: nn.Module) -> None:
+    """Our Triton kernels, where Triton is installed (it comes with torch's GPU builds for Linux)."""
+    with suppress(ImportError):
+        from phosphene.training.kernels import tune
+
+        tune(network)
 
 
 def _floats(network: nn.Module) -> list[Tensor]:

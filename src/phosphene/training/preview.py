@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -11,10 +11,8 @@ from torch import nn
 from phosphene.evaluation.classifier import describe
 from phosphene.expression import given, guide
 from phosphene.images import sheet, to_image
-from phosphene.models.digits import DigitDiffusion
-from phosphene.models.unet import fused
+from phosphene.models import catalogue
 from phosphene.sampler import clamp, ddim, denoise, draw, generators, last
-from phosphene.schedule import schedule_from
 from phosphene.training.data import Split
 
 ROWS, STEPS = 4, 20
@@ -24,20 +22,19 @@ def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image
     """A sheet of samples and figures for the log: digits for a diffusion model, before and after for a denoiser,
     the test accuracy for a classifier."""
     device = next(ema.parameters()).device
-    network = fused(copy.deepcopy(ema).eval())
+    model = catalogue.build(config, ema.state_dict(), Path("the run"), device, torch.float32)
     if config["kind"] == "classifier":
-        probabilities, _ = describe(network, test.images.float() / 255)
+        probabilities, _ = describe(model, test.images.float() / 255)
         return None, {"test_accuracy": (probabilities.argmax(1).cpu() == test.labels).float().mean().item()}
     if config["kind"] == "denoiser":
         clean = test.images[:10].float() / 255
         noise = draw(generators(range(seed, seed + 10)), 10, clean.shape[1:])
         noisy = clean + config["sigma"] * noise
         with torch.no_grad():
-            mended = network(noisy.to(device)).float().cpu()
+            mended = model(noisy.to(device)).float().cpu()
         mse = (mended - clean).square().mean().item()
         rows = [[to_image(p, scale=2) for p in several] for several in (clean, noisy, mended)]
         return sheet(rows, row_labels=["clean", "noisy", "estimate"]), {"mse_of_10": mse}
-    model = DigitDiffusion(network, schedule_from(config["schedule"]), config["target"])
     columns = model.classes or 10
     count = ROWS * columns
     expression = guide(given(*[k % columns for k in range(count)]), scale=3) if model.classes else given(None)

@@ -1,0 +1,98 @@
+"""What the tests share: small denoisers whose answers are known, and one profile for property tests."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from phosphene.models.protocol import Estimate
+from phosphene.schedule import linear, rescaled_linear, squared_cosine, straight
+
+# Tiny tensors lose more to threads than they gain, and one thread makes the sums come out the same everywhere.
+torch.set_num_threads(1)
+
+settings.register_profile("tests", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+SCHEDULES = {
+    "linear": linear(300),
+    "rescaled-linear": rescaled_linear(300),
+    "squared-cosine": squared_cosine(1000),
+    "straight": straight(100),
+}
+
+
+def randn(*shape, seed=0, dtype=torch.float32):
+    """Unit Gaussian numbers that depend on ``seed`` alone."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def timesteps(schedule, longest=8):
+    """Strategy: decreasing lists of timesteps of a schedule, of any strides."""
+    every = st.integers(0, schedule.steps - 1)
+    return st.lists(every, min_size=1, max_size=longest, unique=True).map(lambda several: sorted(several, reverse=True))
+
+
+class TinyDenoiser:
+    """A fixed random network of pictures in [-1, 1]. Its answer depends on the picture, the timestep and the condition.
+
+    It answers like a trained model: ``sigma x`` is the best guess for unit Gaussian pictures, and what the network adds
+    keeps the clean estimate near 1 at every timestep, so that runs neither explode nor magnify rounding. The
+    convolutions are not symmetric: a view put on the wrong way round shows. It computes in the dtype of the picture.
+    ``calls`` keeps how many rows each forward pass had.
+    """
+
+    def __init__(self, schedule, shape=(3, 12, 12), learned=False, value_range=(-1.0, 1.0)):
+        self.schedule, self.image_shape, self.value_range, self.learned = schedule, shape, value_range, learned
+        channels = shape[0]
+        self.inner = randn(6, channels, 3, 3, seed=1, dtype=torch.float64) / math.sqrt(3 * channels)
+        self.outer = randn(2 * channels, 6, 3, 3, seed=2, dtype=torch.float64) / math.sqrt(18)
+        self.calls = []
+
+    def embed(self, condition):
+        return randn(6, seed=zlib.crc32(repr(condition).encode()))
+
+    def __call__(self, x, t, embedding):
+        self.calls.append(len(x))
+        assert len(t) == len(embedding) == len(x) and x.shape[1:] == self.image_shape
+        time = torch.sin(6 * t.to(x.dtype) / self.schedule.steps)[:, None]
+        hidden = F.conv2d(x, self.inner.to(x.dtype), padding=1) + (embedding.to(x.dtype) + time)[:, :, None, None]
+        out = torch.tanh(F.conv2d(torch.tanh(hidden), self.outer.to(x.dtype), padding=1))
+        answer, variance = out.chunk(2, dim=1)
+        signal, sigma = (root.to(x.dtype) for root in self.schedule.signal_and_noise(t, x))
+        return Estimate(sigma * x + signal * answer, variance if self.learned else None)
+
+
+class Knowing:
+    """A denoiser that knows the clean picture: its noise is always the one that leads back to ``x0``."""
+
+    value_range = (-1.0, 1.0)
+
+    def __init__(self, schedule, x0, variance=None):
+        self.schedule, self.x0, self.variance, self.image_shape = schedule, x0, variance, tuple(x0.shape[1:])
+
+    def embed(self, condition):
+        return torch.zeros(1)
+
+    def __call__(self, x, t, embedding):
+        abar = self.schedule.abar[t].view(-1, 1, 1, 1)
+        noise = (x - abar.sqrt() * self.x0) / (1 - abar).sqrt()
+        return Estimate(noise.to(x.dtype), None if self.variance is None else torch.full_like(x, self.variance))
+
+
+class Echo:
+    """A denoiser that takes the picture itself for noise: shown unit noise through a view, it answers just that."""
+
+    def __init__(self, schedule, shape=(3, 12, 12), value_range=(-1.0, 1.0)):
+        self.schedule, self.image_shape, self.value_range = schedule, shape, value_range
+
+    def embed(self, condition):
+        return torch.zeros(1)
+
+    def __call__(self, x, t, embedding):
+        return Estimate(x)
