@@ -149,3 +149,11 @@ def test_one_level_is_a_paste_and_more_levels_soften_the_seam_alone():
     assert soft.diff(dim=-1).max() < 0.5 < mask.diff(dim=-1).max()
     torch.testing.assert_close(soft[..., :10], b[..., :10], rtol=0, atol=1e-5)
     torch.testing.assert_close(soft[..., -10:], a[..., -10:], rtol=0, atol=1e-5)
+
+
+def test_the_mask_of_a_coarse_band_is_the_average_of_the_fine_one():
+    # Stripes one pixel wide: whoever takes every second pixel of the mask unblurred takes one side alone.
+    a, b = torch.ones(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
+    stripes = (torch.arange(32) % 2).float().expand(1, 1, 32, 32)
+    for levels in (2, 3, 4):
+        torch.testing.assert_close(blend(a, b, stripes, levels), torch.full_like(a, 0.5), rtol=0, atol=0.02)

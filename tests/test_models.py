@@ -242,11 +242,17 @@ def test_fused_classifier_equals_unfused():
 
 def test_each_picture_is_judged_alone_and_by_its_conditions():
     t, c = conditions(8)
-    network, x = lived_in(MnistUNet(8, time=True, classes=10), t, c), torch.rand(8, 1, 28, 28)
+    network = MnistUNet(8, time=True, classes=10)
+    with torch.no_grad():  # a new network hardly listens to its conditions
+        for name, parameter in network.named_parameters():
+            if name.startswith(("time", "class")):
+                nn.init.normal_(parameter, std=0.5)
+    network, x = lived_in(network, t, c), torch.rand(8, 1, 28, 28)
     with torch.no_grad():
         together = network(x, t, c)
         for k in (0, 5):
-            torch.testing.assert_close(network(x[k : k + 1], t[k : k + 1], c[k : k + 1]), together[k : k + 1], atol=1e-5, rtol=1e-4)
+            alone = network(x[k : k + 1], t[k : k + 1], c[k : k + 1])
+            torch.testing.assert_close(alone, together[k : k + 1], atol=1e-5, rtol=1e-4)
         for other in (network(x, (t + 0.5) % 1, c), network(x, t, c.roll(1, 0)), network(x, t, torch.zeros_like(c))):
             assert ((other - together).abs().amax(dim=(1, 2, 3)) > 1e-5).all()
 

@@ -388,7 +388,9 @@ def test_the_number_of_seeds_is_the_number_of_images():
 @every_solver
 def test_each_step_says_where_it_is(name):
     times = [250, 100, 20]
-    steps = list(denoise(TinyDenoiser(linear()), BOAT, start(), times, solver=SOLVERS[name], generators=generators([1, 2])))
+    denoiser = TinyDenoiser(linear())
+    denoiser.inner.requires_grad_()  # a network as it comes from training
+    steps = list(denoise(denoiser, BOAT, start(), times, solver=SOLVERS[name], generators=generators([1, 2])))
     assert [step.index for step in steps] == list(range(len(steps)))
     assert {step.total for step in steps} == {len(steps)}
     reached = [step.t for step in steps]

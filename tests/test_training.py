@@ -1,6 +1,5 @@
 """Training: a run that was stopped, killed or shared between processes learns what an unbroken one learns."""
 
-import copy
 import gzip
 import json
 import math
@@ -58,13 +57,13 @@ def refusal(call, *names: str) -> str:
 
 @pytest.fixture(scope="module")
 def few() -> Split:
-    """96 digits: six batches of 16."""
+    """48 digits: six batches of 8."""
     train = load_dataset("digits").train
-    return Split(train.images[:96], train.labels[:96])
+    return Split(train.images[:48], train.labels[:48])
 
 
 def small(network: str, **changes) -> Recipe:
-    return recipe(network, **{"dataset": "idx", "width": 8, "batch_size": 16, "epochs": 2, "lr": 3e-3, **changes})
+    return recipe(network, **{"dataset": "idx", "width": 8, "batch_size": 8, "epochs": 2, "lr": 3e-3, **changes})
 
 
 def make(settings: Recipe, split: Split, report_every: int = 2, **options) -> Trainer:
@@ -83,39 +82,24 @@ def same(a: tuple[dict, dict], b: tuple[dict, dict]) -> None:
 # Recipes
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        "network=gan",
-        "width=0",
-        "width=-8",
-        "epochs=0",
-        "batch_size=1",
-        "batch_size=0",
-        "lr=nan",
-        "lr=inf",
-        "lr=0",
-        "lr=-0.001",
-        "lr_decay=0",
-        "lr_decay=1.5",
-        "lr_decay=nan",
-        "objective=score",
-        "schedule=steep",
-        "timesteps=1",
-        "drop=1",
-        "drop=-0.1",
-        "drop=nan",
-        "sigma=0",
-        "sigma=inf",
-        "sigma=nan",
-        "ema=1",
-        "ema=-0.5",
-        "ema=nan",
-    ],
-)
-def test_recipes_that_cannot_be_trained(option):
-    name, _, text = option.partition("=")
-    value = text if name in ("network", "objective", "schedule") else float(text) if "." in text or not text[-1].isdigit() else int(text)
+WRONG = {
+    "network": ["gan"],
+    "width": [0, -8],
+    "epochs": [0],
+    "batch_size": [0, 1],
+    "lr": [0, -1e-3, math.nan, math.inf],
+    "lr_decay": [0, 1.5, math.nan],
+    "objective": ["score"],
+    "schedule": ["steep"],
+    "timesteps": [1],
+    "drop": [-0.1, 1, math.nan],
+    "sigma": [0, math.inf, math.nan],
+    "ema": [-0.5, 1, math.nan],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_recipes_that_cannot_be_trained(name, value):
     refusal(lambda: Recipe(**{"network": "class", name: value}), f"--{name.replace('_', '-')} {value}")
 
 
@@ -160,9 +144,9 @@ def test_devices_that_are_not_there(name):
 
 
 def test_the_batch_must_fit(few):
-    refusal(lambda: make(small("time", batch_size=97), few), "--batch-size 97", "96")
+    refusal(lambda: make(small("time", batch_size=49), few), "--batch-size 49", "48")
     place = SimpleNamespace(rank=0, world=3, device=torch.device("cpu"))
-    refusal(lambda: make(small("time", batch_size=16), few, place=place), "--batch-size 16", "3")
+    refusal(lambda: make(small("time", batch_size=8), few, place=place), "--batch-size 8", "3")
 
 
 def test_an_epoch_sees_each_picture_at_most_once_with_its_label():
@@ -200,7 +184,10 @@ def test_reporting_more_often_changes_nothing(few):
     same(often.state(), seldom.state())
 
 
-@pytest.mark.parametrize(("network", "stop"), [("class", 1), ("class", 3), ("class", 5), ("time", 5), ("denoiser", 4), ("classifier", 5)])
+STOPS = [("class", 1), ("class", 3), ("class", 5), ("time", 5), ("denoiser", 4), ("classifier", 5)]
+
+
+@pytest.mark.parametrize(("network", "stop"), STOPS)
 def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(few, tmp_path, network, stop):
     """Two epochs of three reports, stopped after ``stop`` of them, gone on with from the file by a trainer that knew nothing."""
     settings, path = small(network), tmp_path / "checkpoint.safetensors"
@@ -226,12 +213,13 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(few, tmp_path, network
     same(fresh.state(), unbroken.state())
 
 
-def test_the_seed_decides_and_nothing_else(few):
+@pytest.mark.parametrize("network", ["denoiser", "classifier"])
+def test_the_seed_decides_and_nothing_else(few, network):
     before = torch.get_rng_state()
     trainers = []
     for seed in (7, 7, 8):
         torch.set_rng_state(before)
-        trainers.append(make(small("classifier", seed=seed, epochs=1), few))
+        trainers.append(make(small(network, seed=seed, epochs=1), few))
         list(trainers[-1].run())
         assert torch.equal(torch.get_rng_state(), before)  # nor does training draw from what belongs to others
         torch.manual_seed(seed + 1)
@@ -262,7 +250,7 @@ def test_the_average_follows_its_recursion_to_the_last_step(few, decay):
 
 
 def test_the_learning_rate_falls_by_the_same_factor_each_epoch(few):
-    settings = small("classifier", epochs=4, lr=2e-3, lr_decay=0.1, batch_size=48)
+    settings = small("classifier", epochs=4, lr=2e-3, lr_decay=0.1, batch_size=24)
     rates, changes = [], []
     trainer = make(settings, few, report_every=1)
     before = [p.detach().clone() for p in trainer.parameters]
@@ -277,7 +265,7 @@ def test_the_learning_rate_falls_by_the_same_factor_each_epoch(few):
 
 def test_a_constant_learning_rate_stays(few):
     trainer = make(small("classifier", lr_decay=1.0), few)
-    assert {float(trainer.optimiser.param_groups[0]["lr"]) for _ in trainer.run()} == {pytest.approx(3e-3)}
+    assert [float(trainer.optimiser.param_groups[0]["lr"]) for _ in trainer.run()] == pytest.approx([3e-3] * 6)
 
 
 def spoiled(trainer: Trainer, at: int, spoil) -> None:
@@ -310,13 +298,14 @@ def test_a_gradient_that_is_no_number_is_named(few):
 
 
 @pytest.mark.parametrize(
-    ("network", "objective"), [("denoiser", "noise"), ("classifier", "noise"), *(("time", t) for t in TARGETS), *(("class", t) for t in TARGETS)]
+    ("network", "objective"),
+    [("denoiser", "noise"), ("classifier", "noise"), *((network, t) for network in ("time", "class") for t in TARGETS)],
 )
 def test_the_loss_falls(few, network, objective):
-    trainer = make(small(network, objective=objective, epochs=5), few, report_every=3)
+    trainer = make(small(network, objective=objective, epochs=4), few, report_every=3)
     losses = [sum(r.losses) / len(r.losses) for r in trainer.run()]
-    assert len(losses) == 10
-    assert sum(losses[-3:]) < 0.85 * sum(losses[:3])
+    assert len(losses) == 8
+    assert sum(losses[-2:]) < 0.9 * sum(losses[:2])
 
 
 # Objectives
@@ -387,7 +376,7 @@ def files(few, tmp_path_factory) -> Path:
 
 
 def start(out: Path, files: Path, settings: Recipe | None = None, report_every: int = 2, **options) -> Run:
-    run = Run(settings or small("classifier", keep=(1,)), out, data=files, device="cpu", **options)
+    run = Run(settings or small("denoiser", keep=(1,)), out, data=files, device="cpu", **options)
     run.trainer.report_every = report_every
     return run
 
@@ -398,7 +387,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def finished(files, tmp_path_factory) -> Path:
-    """A finished run of two epochs: the small classifier."""
+    """A finished run of two epochs: the small denoiser."""
     out = tmp_path_factory.mktemp("runs") / "finished"
     list(start(out, files))
     return out
@@ -445,10 +434,12 @@ def test_a_run_leaves_what_it_says(files, tmp_path):
         assert len(stored) == sum(v.is_floating_point() for v in network.state_dict().values())
 
 
-def test_a_classifier_logs_its_accuracy(finished):
-    lines = read_log(finished / "log.jsonl")
-    assert ["test_accuracy" in line for line in lines] == [False, False, True] * 2
-    assert all(0 <= line["test_accuracy"] <= 1 for line in lines[2::3])
+@pytest.mark.parametrize(("network", "figure"), [("classifier", "test_accuracy"), ("denoiser", "mse_of_10")])
+def test_the_end_of_an_epoch_logs_its_figure(files, tmp_path, network, figure):
+    list(start(tmp_path / "run", files, small(network)))
+    lines = read_log(tmp_path / "run" / "log.jsonl")
+    assert [figure in line for line in lines] == [False, False, True] * 2
+    assert all(0 <= line[figure] <= 1 for line in lines[2::3])
 
 
 def test_a_run_that_was_left_goes_on_as_if_it_had_not(files, finished, tmp_path):
@@ -530,7 +521,7 @@ def test_checkpoints_come_every_so_many_steps(files, tmp_path, monkeypatch):
         real(trainer, path)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    for _ in Run(small("classifier"), tmp_path / "run", data=files, device="cpu", save_every=4):
+    for _ in Run(small("denoiser"), tmp_path / "run", data=files, device="cpu", save_every=4):
         pass
     assert max(b - a for a, b in zip(saved, saved[1:], strict=False)) <= 4
 
@@ -589,20 +580,21 @@ def test_resuming_needs_a_checkpoint(files, finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "option"),
-    [({"width": 9}, "--width 9"), ({"lr": 1e-4}, "--lr 0.0001"), ({"epochs": 3}, "--epochs 3"), ({"batch_size": 8}, "--batch-size 8")],
+    ("name", "value", "option"),
+    [("width", 9, "--width 9"), ("lr", 1e-4, "--lr 0.0001"), ("epochs", 3, "--epochs 3"), ("batch_size", 4, "--batch-size 4")],
 )
-def test_resuming_with_another_recipe_names_the_option(files, finished, change, option):
+def test_resuming_with_another_recipe_names_the_option(files, finished, name, value, option):
     before = contents(finished)
-    text = refusal(lambda: start(finished, files, small("classifier", **{"keep": (1,), **change}), resume=True), option, str(finished))
-    (name,) = change
-    assert str(getattr(small("classifier"), name)) in text  # and what the run has
+    settings = small("denoiser", **{"keep": (1,), name: value})
+    text = refusal(lambda: start(finished, files, settings, resume=True), option, str(finished))
+    assert str(getattr(small("denoiser"), name)) in text  # and what the run has
     assert contents(finished) == before
 
 
 def test_a_damaged_checkpoint(files, finished, tmp_path):
     whole = (finished / checkpoint.NAME).read_bytes()
-    for damage in (b"", b"x" * 100, whole[:7], whole[:-1], whole[: len(whole) // 2], (finished / "model-02" / "model.safetensors").read_bytes()):
+    weights = (finished / "model-02" / "model.safetensors").read_bytes()
+    for damage in (b"", b"x" * 100, whole[:7], whole[:-1], whole[: len(whole) // 2], weights):
         (tmp_path / checkpoint.NAME).write_bytes(damage)
         refusal(lambda: start(tmp_path, files, resume=True), str(tmp_path / checkpoint.NAME))
         assert contents(tmp_path) == {checkpoint.NAME: damage}
@@ -610,7 +602,7 @@ def test_a_damaged_checkpoint(files, finished, tmp_path):
 
 def test_a_checkpoint_of_another_data_set(few, finished, tmp_path):
     """The same recipe, but fewer pictures: another number of steps in an epoch."""
-    fewer = write_set(tmp_path / "data", Split(few.images[:50], few.labels[:50]), 20)
+    fewer = write_set(tmp_path / "data", Split(few.images[:25], few.labels[:25]), 20)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / checkpoint.NAME).write_bytes((finished / checkpoint.NAME).read_bytes())
     refusal(lambda: start(tmp_path / "run", fewer, resume=True), str(tmp_path / "run" / checkpoint.NAME))
@@ -618,15 +610,14 @@ def test_a_checkpoint_of_another_data_set(few, finished, tmp_path):
 
 # Kills and several processes
 
-SETTINGS = {"dataset": "digits", "width": 8, "batch_size": 64}
-CHILD = """
+DIGITS = {"dataset": "digits", "width": 8, "batch_size": 64, "lr": 1e-3}
+CHILD = f"""
 import sys, time, torch
 from phosphene.training.recipes import recipe
 from phosphene.training.run import Run
 torch.set_num_threads(1)
-out, network, epochs, resume, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "resume", float(sys.argv[5])
-settings = recipe(network, dataset="digits", width=8, batch_size=64, epochs=epochs, lr=1e-3)
-run = Run(settings, out, resume=resume, device="cpu", save_every=5)
+network, epochs, out, pause = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+run = Run(recipe(network, epochs=epochs, **{DIGITS}), out, device="cpu", save_every=5)
 run.trainer.report_every = 5
 for report in run:
     time.sleep(pause)
@@ -639,15 +630,11 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 
-def child(out: Path, epochs: int, mode: str, pause: float = 0.0) -> subprocess.Popen:
-    arguments = [sys.executable, "-c", CHILD, str(out), "denoiser", str(epochs), mode, str(pause)]
-    return subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     """SIGKILL in the second of three epochs, between two reports of it; 22 steps an epoch, a checkpoint every 5."""
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
-    process = child(killed, 3, "new", pause=0.3)
+    arguments = [sys.executable, "-c", CHILD, "denoiser", "3", str(killed), "0.2"]
+    process = subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         deadline = time.monotonic() + 100
         while not ((killed / checkpoint.NAME).exists() and position(killed)["epoch"] == 1 and position(killed)["done"] > 0):
@@ -669,10 +656,10 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
             log.write(json.dumps({"step": step, "epoch": 9, "loss": 9.0}) + "\n")
         log.write('{"step": 4')
 
-    for out, mode in ((killed, "resume"), (unbroken, "new")):
-        process = child(out, 3, mode)
-        text, _ = process.communicate(timeout=100)
-        assert process.returncode == 0, text
+    for out in (killed, unbroken):
+        run = Run(recipe("denoiser", epochs=3, **DIGITS), out, resume=out == killed, device="cpu", save_every=5)
+        run.trainer.report_every = 5
+        list(run)
     compare(killed, unbroken, last=3)
     steps = [e * 22 + s for e in range(3) for s in (5, 10, 15, 20, 22)]
     lines, wanted = read_log(killed / "log.jsonl"), read_log(unbroken / "log.jsonl")
@@ -693,21 +680,28 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     """One epoch of 22 steps of 64 digits: alone, and as twice 32 over gloo."""
     script = tmp_path / "train.py"
     script.write_text(CHILD)
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-    arguments = [sys.executable, *launch, str(script), str(tmp_path / "two"), "class", "1", "new", "0"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    arguments = [*launch, str(script), "class", "1", str(tmp_path / "two"), "0"]
     done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    run = Run(recipe("class", **SETTINGS, epochs=1, lr=1e-3), tmp_path / "one", device="cpu")
-    start = copy.deepcopy(run.trainer.ema.state_dict())
-    for _ in run:
-        pass
+    run = Run(recipe("class", epochs=1, **DIGITS), tmp_path / "one", device="cpu")
+    run.trainer.report_every = 5
+    list(run)
     one, two = (load_file(tmp_path / name / "model-01" / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
-    worst = max((one[k] - two[k]).abs().max().item() for k in one)
-    assert worst < 2e-4, worst
-    assert max((one[k] - start[k]).abs().max().item() for k in one) > 2e-3
-    alone, shared = read_log(tmp_path / "one" / "log.jsonl"), read_log(tmp_path / "two" / "log.jsonl")
-    assert [line["step"] for line in shared] == [5, 10, 15, 20, 22]
-    mean = sum(line["loss"] * n for line, n in zip(shared, (5, 5, 5, 5, 2), strict=True)) / 22
-    assert mean == pytest.approx(alone[0]["loss"], rel=1e-4)  # the losses logged are those of the whole batch
+    apart = torch.cat([(one[k] - two[k]).abs().flatten() for k in one])
+    # Not zero: the sums over a batch have another order, so gradients differ by a few millionths of the largest. The first
+    # step of Adam is the sign of the gradient times the rate, so a weight whose gradient happens to be nearly zero may
+    # take it the other way and end up two rates off; measured: 4 of 32,601 weights off by more than 2e-5, none by 4e-4.
+    # Statistics or draws that are not shared are off by 1e-2, a running variance without Bessel's correction by 5e-5.
+    assert apart.quantile(0.999) < 2e-5
+    assert apart.max() < 2 * run.recipe.lr
+    fresh = build(run.recipe, 10)[0].state_dict()
+    moved = torch.cat([(one[k] - fresh[k]).abs().flatten() for k in one])
+    assert moved.median() > 1e-3
+
+    alone, shared = (read_log(tmp_path / name / "log.jsonl") for name in ("one", "two"))
+    assert [line["step"] for line in alone] == [line["step"] for line in shared] == [5, 10, 15, 20, 22]
+    # The losses logged are those of the whole batch.
+    assert [line["loss"] for line in shared] == pytest.approx([line["loss"] for line in alone], rel=1e-4)

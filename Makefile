@@ -1,0 +1,47 @@
+# The first target that needs .venv makes it; PYTHON=... names another interpreter (3.11 or newer) to make it with.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := src tests benchmarks
+
+# The checks never use the network, and small tensors gain nothing from threads that wait for work by spinning.
+test: export HF_HUB_OFFLINE := 1
+test: export OMP_NUM_THREADS := 1
+test: export OMP_WAIT_POLICY := PASSIVE
+test: export GOMP_SPINCOUNT := 0
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/.demo
+	@$(BIN)/phosphene report -o out/demo
+	@echo "The page is $(CURDIR)/out/demo/index.html"
+
+test: lint
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/.ready
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/ruff format --quiet --check $(SOURCES)
+
+# MNIST is taken from PHOSPHENE_DATA or downloaded; options for every script: make bench OPTIONS='--data DIR'
+bench: .venv/.ready
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python $$script $(OPTIONS); done
+
+# What was made by the targets above; pictures, runs and the environment stay.
+clean:
+	@rm -rf build dist out/demo src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The demo needs less than the checks; an environment made for the checks does for both.
+.venv/.demo: pyproject.toml constraints.txt
+	@$(call install,train)
+	@touch $@
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(call install,dev)
+	@touch .venv/.demo $@
+
+define install
+echo "Installing phosphene and what it needs into .venv (once; it takes minutes)..."
+test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(1)]'
+endef

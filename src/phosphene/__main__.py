@@ -1,0 +1,5 @@
+"""``python -m phosphene``."""
+
+from phosphene.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,743 @@
+"""The command line, from the words to the files and the exit code."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+import rich.console
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import phosphene.images
+from phosphene import cli
+from phosphene.evaluation.digits import measure, refer
+from phosphene.images import PAPER, PROVENANCE, read_provenance
+from phosphene.models import catalogue
+from phosphene.training.data import load_dataset
+from phosphene.training.distributed import Place
+from phosphene.training.loop import Trainer
+from phosphene.training.objectives import build
+from phosphene.training.recipes import recipe
+from phosphene.training.run import read_log
+
+torch.set_num_threads(1)
+
+CELL, GAP, LABEL = 112, 6, 22  # of a sheet of digits at scale 4: a cell, what lies between, a row of column labels
+SMALL = ("--dataset", "digits", "--width", "4", "--timesteps", "10", "--batch-size", "500", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> dict[str, str]:
+    """Model folders nobody trained, and broken ones, by name."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def write(name: str, network: str, classes: int = 10, **changes) -> Path:
+        built, _, config = build(recipe(network, dataset="digits", width=8, **changes), classes)
+        catalogue.write(folder / name, {**config, "epoch": 1}, built.state_dict())
+        return folder / name
+
+    write("class", "class", timesteps=10)
+    write("five", "class", classes=5, timesteps=10)
+    write("time", "time", timesteps=10)
+    write("denoiser", "denoiser")
+    write("classifier", "classifier")
+    write("judge-of-five", "classifier", classes=5)
+    weights = write("damaged", "class", timesteps=10) / catalogue.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-100])
+    weights = write("torn", "class", timesteps=10) / catalogue.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:1000])
+    (folder / "torn" / catalogue.SUMS).unlink()
+    config = write("other-shape", "class", timesteps=10) / catalogue.CONFIG
+    config.write_text(config.read_text().replace('"width": 8', '"width": 12'))
+    (folder / "other-shape" / catalogue.SUMS).unlink()
+    (folder / "empty").mkdir()
+    return {path.name: str(path) for path in folder.iterdir()}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working folder, with no data set within reach."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PHOSPHENE_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def call(here, capfd):
+    """Run a command line in the working folder; the answer is (exit code, stdout, stderr), and all of it is plain."""
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = cli.main([str(word) for word in argv])
+        out, err = capfd.readouterr()
+        assert "\x1b" not in out + err and not any("\u2500" <= character <= "\u257f" for character in out + err)
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def refused(here, call):
+    """Run a command line that must not be taken: one sentence with ``words``, exit code 2, and no file touched."""
+
+    def run(*argv: object, words: str | tuple[str, ...]) -> None:
+        before = tree(here)
+        code, out, err = call(*argv)
+        assert (code, out) == (2, "")
+        assert err.startswith("phosphene: ") and err.endswith(".\n") and err.count("\n") == 1
+        for word in (words,) if isinstance(words, str) else words:
+            assert word in err
+        assert tree(here) == before
+
+    return run
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {str(p): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def cell(path: Path, row: int, column: int, top: int = GAP + LABEL) -> torch.Tensor:
+    """The 28x28 pixels of a cell of a sheet of digits."""
+    with Image.open(path) as image:
+        left, upper = GAP + column * (CELL + GAP), top + row * (CELL + GAP)
+        small = image.convert("L").crop((left, upper, left + CELL, upper + CELL)).resize((28, 28), Image.Resampling.NEAREST)
+    return torch.tensor(list(small.tobytes()), dtype=torch.int32).view(28, 28)
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+# The way in
+
+
+def test_help_is_quick_and_wakes_nothing_heavy():
+    """DESIGN section 6: half a second; a second is left to busy machines."""
+    asked = "import sys; from phosphene.cli import main; code = main(['--help']); print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert "digits" in result.stdout
+    assert not {"torch", "numpy", "matplotlib", "PIL", "accelerate", "safetensors"} & set(result.stderr.split())
+    assert min(seconds) < 1.0
+
+
+def test_python_m_phosphene():
+    result = subprocess.run([sys.executable, "-m", "phosphene", "digits", "12x"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("phosphene: DIGITS '12x'") and result.stderr.count("\n") == 1
+
+
+COMMANDS = ["train", "digits", "denoise-digits", "ambigram", "evaluate", "models", "inspect", "report"]
+
+
+def test_no_words_at_all_are_a_call_for_help(call):
+    code, out, err = call()
+    assert (code, err) == (0, "") and out == call("--help")[1]
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(call, command):
+    code, out, err = call(command, "--help")
+    assert (code, err) == (0, "") and f"Usage: phosphene {command}" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["trian"], "'train'"),
+        (["train"], "NETWORK"),
+        (["digits", "3", "--colour", "red"], "--colour"),
+        (["digits", "3", "--model"], "--model"),
+        (["digits", "3", "--seed", "one"], "--seed one"),
+        (["digits", "3", "4"], "4"),
+        (["evaluate"], "MODEL"),
+        (["models", "burn"], "burn"),
+    ],
+)
+def test_words_that_are_no_command_line(refused, argv, words):
+    refused(*argv, words=words)
+
+
+# digits
+
+
+def test_digits_on_demand(call, made):
+    code, out, err = call("digits", "0123456789", "--model", made["class"], "--count", 2, "--device", "cpu")
+    assert (code, err) == (0, "") and "digits.png" in out
+    assert size(Path("digits.png")) == (GAP + 10 * (CELL + GAP), GAP + LABEL + 2 * (CELL + GAP))
+    story = read_provenance(Path("digits.png"))
+    assert story["command"] == "digits" and story["model"] == made["class"] and story["version"] == phosphene.__version__
+    assert story["torch"] == torch.__version__
+    assert {"digits": "0123456789", "seed": 180, "count": 2, "guidance": 5.0}.items() <= story["arguments"].items()
+
+
+def test_seeds_count_on_row_by_row(call, made):
+    """The picture in row 1, column 2 of a sheet of three columns is the one of its digit and the fifth seed after."""
+    call("digits", "370", "--count", 2, "--seed", 5, "--model", made["class"], "-o", "sheet.png")
+    call("digits", "0", "--seed", 10, "--model", made["class"], "-o", "one.png")
+    assert (cell(Path("sheet.png"), 1, 2) - cell(Path("one.png"), 0, 0)).abs().max() <= 1
+    assert (cell(Path("sheet.png"), 0, 2) - cell(Path("one.png"), 0, 0)).abs().max() > 10
+
+
+@pytest.mark.parametrize("solver", ["ancestral", "ddim", "dpm", "heun"])
+def test_digits_by_every_solver(call, made, solver):
+    code, _, err = call("digits", "01", "--model", made["class"], "--solver", solver, "--steps", 4)
+    assert (code, err) == (0, "") and read_provenance(Path("digits.png"))["arguments"]["solver"] == solver
+
+
+@pytest.mark.parametrize("model", ["time", "class"])
+def test_digits_of_no_class(call, made, model):
+    code, _, err = call("digits", "--unconditional", "--count", 3, "--model", made[model], "-o", "deep/down/any.png")
+    assert (code, err) == (0, "")
+    assert size(Path("deep/down/any.png")) == (GAP + 10 * (CELL + GAP), GAP + 3 * (CELL + GAP))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["digits", "42", "--model", "{class}"],
+        ["ambigram", "69", "--model", "{class}", "--classifier", "{classifier}", "--count", "3"],
+        ["denoise-digits", "--model", "{denoiser}", "--dataset", "digits", "--count", "2", "--sigma", "0,1"],
+    ],
+)
+def test_the_same_command_makes_the_same_bytes(call, made, argv):
+    argv = [word.format(**made) for word in argv]
+    assert [call(*argv, "-o", name)[0] for name in ("one.png", "two.png")] == [0, 0]
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
+    assert call(*argv, "-o", "three.png", "--seed", 7)[0] == 0
+    assert Path("three.png").read_bytes() != Path("one.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["12x"], "'12x'"),
+        ([""], "''"),
+        (["²"], "'²'"),
+        ([], "DIGITS"),
+        (["3", "--unconditional"], "--unconditional"),
+        (["3", "--guidance", "nan"], "--guidance nan"),
+        (["3", "--guidance", "inf"], "--guidance inf"),
+        (["3", "--steps", "0"], "--steps 0"),
+        (["3", "--steps", "100000"], "--steps 100000"),
+        (["3", "--count", "0"], "--count 0"),
+        (["0123456789", "--count", "1001"], "--count 1001"),
+        (["3", "--seed", "-1"], "--seed -1"),
+        (["3", "--seed", "1" + 30 * "0"], "--seed 1000"),
+        (["3", "--solver", "magic"], ("--solver magic", "dpm")),
+        (["3", "--device", "quantum"], ("--device quantum", "cpu")),
+        (["3", "--model", "nowhere"], "--model nowhere"),
+        (["3", "--model", "{empty}"], "config.json"),
+        (["3", "--model", "{damaged}"], ("model.safetensors", "SHA-256")),
+        (["3", "--model", "{torn}"], ("model.safetensors", "damaged")),
+        (["3", "--model", "{other-shape}"], "does not fit"),
+        (["3", "--model", "{denoiser}"], "denoiser"),
+        (["3", "--model", "{time}"], "--unconditional"),
+        (["7", "--model", "{five}"], "class 7"),
+        (["3", "-o", "three.jpg"], ("three.jpg", ".png")),
+        (["3", "-o", "three"], ".png"),
+        (["3", "-o", "folder.png"], "folder.png: is a folder"),
+        (["3", "-o", "file/three.png"], "file/three.png"),
+    ],
+)
+def test_digits_that_cannot_be(refused, here, made, argv, words):
+    (here / "folder.png").mkdir()
+    (here / "file").write_text("in the way")
+    argv = [word.format(**made) for word in argv]
+    refused("digits", *argv, *([] if "--model" in argv else ["--model", made["class"]]), words=words)
+
+
+COMPUTING = {
+    "digits": ["digits", "3", "--model", "{class}"],
+    "ambigram": ["ambigram", "69", "--model", "{class}", "--classifier", "{classifier}"],
+    "denoise-digits": ["denoise-digits", "--model", "{denoiser}", "--dataset", "digits"],
+    "evaluate": ["evaluate", "{class}", "--classifier", "{classifier}", "--dataset", "digits"],
+    "train": ["train", "class", *SMALL[:-2]],
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("command", COMPUTING)
+def test_cuda_where_there_is_none(refused, made, command):
+    refused(*[word.format(**made) for word in COMPUTING[command]], "--device", "cuda", words=("--device cuda", "cpu"))
+
+
+@pytest.mark.parametrize("command", [c for c in COMPUTING if c not in ("train", "evaluate")])
+@pytest.mark.parametrize(("out", "words"), [("x.jpg", ".png"), ("folder.png", "is a folder"), ("file/x.png", "file/x.png")])
+def test_a_place_that_cannot_be_written_is_found_before_any_work(refused, here, made, monkeypatch, command, out, words):
+    (here / "folder.png").mkdir()
+    (here / "file").write_text("in the way")
+    monkeypatch.setattr(catalogue, "load", lambda *_, **__: pytest.fail("the model was loaded first"))
+    refused(*[word.format(**made) for word in COMPUTING[command]], "-o", out, words=words)
+
+
+def test_a_full_disk_is_one_sentence(refused, made, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "digits.png")
+
+    monkeypatch.setattr(phosphene.images, "save_png", fail)
+    refused("digits", "3", "--model", made["class"], words="digits.png: No space left on device")
+
+
+def test_ctrl_c_is_one_line(call, made, monkeypatch):
+    def interrupt(*_, **__):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(catalogue, "load", interrupt)
+    assert call("digits", "3", "--model", made["class"]) == (130, "", "phosphene: interrupted.\n")
+
+
+def test_a_terminal_sees_progress(here, made, monkeypatch, capfd):
+    monkeypatch.setattr(rich.console.Console, "is_terminal", property(lambda self: True))
+    assert cli.main(["digits", "3", "--model", made["class"]]) == 0
+    out, err = capfd.readouterr()
+    assert "10/10 steps" in err and out == "1 picture in digits.png\n"
+
+
+# denoise-digits
+
+
+def test_denoise_digits(call, made):
+    code, out, err = call("denoise-digits", "--model", made["denoiser"], "--dataset", "digits", "--count", 3, "--sigma", "0,.5")
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines() if line[:1] == "0"]
+    assert (
+        [row[0] for row in rows] == ["0", "0.5"] and float(rows[0][1]) == 0 and float(rows[1][1]) == pytest.approx(0.25, abs=0.02)
+    )
+    width, height = size(Path("denoise-digits.png"))
+    assert height == GAP + 4 * (CELL + GAP) and width > 3 * (CELL + GAP)
+    story = read_provenance(Path("denoise-digits.png"))
+    assert (
+        story["command"] == "denoise-digits" and story["arguments"]["sigma"] == [0.0, 0.5] and story["model"] == made["denoiser"]
+    )
+
+
+def test_noise_of_level_zero_leaves_the_test_pictures(call, made):
+    call("denoise-digits", "--model", made["denoiser"], "--dataset", "digits", "--count", 2, "--sigma", "0")
+    with Image.open("denoise-digits.png") as image:
+        drawn = image.convert("L").crop((image.width - 2 * (CELL + GAP), GAP, image.width, GAP + CELL))
+    pictures = torch.tensor(list(drawn.tobytes()), dtype=torch.uint8).view(CELL, -1)[::4]
+    test = load_dataset("digits").test.images[:2, 0]
+    for index, picture in enumerate(test):
+        start = index * (CELL + GAP)
+        assert torch.equal(pictures[:, start : start + CELL : 4], picture)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--dataset", "cifar"], ("--dataset cifar", "mnist")),
+        (["--dataset", "mnist", "--data", "nowhere"], "--data nowhere"),
+        (["--dataset", "mnist", "--data", "."], "--data ."),
+        (["--dataset", "idx"], "--data"),
+        (["--model", "{class}"], "denoiser"),
+        (["--model", "{damaged}"], "model.safetensors"),
+        (["--model", "nowhere"], "--model nowhere"),
+        (["--sigma", "0,x"], "--sigma 0,x"),
+        (["--sigma", ""], "--sigma"),
+        (["--sigma", "0,nan"], "--sigma 0,nan"),
+        (["--sigma", "-1"], "--sigma"),
+        (["--count", "0"], "--count 0"),
+        (["--count", "361"], ("--count 361", "360")),
+        (["--seed", "-3"], "--seed -3"),
+    ],
+)
+def test_denoising_that_cannot_be(refused, made, argv, words):
+    argv = [word.format(**made) for word in argv]
+    defaults = {"--model": made["denoiser"], "--dataset": "digits"}
+    refused("denoise-digits", *argv, *(w for k, v in defaults.items() if k not in argv for w in (k, v)), words=words)
+
+
+# ambigram
+
+
+def test_an_ambigram(call, made):
+    code, out, err = call("ambigram", "69", "--model", made["class"], "--classifier", made["classifier"], "--count", 4)
+    assert (code, err) == (0, "") and out.startswith("69: ") and "of 4 read both ways" in out
+    assert size(Path("ambigram.png")) == (2 * (2 * CELL + GAP) + GAP, 2 * CELL + 2 * GAP + LABEL)
+    with Image.open("ambigram.png") as image:
+        upright, turned = (
+            image.crop((left, GAP + LABEL, left + 2 * CELL, GAP + LABEL + 2 * CELL)) for left in (GAP, 2 * GAP + 2 * CELL)
+        )
+    assert upright.rotate(180).tobytes() == turned.tobytes() != upright.tobytes()
+    story = read_provenance(Path("ambigram.png"))
+    assert story["command"] == "ambigram" and story["arguments"]["digits"] == "69" and story["arguments"]["count"] == 4
+
+
+def test_the_best_of_many_is_not_worse(call, made):
+    """The first of four pictures is the one that a count of 1 draws."""
+    scores = []
+    for count in (1, 4):
+        _, out, _ = call("ambigram", "25", "--count", count, "--model", made["class"], "--classifier", made["classifier"])
+        scores.append(float(out.partition("score ")[2].partition(";")[0]))
+    assert scores[1] >= scores[0]
+
+
+def test_all_ambigrams(call, made, monkeypatch):
+    """The table, its rates and its green frames agree. (Chance reads as it likes, so the judge is told what to say.)"""
+    from phosphene.tasks import ambigram
+
+    def judge(classifier, pictures, pairs):
+        read = torch.tensor([a == b and k % 2 == 1 for k, (a, b) in enumerate(pairs)])
+        return ambigram.Judged(read.float(), read)
+
+    monkeypatch.setattr(ambigram, "judge", judge)
+    argv = ["--model", made["class"], "--classifier", made["classifier"], "--count", 2, "--steps", 2]
+    code, out, err = call("ambigram", "--all", *argv)
+    assert (code, err) == (0, "") and "single: 5.0%; pairs read: 10 of 100" in out
+    table = [line.split() for line in out.splitlines()[2:12]]
+    assert table == [[str(a), *("50" if a == b else "0" for b in range(10))] for a in range(10)]
+    with Image.open("ambigram.png") as image:
+        colours = dict((colour, number) for number, colour in image.convert("RGB").getcolors(1 << 20))
+    side = 28 * 3 + 8
+    assert colours[cli.GREEN] == 10 * (side**2 - (side - 8) ** 2)
+    assert read_provenance(Path("ambigram.png"))["arguments"]["all"] is True
+
+
+def test_all_ambigrams_of_fewer_classes(call, made):
+    argv = ["--model", made["five"], "--classifier", made["judge-of-five"], "--count", 1]
+    code, out, err = call("ambigram", "--all", *argv, "--solver", "ddim", "--steps", 2)
+    assert (code, err) == (0, "") and "of 25" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "DIGITS"),
+        (["6"], "DIGITS 6"),
+        (["690"], "DIGITS 690"),
+        (["6x"], "'6x'"),
+        (["69", "--all"], "--all"),
+        (["69", "--count", "0"], "--count 0"),
+        (["--all", "--count", "101"], "--count 101"),
+        (["69", "--steps", "0"], "--steps 0"),
+        (["69", "--steps", "11"], "--steps 11"),
+        (["69", "--solver", "magic"], "--solver magic"),
+        (["69", "--guidance", "nan"], "--guidance nan"),
+        (["69", "--seed", "-1"], "--seed -1"),
+        (["69", "--model", "{five}"], "class 6"),
+        (["69", "--model", "{time}"], "no classes"),
+        (["--all", "--model", "{time}"], "no classes"),
+        (["69", "--model", "{classifier}"], "classifier"),
+        (["69", "--classifier", "{class}"], "classifier"),
+        (["69", "--classifier", "nowhere"], "nowhere"),
+        (["69", "--classifier", "{judge-of-five}"], "--classifier"),
+    ],
+)
+def test_ambigrams_that_cannot_be(refused, made, argv, words):
+    argv = [word.format(**made) for word in argv]
+    defaults = {"--model": made["class"], "--classifier": made["classifier"]}
+    refused("ambigram", *argv, *(w for k, v in defaults.items() if k not in argv for w in (k, v)), words=words)
+
+
+# evaluate
+
+
+def test_evaluate_models_of_every_kind(call, made):
+    names = [made[kind] for kind in ("class", "time", "denoiser", "classifier")]
+    argv = [*names, "--dataset", "digits", "--classifier", made["classifier"], "--samples", 40, "--guidance", "0,3", "--steps", 3]
+    code, out, err = call("evaluate", *argv, "--solver", "ddim", "--device", "cpu", "--json", "figures/all.json")
+    assert (code, err) == (0, "")
+    figures = json.loads(Path("figures/all.json").read_text())
+    assert figures["command"] == "evaluate" and figures["machine"]["processor"] and figures["date"].startswith("20")
+    assert [result["model"] for result in figures["results"]] == names
+    by_kind = [result["figures"] for result in figures["results"]]
+    assert [f["guidance"] for f in by_kind[0]] == [0, 3] and [f["guidance"] for f in by_kind[1]] == [None]
+    assert by_kind[1][0]["accuracy"] is None and math.isfinite(by_kind[1][0]["frechet"])
+    assert [f["sigma"] for f in by_kind[2]] == [0, 0.2, 0.4, 0.5, 0.6, 0.8, 1]
+    for f in by_kind[2]:
+        assert f["noisy_mse"] == pytest.approx(f["sigma"] ** 2, rel=0.02)
+        assert f["psnr"] == pytest.approx(-10 * math.log10(f["mse"]))
+
+    # The same as by hand.
+    real, judge = load_dataset("digits"), catalogue.load(made["classifier"])
+    reference = refer(judge, real, 40)
+    model = catalogue.load(made["class"])
+    by_hand = measure(model, judge, reference, 40, 3.0, "ddim", model.schedule.timesteps(3), 180)
+    assert by_kind[0][1]["accuracy"] == by_hand.accuracy and by_kind[0][1]["frechet"] == pytest.approx(by_hand.frechet)
+    assert figures["classifier"] == {"model": made["classifier"], "accuracy": reference.accuracy, "floor": reference.floor}
+    assert by_kind[3] == [{"pictures": 360, "accuracy": reference.accuracy}]
+
+    # And all of it on the screen.
+    assert f"{by_hand.frechet:.3f}" in out and f"{reference.floor:.3f}" in out and f"{reference.accuracy:.2%}" in out
+    assert all(f"{f['psnr']:.2f}" in out for f in by_kind[2])
+
+
+def test_evaluate_draws_samples_beside_real_digits(call, made):
+    argv = ["--dataset", "digits", "--classifier", made["classifier"], "--samples", 100, "--steps", 2, "--guidance", "1,2"]
+    code, _, err = call("evaluate", made["class"], *argv, "--picture", "samples.png")
+    assert (code, err) == (0, "")
+    assert size(Path("samples.png"))[0] == 3 * (560 + GAP) + GAP
+    with Image.open("samples.png") as image:
+        real = image.convert("L").crop((2 * (560 + GAP) + GAP, GAP, 3 * (560 + GAP), GAP + 560))
+    pixels = torch.tensor(list(real.tobytes()), dtype=torch.uint8).view(560, 560)[::2, ::2]
+    test = load_dataset("digits").test
+    for digit in (0, 7):
+        for column, picture in enumerate(test.images[test.labels == digit][:10]):
+            assert torch.equal(pixels[28 * digit : 28 * digit + 28, 28 * column : 28 * column + 28], picture[0])
+    assert read_provenance(Path("samples.png"))["command"] == "evaluate"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["nowhere"], "nowhere"),
+        (["{damaged}"], "model.safetensors"),
+        (["{class}", "{other-shape}"], "does not fit"),
+        (["{class}", "--samples", "1"], "--samples 1"),
+        (["{class}", "--samples", "-5"], "--samples -5"),
+        (["{class}", "--guidance", "1,nan"], "--guidance 1,nan"),
+        (["{class}", "--guidance", "one"], "--guidance one"),
+        (["{class}", "--solver", "magic"], "--solver magic"),
+        (["{class}", "--steps", "0"], "--steps 0"),
+        (["{class}", "--seed", "-1"], "--seed -1"),
+        (["{class}", "--dataset", "cifar"], "--dataset cifar"),
+        (["{class}", "--dataset", "mnist", "--data", "nowhere"], "--data nowhere"),
+        (["{class}", "--classifier", "{denoiser}"], "classifier"),
+        (["{class}", "--json", "folder"], "--json folder"),
+        (["{class}", "--json", "file/f.json"], "--json file/f.json"),
+        (["{class}", "--picture", "x.pdf"], "--picture x.pdf"),
+        (["{class}", "--picture", "file/x.png"], "--picture file/x.png"),
+        (["{denoiser}", "--picture", "x.png"], "--picture"),
+    ],
+)
+def test_evaluations_that_cannot_be(refused, here, made, argv, words):
+    (here / "folder").mkdir()
+    (here / "file").write_text("in the way")
+    argv = [word.format(**made) for word in argv]
+    defaults = {"--dataset": "digits", "--classifier": made["classifier"], "--samples": "20"}
+    refused("evaluate", *argv, *(w for k, v in defaults.items() if k not in argv for w in (k, v)), words=words)
+
+
+# train
+
+
+def test_train_resume_and_show_the_losses(call, refused, here):
+    argv = ("train", "class", *SMALL, "--epochs", 2, "--keep", 1)
+    code, out, err = call(*argv)
+    assert (code, err) == (0, "")
+    run = Path("runs/class")
+    assert [line[:12] for line in out.splitlines() if line.startswith("epoch")] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert all((run / f"model-0{epoch}" / "model.safetensors").is_file() for epoch in (1, 2)) and (run / "loss.png").is_file()
+    assert "recipe" in read_provenance(run / "samples" / "epoch-01.png")
+
+    # What is there is not trodden upon, and is not another run.
+    refused(*argv, words=("--out runs/class", "--resume"))
+    refused("train", "class", "--resume", "--width", "8", words=("--width 8", "4"))
+    refused("train", "class", "--resume", "--epochs", "1", words=("--epochs 1", "2"))
+    refused("train", "class", "--resume", "--keep", "2", words="--keep")
+    refused("train", "time", "--resume", "--out", run, words="class")
+    refused("train", "class", "--resume", "--lr", "nan", words="--lr nan")
+
+    # Options not given are the run's, and the same ones given are no others.
+    weights = (run / "model-02" / "model.safetensors").read_bytes()
+    for again in (("train", "class", "--resume"), (*argv, "--resume")):
+        assert call(*again)[0] == 0
+    assert (run / "model-02" / "model.safetensors").read_bytes() == weights
+
+    # Its model is one like the others, and its curve can be drawn.
+    assert call("digits", "3", "--model", run, "--device", "cpu")[0] == 0
+    judge = ("train", "classifier", "--dataset", "digits", "--width", 4, "--epochs", 1, "--batch-size", 500, "--out", "judge")
+    code, out, _ = call(*judge)
+    assert code == 0 and "test accuracy" in out
+    assert call("evaluate", run, "--dataset", "digits", "--classifier", "judge", "--samples", 20, "--picture", "loss.png")[0] == 0
+    assert size(Path("loss.png")) == size(run / "loss.png")
+
+    # Damaged, missing and misfitting checkpoints.
+    checkpoint = run / "checkpoint.safetensors"
+    whole = checkpoint.read_bytes()
+    tensors = load_file(checkpoint)
+    tensors["network.first.0.0.weight"] = tensors["network.first.0.0.weight"][:2].clone()
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, "pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, checkpoint, metadata)
+    refused("train", "class", "--resume", words=("checkpoint.safetensors", "does not fit"))
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    refused("train", "class", "--resume", words="checkpoint.safetensors")
+    checkpoint.unlink()
+    refused("train", "class", "--resume", words=("--resume", "checkpoint.safetensors"))
+    checkpoint.write_bytes(whole)
+    for text in ("{", "[]", "{}", '{"network": "class", "width": "wide"}', '{"network": "class", "epochs": 0}'):
+        (run / "recipe.json").write_text(text)
+        code, out, err = call("train", "class", "--resume")
+        assert (code, out) == (2, "") and err.startswith("phosphene: ") and err.count("\n") == 1
+
+
+def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(call, monkeypatch):
+    steps, average = [], Trainer._average
+
+    def interrupt(trainer):
+        average(trainer)
+        steps.append(None)
+        if len(steps) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_average", interrupt)
+        code, out, err = call("train", "denoiser", *SMALL, "--epochs", 3, "--out", "my run")
+    assert code == 130 and "done" not in out
+    assert (
+        err
+        == "phosphene: stopped; the checkpoint in my run is kept, go on with: phosphene train denoiser --out 'my run' --resume\n"
+    )
+    code, out, err = call("train", "denoiser", "--out", "my run", "--resume")
+    assert (code, err) == (0, "") and out.splitlines()[-1].startswith("done") and "epoch 3 of 3" in out
+    assert [line["step"] for line in read_log(Path("my run/log.jsonl"))][-1] == 6
+
+
+def test_a_loss_that_is_no_number_is_one_sentence(call):
+    code, _, err = call("train", "denoiser", *SMALL, "--epochs", 2, "--lr", "1e30")
+    assert code == 2 and err.startswith("phosphene: epoch ") and "--lr" in err and err.count("\n") == 1
+
+
+def test_only_the_leading_process_speaks(call, monkeypatch):
+    monkeypatch.setattr(Place, "leads", property(lambda self: False))
+    assert call("train", "denoiser", *SMALL, "--epochs", 1) == (0, "", "")
+    assert not Path("runs").exists()
+
+
+def test_a_terminal_sees_training_live(here, monkeypatch, capfd):
+    monkeypatch.setattr(rich.console.Console, "is_terminal", property(lambda self: True))
+    assert cli.main(["train", "denoiser", *SMALL, "--epochs", "1"]) == 0
+    out, err = capfd.readouterr()
+    assert "images/s" in err and "left" in err and "epoch 1 of 1" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["gan"], "train gan"),
+        (["class", "--dataset", "cifar"], "--dataset cifar"),
+        (["class", "--dataset", "mnist", "--data", "nowhere"], "--data nowhere"),
+        (["class", "--dataset", "mnist", "--data", "."], "--data ."),
+        (["class", "--width", "0"], "--width 0"),
+        (["class", "--lr", "nan"], "--lr nan"),
+        (["class", "--lr", "-1"], "--lr -1"),
+        (["class", "--lr-decay", "0"], "--lr-decay 0"),
+        (["class", "--epochs", "0"], "--epochs 0"),
+        (["class", "--epochs", "1.5"], "--epochs 1.5"),
+        (["class", "--batch-size", "1"], "--batch-size 1"),
+        (["class", "--batch-size", "5000"], "--batch-size 5000"),
+        (["class", "--objective", "beauty"], "--objective beauty"),
+        (["class", "--schedule", "tight"], "--schedule tight"),
+        (["class", "--timesteps", "1"], "--timesteps 1"),
+        (["class", "--drop", "1"], "--drop 1"),
+        (["denoiser", "--sigma", "0"], "--sigma 0"),
+        (["class", "--ema", "1"], "--ema 1"),
+        (["class", "--keep", "0"], "--keep"),
+        (["class", "--keep", "5,x"], "--keep 5,x"),
+        (["class", "--seed", "-1"], "--seed -1"),
+        (["class", "--save-every", "-1"], "--save-every -1"),
+        (["class", "--device", "quantum"], "--device quantum"),
+        (["class", "--resume"], "--resume"),
+        (["class", "--out", "file"], "--out file"),
+        (["class", "--out", "file/run"], "--out file/run"),
+    ],
+)
+def test_training_that_cannot_be(refused, here, argv, words):
+    (here / "file").write_text("in the way")
+    refused("train", *argv, *([] if "--dataset" in argv else ["--dataset", "digits"]), words=words)
+
+
+# models, inspect, report
+
+
+@pytest.fixture
+def embedded(made, tmp_path_factory, monkeypatch) -> Path:
+    """Two models as if they had come with the package."""
+    folder = tmp_path_factory.mktemp("embedded")
+    for name in ("class", "classifier"):
+        (folder / name).mkdir()
+        for file in Path(made[name]).iterdir():
+            (folder / name / file.name).write_bytes(file.read_bytes())
+    monkeypatch.setattr(catalogue, "EMBEDDED", folder)
+    return folder
+
+
+def test_models(call, refused, embedded):
+    code, out, err = call("models")
+    assert (code, err) == (0, "") and out == call("models", "list")[1]
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert [(row[0], row[1], row[-2], row[-1]) for row in rows] == [
+        ("class", "diffusion", "float32", "1"),
+        ("classifier", "classifier", "float32", "1"),
+    ]
+    assert int(rows[0][2].replace(",", "")) == sum(file.stat().st_size for file in (embedded / "class").iterdir())
+    known = json.loads(call("models", "info", "class")[1])
+    assert known["kind"] == "diffusion" and known["network"]["width"] == 8
+    assert call("models", "verify") == (0, "class: whole\nclassifier: whole\n", "")
+    assert call("models", "verify", "class") == (0, "class: whole\n", "")
+    refused("models", "info", "nowhere", words=("nowhere", "class, classifier"))
+    refused("models", "verify", "nowhere", words="nowhere")
+
+    weights = embedded / "class" / catalogue.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    code, out, err = call("models", "verify")
+    assert code == 2 and "classifier: whole" in out and "class" in err and err.count("\n") == 1
+    refused("models", "verify", "class", words="SHA-256")
+    refused("digits", "3", words="SHA-256") if (embedded / "class").rename(embedded / "class-20") else None
+
+
+def test_names_of_embedded_models_are_the_defaults(call, embedded):
+    (embedded / "class").rename(embedded / "class-20")
+    assert call("digits", "3")[0] == 0 and read_provenance(Path("digits.png"))["model"] == "class-20"
+    assert call("ambigram", "69", "--count", 1)[0] == 0
+
+
+def test_no_embedded_models(call, here, monkeypatch):
+    monkeypatch.setattr(catalogue, "EMBEDDED", here / "none")
+    code, out, err = call("models")
+    assert (code, err) == (0, "") and "phosphene train" in out
+
+
+def test_nothing_to_verify_with(refused, made):
+    refused("models", "verify", made["torn"], words="SHA256SUMS")
+
+
+def test_inspect_prints_how_a_picture_was_made(call, refused, here, made):
+    call("digits", "3", "--model", made["class"])
+    code, out, err = call("inspect", "digits.png")
+    assert (code, err) == (0, "") and json.loads(out) == read_provenance(Path("digits.png"))
+    Image.new("RGB", (4, 4), PAPER).save("plain.png")
+    Path("text.png").write_text(PROVENANCE)
+    refused("inspect", "plain.png", words="plain.png")
+    refused("inspect", "text.png", words="text.png")
+    refused("inspect", "nowhere.png", words="nowhere.png")
+    refused("inspect", ".", words=".")
+
+
+def test_report_tells_each_section(call, refused, here, monkeypatch):
+    asked = []
+
+    def write(out, device, progress):
+        asked.append((out, device))
+        for index, section in enumerate(("forward", "denoise"), 1):
+            progress(section, index, 2)
+
+    page = types.ModuleType("phosphene.report.page")
+    page.write = write
+    monkeypatch.setitem(sys.modules, "phosphene.report", types.ModuleType("phosphene.report"))
+    monkeypatch.setitem(sys.modules, "phosphene.report.page", page)
+    assert call("report", "-o", "page", "--device", "cpu") == (0, "1 of 2: forward\n2 of 2: denoise\nreport in page\n", "")
+    assert asked == [(Path("page"), "cpu")]
+    (here / "file").write_text("in the way")
+    refused("report", "-o", "file", words="-o file")
+    refused("report", "-o", "file/page", words="file/page")
+    refused("report", "--device", "quantum", words="--device quantum")
