@@ -1,7 +1,7 @@
 # The first target that needs .venv makes it; PYTHON=... names another interpreter (3.11 or newer) to make it with.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := src tests benchmarks
+SOURCES := src tests benchmarks tools
 
 # The checks never use the network, and small tensors gain nothing from threads that wait for work by spinning.
 test: export HF_HUB_OFFLINE := 1

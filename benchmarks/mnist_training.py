@@ -41,9 +41,9 @@ class Notebook(Dataset):
 
     def __getitem__(self, index):
         image = Image.fromarray(self.images[index, 0], mode="L")
-        return torch.from_numpy(np.array(image, np.uint8, copy=True)).view(28, 28, 1).permute(2, 0, 1).contiguous().float() / 255, int(
-            self.labels[index]
-        )
+        return torch.from_numpy(np.array(image, np.uint8, copy=True)).view(28, 28, 1).permute(
+            2, 0, 1
+        ).contiguous().float() / 255, int(self.labels[index])
 
 
 def with_biases(network: nn.Module) -> nn.Module:

@@ -8,10 +8,12 @@ import scipy.linalg
 import torch
 
 from phosphene.errors import UserError
-from phosphene.evaluation.classifier import FEATURES, DigitClassifier, describe
+from phosphene.evaluation.classifier import describe
 from phosphene.evaluation.digits import measure, refer
 from phosphene.evaluation.frechet import frechet_distance
+from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
+from phosphene.models.protocol import Estimate
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import linear
 from phosphene.training.data import Dataset, Split, load_dataset
@@ -110,7 +112,7 @@ def test_describe_has_the_form_it_says():
     torch.manual_seed(0)
     classifier, pictures = DigitClassifier(4, classes=7).eval(), torch.rand(25, 1, 28, 28)
     probabilities, features = describe(classifier, pictures)
-    assert probabilities.shape == (25, 7) and features.shape == (25, FEATURES) == (25, 128)
+    assert probabilities.shape == (25, 7) and features.shape == (25, 128)
     assert probabilities.dtype == features.dtype == torch.float32 and not features.requires_grad
     torch.testing.assert_close(probabilities.sum(1), torch.ones(25))
     assert features.min() == 0 < features.max()  # after a ReLU
@@ -177,8 +179,6 @@ class Copier:
         return torch.zeros(self.classes) if condition is None else torch.eye(self.classes)[condition]
 
     def __call__(self, x, t, embedding):
-        from phosphene.models.protocol import Estimate
-
         x0 = torch.einsum("bk,kchw->bchw", embedding, self.pictures)
         signal, sigma = self.schedule.signal_and_noise(t, x)
         return Estimate((x - signal * x0) / sigma)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from phosphene.errors import UserError
-from phosphene.evaluation.classifier import DigitClassifier
 from phosphene.models import catalogue, weights
+from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import TARGETS, DigitDiffusion, from_target, to_target
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import KINDS, linear, schedule_from, straight

@@ -120,7 +120,7 @@ def train(
         interrupted = True
     if interrupted or not trainer.finished:
         again = ["phosphene", "train", network, "--out", str(out), "--resume", *(["--data", str(data)] if data else [])]
-        raise _Stopped(f"stopped; the checkpoint in {out} is kept, go on with: {shlex.join(again)}")
+        raise _Stopped(f"stopped, and the checkpoint in {out} is kept; `{shlex.join(again)}` goes on from there.")
     if speaks:
         _print(f"done: the model is in {out / f'model-{run.recipe.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
 
@@ -814,5 +814,6 @@ def _usage(error: TyperException) -> str:
 
 
 def _complain(what: object, code: int) -> int:
-    print(f"phosphene: {' '.join(str(what).split())}", file=sys.stderr)
+    sentence = " ".join(str(what).split())
+    print(f"phosphene: {sentence}{'' if sentence.endswith(('.', '?')) else '.'}", file=sys.stderr)
     return code

@@ -87,7 +87,10 @@ def guide(toward: Expression, scale: float = 7.0, away: Expression | None = None
 
 
 def mean(*parts: Expression, weights: Sequence[float] | None = None) -> Mean:
-    """The weighted average of expressions (equal weights by default). With views: a visual anagram."""
+    """The weighted average of expressions (equal weights by default). With views: a visual anagram.
+
+    Weights may be negative; learned variances are averaged without them, so that they stay in [-1, 1].
+    """
     weights = [1.0] * len(parts) if weights is None else list(weights)
     if not parts or len(weights) != len(parts) or not all(math.isfinite(w) for w in weights) or abs(sum(weights)) < 1e-12:
         raise UserError(f"--weights {weights}: needs one finite weight for each of {len(parts)} parts, with a sum other than 0.")

@@ -107,12 +107,10 @@ def heun(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
         keep = r_s / r_t
         rows.append(Row(t, s, scale_s / scale_t * keep, scale_s * (1 - keep)))
         if s != CLEAN:
-            # At s now, with y_s = keep * y_t + (1 - keep) * x0. Its start y_t is wanted once more, so it is solved for,
-            # and y_t + (r_s - r_t) / 2 * (velocity at t + velocity at s) is collected by y_s, the new x0 and the old one.
-            half = (r_s - r_t) / 2
-            xt = (1 + half / r_t) / keep + half / r_s
-            previous = -(1 + half / r_t) * (1 - keep) / keep - half / r_t
-            rows.append(Row(s, s, xt, -scale_s * half / r_s, previous=scale_s * previous))
+            # At s now, where y_s = keep * y_t + (1 - keep) * x0. Putting the mean of both velocities in place of the first
+            # moves y_s by half a step of their difference, which depends on the two clean estimates alone.
+            lean = scale_s * (1 - keep) / (2 * keep)
+            rows.append(Row(s, s, 1.0, lean, previous=-lean))
     return rows
 
 

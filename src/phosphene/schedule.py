@@ -59,7 +59,10 @@ class NoiseSchedule:
         return 1.0 if t == CLEAN else float(self.abar[t])
 
     def signal_and_noise(self, t: int | Tensor, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """``sqrt(abar_t)`` and ``sqrt(1 - abar_t)``: floats for an int ``t``, float32 (B, 1, 1, 1) for a (B,) tensor."""
+        """``sqrt(abar_t)`` and ``sqrt(1 - abar_t)``: floats for an int ``t``, float32 (B, 1, 1, 1) for a (B,) tensor.
+
+        A tensor holds timesteps 0..T-1: what a network is trained or asked at. Only an int may be -1.
+        """
         if isinstance(t, int):
             abar = self.level(t)
             return math.sqrt(abar), math.sqrt(1 - abar)
@@ -91,9 +94,7 @@ class NoiseSchedule:
         alpha = abar_t / abar_s
         beta = 1 - alpha
         left = (1 - abar_s) / (1 - abar_t)
-        return Posterior(
-            x0=math.sqrt(abar_s) * beta / (1 - abar_t), xt=math.sqrt(alpha) * left, large=beta, small=beta * left
-        )
+        return Posterior(x0=math.sqrt(abar_s) * beta / (1 - abar_t), xt=math.sqrt(alpha) * left, large=beta, small=beta * left)
 
     def timesteps(self, count: int | None = None, spacing: str = "linspace") -> list[int]:
         """``count`` timesteps, decreasing (all of them by default).
@@ -125,13 +126,15 @@ def linear(steps: int = 300, beta_start: float = 1e-4, beta_end: float = 0.02) -
 def rescaled_linear(steps: int = 300, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
     """The linear schedule with sqrt(abar) shifted and stretched so that x_T is noise (Lin et al. 2024, algorithm 1).
 
-    An exact zero would make the clean estimate at T-1 a division by zero, so the last abar is 2^-24, the smallest
-    that single precision tells from it.
+    An exact zero would make the clean estimate at T-1 a division by zero, so the last abar is 2^-24 (or half of the
+    one before, in tables so fine that it is smaller).
     """
     config = {"kind": "rescaled-linear", "steps": steps, "beta_start": beta_start, "beta_end": beta_end}
     root = _linear_abar(steps, beta_start, beta_end).sqrt()
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    return NoiseSchedule(config, root.square().clamp(min=2.0**-24))
+    abar = root.square()
+    abar[-1] = min(2.0**-24, float(abar[-2]) / 2)
+    return NoiseSchedule(config, abar)
 
 
 def squared_cosine(steps: int = 1000, max_beta: float = 0.999) -> NoiseSchedule:

@@ -59,6 +59,9 @@ class Turn:
     quarters: int
     sign: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quarters", self.quarters % 4)  # five quarter turns are one, and equal to it
+
     def apply(self, x: Tensor) -> Tensor:
         return self._turned(x, self.quarters)
 
@@ -68,7 +71,7 @@ class Turn:
     def _turned(self, x: Tensor, quarters: int) -> Tensor:
         if quarters % 2 and x.shape[-1] != x.shape[-2]:
             raise UserError(
-                f"view rotate-{90 * (self.quarters % 4)}: needs a square picture, "
+                f"view rotate-{90 * self.quarters}: needs a square picture, "
                 f"this one is {x.shape[-1]}x{x.shape[-2]}; use rotate-180 or crop it."
             )
         return torch.rot90(x, quarters, dims=(-2, -1))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.evaluation.classifier import DigitClassifier, describe
+from phosphene.evaluation.classifier import describe
 from phosphene.evaluation.frechet import frechet_distance
 from phosphene.expression import given, guide
+from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.sampler import clamp, denoise, draw, solver
 from phosphene.training.data import Dataset

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
-from phosphene.evaluation.classifier import DigitClassifier
 from phosphene.models import weights as files
+from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import schedule_from
@@ -71,7 +71,9 @@ def verify(path: Path) -> None:
             raise UserError(f"{file}: differs from its SHA-256 in {SUMS}; fetch or train the model again.")
 
 
-def load(name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kind: str | None = None) -> Model:
+def load(
+    name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kind: str | None = None
+) -> Model:
     """The model called ``name`` (see :func:`folder`), ready to run on ``device``.
 
     ``dtype`` is float32 on the CPU and float16 elsewhere by default. ``kind`` (diffusion, denoiser, classifier) says

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phosphene.evaluation.classifier import DigitClassifier, describe
+from phosphene.evaluation.classifier import describe
 from phosphene.expression import Expression, given, guide, mean, seen
+from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.sampler import Step
 from phosphene.tasks.digits import sample
@@ -17,10 +18,12 @@ from phosphene.views import VIEWS
 
 UPSIDE_DOWN = VIEWS["rotate-180"]
 GUIDANCE = 5.0
+SOLVER, STEPS = "dpm", 16
+"""Measured over 1,600 pictures on an H100, sixteen such steps read both ways as often as a hundred with noise."""
 
 
 class Judged(NamedTuple):
-    """Scores of pictures (N,): ``score`` is the lower probability of the two readings, ``read`` whether both are the likeliest."""
+    """Of pictures (N,): ``score`` is the lower probability of the two readings, ``read`` whether both are the likeliest."""
 
     score: Tensor
     read: Tensor
@@ -36,8 +39,8 @@ def draw_ambigrams(
     pairs: Sequence[tuple[int, int]],
     seeds: Sequence[int] | torch.Generator,
     guidance: float = GUIDANCE,
-    solver_name: str = "ancestral",
-    steps: int | None = None,
+    solver_name: str = SOLVER,
+    steps: int | None = STEPS,
     max_rows: int | None = None,
 ) -> Iterator[Step]:
     """Denoise one picture for each pair (upright, turned) and seed."""

@@ -159,7 +159,9 @@ def _checked(name: str, index: int, path: Path) -> np.ndarray:
         raise UserError(f"{path}: cannot be read or is truncated ({error}); fetch it again.") from error
     array = read_idx(content, path, images="images" in PARTS[index])
     if source and source.content and hashlib.sha256(content).hexdigest() != source.content[index]:
-        raise UserError(f"{path}: is not {name}'s {PARTS[index]} (its content has another SHA-256); fetch it again or use --dataset idx.")
+        raise UserError(
+            f"{path}: is not {name}'s {PARTS[index]} (its content has another SHA-256); fetch it again or use --dataset idx."
+        )
     if source and source.archive and path.suffix == ".gz" and hashlib.sha256(raw).hexdigest() != source.archive[index]:
         raise UserError(f"{path}: is not {name}'s {PARTS[index]}.gz (another SHA-256); fetch it again or use --dataset idx.")
     return array
@@ -178,7 +180,9 @@ def read_idx(content: bytes, path: Path, images: bool) -> np.ndarray:
         raise UserError(f"{path}: is truncated in its header; fetch it again.")
     shape = struct.unpack(f">{wanted}I", content[4:header])
     if len(content) != header + int(np.prod(shape, dtype=np.int64)):
-        raise UserError(f"{path}: says {shape} but holds {len(content) - header} bytes; it is truncated or damaged, fetch it again.")
+        raise UserError(
+            f"{path}: says {shape} but holds {len(content) - header} bytes; it is truncated or damaged, fetch it again."
+        )
     if shape[0] == 0 or (images and shape[1:] != (28, 28)):
         raise UserError(f"{path}: holds {shape}; expected at least one picture of 28x28.")
     array = np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()

@@ -133,7 +133,9 @@ def _apply_gradient(x, dy, dx, mean, rstd, weight, bias, dweight, dbias, rows, c
 
 class _BatchNormGelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float):
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
+    ):
         x = x.contiguous(memory_format=torch.channels_last)
         channels, rows = x.shape[1], x.numel() // x.shape[1]
         columns, programs, tiles = _grid(rows, channels)
@@ -141,7 +143,18 @@ class _BatchNormGelu(torch.autograd.Function):
         mean, rstd, y = torch.empty_like(running_mean), torch.empty_like(running_mean), torch.empty_like(x)
         _statistics[programs, columns](x, running_mean, partial, rows, channels, ROWS, COLUMNS)
         _settle[(triton.cdiv(channels, 8),)](
-            partial, programs, rows, momentum, eps, running_mean, running_var, mean, rstd, channels, triton.next_power_of_2(programs), 8
+            partial,
+            programs,
+            rows,
+            momentum,
+            eps,
+            running_mean,
+            running_var,
+            mean,
+            rstd,
+            channels,
+            triton.next_power_of_2(programs),
+            8,
         )
         _apply[tiles, columns](x, y, mean, rstd, weight, bias, rows, channels, ROWS, COLUMNS)
         ctx.save_for_backward(x, mean, rstd, weight, bias)

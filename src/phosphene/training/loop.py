@@ -190,10 +190,12 @@ class Trainer:
         losses, norms = torch.stack([self.losses[start:stop], self.norms[start:stop]]).tolist()  # the host waits here
         for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start + 1):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                what = f"loss is {loss}" if not math.isfinite(loss) else f"loss is {loss:.4g} but the norm of its gradient is {norm}"
+                what = (
+                    f"loss is {loss}" if not math.isfinite(loss) else f"loss is {loss:.4g} but the norm of its gradient is {norm}"
+                )
                 raise FloatingPointError(
-                    f"epoch {self.epoch + 1}, step {step} of {self.steps}: the {what}; lower --lr {self.recipe.lr:g} and --resume "
-                    "from the last checkpoint."
+                    f"epoch {self.epoch + 1}, step {step} of {self.steps}: the {what}; lower --lr {self.recipe.lr:g} "
+                    "and start anew from the last good checkpoint."
                 )
         return losses
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phosphene.evaluation.classifier import DigitClassifier
+from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import to_target
 from phosphene.models.unet import MnistUNet
 from phosphene.schedule import KINDS, NoiseSchedule
@@ -94,7 +94,7 @@ def diffusion(schedule: NoiseSchedule, target: str, drop: float) -> Loss:
 
 
 def classification(network: nn.Module, x0: Tensor, labels: Tensor, draws: Draws) -> Tensor:
-    """Cross-entropy with smoothed labels on pictures turned by up to 12 degrees, scaled by 12 %, sheared and shifted by 2 pixels."""
+    """Cross-entropy with smoothed labels; pictures turned by up to 12 degrees, scaled by 12 %, sheared, shifted by 2 pixels."""
     x0 = _jittered(x0, draws.uniform(len(x0), 6) * 2 - 1)
     return F.cross_entropy(network(x0).float(), labels.long(), label_smoothing=0.05)
 

@@ -1,7 +1,7 @@
-"""A training run and its folder: recipe, log, pictures, checkpoint, and the models it leaves.
+"""A training run and its folder.
 
-    recipe.json  log.jsonl  loss.png  samples/epoch-01.png  tensorboard/  checkpoint.safetensors
-    model-05/  model-05-raw/  model-20/  model-20-raw/        (the moving average, and the weights themselves)
+It holds recipe.json, log.jsonl, loss.png, samples/epoch-01.png ..., tensorboard/, checkpoint.safetensors, and of each
+epoch kept two models: model-05/ (the moving average) and model-05-raw/ (the weights themselves).
 """
 
 from __future__ import annotations

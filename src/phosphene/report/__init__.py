@@ -1,0 +1,1 @@
+"""The page: every experiment with its figures, in one folder that opens from disk."""
