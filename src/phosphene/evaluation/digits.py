@@ -80,6 +80,6 @@ def measure(
         pictures = step.xt.clamp(*model.value_range)
     probabilities, features = describe(classifier, pictures)
     right = None if labels is None else (probabilities.argmax(1).cpu() == labels).float()
-    by_class = [] if right is None else [right[labels == c].mean().item() for c in range(model.classes)]
+    by_class = [] if right is None else [right[labels == c].mean().item() for c in range(min(model.classes, samples))]
     accuracy = None if right is None else right.mean().item()
     return Figures(samples, accuracy, by_class, frechet_distance(features, reference.features), pictures.cpu())

@@ -39,9 +39,9 @@ def folder(name: str | Path) -> Path:
     path = Path(name)
     if (path / CONFIG).is_file():
         return path
-    averages = sorted(p.parent for p in path.glob(f"model-*/{CONFIG}") if not p.parent.name.endswith("-raw"))
-    if averages:
-        return averages[-1]
+    epochs = [int(p.parent.name[6:]) for p in path.glob(f"model-*/{CONFIG}") if p.parent.name[6:].isdecimal()]
+    if epochs:
+        return path / f"model-{max(epochs):02d}"
     if path.is_dir():
         raise UserError(f"--model {name}: the folder holds no {CONFIG}; name a finished run or one of {', '.join(embedded())}.")
     raise UserError(f"--model {name}: neither a folder nor an embedded model; choose one of {', '.join(embedded())}.")
@@ -53,7 +53,7 @@ def read_config(path: Path) -> dict:
         config = json.loads((path / CONFIG).read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path / CONFIG}: is not readable JSON ({error}); fetch or train the model again.") from error
-    if not isinstance(config, dict) or "kind" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
         raise UserError(f"{path / CONFIG}: says no kind of model; it should be one of {', '.join(_BUILDERS)}.")
     return config
 
@@ -62,7 +62,7 @@ def verify(path: Path) -> None:
     """Compare a model folder with its SHA256SUMS. Folders without one (hand-made) are taken as they are."""
     if not (path / SUMS).is_file():
         return
-    for line in (path / SUMS).read_text().splitlines():
+    for line in (path / SUMS).read_text(errors="replace").splitlines():
         wanted, _, name = line.partition("  ")
         file = path / name
         if not file.is_file():

@@ -27,14 +27,13 @@ class DigitClassifier(nn.Module):
         self.body = nn.Sequential(
             conv(1, w), conv(w, w), conv(w, 2 * w, stride=2), conv(2 * w, 2 * w), conv(2 * w, 4 * w, stride=2), conv(4 * w, 4 * w)
         )
-        self.dropout = nn.Dropout(0.3)
         self.feature = nn.Linear(4 * w * 49, FEATURES)
         self.head = nn.Linear(FEATURES, classes)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(B, 128), after the last ReLU before the logits."""
+    def features(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """(B, 128), after the last ReLU before the logits. ``keep`` (B, 196 * width) multiplies the maps: dropout in training."""
         x = self.body(x.contiguous(memory_format=torch.channels_last))
-        return F.relu(self.feature(self.dropout(x.flatten(1))))
+        return F.relu(self.feature(x.flatten(1) if keep is None else x.flatten(1) * keep))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        return self.head(self.features(x, keep))

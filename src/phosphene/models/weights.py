@@ -43,6 +43,8 @@ def replacing(path: Path):
 
 def save(weights: Mapping[str, Tensor], path: Path, storage: str = "float32", metadata: dict[str, str] | None = None) -> None:
     """Write ``weights`` to ``path`` by atomic rename, floats stored as ``storage``."""
+    if storage not in STORAGES:
+        raise UserError(f"storage {storage!r}: choose one of {', '.join(STORAGES)}.")
     stored: dict[str, Tensor] = {}
     for name, value in weights.items():
         value = value.detach().cpu().contiguous()

@@ -111,11 +111,14 @@ def _find(name: str, index: int, data: Path | None) -> Path:
     # A folder in the environment may hold one subfolder for each set.
     places = [Path(data)] if data is not None else []
     if not places and environment:
-        places = [Path(environment) / name, Path(environment)]
+        # The folder itself is MNIST's, as the four files are named alike in every set.
+        places = [Path(environment) / name, *([Path(environment)] if name in ("mnist", "idx") else [])]
     places.append(_cache() / name)
+    # Fashion-MNIST is known by its archives: a plain file of it could not be told from MNIST's, which has the same form.
+    names = (f"{part}.gz",) if name == "fashion" else (f"{part}.gz", part)
     for place in places:
-        for file in (place / f"{part}.gz", place / part):
-            if file.is_file() and (file.parent != Path(environment or "") or name in ("mnist", "idx")):
+        for file in (place / n for n in names):
+            if file.is_file():
                 return file
     if data is not None:
         raise UserError(f"--data {data}: holds no {part}.gz; put the four IDX files there, or leave --data out to download them.")
@@ -125,7 +128,7 @@ def _find(name: str, index: int, data: Path | None) -> Path:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "phosphene"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phosphene"
 
 
 def _fetch(name: str, index: int) -> Path:
@@ -144,7 +147,8 @@ def _fetch(name: str, index: int) -> Path:
         except UserError:
             file.unlink(missing_ok=True)
     raise UserError(
-        f"--dataset {name}: no files and no network; put the four IDX files into a folder and name it with --data, "
+        f"--dataset {name}: neither files nor a mirror that gives the right ones; "
+        "put the four IDX files into a folder and name it with --data, "
         "or take --dataset digits, which needs neither."
     )
 

@@ -48,8 +48,11 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"--device {name}: unknown; choose auto, cpu or cuda.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: no GPU is visible to torch; choose cpu.")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"--device {name}: nothing can be computed there; choose auto, cpu or cuda.")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, True):
+        raise UserError(f"--device {name}: no such device is visible to torch; choose cpu.")
     return device
 
 

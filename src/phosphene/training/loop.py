@@ -88,6 +88,7 @@ class Trainer:
         self.generator = torch.Generator(device).manual_seed(recipe.seed)
         self.draws = Draws(self.generator, self.place.rank, world)
 
+        self.stopping = False  # set from outside to end the run after the step in progress
         self.epoch, self.done = 0, 0  # epochs finished, steps done in the one in progress
         self.order = torch.zeros(len(split), dtype=torch.long, device=device)
         self.position = torch.zeros((), dtype=torch.long, device=device)
@@ -113,14 +114,16 @@ class Trainer:
             while not ended:
                 stop = min(self.steps, (self.done // self.report_every + 1) * self.report_every)
                 start = self.done
-                while self.done < stop:
+                while self.done < stop and not self.stopping:
                     self._step()
                     self.done += 1
-                losses = self._checked_losses(start, stop)
+                if self.done == start:
+                    return
+                losses = self._checked_losses(start, self.done)
                 ended = self.done == self.steps
                 if ended:
                     self.epoch, self.done = self.epoch + 1, 0
-                yield Progress(self.epoch + (not ended), stop, self.steps, losses, ended)
+                yield Progress(self.epoch + (not ended), self.done or self.steps, self.steps, losses, ended)
 
     def _begin_epoch(self) -> None:
         """The order of an epoch follows from seed and epoch alone: a resumed run needs to store no permutation."""
@@ -194,8 +197,8 @@ class Trainer:
                     f"loss is {loss}" if not math.isfinite(loss) else f"loss is {loss:.4g} but the norm of its gradient is {norm}"
                 )
                 raise FloatingPointError(
-                    f"epoch {self.epoch + 1}, step {step} of {self.steps}: the {what}; lower --lr {self.recipe.lr:g} "
-                    "and start anew from the last good checkpoint."
+                    f"epoch {self.epoch + 1}, step {step} of {self.steps}: the {what}; "
+                    f"start a new run with an --lr below {self.recipe.lr:g}."
                 )
         return losses
 

@@ -28,7 +28,7 @@ def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image
         return None, {"test_accuracy": (probabilities.argmax(1).cpu() == test.labels).float().mean().item()}
     if config["kind"] == "denoiser":
         clean = test.images[:10].float() / 255
-        noise = draw(generators(range(seed, seed + 10)), 10, clean.shape[1:])
+        noise = draw(generators(range(seed, seed + len(clean))), len(clean), clean.shape[1:])
         noisy = clean + config["sigma"] * noise
         with torch.no_grad():
             mended = model(noisy.to(device)).float().cpu()
@@ -39,6 +39,8 @@ def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image
     count = ROWS * columns
     expression = guide(given(*[k % columns for k in range(count)]), scale=3) if model.classes else given(None)
     noise = draw(generators(range(seed, seed + count)), count, model.image_shape, device)
-    steps = denoise(model, expression, noise, model.schedule.timesteps(STEPS), solver=ddim, threshold=clamp(0, 1))
+    steps = denoise(
+        model, expression, noise, model.schedule.timesteps(min(STEPS, model.schedule.steps)), solver=ddim, threshold=clamp(0, 1)
+    )
     pictures = [to_image(p, scale=2) for p in last(steps)]
     return sheet([pictures[r * columns : (r + 1) * columns] for r in range(ROWS)]), {}

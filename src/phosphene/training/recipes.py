@@ -46,6 +46,7 @@ class Recipe:
         check("batch-size", self.batch_size, self.batch_size >= 2, "must be at least 2, for BatchNorm")
         check("lr", self.lr, math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
         check("lr-decay", self.lr_decay, 0 < self.lr_decay <= 1, "must lie in (0, 1]")
+        check("seed", self.seed, 0 <= self.seed < 2**40, "must lie in 0..2^40")
         check("objective", self.objective, self.objective in TARGETS, f"choose one of {', '.join(TARGETS)}")
         check("schedule", self.schedule, self.schedule in KINDS, f"choose one of {', '.join(KINDS)}")
         check("timesteps", self.timesteps, self.timesteps >= 2, "must be at least 2")

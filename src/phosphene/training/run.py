@@ -7,9 +7,11 @@ epoch kept two models: model-05/ (the moving average) and model-05-raw/ (the wei
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from phosphene.training.preview import preview
 from phosphene.training.recipes import Recipe
 
 SAVE_SECONDS = 30
+REPORT_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,9 @@ class Run:
             self.place.wait()
         self.test = dataset.test
         network, loss, self.config = build(recipe, dataset.classes)
-        self.trainer = Trainer(recipe, network, loss, dataset.train, self.place, compiled)
+        self.trainer = Trainer(
+            recipe, network, loss, dataset.train, self.place, compiled, report_every=min(REPORT_STEPS, save_every or REPORT_STEPS)
+        )
         if resume:
             checkpoint.load(self.trainer, self.out / checkpoint.NAME)
 
@@ -91,25 +96,30 @@ class Run:
         marked, before = begun, at_start
         total = self.recipe.epochs * trainer.steps
         try:
-            for progress in trainer.run():
-                done = trainer.epoch * trainer.steps + trainer.done
-                now = time.monotonic()
-                speed = (done - before) * self.recipe.batch_size / (now - marked)
-                left = (total - done) * (now - begun) / max(1, done - at_start)
-                figures = self._end_epoch(log) if progress.epoch_ended and self.place.leads else {}
-                loss = sum(progress.losses) / len(progress.losses)
-                if self.place.leads:
-                    log.add(done, trainer.steps, progress.losses, speed, figures)
-                    due = done // self.save_every > before // self.save_every if self.save_every else now - saved > SAVE_SECONDS
-                    if due:
-                        self._save(log)
-                        saved = now
-                marked, before = time.monotonic(), done
-                yield Report(progress, self.recipe.epochs, loss, speed, left, figures)
+            with _asked_to_stop(trainer):
+                for progress in trainer.run():
+                    done = trainer.epoch * trainer.steps + trainer.done
+                    now = time.monotonic()
+                    speed = (done - before) * self.recipe.batch_size / (now - marked)
+                    left = (total - done) * (now - begun) / max(1, done - at_start)
+                    figures = self._end_epoch(log) if progress.epoch_ended and self.place.leads else {}
+                    loss = sum(progress.losses) / len(progress.losses)
+                    if self.place.leads:
+                        log.add(done, trainer.steps, progress.losses, speed, figures)
+                        due = (
+                            done // self.save_every > before // self.save_every if self.save_every else now - saved > SAVE_SECONDS
+                        )
+                        if due:
+                            self._save(log)
+                            saved = now
+                    marked, before = time.monotonic(), done
+                    yield Report(progress, self.recipe.epochs, loss, speed, left, figures)
             if self.place.leads:
                 self._save(log)
                 log.plot()
-        except (KeyboardInterrupt, GeneratorExit):
+            if trainer.stopping and not trainer.finished:
+                raise KeyboardInterrupt
+        except GeneratorExit:  # the caller had enough, between two reports
             if self.place.leads:
                 self._save(log)
             raise
@@ -133,6 +143,19 @@ class Run:
                 weights = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
                 catalogue.write(self.out / f"model-{epoch:02d}{suffix}", {**config, "average": not suffix}, weights)
         return figures
+
+
+@contextmanager
+def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C ends the run after the step in progress: between steps the state is whole, within one it is not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: setattr(trainer, "stopping", True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Log:
