@@ -22,6 +22,7 @@ _WHERE = {
     "view": "views",
     "denoise": "sampler",
     "draw": "sampler",
+    "solver": "sampler",
     "generators": "sampler",
     "last": "sampler",
     "ancestral": "sampler",
