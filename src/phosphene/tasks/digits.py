@@ -20,14 +20,14 @@ from phosphene.sampler import (
     solver,
 )
 
-FEW = 16
-"""Steps of the few-step solvers where none are named; docs/results-mnist.md has what they cost in quality."""
+ANCESTRAL, FEW = 300, 16
+"""Steps of the ancestral and of the other solvers where none are named; docs/results-mnist.md has what they are worth."""
 
 
 def timesteps(model: DigitDiffusion, name: str, steps: int | None) -> list[int]:
-    """The timesteps of solver ``name``: all of the model's for ``ancestral``, a few for the others, or ``steps`` of them."""
+    """The timesteps of solver ``name``: ``steps`` of them, by default many for ``ancestral`` and few for the others."""
     solver(name)
-    count = steps if steps is not None else (model.schedule.steps if name == "ancestral" else min(FEW, model.schedule.steps))
+    count = steps if steps is not None else min(ANCESTRAL if name == "ancestral" else FEW, model.schedule.steps)
     return model.schedule.timesteps(count)
 
 
