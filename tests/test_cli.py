@@ -729,14 +729,17 @@ def test_report_tells_each_section(call, refused, here, monkeypatch):
 
     def write(out, device, progress):
         asked.append((out, device))
-        for index, section in enumerate(("forward", "denoise"), 1):
-            progress(section, index, 2)
+        for done, section in enumerate(("forward", "denoise", "done")):
+            progress(section, done, 2)
+        return out / "index.html"
 
     page = types.ModuleType("phosphene.report.page")
     page.write = write
     monkeypatch.setitem(sys.modules, "phosphene.report", types.ModuleType("phosphene.report"))
     monkeypatch.setitem(sys.modules, "phosphene.report.page", page)
-    assert call("report", "-o", "page", "--device", "cpu") == (0, "1 of 2: forward\n2 of 2: denoise\nreport in page\n", "")
+    code, out, err = call("report", "-o", "page", "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert out == "section 1 of 2: forward\nsection 2 of 2: denoise\nthe page is page/index.html\n"
     assert asked == [(Path("page"), "cpu")]
     (here / "file").write_text("in the way")
     refused("report", "-o", "file", words="-o file")

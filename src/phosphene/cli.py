@@ -120,7 +120,8 @@ def train(
         interrupted = True
     if interrupted or not trainer.finished:
         again = ["phosphene", "train", network, "--out", str(out), "--resume", *(["--data", str(data)] if data else [])]
-        raise _Stopped(f"stopped, and the checkpoint in {out} is kept; `{shlex.join(again)}` goes on from there.")
+        said = f"stopped, and the checkpoint in {out} is kept; `{shlex.join(again)}` goes on from there."
+        raise _Stopped(said if speaks else "")
     if speaks:
         _print(f"done: the model is in {out / f'model-{run.recipe.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
 
@@ -349,8 +350,8 @@ def evaluate(
     judge = None if reference is None else {"model": classifier, "accuracy": reference.accuracy, "floor": reference.floor}
     if judge is not None:
         _print(
-            f"The distance is one of features of the classifier {classifier}, so it compares with no published FID; between real "
-            f"sets it is {judge['floor']:.3f}. That classifier reads {judge['accuracy']:.2%} of the test split."
+            f"Distances are between features of {classifier}, which reads {judge['accuracy']:.2%} of the test split, and compare "
+            f"with no published FID. Between two sets of real digits: {judge['floor']:.3f}."
         )
     arguments = {**settings, "guidance": scales, "classifier": classifier, "dataset": dataset, "device": str(place)}
     provenance = _provenance("evaluate", names, arguments)
@@ -447,11 +448,12 @@ def report(
     with _bar("report") as advance:
 
         def section(name: str, done: int, total: int) -> None:
-            _print(f"{done} of {total}: {name}")
+            if done < total:
+                _print(f"section {done + 1} of {total}: {name}")
             advance(done, total, name)
 
-        write(out, place, section)
-    _print(f"report in {out}")
+        page = write(out, place, section)
+    _print(f"the page is {page}")
 
 
 # What the commands read
@@ -613,7 +615,7 @@ def _loss_curves(names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
 
 
 class _Stopped(Exception):
-    """Ctrl-C, and what to say of it."""
+    """Ctrl-C, and what to say of it (nothing, where another process speaks)."""
 
 
 def _print(text: str) -> None:
@@ -793,7 +795,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, "phosphene", standalone_mode=False)
     except _Stopped as stop:
-        return _complain(stop, 130)
+        return _complain(stop, 130) if str(stop) else 130
     except (UserError, FloatingPointError) as error:
         return _complain(error, 2)
     except TyperException as error:

@@ -92,7 +92,10 @@ def read_provenance(path: Path) -> dict:
         raise UserError(f"{path}: cannot be read as a picture ({error}).") from error
     if text is None:
         raise UserError(f"{path}: carries no provenance; only PNGs made by phosphene do.")
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: its provenance is damaged ({error}); make the picture again.") from error
 
 
 def require_writable(path: Path, what: str = "-o") -> None:

@@ -57,7 +57,10 @@ def save(weights: Mapping[str, Tensor], path: Path, storage: str = "float32", me
             stored[name] = (value / scale.view(-1, *[1] * (value.ndim - 1))).round().to(torch.int8)
             stored[name + SCALE] = scale
     with replacing(path) as temporary:
-        save_file(stored, temporary, metadata=metadata)
+        try:
+            save_file(stored, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise UserError(f"{path}: could not be written ({error}); is the disk full?") from error
 
 
 def load(path: Path) -> dict[str, Tensor]:

@@ -155,7 +155,7 @@ def unconditional(studio: Studio) -> Section:
 
 def ambigrams(studio: Studio) -> Section:
     """The table of all pairs. A pair turned is the other pair, so half of the table is drawn and the rest is turned."""
-    model, classifier, each, steps = studio.model("class-20"), studio.model("classifier"), 3, 12
+    model, classifier, each, steps = studio.model("class-20"), studio.model("classifier"), 2, 12
     halves = [(a, b) for a in range(10) for b in range(a, 10)]
     pairs = [pair for pair in halves for _ in range(each)]
     run = ambigram.draw_ambigrams(model, pairs, range(SEED, SEED + len(pairs)), steps=steps, max_rows=220)

@@ -20,7 +20,7 @@ from phosphene.sampler import (
     solver,
 )
 
-ANCESTRAL, FEW = 300, 16
+ANCESTRAL, FEW = 300, 10
 """Steps of the ancestral and of the other solvers where none are named; docs/results-mnist.md has what they are worth."""
 
 
