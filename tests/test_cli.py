@@ -22,6 +22,7 @@ from phosphene import cli
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER, PROVENANCE, read_provenance
 from phosphene.models import catalogue
+from phosphene.sampler import Route
 from phosphene.training.data import load_dataset
 from phosphene.training.distributed import Place
 from phosphene.training.loop import Trainer
@@ -196,6 +197,12 @@ def test_seeds_count_on_row_by_row(call, made):
     assert (cell(Path("sheet.png"), 0, 2) - cell(Path("one.png"), 0, 0)).abs().max() > 10
 
 
+def test_digits_by_a_route_of_ones_own(call, made):
+    code, _, err = call("digits", "01", "--model", made["class"], "--solver", "ddim", "--steps", 4, "--eta", 0.5, "--resample", 2)
+    said = read_provenance(Path("digits.png"))["arguments"]
+    assert (code, err) == (0, "") and (said["eta"], said["resample"], said["steps"]) == (0.5, 2, 4)
+
+
 @pytest.mark.parametrize("solver", ["ancestral", "ddim", "dpm", "heun"])
 def test_digits_by_every_solver(call, made, solver):
     code, _, err = call("digits", "01", "--model", made["class"], "--solver", solver, "--steps", 4)
@@ -242,6 +249,9 @@ def test_the_same_command_makes_the_same_bytes(call, made, argv):
         (["3", "--seed", "-1"], "--seed -1"),
         (["3", "--seed", "1" + 30 * "0"], "--seed 1000"),
         (["3", "--solver", "magic"], ("--solver magic", "dpm")),
+        (["3", "--solver", "dpm", "--eta", "0.5"], ("--eta 0.5", "ddim")),
+        (["3", "--solver", "ddim", "--eta", "1.5"], ("--eta 1.5", "0..1")),
+        (["3", "--resample", "0"], "--resample 0"),
         (["3", "--device", "quantum"], ("--device quantum", "cpu")),
         (["3", "--model", "nowhere"], "--model nowhere"),
         (["3", "--model", "{empty}"], "config.json"),
@@ -470,7 +480,7 @@ def test_evaluate_models_of_every_kind(call, made):
     real, judge = load_dataset("digits"), catalogue.load(made["classifier"])
     reference = refer(judge, real, 40)
     model = catalogue.load(made["class"])
-    by_hand = measure(model, judge, reference, 40, 3.0, "ddim", model.schedule.timesteps(3), 180)
+    by_hand = measure(model, judge, reference, 40, 3.0, Route("ddim", 3), 180)
     assert by_kind[0][1]["accuracy"] == by_hand.accuracy and by_kind[0][1]["frechet"] == pytest.approx(by_hand.frechet)
     assert figures["classifier"] == {"model": made["classifier"], "accuracy": reference.accuracy, "floor": reference.floor}
     assert by_kind[3] == [{"pictures": 360, "accuracy": reference.accuracy}]

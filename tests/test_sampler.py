@@ -15,6 +15,7 @@ from phosphene.errors import UserError
 from phosphene.expression import given, guide, mean, seen
 from phosphene.sampler import (
     SOLVERS,
+    Route,
     ancestral,
     clamp,
     ddim,
@@ -25,6 +26,7 @@ from phosphene.sampler import (
     generators,
     heun,
     last,
+    resampled,
     solver,
 )
 from phosphene.schedule import CLEAN, linear, squared_cosine, straight
@@ -172,6 +174,70 @@ def test_the_last_step_is_the_clean_estimate(schedule):
         *_, end = denoise(TinyDenoiser(schedule), BOAT, start(), [50, 20, 3], solver=make, generators=generators([1, 2]))
         assert end.t == CLEAN
         close(end.xt, end.x0)
+
+
+# Resampling: back to noise and down again
+
+
+@every_schedule
+@pytest.mark.parametrize("make", [ancestral, with_eta(0.5), ddim], ids=["ancestral", "ddim .5", "ddim"])
+def test_a_resampled_step_is_a_step_and_the_forward_process_back(schedule, make):
+    # Where the picture is known, one pass down and back has the mean and the variance of the two jumps one by one.
+    x0, t, s = randn(1, *SHAPE, seed=9, dtype=torch.float64), schedule.steps // 2, schedule.steps // 4
+    share = math.sqrt(1 - schedule.level(t)) / (math.sqrt(1 - schedule.level(t)) + math.sqrt(schedule.level(t)))
+    down, *_ = make(schedule, [t, s])
+    back, again, *_ = resampled(make, 2, share - 0.01, share + 0.01)(schedule, [t, s])
+    assert again == down and (back.t, back.s) == (t, t)
+    xt = schedule.add_noise(x0, t, randn(1, *SHAPE, seed=3, dtype=torch.float64))
+    arrived = down.xt * xt + down.x0 * x0  # the mean of the step; its deviation is down.noise
+    kept = schedule.level(t) / schedule.level(s)
+    close(back.xt * xt + back.x0 * x0, math.sqrt(kept) * arrived)
+    close(torch.tensor(back.noise**2), torch.tensor(kept * down.noise**2 + 1 - kept))
+
+
+@every_schedule
+@every_solver
+@example(data=st.data())
+def test_a_resampled_run_ends_at_the_known_picture_and_is_as_noisy_on_the_way_as_the_schedule(schedule, name, data):
+    x0, times = randn(2, *SHAPE, seed=9, dtype=torch.float64), data.draw(timesteps(schedule))
+    make = resampled(SOLVERS[name], 3, 0, 1)
+    steps = list(denoise(Knowing(schedule, x0), BOAT, start(), times, solver=make, generators=generators([1, 2])))
+    close(steps[-1].xt, x0, 1e-6)
+    # Each step but the last is taken three times: Heun's as a whole once more for each time.
+    assert len(steps) == sum(row.s < row.t and row.s != CLEAN for row in SOLVERS[name](schedule, times)) * 2 + len(
+        SOLVERS[name](schedule, times)
+    )
+
+
+@pytest.mark.parametrize("name", ["ancestral", "ddim"])
+def test_going_back_leaves_the_noise_at_its_level(name):
+    # 4,000 pixels of a known picture: after going back to t, what is left of the noise has the deviation of the schedule.
+    schedule, size = straight(), (4, 10, 100)
+    x0 = torch.zeros(1, *size)
+    xt = schedule.add_noise(x0, 600, randn(1, *size, seed=1))
+    make = resampled(SOLVERS[name], 4, 0.3, 0.9)
+    for step in denoise(Knowing(schedule, x0), BOAT, xt, [600, 400, 200], solver=make, generators=generators([1])):
+        if step.t >= 400:
+            expected = math.sqrt(1 - schedule.level(step.t))
+            # DDPM's larger variance is, with strides this wide, more than the noise that the schedule has at s.
+            assert step.xt.std().item() == pytest.approx(expected, rel=0.05 if name == "ddim" else 0.6)
+
+
+def test_resampling_once_is_no_resampling():
+    assert resampled(ddim, 1) is ddim
+    for times in (0, -1):
+        with pytest.raises(UserError, match=f"--resample {times}: "):
+            resampled(ddim, times)
+
+
+def test_a_route_is_its_solver():
+    times = [250, 120, 40]
+    assert Route().table() is ancestral
+    assert Route("ddim", eta=0.3).table()(linear(), times) == ddim(linear(), times, 0.3)
+    assert Route("dpm", resample=2).table()(linear(), times) == resampled(dpm_solver, 2)(linear(), times)
+    for route, words in ((Route("magic"), "--solver magic"), (Route("dpm", eta=0.5), "--eta 0.5: belongs to ddim, not to dpm")):
+        with pytest.raises(UserError, match=words):
+            route.table()
 
 
 # Flows: on the straight schedule these solvers are Euler's and Heun's

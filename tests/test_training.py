@@ -342,6 +342,20 @@ def test_the_class_is_withheld_as_often_as_asked(drop):
     assert times.min() >= 0 and times.max().round() <= 299 and len(times.round().unique()) > 290  # t / T, and every t
 
 
+@pytest.mark.parametrize(("mean", "spread"), [(0.0, 1.0), (-1.0, 0.5), (0.5, 2.0)])
+def test_logit_normal_times_are_what_they_say(mean, spread):
+    times = Draws(torch.Generator().manual_seed(0)).times(1000, 20_000, mean, spread)
+    assert times.dtype == torch.long and 0 <= times.min() and times.max() <= 999
+    logits = torch.logit((times + 0.5) / 1000, eps=1e-3)
+    inside = (times > 5) & (times < 994)  # the grid is too coarse for the tails
+    assert logits[inside].median().item() == pytest.approx(mean, abs=0.05)
+    assert 1 / (1 + math.exp(-mean)) == pytest.approx(times.float().quantile(0.5).item() / 1000, abs=0.02)
+    low, high = (torch.sigmoid(torch.tensor(mean + sign * spread)).item() * 1000 for sign in (-1, 1))
+    assert ((times >= low) & (times <= high)).float().mean().item() == pytest.approx(0.683, abs=0.02)  # within one deviation
+    uniform, whole = (Draws(torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(uniform.times(7, 50), whole.integers(7, 50))
+
+
 def test_the_jitter_starts_from_the_picture(few):
     x, u = few.images[:8].float() / 255, torch.zeros(8, 6)
     torch.testing.assert_close(_jittered(x, u), x, atol=1e-5, rtol=0)

@@ -23,6 +23,8 @@ _WHERE = {
     "denoise": "sampler",
     "draw": "sampler",
     "solver": "sampler",
+    "resampled": "sampler",
+    "Route": "sampler",
     "generators": "sampler",
     "last": "sampler",
     "ancestral": "sampler",

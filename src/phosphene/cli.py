@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from phosphene.evaluation.digits import Reference
     from phosphene.models.catalogue import Model
     from phosphene.models.digits import DigitDiffusion
-    from phosphene.sampler import Step
+    from phosphene.sampler import Route, Step
     from phosphene.training.data import Dataset
 
 MOST_PICTURES = 10_000
@@ -54,6 +54,8 @@ DatasetName = Annotated[str, typer.Option(help="mnist, fashion, digits (needs no
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.")]
 SolverName = Annotated[str, typer.Option(help="ancestral, ddim, dpm or heun.")]
 Steps = Annotated[int | None, typer.Option(help="Timesteps to visit; by default all for ancestral, few for the others.")]
+Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
+Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
 Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
 
 
@@ -73,6 +75,8 @@ def train(
     objective: Annotated[str | None, typer.Option(help="noise, velocity or flow.")] = None,
     schedule: Annotated[str | None, typer.Option(help="linear, rescaled-linear, squared-cosine or straight.")] = None,
     timesteps: Annotated[int | None, typer.Option(help="T of the schedule.")] = None,
+    time_spread: Annotated[float | None, typer.Option(help="Of the logit-normal timesteps are drawn from; 0: uniformly.")] = None,
+    time_mean: Annotated[float | None, typer.Option(help="Of that logit-normal: below 0 favours cleaner pictures.")] = None,
     drop: Annotated[float | None, typer.Option(help="Share of examples whose class is withheld.")] = None,
     sigma: Annotated[float | None, typer.Option(help="Of the denoiser's noise.")] = None,
     ema: Annotated[float | None, typer.Option(help="Memory of the moving average of the weights.")] = None,
@@ -98,6 +102,8 @@ def train(
         "objective": objective,
         "schedule": schedule,
         "timesteps": timesteps,
+        "time_spread": time_spread,
+        "time_mean": time_mean,
         "drop": drop,
         "sigma": sigma,
         "ema": ema,
@@ -135,6 +141,8 @@ def digits(
     count: Count = 1,
     steps: Steps = None,
     solver: SolverName = "ancestral",
+    eta: Eta = None,
+    resample: Resample = None,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Ten a row, of whatever class comes.")] = False,
     device: Device = "auto",
     out: Annotated[Path, typer.Option("--out", "-o")] = Path("digits.png"),
@@ -152,22 +160,22 @@ def digits(
     _require_picture(out)
     from phosphene.images import save_png, sheet, to_image
     from phosphene.models import catalogue
-    from phosphene.sampler import last
+    from phosphene.sampler import Route, last
     from phosphene.tasks import digits as task
 
     place, name = _device(device), model or ("time-20" if unconditional else "class-20")
     diffusion = catalogue.load(name, place, kind="diffusion")
     expression = task.wanted(diffusion, None if classes is None else classes * count, guidance)
     seeds = range(seed, seed + columns * count)
-    run = task.sample(diffusion, expression, seeds, solver_name=solver, steps=steps, max_rows=_max_rows(place))
+    route = Route(solver, steps, eta, resample or 1)
+    run = task.sample(diffusion, expression, seeds, route=route, max_rows=_max_rows(place))
     pictures = [to_image(p, diffusion.value_range, SCALE) for p in last(_shown(run, "drawing"))]
     arguments = {
         "digits": wanted,
         "guidance": None if unconditional else guidance,
         "seed": seed,
         "count": count,
-        "steps": steps,
-        "solver": solver,
+        **route._asdict(),
         "unconditional": unconditional,
         "device": str(place),
     }
@@ -223,9 +231,11 @@ def ambigram(
     every: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
     count: Annotated[int, typer.Option(min=1, max=MOST_PICTURES, help="Pictures to draw for each pair.")] = 16,
     seed: Seed = 180,
-    guidance: Guidance = 5.0,
+    guidance: Guidance = 8.0,
     solver: Annotated[str | None, typer.Option(help="ancestral, ddim, dpm or heun; the best for ambigrams by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None,
+    eta: Eta = None,
+    resample: Resample = None,
     model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.")] = "class-20",
     classifier: Judge = "classifier",
     device: Device = "auto",
@@ -243,8 +253,8 @@ def ambigram(
     _require_picture(out)
     from phosphene.images import save_png, sheet, to_image
     from phosphene.models import catalogue
-    from phosphene.sampler import last
-    from phosphene.tasks.ambigram import UPSIDE_DOWN, best, judge
+    from phosphene.sampler import Route, last
+    from phosphene.tasks.ambigram import ROUTE, UPSIDE_DOWN, best, draw_ambigrams, judge
 
     place = _device(device)
     diffusion = catalogue.load(model, place, kind="diffusion")
@@ -258,7 +268,13 @@ def ambigram(
     if max(max(pair) for pair in pairs) >= reader.config["classes"]:
         raise UserError(f"--classifier {classifier}: knows {reader.config['classes']} classes; take one that knows all digits.")
     drawn = [pair for pair in pairs for _ in range(count)]
-    run = _ambigrams(diffusion, drawn, range(seed, seed + len(drawn)), guidance, solver, steps, place)
+    if solver is None:
+        usual = ROUTE._replace(steps=min(ROUTE.steps, diffusion.schedule.steps))
+        named = {"steps": steps, "eta": eta, "resample": resample}
+        route = usual._replace(**{option: value for option, value in named.items() if value is not None})
+    else:
+        route = Route(solver, steps, eta, resample or 1)
+    run = draw_ambigrams(diffusion, drawn, range(seed, seed + len(drawn)), guidance, route, _max_rows(place))
     pictures = last(_shown(run, "drawing"))
     judged = judge(reader, pictures, drawn)
     chosen = best(judged.score, count)
@@ -268,8 +284,7 @@ def ambigram(
         "count": count,
         "seed": seed,
         "guidance": guidance,
-        "solver": solver,
-        "steps": steps,
+        **route._asdict(),
         "classifier": classifier,
         "device": str(place),
     }
@@ -298,6 +313,8 @@ def evaluate(
     guidance: Annotated[str, typer.Option(help="Scales, separated by commas.")] = "0,1,2,3,5",
     solver: SolverName = "ancestral",
     steps: Steps = None,
+    eta: Eta = None,
+    resample: Resample = None,
     seed: Seed = 180,
     classifier: Judge = "classifier",
     dataset: DatasetName = "mnist",
@@ -319,11 +336,12 @@ def evaluate(
     from phosphene.images import save_png, sheet
     from phosphene.models import catalogue
     from phosphene.plots import loss_curves
-    from phosphene.sampler import solver as check_solver
+    from phosphene.sampler import Route
     from phosphene.training.data import load_dataset
 
     place = _device(device)
-    check_solver(solver)
+    route = Route(solver, steps, eta, resample or 1)
+    route.table()
     loaded = [catalogue.load(name, place) for name in names]
     kinds = [catalogue.read_config(catalogue.folder(name))["kind"] for name in names]
     curves = _loss_curves(names) if picture is not None else {}
@@ -332,7 +350,7 @@ def evaluate(
     reader = catalogue.load(classifier, place, kind="classifier") if "diffusion" in kinds else None
     real = load_dataset(dataset, data)
     reference = None if reader is None else refer(reader, real, samples)
-    settings = {"samples": samples, "solver": solver, "steps": steps, "seed": seed}
+    settings = {"samples": samples, "route": route, "seed": seed}
 
     results, panels = [], []
     with _bar("measuring") as advance:
@@ -353,7 +371,8 @@ def evaluate(
             f"Distances are between features of {classifier}, which reads {judge['accuracy']:.2%} of the test split, and compare "
             f"with no published FID. Between two sets of real digits: {judge['floor']:.3f}."
         )
-    arguments = {**settings, "guidance": scales, "classifier": classifier, "dataset": dataset, "device": str(place)}
+    drawn = {"samples": samples, **route._asdict(), "seed": seed, "guidance": scales}
+    arguments = {**drawn, "classifier": classifier, "dataset": dataset, "device": str(place)}
     provenance = _provenance("evaluate", names, arguments)
     if figures is not None:
         whole = {**provenance, "machine": _machine(place), "date": _now(), "classifier": judge, "results": results}
@@ -527,24 +546,6 @@ def _require_picture(path: Path, option: str = "-o") -> None:
 # What the commands call in one place each
 
 
-def _ambigrams(
-    model: DigitDiffusion,
-    pairs: Sequence[tuple[int, int]],
-    seeds: Sequence[int],
-    guidance: float,
-    solver: str | None,
-    steps: int | None,
-    device: torch.device,
-) -> Iterator[Step]:
-    """The task's run, with its own solver and steps where the user named none."""
-    from phosphene.tasks import ambigram as task
-
-    if solver is None:
-        solver = getattr(task, "SOLVER", "dpm")
-        steps = steps if steps is not None else min(getattr(task, "STEPS", 32), model.schedule.steps)
-    return task.draw_ambigrams(model, pairs, seeds, guidance, solver, steps, _max_rows(device))
-
-
 Advance = Callable[[int, int, str], None]
 
 
@@ -556,25 +557,24 @@ def _of_diffusion(
     device: torch.device,
     advance: Advance,
     samples: int,
-    solver: str,
-    steps: int | None,
+    route: Route,
     seed: int,
 ) -> tuple[list[dict], list[tuple[str, Image.Image]]]:
     """Figures of samples at each guidance scale, and a panel of each."""
     from phosphene.evaluation.digits import measure
     from phosphene.tasks.digits import timesteps
 
-    visited = timesteps(model, solver, steps)
+    route = route._replace(steps=len(timesteps(model, route)))
     rows, panels = [], []
     scales = scales if model.classes else [1.0]
     for index, scale in enumerate(scales):
         advance(index, len(scales), f"guidance {scale:g}")
-        found = measure(model, classifier, reference, samples, scale, solver, visited, seed, _max_rows(device))
+        found = measure(model, classifier, reference, samples, scale, route, seed, _max_rows(device))
         rows.append(
             {
                 "guidance": scale if model.classes else None,
                 "samples": found.samples,
-                "steps": len(visited),
+                "steps": route.steps,
                 "accuracy": found.accuracy,
                 "accuracy_by_class": found.accuracy_by_class,
                 "frechet": found.frechet,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -141,6 +142,50 @@ def solver(name: str) -> Solver:
     if name not in SOLVERS:
         raise UserError(f"--solver {name}: unknown; choose one of {', '.join(SOLVERS)}.")
     return SOLVERS[name]
+
+
+def resampled(solver: Solver, times: int, low: float = 0.4, high: float = 0.95) -> Solver:
+    """``solver``, but each step within ``low..high`` is taken ``times`` times, with fresh noise back to its start between.
+
+    Where conditions must agree (a mask with what surrounds it, two readings of one picture), one pass settles too
+    early; going back lets them settle together (RePaint: Lugmayr et al. 2022, section 4.2). ``low`` and ``high`` bound
+    the share of noise ``sigma / (signal + sigma)``, 0 clean to 1 noise.
+    """
+    if times < 1:
+        raise UserError(f"--resample {times}: must be at least 1, which takes each step once.")
+
+    def table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
+        rows = []
+        for row in solver(schedule, timesteps):
+            # A row that stays at its timestep is the second half of a step, and the last row has nothing to agree on.
+            if CLEAN < row.s < row.t and low < _straightened(schedule, row.t)[1] < high:
+                # There and back in one row: signal shrinks by the square root of abar_t / abar_s, noise fills the rest.
+                kept = schedule.level(row.t) / schedule.level(row.s)
+                root = math.sqrt(kept)
+                fresh = math.sqrt(kept * row.noise**2 + 1 - kept)
+                # The estimate before is of the same t now, which says nothing of a slope: these steps are of first order.
+                row = row._replace(x0=row.x0 + row.previous, previous=0.0)
+                rows += [Row(row.t, row.t, root * row.xt, root * row.x0, noise=fresh)] * (times - 1)
+            rows.append(row)
+        return rows
+
+    return table if times > 1 else solver
+
+
+class Route(NamedTuple):
+    """How to get from noise to a picture: a solver by name and what it is told."""
+
+    solver: str = "ancestral"
+    steps: int | None = None  # timesteps to visit; None: the task's own number
+    eta: float | None = None  # of ddim, the share of fresh noise, 0..1; None is 0
+    resample: int = 1  # see resampled()
+
+    def table(self) -> Solver:
+        """The solver. UserError where an option is unknown, out of range or not this solver's."""
+        chosen = solver(self.solver)
+        if self.eta is not None and self.solver != "ddim":
+            raise UserError(f"--eta {self.eta:g}: belongs to ddim, not to {self.solver}; leave it out, or take --solver ddim.")
+        return resampled(chosen if self.eta is None else partial(ddim, eta=self.eta), self.resample)
 
 
 Threshold = Callable[[Tensor], Tensor]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,7 @@ from phosphene.evaluation.frechet import frechet_distance
 from phosphene.expression import given, guide
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
-from phosphene.sampler import clamp, denoise, draw, solver
+from phosphene.sampler import Route, clamp, denoise, draw
 from phosphene.training.data import Dataset
 
 
@@ -50,8 +49,7 @@ def measure(
     reference: Reference,
     samples: int = 5000,
     guidance: float = 5.0,
-    solver_name: str = "ancestral",
-    timesteps: Sequence[int] | None = None,
+    route: Route = Route(),
     seed: int = 180,
     max_rows: int | None = None,
 ) -> Figures:
@@ -70,8 +68,8 @@ def measure(
         model,
         expression,
         noise,
-        timesteps or model.schedule.timesteps(),
-        solver=solver(solver_name),
+        model.schedule.timesteps(route.steps),
+        solver=route.table(),
         threshold=clamp(*model.value_range),
         generators=source,
         max_rows=max_rows,

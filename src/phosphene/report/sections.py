@@ -14,7 +14,7 @@ from phosphene.images import save_png, sheet, to_image
 from phosphene.models import catalogue
 from phosphene.models.digits import DigitDiffusion
 from phosphene.plots import loss_curves
-from phosphene.sampler import last
+from phosphene.sampler import Route, last
 from phosphene.tasks import ambigram
 from phosphene.tasks.denoise_digits import SIGMAS, denoise_at
 from phosphene.tasks.digits import sample, wanted
@@ -66,7 +66,7 @@ def out_of_noise(studio: Studio) -> Section:
     model: DigitDiffusion = studio.model("class-20")
     digits, steps = list(range(10)), 16
     states, guesses, times = [], [], []
-    for step in sample(model, wanted(model, digits, 5.0), range(SEED, SEED + 10), solver_name="dpm", steps=steps):
+    for step in sample(model, wanted(model, digits, 5.0), range(SEED, SEED + 10), route=Route("dpm", steps)):
         if step.index in (0, 2, 5, 8, 11, 13, 15):
             states.append([to_image(p, scale=2) for p in step.xt])
             guesses.append([to_image(p, scale=2) for p in step.x0])
@@ -100,7 +100,7 @@ def guidance(studio: Studio) -> Section:
     scales, rows, labels = (0.0, 1.0, 2.0, 5.0), [], []
     digits = [d for d in range(10) for _ in range(2)]
     for scale in scales:
-        run = sample(model, wanted(model, digits, scale), range(SEED, SEED + 20), solver_name="dpm", steps=12)
+        run = sample(model, wanted(model, digits, scale), range(SEED, SEED + 20), route=Route("dpm", 12))
         pictures = last(run)
         read = ambigram.describe(classifier, pictures)[0].argmax(1).cpu()
         right = int((read == torch.tensor(digits)).sum())
@@ -131,9 +131,7 @@ def unconditional(studio: Studio) -> Section:
         for which in (name, other):
             model: DigitDiffusion = studio.model(which)
             asked = wanted(model, [k % 10 for k in range(20)], 5.0) if model.classes else given(None)
-            pictures = [
-                to_image(p, scale=2) for p in last(sample(model, asked, range(SEED, SEED + 20), solver_name="dpm", steps=16))
-            ]
+            pictures = [to_image(p, scale=2) for p in last(sample(model, asked, range(SEED, SEED + 20), route=Route("dpm", 16)))]
             rows.append(pictures)
         kind = "time-conditioned" if name.startswith("time") else "class-conditioned, guidance 5"
         option = "--unconditional" if name.startswith("time") else "0123456789"
@@ -158,7 +156,7 @@ def ambigrams(studio: Studio) -> Section:
     model, classifier, each, steps = studio.model("class-20"), studio.model("classifier"), 2, 12
     halves = [(a, b) for a in range(10) for b in range(a, 10)]
     pairs = [pair for pair in halves for _ in range(each)]
-    run = ambigram.draw_ambigrams(model, pairs, range(SEED, SEED + len(pairs)), steps=steps, max_rows=220)
+    run = ambigram.draw_ambigrams(model, pairs, range(SEED, SEED + len(pairs)), route=Route("dpm", steps), max_rows=220)
     pictures = last(run)
     judged = ambigram.judge(classifier, pictures, pairs)
     chosen = ambigram.best(judged.score, each)
@@ -201,9 +199,7 @@ def denoiser(studio: Studio) -> Section:
     """One-step denoising in and out of distribution, on digits of our own making."""
     model: DigitDiffusion = studio.model("class-20")
     clean = (
-        last(sample(model, wanted(model, list(range(10)), 2.0), range(SEED, SEED + 10), solver_name="dpm", steps=16))
-        .cpu()
-        .clamp(0, 1)
+        last(sample(model, wanted(model, list(range(10)), 2.0), range(SEED, SEED + 10), route=Route("dpm", 16))).cpu().clamp(0, 1)
     )
     five = denoise_at(studio.model("denoiser-5"), clean, SEED)
     one = denoise_at(studio.model("denoiser-1"), clean, SEED)

@@ -12,14 +12,15 @@ from phosphene.evaluation.classifier import describe
 from phosphene.expression import Expression, given, guide, mean, seen
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
-from phosphene.sampler import Step
+from phosphene.sampler import Route, Step
 from phosphene.tasks.digits import sample
 from phosphene.views import VIEWS
 
 UPSIDE_DOWN = VIEWS["rotate-180"]
-GUIDANCE = 5.0
-SOLVER, STEPS = "dpm", 16
-"""Measured over 1,600 pictures on an H100, sixteen such steps read both ways as often as a hundred with noise."""
+GUIDANCE = 8.0
+ROUTE = Route("ddim", steps=50, eta=0.5, resample=3)
+QUICK = Route("dpm", steps=16)
+"""``ROUTE`` costs six times ``QUICK``; docs/results-mnist.md has what either is worth."""
 
 
 class Judged(NamedTuple):
@@ -39,13 +40,12 @@ def draw_ambigrams(
     pairs: Sequence[tuple[int, int]],
     seeds: Sequence[int] | torch.Generator,
     guidance: float = GUIDANCE,
-    solver_name: str = SOLVER,
-    steps: int | None = STEPS,
+    route: Route = ROUTE,
     max_rows: int | None = None,
 ) -> Iterator[Step]:
     """Denoise one picture for each pair (upright, turned) and seed."""
     expression = reads_as([a for a, _ in pairs], [b for _, b in pairs], guidance)
-    return sample(model, expression, seeds, len(pairs), solver_name, steps, max_rows)
+    return sample(model, expression, seeds, len(pairs), route, max_rows)
 
 
 def judge(classifier: DigitClassifier, pictures: Tensor, pairs: Sequence[tuple[int, int]]) -> Judged:

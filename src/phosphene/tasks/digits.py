@@ -10,25 +10,24 @@ from phosphene.errors import UserError
 from phosphene.expression import Expression, given, guide
 from phosphene.models.digits import DigitDiffusion
 from phosphene.sampler import (
-    SOLVERS,
     Generators,
+    Route,
     Step,
     clamp,
     denoise,
     draw,
     generators,
-    solver,
 )
 
 ANCESTRAL, FEW = 300, 10
 """Steps of the ancestral and of the other solvers where none are named; docs/results-mnist.md has what they are worth."""
 
 
-def timesteps(model: DigitDiffusion, name: str, steps: int | None) -> list[int]:
-    """The timesteps of solver ``name``: ``steps`` of them, by default many for ``ancestral`` and few for the others."""
-    solver(name)
-    count = steps if steps is not None else min(ANCESTRAL if name == "ancestral" else FEW, model.schedule.steps)
-    return model.schedule.timesteps(count)
+def timesteps(model: DigitDiffusion, route: Route) -> list[int]:
+    """The timesteps of ``route``: by default many for ``ancestral`` and few for the other solvers."""
+    route.table()
+    usual = min(ANCESTRAL if route.solver == "ancestral" else FEW, model.schedule.steps)
+    return model.schedule.timesteps(usual if route.steps is None else route.steps)
 
 
 def wanted(model: DigitDiffusion, digits: Sequence[int] | None, guidance: float) -> Expression:
@@ -45,8 +44,7 @@ def sample(
     expression: Expression,
     seeds: Sequence[int] | torch.Generator,
     count: int | None = None,
-    solver_name: str = "ancestral",
-    steps: int | None = None,
+    route: Route = Route(),
     max_rows: int | None = None,
 ) -> Iterator[Step]:
     """Denoise ``len(seeds)`` pictures (or ``count`` from one generator) by ``expression``, x0 clamped to [0, 1]."""
@@ -57,8 +55,8 @@ def sample(
         model,
         expression,
         noise,
-        timesteps(model, solver_name, steps),
-        solver=SOLVERS[solver_name],
+        timesteps(model, route),
+        solver=route.table(),
         threshold=clamp(*model.value_range),
         generators=source,
         max_rows=max_rows,

@@ -44,6 +44,14 @@ class Draws:
         device = self.generator.device
         return self._mine(torch.randint(high, (rows * self.world,), generator=self.generator, device=device), rows)
 
+    def times(self, steps: int, rows: int, mean: float = 0.0, spread: float = 0.0) -> Tensor:
+        """Timesteps 0..steps-1: uniform, or with ``spread`` logit-normal, most of them where pictures take shape."""
+        if spread == 0:
+            return self.integers(steps, rows)
+        device = self.generator.device
+        drawn = self._mine(torch.randn(rows * self.world, generator=self.generator, device=device), rows)
+        return (torch.sigmoid(mean + spread * drawn) * steps).long().clamp(max=steps - 1)
+
 
 def build(recipe: Recipe, classes: int) -> tuple[nn.Module, Loss, dict]:
     """The network of a recipe (initialised from its seed), its loss, and the config.json of the model it becomes."""
@@ -64,7 +72,7 @@ def build(recipe: Recipe, classes: int) -> tuple[nn.Module, Loss, dict]:
         return network, classification, {"kind": "classifier", **config}
     schedule = KINDS[recipe.schedule](steps=recipe.timesteps)
     config = {"kind": "diffusion", **config, "schedule": dict(schedule.config), "target": recipe.objective}
-    return network, diffusion(schedule, recipe.objective, recipe.drop), config
+    return network, diffusion(schedule, recipe.objective, recipe.drop, recipe.time_mean, recipe.time_spread), config
 
 
 def one_step(sigma: float) -> Loss:
@@ -76,14 +84,15 @@ def one_step(sigma: float) -> Loss:
     return loss
 
 
-def diffusion(schedule: NoiseSchedule, target: str, drop: float) -> Loss:
-    """``|network(x_t, t / T, c) - target|^2`` at uniform t; the class is withheld with probability ``drop``.
+def diffusion(schedule: NoiseSchedule, target: str, drop: float, time_mean: float = 0.0, time_spread: float = 0.0) -> Loss:
+    """``|network(x_t, t / T, c) - target|^2`` at random t; the class is withheld with probability ``drop``.
 
-    Sources: Ho et al. 2020, algorithm 1; Ho & Salimans 2022, algorithm 1; for ``flow`` Lipman et al. 2023, eq. 23.
+    Sources: Ho et al. 2020, algorithm 1; Ho & Salimans 2022, algorithm 1; for ``flow`` Lipman et al. 2023, eq. 23; for
+    logit-normal times Esser et al. 2024, section 3.1.
     """
 
     def loss(network: nn.Module, x0: Tensor, labels: Tensor, draws: Draws) -> Tensor:
-        t = draws.integers(schedule.steps, len(x0))
+        t = draws.times(schedule.steps, len(x0), time_mean, time_spread)
         picture, answer = to_target(schedule, target, x0, draws.normal(x0), t)
         code = None
         if network.config["classes"]:

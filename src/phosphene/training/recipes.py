@@ -30,6 +30,8 @@ class Recipe:
     objective: str = "noise"  # one of models.digits.TARGETS; diffusion only
     schedule: str = "linear"
     timesteps: int = 300
+    time_spread: float = 0.0  # of the logit-normal that timesteps are drawn from; 0 draws them uniformly
+    time_mean: float = 0.0  # of that logit-normal: below 0 are more of the cleaner pictures, above 0 of the noisier
     drop: float = 0.1  # share of examples whose class is withheld
     sigma: float = 0.5  # of the denoiser's noise
     ema: float = 0.999
@@ -50,6 +52,8 @@ class Recipe:
         check("objective", self.objective, self.objective in TARGETS, f"choose one of {', '.join(TARGETS)}")
         check("schedule", self.schedule, self.schedule in KINDS, f"choose one of {', '.join(KINDS)}")
         check("timesteps", self.timesteps, self.timesteps >= 2, "must be at least 2")
+        check("time-spread", self.time_spread, 0 <= self.time_spread < math.inf, "must be 0 (uniform) or above, such as 1")
+        check("time-mean", self.time_mean, math.isfinite(self.time_mean), "must be a finite number, such as 0")
         check("drop", self.drop, 0 <= self.drop < 1, "must lie in [0, 1)")
         check("sigma", self.sigma, math.isfinite(self.sigma) and self.sigma > 0, "must be positive")
         check("ema", self.ema, 0 <= self.ema < 1, "must lie in [0, 1); 0.999 is usual, 0 keeps no average")
