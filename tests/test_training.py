@@ -691,6 +691,18 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would ask for two GPUs")
+def test_without_a_gpu_two_processes_still_find_each_other(tmp_path):
+    """By the command line, whose device is auto: one of them speaks, and each sees half of a batch."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    command = ["train", "class", "--dataset", "digits", "--epochs", "1", "--width", "4", "--batch-size", "128", "--out", "run"]
+    done = subprocess.run(
+        [*launch, "-m", "phosphene", *command], env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("done: the model is in") == 1
+
+
 def test_two_processes_learn_what_one_learns(tmp_path):
     """One epoch of 22 steps of 64 digits: alone, and as twice 32 over gloo."""
     script = tmp_path / "train.py"

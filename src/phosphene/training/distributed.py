@@ -25,7 +25,8 @@ class Place:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import PartialState
 
-            state = PartialState(cpu=device == "cpu")
+            # Accelerate must be told of a machine without GPU: it would leave its processes to train alone, each for itself.
+            state = PartialState(cpu=choose_device(device).type == "cpu")
             self.rank, self.world, self.device = state.process_index, state.num_processes, state.device
         else:
             self.device = choose_device(device)
