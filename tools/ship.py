@@ -1,10 +1,10 @@
-"""Make a shipped model folder out of a finished run.
+"""Make a shipped model folder out of a finished run, or write the card of one anew.
 
-    python tools/ship.py RUN --epoch 20 --name class-20 --storage int8 --machine "one NVIDIA H100" [--weights FILE]
+    python tools/ship.py class-20 --storage int8 --from LOG CONFIG WEIGHTS --figures "..."
+    python tools/ship.py class-20 --figures "..."
 
-Copies the training log, writes config.json, the weights, SHA256SUMS and a card. Figures are added to the card by hand
-from what ``phosphene evaluate`` prints. ``--weights`` takes other weights than the run's own (such as a half-precision
-copy that travelled).
+The first form copies the training log and writes config.json, the weights, SHA256SUMS and the card. The figures are a
+paragraph for the card, from what ``phosphene evaluate`` printed. The weights may be a half-precision copy of the run's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 from phosphene.models import catalogue, weights
+from phosphene.training.recipes import Recipe
 
 WHAT = {
     "denoiser": "The one-step denoiser of the MNIST chapter: it maps a digit with Gaussian noise to the digit.",
@@ -44,42 +45,52 @@ sevens are mostly without a bar and ones mostly a plain stroke, and a model can 
 """
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("log", type=Path, help="the run's log.jsonl")
-    parser.add_argument("config", type=Path, help="the model's config.json")
-    parser.add_argument("weights", type=Path, help="the model's weights")
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--storage", choices=weights.STORAGES, required=True)
-    parser.add_argument("--machine", required=True)
-    parser.add_argument("--figures", default="", help="a paragraph for the card")
-    options = parser.parse_args()
-    config = json.loads(options.config.read_text())
-    recipe = config["recipe"]
-    out = catalogue.EMBEDDED / options.name
-    values = weights.load(options.weights)
-    catalogue.write(out, {k: v for k, v in config.items() if k != "storage"}, values, options.storage)
-    shutil.copy(options.log, out / "log.jsonl")
-    used = {"class": ("objective", "schedule", "timesteps", "drop"), "time": ("objective", "schedule", "timesteps")}
-    shown = ("epochs", "batch_size", "lr", "lr_decay", "ema", "seed", *used.get(recipe["network"], ()))
-    options_used = ["--" + k.replace("_", "-") + f" {recipe[k]}" for k in ("epochs", "width", "batch_size", "lr", "lr_decay")]
-    if recipe["network"] in used:
-        options_used.append(f"--objective {recipe['objective']}")
-    learned = {k: v for k, v in values.items() if not k.endswith(("running_mean", "running_var"))}
-    card = CARD.format(
-        name=options.name,
+OPTIONS = {
+    "class": ("objective", "schedule", "timesteps", "time_spread", "time_mean", "drop"),
+    "time": ("objective", "schedule", "timesteps", "time_spread", "time_mean"),
+    "denoiser": ("sigma",),
+}
+"""What of a recipe matters to a network, besides what matters to all."""
+
+
+def card(name: str, config: dict, parameters: int, machine: str, figures: str) -> str:
+    """The README of a shipped model."""
+    recipe = vars(Recipe.from_json(config["recipe"]))
+    shown = ("epochs", "width", "batch_size", "lr", "lr_decay", "ema", "seed", *OPTIONS.get(recipe["network"], ()))
+    return CARD.format(
+        name=name,
         what=WHAT[recipe["network"]],
         network=", ".join(f"{k} {v}" for k, v in config["network"].items()),
-        parameters=sum(v.numel() for v in learned.values()),
+        parameters=parameters,
         objective=config.get("target", config["kind"]),
-        recipe=", ".join(f"{k} {recipe[k]}" for k in shown),
+        recipe=", ".join(f"{k} {recipe[k]:g}" if isinstance(recipe[k], float) else f"{k} {recipe[k]}" for k in shown),
         epoch=config["epoch"],
-        storage=options.storage,
-        machine=options.machine,
-        command=" ".join([recipe["network"], *options_used]),
-        figures=options.figures + ("\n" if options.figures else ""),
+        storage=config["storage"],
+        machine=machine,
+        command=" ".join([recipe["network"], *(f"--{k.replace('_', '-')} {recipe[k]}" for k in shown)]),
+        figures=figures + ("\n" if figures else ""),
     )
-    (out / "README.md").write_text(card)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name")
+    parser.add_argument("--from", dest="files", type=Path, nargs=3, metavar=("LOG", "CONFIG", "WEIGHTS"))
+    parser.add_argument("--storage", choices=weights.STORAGES, default="int8")
+    parser.add_argument("--machine", default="one NVIDIA H100")
+    parser.add_argument("--figures", default="", help="a paragraph for the card")
+    options = parser.parse_args()
+    out = catalogue.EMBEDDED / options.name
+    if options.files:
+        log, config, values = options.files
+        kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "storage"}
+        catalogue.write(out, kept, weights.load(values), options.storage)
+        shutil.copy(log, out / "log.jsonl")
+    statistics = ("running_mean", "running_var")
+    learned = {k: v for k, v in weights.load(out / catalogue.WEIGHTS).items() if not k.endswith(statistics)}
+    parameters = sum(v.numel() for v in learned.values())
+    text = card(options.name, catalogue.read_config(out), parameters, options.machine, options.figures)
+    (out / "README.md").write_text(text)
 
 
 if __name__ == "__main__":

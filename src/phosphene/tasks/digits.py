@@ -19,15 +19,14 @@ from phosphene.sampler import (
     generators,
 )
 
-ANCESTRAL, FEW = 300, 10
-"""Steps of the ancestral and of the other solvers where none are named; docs/results-mnist.md has what they are worth."""
+STEPS = {"ancestral": 300, "ddim": 50, "dpm": 8, "heun": 8}
+"""Of each solver where none are named; docs/results-mnist.md has what they are worth."""
 
 
 def timesteps(model: DigitDiffusion, route: Route) -> list[int]:
-    """The timesteps of ``route``: by default many for ``ancestral`` and few for the other solvers."""
+    """The timesteps of ``route``: where it names no number, as many as its solver needs."""
     route.table()
-    usual = min(ANCESTRAL if route.solver == "ancestral" else FEW, model.schedule.steps)
-    return model.schedule.timesteps(usual if route.steps is None else route.steps)
+    return model.schedule.timesteps(min(STEPS[route.solver], model.schedule.steps) if route.steps is None else route.steps)
 
 
 def wanted(model: DigitDiffusion, digits: Sequence[int] | None, guidance: float) -> Expression:

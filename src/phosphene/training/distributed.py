@@ -6,6 +6,7 @@ all-reduces. Works with gloo on CPUs and NCCL on GPUs.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 
@@ -28,6 +29,7 @@ class Place:
             # Accelerate must be told of a machine without GPU: it would leave its processes to train alone, each for itself.
             state = PartialState(cpu=choose_device(device).type == "cpu")
             self.rank, self.world, self.device = state.process_index, state.num_processes, state.device
+            atexit.register(state.destroy_process_group)
         else:
             self.device = choose_device(device)
 

@@ -78,18 +78,21 @@ _ASSIGNMENT: dict[str, dict[str, Any]] = {
     "classifier": {"width": 32, "epochs": 20, "batch_size": 256, "lr": 2e-3, "lr_decay": 0.01},
 }
 
+_FLOW: dict[str, Any] = {"schedule": "straight", "timesteps": 1000, "time_spread": 1.0, "lr_decay": 0.5, "ema": 0.9995}
+
 
 def recipe(network: str, **changes: Any) -> Recipe:
     """The assignment's recipe for ``network`` with ``changes``; a change of None is none.
 
-    The flow objective comes with its own straight schedule and a fine grid of times, unless they are named.
+    The flow objective comes with its own straight schedule, a fine grid of times, and the settings that proved best for
+    it (docs/results-mnist.md), unless they are named.
     """
     if network not in NETWORKS:
         raise UserError(f"train {network}: unknown; choose one of {', '.join(NETWORKS)}.")
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = {**_ASSIGNMENT[network], **changes}
     if settings.get("objective") == "flow":
-        settings = {"schedule": "straight", "timesteps": 1000, **settings}
+        settings = {**settings, **_FLOW, **changes}
     epochs = settings.get("epochs", Recipe.epochs)
     if "keep" not in changes:
         settings["keep"] = tuple(e for e in settings.get("keep", ()) if e <= epochs)
