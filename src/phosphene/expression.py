@@ -155,11 +155,15 @@ def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
 class Evaluation:
     """An expression bound to a denoiser: ``evaluation(x, t)`` is its Estimate, by one batched forward pass.
 
-    ``max_rows`` splits that batch where memory is short. Embeddings are made once. Raises UserError where a leaf's
-    conditions do not fit the batch, or a negation meets a model whose pictures are not in [-1, 1].
+    ``max_rows`` splits that batch where memory is short. Embeddings are made once. ``beside`` (B, C', H, W) is what the
+    denoiser is shown with the picture, as further channels (the small picture, in super-resolution): each leaf sees
+    both through its view, and answers for the picture alone. Raises UserError where a leaf's conditions do not fit the
+    batch, or a negation meets a model whose pictures are not in [-1, 1].
     """
 
-    def __init__(self, expression: Expression, denoiser: Denoiser, max_rows: int | None = None) -> None:
+    def __init__(
+        self, expression: Expression, denoiser: Denoiser, max_rows: int | None = None, beside: Tensor | None = None
+    ) -> None:
         if max_rows is not None and max_rows < 1:
             raise UserError(f"max_rows {max_rows}: must be at least 1.")
         self.expression, self.denoiser, self.max_rows = expression, denoiser, max_rows
@@ -170,6 +174,8 @@ class Evaluation:
         conditions = dict.fromkeys(c for _, several in self.leaves for c in several)
         self._embedded = {c: denoiser.embed(c) for c in conditions}
         self._embedding: Tensor | None = None  # of all rows; they are the same at each step
+        # As constant as the embeddings, hence seen through each view once.
+        self._beside = {} if beside is None else {path: _through(beside, path) for path, _ in self.leaves}
 
     @property
     def rows_per_image(self) -> int:
@@ -181,7 +187,8 @@ class Evaluation:
         pictures: dict[Path, Tensor] = {}
         for path, _ in self.leaves:
             if path not in pictures:
-                pictures[path] = _through(x, path)
+                picture = _through(x, path)
+                pictures[path] = torch.cat([picture, self._beside[path]], dim=1) if self._beside else picture
         rows = torch.cat([pictures[path] for path, _ in self.leaves])
         if self._embedding is None or len(self._embedding) != len(rows):
             self._embedding = torch.cat([self._embed(conditions, len(x)) for _, conditions in self.leaves]).to(x.device)

@@ -111,7 +111,7 @@ class NoiseSchedule:
         elif spacing == "leading":
             grid = torch.arange(count - 1, -1, -1, dtype=torch.float64) * (total // count)
         elif spacing == "trailing":
-            grid = torch.arange(count, 0, -1, dtype=torch.float64) * (total / count) - 1
+            grid = (torch.arange(count, 0, -1, dtype=torch.float64) * (total / count)).round() - 1
         else:
             raise UserError(f"spacing {spacing!r}: choose linspace, leading or trailing.")
         return [int(t) for t in grid.round().long()]

@@ -1,0 +1,95 @@
+"""The embedded cascade's networks as a :class:`~phosphene.models.cascade.Stage` calls them.
+
+Nothing here imports diffusers or transformers: loading those takes longer than a small model takes to draw. The files
+are theirs all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from phosphene.errors import UserError
+from phosphene.models import weights as files
+from phosphene.models.cascade import AGAIN, Text
+from phosphene.models.t5 import T5Encoder
+from phosphene.models.tokens import encode
+from phosphene.models.transformer import PatchTransformer
+
+
+class PatchNetwork(nn.Module):
+    """A PatchTransformer that is called like the networks of diffusers.
+
+    The text (B, L, channels + 1) ends in a column that is 0 where it is padding: unlike DeepFloyd IF, this network is
+    told. A network without text reads none, and is told how noisy the picture beside is by a last channel of x.
+    """
+
+    def __init__(self, transformer: PatchTransformer) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.config = SimpleNamespace(**transformer.config)
+
+    @property
+    def reads(self) -> bool:
+        return self.config.caption_channels is not None
+
+    def forward(
+        self, x: Tensor, t: Tensor, encoder_hidden_states: Tensor, class_labels: Tensor | None = None, return_dict: bool = False
+    ) -> tuple[Tensor]:
+        if not self.reads:
+            # A negating view negates all it sees; how noisy a picture is does not change by that.
+            x = torch.cat([x[:, :-1], x[:, -1:].abs()], 1)
+            return (self.transformer(x.contiguous(), t, None),)
+        text, told = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0
+        return (self.transformer(x.contiguous(), t, text, told),)
+
+
+class LightText(Text):
+    """Prompts read by our own T5Encoder, with ``tokenizer.json``; embeddings are (length, width + 1), see PatchNetwork."""
+
+    @torch.no_grad()
+    def _encode(self, prompt: str) -> Tensor:
+        if self._t5 is None:
+            self._t5 = self._load(prompt)
+        tokenize, encoder = self._t5
+        ids, mask = (part.to(self.device) for part in tokenize([prompt]))
+        return torch.cat([encoder(ids, mask)[0].float(), mask[0, :, None].float()], 1).cpu()
+
+    def _load(self, prompt: str) -> tuple[Callable, nn.Module]:
+        if self.folder is None:
+            raise UserError(f"prompt {prompt!r}: the model has no text encoder; {AGAIN}.")
+        from tokenizers import Tokenizer
+
+        place = self.folder / "tokenizer"
+        try:
+            tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+            length = int(json.loads((place / "tokenizer_config.json").read_text())["model_max_length"])
+        except Exception as error:  # the library raises nothing narrower
+            raise UserError(f"{place}: cannot be read ({error}); {AGAIN}.") from error
+        encoder = T5Encoder.from_config(json.loads((self.folder / "text_encoder" / "config.json").read_text()))
+        fill(encoder, self.folder / "text_encoder", "model")
+        encoder = encoder.to(self.device, self.dtype).requires_grad_(False).eval()
+        return lambda texts: encode(tokenizer, texts, length), encoder
+
+
+def patch_network(folder: Path, config: Mapping, dtype: torch.dtype) -> PatchNetwork:
+    """The network in ``folder``; UserError where its files are missing, damaged or do not fit."""
+    transformer = PatchTransformer.from_config(config)
+    fill(transformer, folder, "diffusion_pytorch_model")
+    return PatchNetwork(transformer.to(dtype))
+
+
+def fill(network: nn.Module, folder: Path, name: str) -> None:
+    """Load the shards ``name*.safetensors`` of ``folder`` into ``network``."""
+    shards = sorted(folder.glob(f"{name}*.safetensors"))
+    if not shards:
+        raise UserError(f"{folder / name}.safetensors: is missing; {AGAIN}.")
+    held: dict[str, Tensor] = {}
+    for shard in shards:
+        held |= files.load(shard)
+    files.fill(network, held, shards[0])

@@ -1,0 +1,58 @@
+"""A small vocabulary of subwords for prompts: trained on captions, kept as the ``tokenizer.json`` that other tools read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+def learn(texts: Iterable[str], size: int) -> Tokenizer:
+    """A unigram model of at most ``size`` subwords (Kudo 2018), lower-case; words never seen fall into known pieces."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=size,
+        special_tokens=[PAD, END, UNKNOWN],
+        unk_token=UNKNOWN,
+        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789'-&"),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, 1)])
+    return tokenizer
+
+
+def save(tokenizer: Tokenizer, folder: Path, length: int) -> None:
+    """Write ``tokenizer.json`` and the configuration by which transformers opens it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": length,
+        "pad_token": PAD,
+        "eos_token": END,
+        "unk_token": UNKNOWN,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
+    """Ids (B, length) and which of them are text (B, length; bool). What is too long loses its middle words' tail."""
+    ids = torch.zeros(len(texts), length, dtype=torch.long)
+    for row, encoding in zip(ids, tokenizer.encode_batch(list(texts)), strict=True):
+        kept = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], 1]
+        row[: len(kept)] = torch.tensor(kept)
+    return ids, ids != 0

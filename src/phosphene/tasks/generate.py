@@ -1,0 +1,185 @@
+"""Text to image over a cascade: the first stage draws a small picture, the second enlarges it.
+
+Each function composes the core and yields its steps. Noise is taken from the images' own generators in one order: the
+start, the picture beside (second stage), then the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phosphene.errors import UserError
+from phosphene.expression import Expression, given, guide
+from phosphene.models.cascade import Stage
+from phosphene.sampler import (
+    Generators,
+    Route,
+    Solver,
+    Step,
+    Threshold,
+    ancestral,
+    clamp,
+    denoise,
+    draw,
+    dynamic_threshold,
+    generators,
+    resampled,
+)
+
+STEPS = 34
+"""Of a stage where none are named: Part A's number, and every 29th timestep of the 1000."""
+
+GUIDANCE = (7.0, 4.0)
+"""Of the two stages: the defaults of diffusers."""
+
+
+class Settings(NamedTuple):
+    """How a stage is sampled, whatever it is asked for."""
+
+    route: Route = Route()
+    timesteps: Sequence[int] | None = None  # decreasing; None: as many as the route says, spaced as the model's scheduler does
+    thresholded: bool = True  # clean estimates are kept in range as the model's scheduler does; False: left as they are
+    max_rows: int | None = None  # of a forward pass
+
+
+DEFAULT = Settings()
+
+
+def wanted(prompts: Sequence[str], negative: str | None = None, guidance: float = GUIDANCE[0]) -> Expression:
+    """The expression that asks for ``prompts`` (one for all images, or one for each), away from ``negative``."""
+    return guide(given(*prompts), scale=guidance, away=given(negative))
+
+
+def timesteps(stage: Stage, settings: Settings = DEFAULT) -> list[int]:
+    """The timesteps that ``settings`` lead through."""
+    if settings.timesteps is not None:
+        return list(settings.timesteps)
+    count = min(STEPS, stage.schedule.steps) if settings.route.steps is None else settings.route.steps
+    return stage.schedule.timesteps(count, stage.scheduler.timestep_spacing)
+
+
+def threshold(stage: Stage) -> Threshold | None:
+    """What the stage's scheduler does to clean estimates: dynamic thresholding, clamping, or nothing."""
+    scheduler = stage.scheduler
+    if scheduler.thresholding:
+        return dynamic_threshold(scheduler.dynamic_thresholding_ratio, scheduler.sample_max_value)
+    if scheduler.clip_sample:
+        return clamp(-scheduler.clip_sample_range, scheduler.clip_sample_range)
+    return None
+
+
+def text_to_image(
+    stage: Stage, expression: Expression, source: Sequence[torch.Generator], settings: Settings = DEFAULT
+) -> Iterator[Step]:
+    """Denoise one picture from pure noise for each generator of ``source``."""
+    if stage.noising is not None:
+        raise UserError("stage: enlarges pictures and draws none; take a model with a first stage.")
+    times = timesteps(stage, settings)
+    return _run(stage, expression, draw(source, len(source), stage.image_shape, stage.device), times, source, settings)
+
+
+def image_to_image(
+    stage: Stage,
+    expression: Expression,
+    image: Tensor,
+    source: Sequence[torch.Generator],
+    start: int,
+    settings: Settings = DEFAULT,
+) -> Iterator[Step]:
+    """SDEdit (Meng et al. 2022): noise ``image`` to timestep number ``start`` of the run, and denoise from there.
+
+    ``image``: (1 or B, C, H, W) in [-1, 1], of the stage's size. At ``start`` 0 little of it is left; a high one changes
+    little.
+    """
+    if stage.noising is not None:
+        raise UserError("stage: enlarges pictures and edits none; take a model with a first stage.")
+    times = timesteps(stage, settings)
+    if not 0 <= start < len(times):
+        raise UserError(f"--start {start}: must lie in 0..{len(times) - 1}, the steps of this run.")
+    if tuple(image.shape[1:]) != stage.image_shape or len(image) not in (1, len(source)):
+        shape = "x".join(str(n) for n in image.shape)
+        size = "x".join(str(n) for n in stage.image_shape)
+        raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all seeds or one for each.")
+    noise = draw(source, len(source), stage.image_shape, stage.device)
+    xt = stage.schedule.add_noise(image.to(noise), times[start], noise)
+    return _run(stage, expression, xt, times[start:], source, settings)
+
+
+def enlarge(
+    stage: Stage,
+    expression: Expression,
+    small: Tensor,
+    source: Sequence[torch.Generator],
+    settings: Settings = DEFAULT,
+) -> Iterator[Step]:
+    """Super-resolution: denoise, from pure noise, the large picture of each of ``small`` (B, C, h, w; in [-1, 1])."""
+    if stage.noising is None:
+        raise UserError("stage: draws pictures and enlarges none; take a model with a second stage.")
+    if len(small) != len(source):
+        raise UserError(f"--seed: {len(source)} seeds for {len(small)} images; give one seed for each.")
+    times = timesteps(stage, settings)
+    start, noise = (draw(source, len(source), stage.image_shape, stage.device) for _ in range(2))
+    beside = stage.beside(small.to(start), noise)
+    return _run(stage, expression, start, times, source, settings, beside)
+
+
+def generate(
+    stages: Sequence[Stage],
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    negative: str | None = None,
+    guidance: Sequence[float] = GUIDANCE,
+    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+) -> Iterator[Step]:
+    """Draw a picture for each seed with every one of ``stages``, each with its ``guidance`` and ``settings``.
+
+    ``prompts`` is one for all pictures or one for each; ``stages`` those of a cascade, or its first alone. The steps of
+    the stages follow one another, and those at timestep -1 are the finished pictures of each. Where memory is short,
+    call the cascade's ``encode`` and ``free_text`` before.
+    """
+    source, picture = generators(seeds), None
+    for stage, scale, manner in zip(stages, guidance, settings, strict=False):
+        expression = wanted(prompts, negative, scale) if stage.reads else given(None)
+        if picture is None:
+            steps = text_to_image(stage, expression, source, manner)
+        else:
+            steps = enlarge(stage, expression, picture, source, manner)
+        for step in steps:
+            picture = step.xt
+            yield step
+
+
+def _run(
+    stage: Stage,
+    expression: Expression,
+    xt: Tensor,
+    times: Sequence[int],
+    source: Generators,
+    settings: Settings,
+    beside: Tensor | None = None,
+) -> Iterator[Step]:
+    return denoise(
+        stage,
+        expression,
+        xt,
+        times,
+        solver=_solver(stage, settings.route),
+        threshold=threshold(stage) if settings.thresholded else None,
+        generators=source,
+        max_rows=settings.max_rows,
+        beside=beside,
+    )
+
+
+def _solver(stage: Stage, route: Route) -> Solver:
+    """The solver of ``route``; the ancestral one with the variance that the model was made for."""
+    table = route.table()  # refuses what does not belong to the solver
+    if route.solver != "ancestral":
+        return table
+    variance = {"learned_range": "auto", "fixed_small": "small", "fixed_large": "large"}[stage.scheduler.variance_type]
+    return resampled(partial(ancestral, variance=variance), route.resample)

@@ -1,0 +1,240 @@
+"""What a picture is called while a text-to-image model learns it: captions with colours, styles and synonyms.
+
+A :class:`Subject` is one captioned picture; :func:`tell` makes up a :class:`Story` about it: how it is coloured, on what
+ground it stands, which way it looks, and the words for all that. A one-colour icon may be drawn in any ink, and whatever
+ink or ground is not the usual one is named.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from phosphene.errors import UserError
+
+Colour = tuple[float, float, float]
+
+COLOURS: dict[str, Colour] = {
+    "red": (0.86, 0.12, 0.14),
+    "orange": (0.96, 0.52, 0.10),
+    "yellow": (0.98, 0.82, 0.14),
+    "green": (0.16, 0.62, 0.24),
+    "blue": (0.12, 0.36, 0.84),
+    "purple": (0.50, 0.20, 0.70),
+    "pink": (0.96, 0.46, 0.68),
+    "brown": (0.46, 0.28, 0.14),
+    "gray": (0.50, 0.50, 0.50),
+    "black": (0.0, 0.0, 0.0),
+    "white": (1.0, 1.0, 1.0),
+    "teal": (0.05, 0.52, 0.52),
+    "turquoise": (0.20, 0.80, 0.76),
+    "navy": (0.06, 0.12, 0.36),
+    "gold": (0.82, 0.64, 0.16),
+    "lime": (0.60, 0.86, 0.16),
+    "crimson": (0.66, 0.04, 0.20),
+    "violet": (0.58, 0.40, 0.90),
+    "beige": (0.93, 0.88, 0.76),
+    "light blue": (0.60, 0.82, 0.97),
+    "dark green": (0.04, 0.32, 0.14),
+}
+"""sRGB, 0..1. Drawn with a little jitter, so that a name is a neighbourhood and not a value."""
+ALSO = {
+    "gray": ("gray", "grey"),
+    "light blue": ("light blue", "sky blue"),
+    "navy": ("navy", "dark blue"),
+    "gold": ("gold", "golden"),
+}
+WHITE, BLACK = COLOURS["white"], COLOURS["black"]
+
+STYLES: dict[str, tuple[str, ...]] = {
+    "fluent 3d": ("3d", "3d rendered"),
+    "fluent color": ("glossy", "shaded"),
+    "fluent flat": ("flat", "flat vector"),
+    "noto": ("cartoon", "clip art"),
+    "firefox": ("sticker", "simple cartoon"),
+    "icon": ("icon", "silhouette", "pictogram"),
+}
+"""What a drawing style may be called. A style that is not here is called by its own name."""
+MASK = "icon"
+"""The style whose pictures are alpha masks, to be filled with any ink."""
+_HANDED = """left right leftwards rightwards arrow arrows clockwise anticlockwise counterclockwise button sign letter letters
+latin number keycap digit input abc abcd cl cool free id new ng ok sos up vs japanese calendar card dice die die's
+clock oclock o'clock thirty zodiac note notes musical score symbol trademark copyright registered text writing stop
+percent question exclamation infinity back end soon top east west northeast northwest southeast southwest north
+south flag country map currency dollar euro pound yen sterling battery eleven twelve one two three four five six
+seven eight nine ten"""
+HANDED = frozenset(_HANDED.split())
+"""Words of pictures that must not be mirrored: lettering and directions."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One captioned picture. ``style`` and ``keywords`` may be empty."""
+
+    caption: str
+    style: str = ""
+    keywords: tuple[str, ...] = ()
+    concept: str = ""
+
+    @classmethod
+    def from_json(cls, told: Mapping) -> Subject:
+        """From the JSON beside a picture: ``caption`` is needed, ``style``, ``keywords`` and ``concept`` are not."""
+        caption = told.get("caption")
+        if not isinstance(caption, str) or not caption.strip():
+            raise UserError(f"caption {caption!r}: must be a text; every picture needs one.")
+        words = tuple(str(k).lower() for k in told.get("keywords") or ())
+        return cls(caption.strip().lower(), str(told.get("style") or ""), words, str(told.get("concept") or caption))
+
+    @property
+    def handed(self) -> bool:
+        """Whether its mirror image would be wrong."""
+        return not HANDED.isdisjoint(self.caption.replace(",", " ").replace("-", " ").split())
+
+
+class Story(NamedTuple):
+    """How a picture is shown, and what is said of it."""
+
+    text: str
+    ink: Colour | None  # fills a mask; None leaves the picture its own colours
+    paper: Colour  # what shows where the picture is transparent
+    mirrored: bool
+
+
+def tell(subject: Subject, chance: random.Random, thesaurus: Thesaurus | None = None) -> Story:
+    """A way to show and describe ``subject``, drawn from ``chance``."""
+    name = _named(subject, chance, thesaurus)
+    mirrored = not subject.handed and chance.random() < 0.5
+    paper, ground = WHITE, None
+    if chance.random() < 0.25:
+        ground = chance.choice(list(COLOURS))
+        paper = _near(COLOURS[ground], chance)
+    elif chance.random() < 0.06:
+        ground = "white"
+    ink = colour = None
+    if subject.style == MASK:
+        ink = BLACK
+        if ground in ("black", "navy", "dark green") or chance.random() < 0.55:
+            colour = chance.choice([c for c in COLOURS if c != ground and _apart(COLOURS[c], paper) > 0.35])
+            ink = _near(COLOURS[colour], chance)
+        elif chance.random() < 0.3 or _apart(ink, paper) < 0.35:
+            colour = "black"
+    return Story(_phrase(subject, name, colour, ground, chance), ink, paper, mirrored)
+
+
+def _named(subject: Subject, chance: random.Random, thesaurus: Thesaurus | None) -> str:
+    draw = chance.random()
+    if draw < 0.08 and subject.keywords:
+        return chance.choice(subject.keywords)
+    if draw < 0.16 and subject.keywords:
+        return f"{subject.caption}, {chance.choice(subject.keywords)}"
+    if draw < 0.36 and thesaurus is not None:
+        return thesaurus.reworded(subject.caption, chance)
+    return subject.caption
+
+
+def _phrase(subject: Subject, name: str, colour: str | None, ground: str | None, chance: random.Random) -> str:
+    called = STYLES.get(subject.style, (subject.style,) if subject.style else ())
+    style = chance.choice(called) if called and chance.random() < (0.65 if subject.style == MASK else 0.5) else None
+    if colour:
+        colour = chance.choice(ALSO.get(colour, (colour,)))
+    if ground:
+        ground = chance.choice(ALSO.get(ground, (ground,)))
+    noun = subject.style == MASK  # "a red cat icon", but "a flat cat"
+    before, after = [], []
+    for word, as_noun in ((colour, False), (style, noun)):
+        if word is not None:
+            (after if as_noun and chance.random() < 0.8 else before).append(word)
+    draw = chance.random()
+    if style and not noun and draw < 0.2:
+        text = f"{name}, {style} style"
+    elif style and noun and draw < 0.15:
+        text = " ".join([*([colour] if colour else []), style, "of", _article(name, chance) + name])
+    else:
+        text = " ".join([*before, name, *after])
+    text = _article(text, chance) + text
+    if ground:
+        text += chance.choice((f" on a {ground} background", f" on {ground}", f", {ground} background"))
+    return text
+
+
+def _article(text: str, chance: random.Random) -> str:
+    if text.startswith(("a ", "an ", "the ")) or chance.random() < 0.5:
+        return ""
+    return "an " if text[0] in "aeiou" else "a "
+
+
+def _near(colour: Colour, chance: random.Random) -> Colour:
+    return tuple(min(max(c + chance.uniform(-0.04, 0.04), 0.0), 1.0) for c in colour)
+
+
+def _apart(a: Colour, b: Colour) -> float:
+    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) ** 0.5
+
+
+@dataclass
+class Thesaurus:
+    """Other words for the words of captions: ``same`` are synonyms, ``near`` are hypernyms and hyponyms."""
+
+    same: dict[str, list[str]] = field(default_factory=dict)
+    near: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def from_wordnet(cls, folder: Path, phrases: Iterable[str], most: int = 12) -> Thesaurus:
+        """From WordNet's ``index.noun`` and ``data.noun`` (Debian: wordnet-base), for the nouns in ``phrases``.
+
+        Only the first, most frequent sense of a noun is used. Words that stand for captions themselves are left out of
+        ``near``: a fox must not be taught to be a wolf.
+        """
+        try:
+            index = (folder / "index.noun").read_text().splitlines()
+            data = (folder / "data.noun").read_bytes()
+        except OSError as error:
+            raise UserError(f"--wordnet {folder}: {error.strerror}: {error.filename}; install Debian's wordnet-base.") from error
+        first = {}
+        for line in index:
+            parts = line.split()
+            if line[0] != " ":
+                first[parts[0].replace("_", " ")] = int(parts[4 + int(parts[3]) + 2])
+        phrases = {p.lower() for p in phrases}
+        nouns = {w for p in phrases for w in (p, *p.replace(",", " ").split()) if w in first}
+
+        def synset(offset: int) -> tuple[list[str], list[tuple[str, int]]]:
+            parts = data[offset : data.index(b"\n", offset)].decode().split(" | ")[0].split()
+            count = int(parts[3], 16)
+            words = [parts[4 + 2 * i].replace("_", " ").lower() for i in range(count)]
+            rest = parts[5 + 2 * count :]
+            links = [(rest[i], int(rest[i + 1])) for i in range(0, len(rest), 4) if rest[i + 2] == "n"]
+            return words, links
+
+        same, near = {}, {}
+        for noun in sorted(nouns):
+            words, links = synset(first[noun])
+            same[noun] = [w for w in words if w != noun and len(w) > 2][:most]
+            around = [synset(offset)[0][0] for kind, offset in links if kind in ("@", "~")]
+            near[noun] = [w for w in around if w not in phrases and len(w) > 2][:most]
+        return cls({k: v for k, v in same.items() if v}, {k: v for k, v in near.items() if v})
+
+    @classmethod
+    def load(cls, path: Path) -> Thesaurus:
+        told = json.loads(path.read_text())
+        return cls(told["same"], told["near"])
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps({"same": self.same, "near": self.near}))
+
+    def reworded(self, phrase: str, chance: random.Random) -> str:
+        """``phrase`` with one of its nouns (or all of it) put into another word, where one is known."""
+        words = phrase.split()
+        known = [w for w in (phrase, *words) if w not in COLOURS and (w in self.same or w in self.near)]
+        if not known:
+            return phrase
+        word = chance.choice(known)
+        choices: Sequence[str] = self.same.get(word, ())
+        if not choices or (chance.random() < 0.4 and word in self.near):
+            choices = self.near.get(word, choices)
+        other = chance.choice(choices)
+        return other if word == phrase else " ".join(other if w == word else w for w in words)

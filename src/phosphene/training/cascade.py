@@ -1,0 +1,382 @@
+"""Training the embedded text-to-image cascade: a patch transformer that reads captions, and one that adds detail.
+
+Every picture is composed anew on the device from a gallery in memory (pictures.py) after a story told by worker processes
+(captions.py); batch k of a seed is the same wherever and whenever it is made, so a run can be taken up at any step.
+Networks, text encoder and tokenizer are written in the layout of diffusers.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from phosphene.errors import UserError
+from phosphene.models import tokens
+from phosphene.models.t5 import T5Encoder
+from phosphene.models.transformer import PatchTransformer
+from phosphene.schedule import NoiseSchedule, squared_cosine
+from phosphene.training.captions import Story, Thesaurus, tell
+from phosphene.training.pictures import Gallery
+
+TARGETS = ("sample", "epsilon", "v_prediction")
+SCHEDULER = {
+    "_class_name": "DDPMScheduler",
+    "beta_schedule": "squaredcos_cap_v2",
+    "num_train_timesteps": 1000,
+    "variance_type": "fixed_small",
+    "clip_sample": True,
+    "thresholding": False,
+}
+HELD_OUT = 40
+"""One concept in so many is kept out of training, all its styles together."""
+MASKS = 0.35
+"""Share of one-colour icons in a batch; the other styles share the rest by their number."""
+
+
+@dataclass(frozen=True)
+class CascadeRecipe:
+    """Everything that decides what is learned, but the pictures."""
+
+    network: str = "cascade"  # or "upscaler"
+    images: int = 4_000_000  # pictures seen in all
+    batch_size: int = 512
+    lr: float = 1e-3
+    warmup: int = 500  # steps
+    cooldown: float = 0.0  # last share of the run in which the rate falls to zero; 0 for a run that will go on
+    weight_decay: float = 0.01
+    ema: float = 0.9995
+    seed: int = 180
+    drop: float = 0.1  # share of captions withheld
+    target: str = "sample"  # what the network predicts, in the words of diffusers
+    most: float = 20.0  # bound of the weight 1 / (1 - abar) that makes the loss one of velocities
+    size: int = 64
+    patch: int = 4
+    hidden: int = 320
+    layers: int = 8
+    heads: int = 5
+    text_width: int = 192
+    text_layers: int = 3
+    text_heads: int = 4
+    vocabulary: int = 4096
+    length: int = 24  # tokens of a prompt
+    level: int = 500  # of the upscaler: the small picture is noised up to this timestep
+
+    def __post_init__(self) -> None:
+        def check(option: str, good: bool, remedy: str) -> None:
+            if not good:
+                raise UserError(f"--{option.replace('_', '-')} {getattr(self, option)}: {remedy}.")
+
+        check("network", self.network in ("cascade", "upscaler"), "choose cascade or upscaler")
+        check("target", self.target in TARGETS, f"choose one of {', '.join(TARGETS)}")
+        for option in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "vocabulary"):
+            check(option, getattr(self, option) >= 1, "must be at least 1")
+        check("hidden", self.hidden % self.heads == 0, f"must be a multiple of the {self.heads} heads")
+        check("patch", self.size % self.patch == 0, f"must divide the size, {self.size}")
+        check("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
+        check("ema", 0 <= self.ema < 1, "must lie in [0, 1)")
+        check("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
+        check("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
+
+    @property
+    def steps(self) -> int:
+        return -(-self.images // self.batch_size)
+
+    def rate(self, step: int, begun: int = 0) -> float:
+        """The learning rate of a step: warm-up from where it was ``begun``, plateau, straight fall over the ``cooldown``."""
+        falling = self.steps * self.cooldown
+        return self.lr * min(1.0, (step + 1 - begun) / self.warmup, (self.steps - step) / falling if falling else 1.0)
+
+
+class Painter(nn.Module):
+    """Text encoder and patch transformer, trained together. ``forward`` answers what the recipe's target names."""
+
+    def __init__(self, recipe: CascadeRecipe, vocabulary: int) -> None:
+        super().__init__()
+        upscaler = recipe.network == "upscaler"
+        width = recipe.text_width
+        self.text = None
+        if not upscaler:
+            self.text = T5Encoder(
+                vocab_size=vocabulary,
+                d_model=width,
+                d_kv=width // recipe.text_heads,
+                d_ff=width * 5 // 2,
+                num_layers=recipe.text_layers,
+                num_heads=recipe.text_heads,
+            )
+        self.image = PatchTransformer(
+            sample_size=recipe.size,
+            patch_size=recipe.patch,
+            in_channels=7 if upscaler else 3,  # the picture, the small one enlarged, and how noisy that is
+            out_channels=3,
+            num_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            attention_head_dim=recipe.hidden // recipe.heads,
+            cross_attention_dim=None if upscaler else recipe.hidden,
+            caption_channels=None if upscaler else width,
+        )
+
+    def forward(self, x: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """x: (B, C, S, S); t: (B,) timesteps; ids, mask: (B, L). Answers (B, 3, S, S)."""
+        if self.text is None:
+            return self.image(x, t, None)
+        return self.image(x, t, self.text(ids, mask), mask)
+
+
+class Batch(NamedTuple):
+    """What a step needs besides the gallery: which pictures, how they are composed, and what is said of them."""
+
+    index: Tensor
+    ink: Tensor
+    paper: Tensor
+    place: Tensor
+    ids: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(part.to(device, non_blocking=True) for part in self))
+
+
+class Stories(torch.utils.data.Dataset):
+    """Batch ``k`` of a seed: stories about pictures drawn by style, with their words as tokens."""
+
+    def __init__(
+        self, gallery: Gallery, tokenizer, recipe: CascadeRecipe, thesaurus: Thesaurus | None, split: str = "train"
+    ) -> None:
+        self.subjects, self.tokenizer, self.recipe, self.thesaurus = gallery.subjects, tokenizer, recipe, thesaurus
+        held = [_held_out(s.concept) == (split == "held out") for s in gallery.subjects]
+        mine = [k for k, kept in enumerate(held) if kept]
+        masks = [k for k in mine if gallery.subjects[k].style == "icon"]
+        others = [k for k in mine if gallery.subjects[k].style != "icon"]
+        self.groups = [(others, 1 - MASKS), (masks, MASKS)] if masks and others else [(mine, 1.0)]
+        self.split = split
+        if not mine:
+            raise UserError(f"--data: no picture is left for the {split} split; give more of them.")
+
+    def __len__(self) -> int:
+        return self.recipe.steps
+
+    def stories(self, k: int) -> tuple[list[int], list[Story], random.Random]:
+        chance = random.Random(f"{self.recipe.seed} {self.split} {k}")
+        lists, shares = zip(*self.groups, strict=True)
+        index = [chance.choice(group) for group in chance.choices(lists, shares, k=self.recipe.batch_size)]
+        return index, [tell(self.subjects[i], chance, self.thesaurus) for i in index], chance
+
+    def __getitem__(self, k: int) -> Batch:
+        index, stories, chance = self.stories(k)
+        texts = [s.text if chance.random() >= self.recipe.drop else "" for s in stories]
+        ids, mask = tokens.encode(self.tokenizer, texts, self.recipe.length)
+        place = []
+        for story in stories:
+            scale = chance.uniform(0.98, 1.18)
+            across = scale * chance.uniform(0.97, 1.03)
+            room = 0.05
+            place.append((-across if story.mirrored else across, scale, chance.uniform(-room, room), chance.uniform(-room, room)))
+        return Batch(
+            torch.tensor(index),
+            torch.tensor([s.ink or (-1.0, -1.0, -1.0) for s in stories]),
+            torch.tensor([s.paper for s in stories]),
+            torch.tensor(place),
+            ids,
+            mask,
+        )
+
+
+def _held_out(concept: str) -> bool:
+    return random.Random(f"held out {concept}").randrange(HELD_OUT) == 0
+
+
+def learned_tokenizer(gallery: Gallery, recipe: CascadeRecipe, thesaurus: Thesaurus | None):
+    """Subwords of what the stories about ``gallery`` say, and of the words the thesaurus knows."""
+    chance = random.Random(recipe.seed)
+    texts = [tell(s, chance, thesaurus).text for s in gallery.subjects for _ in range(4)]
+    texts += [keyword for s in gallery.subjects for keyword in s.keywords]
+    if thesaurus is not None:
+        texts += [w for words in (*thesaurus.same.values(), *thesaurus.near.values()) for w in words]
+    return tokens.learn(texts, recipe.vocabulary)
+
+
+class Report(NamedTuple):
+    """After so many steps: mean loss, pictures a second, and the validation losses (empty but every ``check_every``)."""
+
+    step: int
+    loss: float
+    images_per_second: float
+    checks: dict[str, float]
+
+
+class CascadeTrainer:
+    """One training: steps, average, validation. Runs on one device, compiled on GPUs."""
+
+    def __init__(
+        self,
+        recipe: CascadeRecipe,
+        gallery: Gallery,
+        tokenizer,
+        thesaurus: Thesaurus | None = None,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+        compiled: bool | None = None,
+    ) -> None:
+        self.recipe, self.device, self.tokenizer = recipe, torch.device(device), tokenizer
+        self.gallery, self.workers = gallery.to(self.device), workers
+        self.schedule: NoiseSchedule = squared_cosine()
+        torch.manual_seed(recipe.seed)
+        self.painter = Painter(recipe, tokenizer.get_vocab_size()).to(self.device)
+        self.average = copy.deepcopy(self.painter).requires_grad_(False)
+        self.stories = Stories(gallery, tokenizer, recipe, thesaurus)
+        self.checks = {
+            "train": Stories(gallery, tokenizer, recipe, None),
+            "held out": Stories(gallery, tokenizer, recipe, None, "held out"),
+        }
+        on_gpu = self.device.type == "cuda"
+        compiled = on_gpu if compiled is None else compiled
+        self.forward = torch.compile(self.painter) if compiled else self.painter
+        decayed = [p for p in self.painter.parameters() if p.ndim >= 2]
+        plain = [p for p in self.painter.parameters() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=on_gpu)
+        self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
+        self.step = self.begun = 0
+
+    def loss(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Mean squared error of the target, for each picture (B,).
+
+        A clean estimate's error divided by ``1 - abar`` is that of the velocity it implies (Salimans & Ho 2022); bounded
+        by ``most``, because the last shades of a nearly clean picture are not worth a hundredfold weight.
+        """
+        recipe, count = self.recipe, len(batch.index)
+        x0 = self.gallery.compose(batch.index, batch.ink, batch.paper, batch.place, recipe.size)
+        t = torch.randint(self.schedule.steps, (count,), generator=generator, device=self.device)
+        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        signal, sigma = self.schedule.signal_and_noise(t, x0)
+        xt = signal * x0 + sigma * noise
+        seen = xt
+        if recipe.network == "upscaler":
+            level = torch.randint(recipe.level, (count,), generator=generator, device=self.device)
+            seen = torch.cat([xt, self.beside(x0, level, generator)], 1)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            answer = network(seen, t, batch.ids, batch.mask)
+        answer = answer.float()
+        if recipe.target == "sample":
+            weight = (1 / sigma.square()).clamp(max=recipe.most)
+            return (weight * (answer - x0).square()).mean((1, 2, 3))
+        wanted = noise if recipe.target == "epsilon" else signal * noise - sigma * x0
+        return (answer - wanted).square().mean((1, 2, 3))
+
+    def beside(self, x0: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
+        """What the upscaler sees besides the picture: (B, 4, S, S), the small picture enlarged and noised, and the level."""
+        small = F.interpolate(x0, size=x0.shape[-1] // 4, mode="area")
+        large = F.interpolate(small, size=x0.shape[-1], mode="bilinear", align_corners=True)
+        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        noised = self.schedule.add_noise(large, level, noise)
+        plane = (level.float() / self.schedule.steps).view(-1, 1, 1, 1).expand(-1, 1, *x0.shape[-2:])
+        return torch.cat([noised, plane], 1)
+
+    def run(self, seconds: float = math.inf, report_every: int = 50, check_every: int = 500) -> Iterator[Report]:
+        """Train until the recipe's pictures are seen or the time is up."""
+        loader = torch.utils.data.DataLoader(
+            self.stories,
+            batch_size=None,
+            sampler=range(self.step, self.recipe.steps),
+            num_workers=self.workers,
+            prefetch_factor=4 if self.workers else None,
+            pin_memory=self.device.type == "cuda",
+        )
+        started = last = time.monotonic()
+        total, seen = torch.zeros((), device=self.device), 0
+        for batch in loader:
+            batch = Batch(*batch).to(self.device)
+            rate = self.recipe.rate(self.step, self.begun)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            loss = self.loss(self.forward, batch, self.generator).mean()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
+            self.optimiser.step()
+            self.optimiser.zero_grad(set_to_none=True)
+            self._follow()
+            self.step += 1
+            total += loss.detach()
+            seen += 1
+            ended = self.step == self.recipe.steps or time.monotonic() - started > seconds
+            if self.step % report_every == 0 or ended:
+                mean = total.item() / seen
+                if not math.isfinite(mean):
+                    raise FloatingPointError(f"step {self.step}: the loss is {mean}; choose a lower --lr.")
+                now = time.monotonic()
+                checks = self.check() if self.step % check_every == 0 or ended else {}
+                yield Report(self.step, mean, seen * self.recipe.batch_size / (now - last), checks)
+                last = time.monotonic()
+                total.zero_()
+                seen = 0
+            if ended:
+                return
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.painter.parameters()), 1 - keep)
+
+    @torch.no_grad()
+    def check(self, batches: int = 2) -> dict[str, float]:
+        """Losses of the average on fixed pictures, noise and times: with their captions, and with each other's.
+
+        While text is not understood the two are equal; the gap is what the captions explain.
+        """
+        found = {}
+        for name, stories in self.checks.items():
+            for k in range(batches):
+                batch = Batch(*stories[k]).to(self.device)
+                shuffled = batch._replace(ids=batch.ids.roll(1, 0), mask=batch.mask.roll(1, 0))
+                for which, asked in (("right", batch), ("shuffled", shuffled)):
+                    generator = torch.Generator(self.device).manual_seed(k)
+                    loss = self.loss(self.average, asked, generator).mean().item() / batches
+                    found[f"{name}, {which}"] = found.get(f"{name}, {which}", 0.0) + loss
+        return found
+
+    def restore(self, weights: dict[str, Tensor], step: int = 0) -> None:
+        """Go on from averaged ``weights``, with a fresh optimiser and another warm-up."""
+        for network in (self.painter, self.average):
+            network.load_state_dict({name: value.to(self.device) for name, value in weights.items()})
+        self.step = self.begun = step
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write the averaged weights to ``folder`` as a stage in the layout of diffusers, in shards of at most 15 MB."""
+        from huggingface_hub import save_torch_state_dict
+
+        folder.mkdir(parents=True, exist_ok=True)
+        index = {"_class_name": "DiffusionPipeline", "scheduler": ["diffusers", "DDPMScheduler"]}
+        index["transformer"] = ["diffusers", self.average.image.config["_class_name"]]
+        schedulers = {"scheduler": SCHEDULER | {"prediction_type": self.recipe.target}}
+        if self.average.text is None:
+            schedulers["image_noising_scheduler"] = SCHEDULER
+        else:
+            index |= {
+                "text_encoder": ["transformers", "T5EncoderModel"],
+                "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+            }
+        for name, config in schedulers.items():
+            (folder / name).mkdir(exist_ok=True)
+            (folder / name / "scheduler_config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        parts = [("transformer", self.average.image, "diffusion_pytorch_model{suffix}.safetensors")]
+        if self.average.text is not None:
+            parts.append(("text_encoder", self.average.text, "model{suffix}.safetensors"))
+            tokens.save(self.tokenizer, folder / "tokenizer", self.recipe.length)
+        for name, module, pattern in parts:
+            (folder / name).mkdir(exist_ok=True)
+            state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in module.state_dict().items()}
+            save_torch_state_dict(state, folder / name, filename_pattern=pattern, max_shard_size="15MB")
+            (folder / name / "config.json").write_text(json.dumps(module.config, indent=2) + "\n")

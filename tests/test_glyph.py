@@ -1,0 +1,413 @@
+"""Laws of the cascade's training: stories say what is shown, pictures show what is told, a run learns and goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from phosphene.errors import UserError
+from phosphene.models import tokens
+from phosphene.models.cascade import open_cascade
+from phosphene.models.light import PatchNetwork
+from phosphene.sampler import Route
+from phosphene.tasks.generate import Settings, generate
+from phosphene.training.captions import ALSO, BLACK, COLOURS, WHITE, Subject, Thesaurus, tell
+from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, Stories, learned_tokenizer
+from phosphene.training.cascade_run import CascadeRun
+from phosphene.training.pictures import Gallery, premultiplied, read
+
+SHAPES = ("disc", "box", "bar", "ring", "cross", "wedge")
+
+
+def drawing(shape: str, colour: tuple[int, int, int], size: int = 40) -> Image.Image:
+    """A shape on nothing."""
+    image = Image.new("RGBA", (size, size))
+    pen, a, b = ImageDraw.Draw(image), size // 5, size * 4 // 5
+    match shape:
+        case "disc":
+            pen.ellipse((a, a, b, b), fill=colour)
+        case "box":
+            pen.rectangle((a, a, b, b), fill=colour)
+        case "bar":
+            pen.rectangle((a, size * 2 // 5, b, size * 3 // 5), fill=colour)
+        case "ring":
+            pen.ellipse((a, a, b, b), outline=colour, width=size // 8)
+        case "cross":
+            pen.line((a, a, b, b), fill=colour, width=size // 8)
+            pen.line((a, b, b, a), fill=colour, width=size // 8)
+        case "wedge":
+            pen.polygon(((a, b), (b, b), (size // 2, a)), fill=colour)
+    return image
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory) -> Path:
+    """Two shards: the shapes in three painted styles, and as masks."""
+    folder = tmp_path_factory.mktemp("shards")
+    rows = [(s, style, c) for s in SHAPES for style, c in (("flat", (220, 40, 40)), ("noto", (40, 90, 220)), ("icon", (0, 0, 0)))]
+    for number in range(2):
+        with tarfile.open(folder / f"shapes-{number}.tar", "w") as tar:
+            for k, (shape, style, colour) in enumerate(rows[number::2]):
+                content = io.BytesIO()
+                drawing(shape, colour).save(content, "PNG")
+                told = {"caption": shape, "style": style, "concept": shape, "keywords": ["shape"]}
+                for suffix, data in (("png", content.getvalue()), ("json", json.dumps(told).encode())):
+                    entry = tarfile.TarInfo(f"{number}-{k}.{suffix}")
+                    entry.size = len(data)
+                    tar.addfile(entry, io.BytesIO(data))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gallery(shards) -> Gallery:
+    return Gallery.open(shards, 20)
+
+
+def tiny(**changes) -> CascadeRecipe:
+    sizes = {"size": 16, "patch": 4, "hidden": 32, "layers": 2, "heads": 2, "text_width": 16, "text_layers": 1, "text_heads": 2}
+    rest = {"batch_size": 16, "images": 16 * 40, "warmup": 4, "vocabulary": 120, "length": 16, "ema": 0.9, "lr": 3e-3}
+    return CascadeRecipe(**{**sizes, **rest, **changes})
+
+
+# Stories
+
+
+def stories(subject, count=3000, thesaurus=None):
+    chance = random.Random(0)
+    return [tell(subject, chance, thesaurus) for _ in range(count)]
+
+
+def called(text: str, name: str) -> bool:
+    return any(word in text for word in ALSO.get(name, (name,)))
+
+
+def nearest(colour) -> str:
+    return min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour))
+
+
+@pytest.mark.parametrize("style", ["icon", "fluent 3d", ""])
+def test_a_ground_that_is_not_white_is_named(style):
+    told = stories(Subject("rocket", style))
+    coloured = [s for s in told if s.paper != WHITE and nearest(s.paper) != "white"]
+    assert 0.15 < len(coloured) / len(told) < 0.35
+    assert all(called(s.text, nearest(s.paper)) for s in coloured)
+
+
+def test_masks_are_filled_and_their_ink_is_named_unless_it_is_black_on_light():
+    told = stories(Subject("rocket", "icon"))
+    assert all(s.ink is not None for s in told)
+    assert all(called(s.text, nearest(s.ink)) for s in told if s.ink != BLACK)
+    assert 0.3 < sum(s.ink == BLACK for s in told) / len(told) < 0.6
+    assert min(math.dist(s.ink, s.paper) for s in told) > 0.2  # or nothing could be seen
+    assert all(s.ink is None for s in stories(Subject("rocket", "noto")))
+
+
+def test_pictures_with_a_direction_are_never_mirrored():
+    assert not any(s.mirrored for s in stories(Subject("right arrow"), 200))
+    assert not any(s.mirrored for s in stories(Subject("left-facing fist", "noto"), 200))
+    share = sum(s.mirrored for s in stories(Subject("rocket"))) / 3000
+    assert share == pytest.approx(0.5, abs=0.04)
+
+
+def test_styles_are_named_in_a_part_of_the_stories():
+    named = sum(any(w in s.text for w in ("3d",)) for s in stories(Subject("rocket", "fluent 3d"))) / 3000
+    assert 0.4 < named < 0.6
+    assert all("rocket" in s.text for s in stories(Subject("rocket", "fluent 3d")))
+
+
+def test_a_subject_needs_a_caption():
+    for told in ({}, {"caption": " "}, {"caption": 3}):
+        with pytest.raises(UserError, match="caption"):
+            Subject.from_json(told)
+
+
+def test_the_thesaurus_reads_wordnet(tmp_path):
+    # Two synsets by hand: bun = roll, which is a kind of bread; bread is a caption too, so it must not stand for a bun.
+    lines = [
+        "{0:08d} 13 n 02 bun 0 roll 0 001 @ {1:08d} n 0000 | small bread  \n",
+        "{1:08d} 13 n 02 bread 0 staff_of_life 0 001 ~ {0:08d} n 0000 | food  \n",
+    ]
+    start = len("  a licence\n")
+    second = start + len(lines[0].format(start, 0))
+    (tmp_path / "data.noun").write_text("  a licence\n" + "".join(line.format(start, second) for line in lines))
+    (tmp_path / "index.noun").write_text(f"  1 a licence\nbread n 1 1 ~ 1 0 {second:08d}  \nbun n 1 1 @ 1 0 {start:08d}  \n")
+    words = Thesaurus.from_wordnet(tmp_path, ["steamed bun", "bread"])
+    assert words.same == {"bun": ["roll"], "bread": ["staff of life"]} and words.near == {"bread": ["bun"]}
+    assert words.reworded("steamed bun", random.Random(0)) == "steamed roll"
+    assert words.reworded("red car", random.Random(0)) == "red car"
+    words.save(tmp_path / "kept.json")
+    assert Thesaurus.load(tmp_path / "kept.json") == words
+    with pytest.raises(UserError, match="wordnet-base"):
+        Thesaurus.from_wordnet(tmp_path / "nowhere", [])
+
+
+# Pictures
+
+
+def test_shards_and_folders_hold_the_same(shards, tmp_path):
+    found = list(read(shards))
+    assert len(found) == 18 and {s.caption for _, s in found} == set(SHAPES)
+    for k, (image, subject) in enumerate(found):
+        image.save(tmp_path / f"{k:02d}.png")
+        (tmp_path / f"{k:02d}.json").write_text(json.dumps(vars(subject)))
+    again = list(read(tmp_path))
+    assert [s for _, s in again] == [s for _, s in found]
+    assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(again, found, strict=True))
+
+
+def test_a_folder_of_pictures_needs_no_captions(tmp_path):
+    drawing("disc", (1, 2, 3)).save(tmp_path / "red-balloon.png")
+    drawing("box", (1, 2, 3)).save(tmp_path / "second.png")
+    (tmp_path / "second.txt").write_text("A Crate\n")
+    assert [s.caption for _, s in read(tmp_path)] == ["red balloon", "a crate"]
+
+
+def test_what_cannot_be_read_is_named(tmp_path, shards):
+    with pytest.raises(UserError, match="does not exist"):
+        list(read(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="neither"):
+        list(read(tmp_path))
+    whole = sorted(shards.glob("*.tar"))[0].read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[:1600])
+    with pytest.raises(UserError, match=r"cut\.tar: is damaged"):
+        list(read(tmp_path))
+    (tmp_path / "cut.tar").unlink()
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(UserError, match=r"text\.png: is no picture"):
+        list(read(tmp_path))
+
+
+def test_what_is_transparent_does_not_colour_the_edges():
+    image = Image.new("RGBA", (64, 64), (0, 255, 0, 0))  # green, but transparent
+    ImageDraw.Draw(image).ellipse((10, 10, 53, 53), fill=(255, 0, 0, 255))
+    layers = premultiplied(image, 20)
+    assert layers.shape == (4, 20, 20) and layers.dtype == torch.uint8
+    assert layers[1].max() <= 1 and 0 < ((layers[3] > 5) & (layers[3] < 250)).sum()
+    wide = premultiplied(Image.new("RGBA", (60, 30), (9, 9, 9, 255)), 20)
+    assert wide[3, 10].min() > 250 and wide[3, :3].max() < 8  # squared by transparent margins
+
+
+def placed(gallery, index, ink=(-1.0,) * 3, paper=WHITE, place=(1.0, 1.0, 0.0, 0.0), size=20):
+    parts = (torch.tensor([index]), torch.tensor([ink]), torch.tensor([paper]), torch.tensor([place]))
+    return gallery.compose(*parts, size)[0]
+
+
+def test_a_composed_picture_is_the_picture_on_its_paper(gallery):
+    layers = gallery.pictures[0].float() / 255
+    for paper in (WHITE, COLOURS["teal"]):
+        wanted = layers[:3] + (1 - layers[3:]) * torch.tensor(paper).view(3, 1, 1)
+        torch.testing.assert_close(placed(gallery, 0, paper=paper), wanted * 2 - 1, atol=1e-5, rtol=0)
+
+
+def test_ink_fills_mirrors_mirror_and_shifts_shift(gallery):
+    mask = next(k for k, s in enumerate(gallery.subjects) if s.style == "icon" and s.caption == "wedge")
+    filled = placed(gallery, mask, ink=COLOURS["orange"])
+    alpha = gallery.pictures[mask][3] > 250
+    torch.testing.assert_close(
+        filled[:, alpha], (torch.tensor(COLOURS["orange"]) * 2 - 1)[:, None].expand(3, int(alpha.sum())), atol=1e-2, rtol=0
+    )
+    straight = placed(gallery, 0, place=(1.0, 1.0, 0.1, 0.0))
+    torch.testing.assert_close(placed(gallery, 0, place=(-1.0, 1.0, 0.0, 0.0)), placed(gallery, 0).flip(-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(straight[..., :-1], placed(gallery, 0)[..., 1:], atol=1e-5, rtol=0)  # 0.1 of half of 20: a pixel
+    assert placed(gallery, mask, place=(2.0, 2.0, 0.0, 0.0)).mean() > placed(gallery, mask).mean()  # smaller, so more paper
+
+
+# Tokens
+
+
+def test_words_never_seen_fall_into_known_pieces(gallery, tmp_path):
+    tokenizer = learned_tokenizer(gallery, tiny(), None)
+    ids, mask = tokens.encode(tokenizer, ["a red disc", "zebra crossing, 1937", "", "word " * 40], 16)
+    assert ids.shape == mask.shape == (4, 16) and not (ids == tokenizer.token_to_id(tokens.UNKNOWN)).any()
+    assert mask[2].sum() == 1 and ids[2, 0] == 1  # nothing but the end
+    assert mask[3].all() and ids[3, -1] == 1 and tokenizer.token_to_id(tokens.PAD) == 0 and tokenizer.token_to_id(tokens.END) == 1
+    assert tokenizer.decode(ids[0].tolist(), skip_special_tokens=True) == "a red disc"
+    tokens.save(tokenizer, tmp_path, 16)
+    from transformers import AutoTokenizer
+
+    stock = AutoTokenizer.from_pretrained(tmp_path)
+    assert stock(["A red disc"], padding="max_length", max_length=16)["input_ids"][0] == ids[0].tolist()
+
+
+# Training
+
+
+def test_batches_follow_from_the_seed_alone(gallery):
+    recipe = tiny()
+    tokenizer = learned_tokenizer(gallery, recipe, None)
+    one, two = (Stories(gallery, tokenizer, recipe, None) for _ in range(2))
+    two[3]
+    assert all(torch.equal(a, b) for a, b in zip(one[7], two[7], strict=True))
+    assert not torch.equal(one[7].place, one[8].place)
+    other = Stories(gallery, tokenizer, tiny(seed=181), None)
+    assert not torch.equal(one[7].place, other[7].place)
+
+
+def test_held_out_concepts_are_never_trained(gallery):
+    # Enough concepts that some are held out.
+    subjects = [Subject(f"thing {k}", style, concept=f"thing {k}") for k in range(400) for style in ("noto", "icon")]
+    many = Gallery(gallery.pictures[:1].expand(800, -1, -1, -1), subjects)
+    tokenizer = learned_tokenizer(gallery, tiny(), None)
+    train, held = (Stories(many, tokenizer, tiny(), None, split) for split in ("train", "held out"))
+    mine, others = ({subjects[i].concept for k in range(80) for i in s.stories(k)[0]} for s in (train, held))
+    assert mine and others and not mine & others and 2 <= len(others) <= 25
+    masks = [subjects[i].style == "icon" for k in range(80) for i in train.stories(k)[0]]
+    assert sum(masks) / len(masks) == pytest.approx(0.35, abs=0.06)
+
+
+@pytest.fixture
+def trainer(gallery):
+    def make(**changes):
+        recipe = tiny(**changes)
+        return CascadeTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def something_is_held_out(monkeypatch, request):
+    """Of six shapes, one: with so few, chance would hold out none."""
+    from phosphene.training import cascade
+
+    if request.node.name != "test_held_out_concepts_are_never_trained":
+        monkeypatch.setattr(cascade, "_held_out", lambda concept: concept == "ring")
+
+
+@pytest.mark.parametrize("target", ["sample", "epsilon", "v_prediction"])
+def test_the_loss_falls(trainer, target):
+    training = trainer(target=target, images=16 * 60)
+    before = training.check()
+    *_, last = training.run(report_every=20, check_every=10_000)
+    assert last.step == 60 and last.checks.keys() == before.keys()
+    assert last.checks["train, right"] < 0.7 * before["train, right"]
+
+
+def test_an_unbounded_loss_of_the_sample_is_that_of_the_velocity(trainer):
+    training = trainer(most=math.inf)
+    batch = training.stories[0]
+    answers = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    sample = training.loss(lambda *_: answers, batch, torch.Generator().manual_seed(5))
+    # The same answers as velocities: v = (signal xt - x0) / sigma.
+    x0 = training.gallery.compose(batch.index, batch.ink, batch.paper, batch.place, 16)
+    generator = torch.Generator().manual_seed(5)
+    t = torch.randint(training.schedule.steps, (16,), generator=generator)
+    noise = torch.randn(x0.shape, generator=generator)
+    signal, sigma = training.schedule.signal_and_noise(t, x0)
+    velocity = (signal * (signal * x0 + sigma * noise) - answers) / sigma
+    wanted = (velocity - (signal * noise - sigma * x0)).square().mean((1, 2, 3))
+    torch.testing.assert_close(sample, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_captions_are_withheld_as_often_as_asked(trainer):
+    batches = [trainer(drop=0.3).stories[k] for k in range(30)]
+    empty = torch.cat([b.mask.sum(1) == 1 for b in batches]).float().mean().item()
+    assert empty == pytest.approx(0.3, abs=0.07)
+
+
+def test_the_rate_warms_up_stays_and_falls():
+    recipe = tiny(images=16 * 100, cooldown=0.5, warmup=10)
+    rates = [recipe.rate(k) for k in range(100)]
+    assert rates[0] == recipe.lr / 10 and rates[20] == recipe.lr and rates[75] == pytest.approx(recipe.lr / 2)
+    assert 0 < rates[-1] <= recipe.lr / 50
+    assert recipe.rate(30, begun=30) == recipe.lr / 10  # taken up again, it warms up again
+
+
+def test_a_run_is_kept_opens_elsewhere_and_goes_on(shards, tmp_path):
+    run = CascadeRun(tiny(images=16 * 8), tmp_path / "run", shards)
+    reports = list(run)
+    assert reports[-1].step == 8
+    for name in (
+        "model/tokenizer/tokenizer.json",
+        "model/transformer/config.json",
+        "log.jsonl",
+        "loss.png",
+        "samples/step-000008.png",
+    ):
+        assert (tmp_path / "run" / name).is_file()
+
+    from diffusers import PixArtTransformer2DModel
+    from transformers import T5EncoderModel
+
+    stock = PixArtTransformer2DModel.from_pretrained(tmp_path / "run" / "model" / "transformer")
+    encoder = T5EncoderModel.from_pretrained(tmp_path / "run" / "model" / "text_encoder", dtype=torch.float32)
+    average = run.trainer.average.half().float()
+    ids, mask = tokens.encode(run.trainer.tokenizer, ["a red disc", "box"], 16)
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([900, 40])
+    with torch.no_grad():
+        text = encoder(ids, attention_mask=mask.long()).last_hidden_state
+        theirs = stock(x, text, timestep=t, encoder_attention_mask=mask.long(), return_dict=False)[0]
+        torch.testing.assert_close(average(x, t, ids, mask), theirs, atol=1e-4, rtol=1e-4)
+
+    with pytest.raises(UserError, match="--resume"):
+        CascadeRun(tiny(images=16 * 12), tmp_path / "run", shards)
+    with pytest.raises(UserError, match="--hidden 64"):
+        CascadeRun(tiny(hidden=64), tmp_path / "run", shards, resume=True)
+    with pytest.raises(UserError, match="no run to resume"):
+        CascadeRun(tiny(), tmp_path / "other", shards, resume=True)
+    again = CascadeRun(tiny(images=16 * 12), tmp_path / "run", shards, resume=True)
+    assert again.trainer.step == 8 and torch.equal(again.trainer.painter.image.proj_out.weight, average.image.proj_out.weight)
+    assert [report.step for report in again] == [12]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert steps == [8, 12]
+
+
+def test_the_two_stages_draw_together(shards, tmp_path):
+    """Both trained for a moment, put side by side, opened as one cascade, and asked for three pictures."""
+    for stage, changes in (("stage-1", {}), ("stage-2", {"network": "upscaler", "size": 32, "patch": 8})):
+        run = CascadeRun(tiny(images=16 * 3, **changes), tmp_path / stage, shards)
+        assert [report.step for report in run] == [3]
+        (tmp_path / "both").mkdir(exist_ok=True)
+        (tmp_path / stage / "model").rename(tmp_path / "both" / stage)
+    cascade = open_cascade(tmp_path / "both")
+    first, second = cascade.stages
+    assert first.image_shape == (3, 16, 16) and second.image_shape == (3, 32, 32) and second.reads is False
+    settings = (Settings(Route("dpm", 3)), Settings(Route("ddim", 2)))
+    steps = list(generate(cascade.stages, ["a red disc", "a box", "zeppelin"], [1, 2, 3], settings=settings))
+    small, large = (step.xt for step in steps if step.t == -1)
+    assert small.shape == (3, 3, 16, 16) and large.shape == (3, 3, 32, 32) and large.isfinite().all()
+    # Prompts reach the picture, and image k is the image made alone.
+    alone = [s.xt for s in generate(cascade.stages, ["a box"], [2], settings=settings) if s.t == -1]
+    torch.testing.assert_close(alone[1][0], large[1], atol=1e-4, rtol=0)
+    other = [s.xt for s in generate(cascade.stages, ["a ring"], [2], settings=settings) if s.t == -1]
+    assert not torch.equal(other[0], alone[0])
+
+
+def test_a_negated_view_of_the_upscaler_is_still_told_the_level(shards, tmp_path):
+    run = CascadeRun(tiny(network="upscaler", images=16), tmp_path / "run", shards)
+    list(run)
+    network = PatchNetwork(run.trainer.average.image)
+    torch.nn.init.normal_(network.transformer.proj_out.weight)
+    x, t = torch.randn(1, 7, 16, 16), torch.tensor([500])
+    x[:, 6:] = 0.25
+    turned = x.clone()
+    turned[:, 6:] = -0.25
+    with torch.no_grad():
+        assert torch.equal(network(x, t, None)[0], network(turned, t, None)[0])
+        assert not torch.equal(network(x, t, None)[0], network(x * torch.tensor([1.0] * 6 + [2.0]).view(1, 7, 1, 1), t, None)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("target", "noise"),
+        ("network", "unet"),
+        ("images", 0),
+        ("hidden", 33),
+        ("patch", 5),
+        ("lr", math.nan),
+        ("ema", 1.0),
+        ("drop", 1.0),
+    ],
+)
+def test_recipes_that_cannot_be_trained(name, value):
+    with pytest.raises(UserError, match=f"--{name}"):
+        tiny(**{name: value})
