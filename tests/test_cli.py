@@ -144,7 +144,7 @@ def test_python_m_phosphene():
     assert result.stderr.startswith("phosphene: DIGITS '12x'") and result.stderr.count("\n") == 1
 
 
-COMMANDS = ["train", "digits", "denoise-digits", "ambigram", "evaluate", "models", "inspect", "report"]
+COMMANDS = ["train", "digits", "denoise-digits", "ambigram", "generate", "evaluate", "models", "inspect", "rerun", "report"]
 
 
 def test_no_words_at_all_are_a_call_for_help(call):

@@ -64,7 +64,7 @@ Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a mode
 
 @app.command()
 def train(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="denoiser, time, class or classifier.")],
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help="denoiser, time, class, classifier, cascade or upscaler.")],
     dataset: Annotated[str | None, typer.Option(help="mnist, fashion, digits (needs no files) or idx.")] = None,
     data: Data = None,
     epochs: Annotated[int | None, typer.Option()] = None,
@@ -87,8 +87,31 @@ def train(
     device: Device = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 is every half minute.")] = 0,
+    images: Annotated[int | None, typer.Option(help="cascade, upscaler: pictures to see in all.")] = None,
+    cooldown: Annotated[float | None, typer.Option(help="cascade, upscaler: last share, in which the rate falls.")] = None,
+    wordnet: Annotated[Path | None, typer.Option(help="cascade: folder of WordNet's index.noun and data.noun.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="cascade, upscaler: processes that write captions.")] = 0,
 ) -> None:
-    """Train a network of the MNIST chapter. Options not given are the assignment's."""
+    """Train a network of the MNIST chapter, or a stage of a text-to-image cascade.
+
+    Options not given are the assignment's. A stage learns from --data: WebDataset shards, or a folder of pictures with
+    captions (NAME.txt or NAME.json beside NAME.png).
+    """
+    if network in ("cascade", "upscaler"):
+        given = {
+            "batch_size": batch_size,
+            "lr": lr,
+            "drop": drop,
+            "ema": ema,
+            "seed": seed,
+            "images": images,
+            "cooldown": cooldown,
+        }
+        others = {"dataset": dataset, "epochs": epochs, "width": width, "objective": objective, "schedule": schedule}
+        for name, value in others.items():
+            if value is not None:
+                raise UserError(f"--{name} {value}: belongs to the MNIST chapter; leave it out of train {network}.")
+        return _train_cascade(network, given, data, out or Path("runs") / network, resume, device, wordnet, workers)
     from phosphene.training.recipes import recipe
     from phosphene.training.run import Run
 
@@ -130,6 +153,36 @@ def train(
         raise _Stopped(said if speaks else "")
     if speaks:
         _print(f"done: the model is in {out / f'model-{run.recipe.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
+
+
+def _train_cascade(
+    network: str,
+    changes: Mapping[str, Any],
+    data: Path | None,
+    out: Path,
+    resume: bool,
+    device: str,
+    wordnet: Path | None,
+    workers: int,
+) -> None:
+    from phosphene.training.cascade import UPSCALER, CascadeRecipe
+    from phosphene.training.cascade_run import CascadeRun
+
+    if data is None:
+        raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
+    settings = {name: value for name, value in changes.items() if value is not None}
+    recipe = CascadeRecipe(network=network, **{**(UPSCALER if network == "upscaler" else {}), **settings})
+    run = CascadeRun(recipe, out, data, resume, _device(device), wordnet, workers)
+    size = sum(p.numel() for p in run.trainer.painter.parameters())
+    _print(f"training {network} on {len(run.trainer.gallery)} pictures: {size:,} parameters, on {run.trainer.device}, into {out}")
+    try:
+        for report in run:
+            done = report.step * recipe.batch_size
+            checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
+            _print(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
+    except KeyboardInterrupt:
+        raise _Stopped(f"stopped; what {out} had at its last validation is kept, and --resume goes on from there.") from None
+    _print(f"done: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
 
 
 @app.command()
@@ -307,6 +360,78 @@ def ambigram(
 
 
 @app.command()
+def generate(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")],
+    model: Annotated[str, typer.Option(help="A cascade: its folder in the layout of diffusers.")] = "glyph",
+    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; by default 34 (20 of dpm and heun).")] = None,
+    timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None,
+    solver: SolverName = "ancestral",
+    eta: Eta = None,
+    guidance: Guidance = 7.0,
+    negative: Annotated[str, typer.Option(help="What to stay away from.")] = "",
+    seed: Seed = 180,
+    count: Count = 1,
+    upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True,
+    threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True,
+    embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option("--out", "-o")] = Path("generated.png"),
+) -> None:
+    """Draw pictures of what PROMPTS say.
+
+    A column for each prompt, a row for each seed; a single picture is written as it is.
+    """
+    if any(not prompt.strip() for prompt in prompts):
+        raise UserError('PROMPT "": is empty; say what to draw.')
+    if len(prompts) * count > MOST_PICTURES:
+        raise UserError(
+            f"--count {count}: makes {len(prompts) * count} pictures; choose at most {MOST_PICTURES // len(prompts)}."
+        )
+    if timesteps is not None and steps is not None:
+        raise UserError(f"--steps {steps}: --timesteps says which already; leave one of the two out.")
+    visited = None if timesteps is None else _numbers("--timesteps", timesteps, int, "990,960,930")
+    _require_picture(out)
+    from phosphene.images import save_png, sheet, to_image
+    from phosphene.models.cascade import cascade_folder, open_cascade
+    from phosphene.sampler import Route
+    from phosphene.tasks.generate import GUIDANCE, STEPS, Settings
+    from phosphene.tasks.generate import generate as draw_pictures
+
+    usual = STEPS if solver in ("ancestral", "ddim") else 20
+    route = Route(solver, usual if steps is None else steps, eta)
+    route.table()
+    place = _device(device)
+    cascade = open_cascade(cascade_folder(model), place, embeddings=embeddings)
+    stages = cascade.stages if upscale else cascade.stages[:1]
+    cascade.encode([*prompts, negative])
+    cascade.free_text()
+    settings = tuple(Settings(route, visited, threshold, max_rows=64) for _ in stages)
+    seeds = [seed + row for row in range(count) for _ in prompts]
+    run = draw_pictures(stages, list(prompts) * count, seeds, negative, (guidance, GUIDANCE[1]), settings)
+    for step in _shown(run, "drawing"):
+        if step.t < 0:
+            pictures = step.xt
+    cells = [to_image(p, stages[-1].value_range) for p in pictures]
+    arguments = {
+        "prompts": list(prompts),
+        "timesteps": visited,
+        **{k: v for k, v in route._asdict().items() if k != "resample" and (k != "steps" or visited is None)},
+        "guidance": guidance,
+        "negative": negative or None,
+        "seed": seed,
+        "count": count,
+        "upscale": upscale,
+        "threshold": threshold,
+        "embeddings": None if embeddings is None else str(embeddings),
+        "device": str(place),
+    }
+    labels = [list(prompts) if row == count - 1 else [""] * len(prompts) for row in range(count)]
+    picture = cells[0] if len(cells) == 1 else sheet(_rows(cells, len(prompts)), captions=labels)
+    save_png(picture, out, _provenance("generate", model, arguments))
+    _print(f"{_several(len(cells), 'picture')} in {out}")
+
+
+@app.command()
 def evaluate(
     names: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.")],
     samples: Annotated[int, typer.Option(max=100_000, help="Pictures to draw for each figure.")] = 5000,
@@ -449,6 +574,50 @@ def inspect(path: Annotated[Path, typer.Argument(metavar="PNG")]) -> None:
     from phosphene.images import read_provenance
 
     _print(json.dumps(read_provenance(path), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def rerun(
+    path: Annotated[Path, typer.Argument(metavar="PNG")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.")] = None,
+) -> None:
+    """Make a picture again, from what it says of itself.
+
+    On the machine it was made on the new file is the same, byte for byte.
+    """
+    from phosphene.images import read_provenance
+
+    story = read_provenance(path)
+    if story.get("command") not in RERUN or not isinstance(story.get("arguments"), dict):
+        raise UserError(f"{path}: was made by {story.get('command')!r}; pictures of {', '.join(RERUN)} can be made again.")
+    out = out or path.with_name(f"{path.stem}-again.png")
+    if out.absolute() == path.absolute():
+        raise UserError(f"-o {out}: is the picture to be made again; choose another name.")
+    argv = _argv(story, out)
+    _print(shlex.join(["phosphene", *argv]))
+    if code := main(argv):
+        raise typer.Exit(code)
+    same = path.read_bytes() == out.read_bytes()
+    _print(f"{out} is {path}, byte for byte" if same else f"{out} differs from {path}: another machine, version or model made it")
+
+
+RERUN = {"digits": "digits", "ambigram": "digits", "denoise-digits": None, "generate": "prompts"}
+"""Commands whose pictures can be made again, and which of their arguments is given without a name."""
+
+
+def _argv(story: Mapping[str, Any], out: Path) -> list[str]:
+    """The command line that the provenance ``story`` tells of, writing to ``out``."""
+    argv, named = [story["command"], f"--out={out}"], {"model": story["model"], **story["arguments"]}
+    plain = named.pop(RERUN[story["command"]] or "", None)
+    for name, value in named.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            negated = [f"--no-{option}"] if name in ("upscale", "threshold") else []
+            argv += [f"--{option}"] if value else negated
+        elif value is not None:
+            text = ",".join(f"{v}" for v in value) if isinstance(value, list) else str(value)
+            argv.append(f"--{option}={text}")
+    return argv + (["--", *(plain if isinstance(plain, list) else [plain])] if plain is not None else [])
 
 
 @app.command()

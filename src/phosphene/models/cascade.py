@@ -270,6 +270,14 @@ class Cascade:
         self.text.free()
 
 
+def cascade_folder(name: str | Path) -> Path:
+    """Where the cascade called ``name`` lies: embedded in the package, or a folder."""
+    from phosphene.models.catalogue import EMBEDDED
+
+    embedded = EMBEDDED / str(name)
+    return embedded if (embedded / "stage-1").is_dir() else Path(name)
+
+
 def open_cascade(
     folder: str | Path,
     device: str | torch.device = "cpu",

@@ -98,6 +98,10 @@ class CascadeRecipe:
         return self.lr * min(1.0, (step + 1 - begun) / self.warmup, (self.steps - step) / falling if falling else 1.0)
 
 
+UPSCALER = {"size": 256, "patch": 16, "hidden": 256, "layers": 6, "heads": 4, "batch_size": 256}
+"""What an upscaler has other than a first stage, where nothing is said."""
+
+
 class Painter(nn.Module):
     """Text encoder and patch transformer, trained together. ``forward`` answers what the recipe's target names."""
 

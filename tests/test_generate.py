@@ -1,0 +1,190 @@
+"""The commands of the cascade, from typing to PNG, on a cascade too small to draw anything."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from phosphene import cli
+from phosphene.images import read_provenance
+from phosphene.training.captions import Subject
+from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, learned_tokenizer
+from phosphene.training.pictures import Gallery
+
+TINY = {
+    "hidden": 32,
+    "layers": 2,
+    "heads": 2,
+    "text_width": 16,
+    "text_layers": 1,
+    "text_heads": 2,
+    "vocabulary": 60,
+    "length": 12,
+}
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory) -> Path:
+    """Two stages, 16 and 32 pixels, untrained: their last layers are random, or every picture would be grey."""
+    folder = tmp_path_factory.mktemp("cascade")
+    gallery = Gallery(torch.zeros(60, 4, 20, 20, dtype=torch.uint8), [Subject(f"thing {k}", concept=f"{k}") for k in range(60)])
+    for stage, changes in (("stage-1", {"size": 16, "patch": 4}), ("stage-2", {"network": "upscaler", "size": 32, "patch": 8})):
+        recipe = CascadeRecipe(**TINY, **changes)
+        trainer = CascadeTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None))
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            for parameter in trainer.average.parameters():
+                parameter.data.add_(0.1 * torch.randn_like(parameter))
+        trainer.save(folder / stage)
+    return folder
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*argv):
+        code = cli.main([str(a) for a in argv])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def size(path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_one_prompt_is_one_picture(call, cascade):
+    code, out, err = call("generate", "a rocket", "--model", cascade, "--steps", 3, "-o", "rocket.png")
+    assert (code, err) == (0, "") and "1 picture in rocket.png" in out and size("rocket.png") == (32, 32)
+    story = read_provenance(Path("rocket.png"))
+    assert story["command"] == "generate" and story["arguments"]["prompts"] == ["a rocket"] and story["model"] == str(cascade)
+    call("generate", "a rocket", "--model", cascade, "--steps", 3, "--no-upscale", "-o", "small.png")
+    assert size("small.png") == (16, 16)
+    with Image.open("small.png") as image:
+        assert len(set(image.getdata())) > 50
+
+
+def test_prompts_stand_side_by_side_and_seeds_one_below_another(call, cascade):
+    argv = ["generate", "a rocket", "a skull", "--count", 2, "--solver", "dpm", "--steps", 2, "--model", cascade]
+    assert call(*argv, "-o", "sheet.png")[0] == 0
+    width, height = size("sheet.png")
+    assert width > 2 * 32 and height > 2 * 32
+    # A picture of the sheet is the picture made alone with its seed.
+    call("generate", "a skull", "--seed", 181, "--solver", "dpm", "--steps", 2, "--model", cascade, "-o", "alone.png")
+    with Image.open("sheet.png") as sheet, Image.open("alone.png") as alone:
+        wanted, sheet = alone.convert("RGB"), sheet.convert("RGB")
+        places = [
+            (x, y) for x in range(width - 31) for y in range(height - 31) if sheet.getpixel((x, y)) == wanted.getpixel((0, 0))
+        ]
+        crops = (sheet.crop((x, y, x + 32, y + 32)) for x, y in places)
+        far = min(max(abs(a - b) for a, b in zip(crop.tobytes(), wanted.tobytes(), strict=True)) for crop in crops)
+    assert far <= 1
+
+
+def test_options_reach_the_picture(call, cascade):
+    base = ["generate", "a rocket", "--model", cascade, "--no-upscale", "--steps", 4]
+    changes = [[], ["--guidance", 1], ["--negative", "a skull"], ["--seed", 5], ["--solver", "ddim"], ["--no-threshold"]]
+    pictures = set()
+    for k, change in enumerate(changes):
+        assert call(*base, *change, "-o", f"{k}.png")[0] == 0
+        with Image.open(f"{k}.png") as image:
+            pictures.add(image.tobytes())
+    assert len(pictures) == len(changes)
+    assert call("generate", "a rocket", "--model", cascade, "--no-upscale", "--timesteps", "900,500,100", "-o", "t.png")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([""], "PROMPT"),
+        (["a rocket", "--steps", 3, "--timesteps", "900,0"], "--steps 3"),
+        (["a rocket", "--timesteps", "0,900"], "timesteps"),
+        (["a rocket", "--timesteps", "x"], "--timesteps x"),
+        (["a rocket", "--steps", 0], "--steps 0"),
+        (["a rocket", "--eta", 0.5], "--eta 0.5"),
+        (["a rocket", "--solver", "magic"], "--solver magic"),
+        (["a rocket", "--guidance", "nan"], "--guidance nan"),
+        (["a rocket", "--model", "nowhere"], "--model nowhere"),
+        (["a rocket", "-o", "rocket.jpg"], "-o rocket.jpg"),
+        (["a rocket", "--embeddings", "nowhere.pth"], "nowhere.pth"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(call, cascade, argv, words):
+    model = [] if "--model" in argv else ["--model", cascade]
+    code, _, err = call("generate", *argv, *model)
+    assert code == 2 and words in err and err.count("\n") == 1 and not list(Path().glob("*.png"))
+
+
+RERUNS = [
+    ["generate", "a rocket", "a skull", "--steps", 2, "--negative", "red, green"],
+    ["generate", "-3d cube", "--timesteps", "900,400,20", "--no-upscale", "--no-threshold"],
+    ["digits", "01", "--solver", "dpm", "--steps", 2, "--count", 2],
+    ["digits", "--unconditional", "--solver", "ddim", "--steps", 2],
+    ["ambigram", "69", "--count", 2, "--steps", 3],
+]
+
+
+@pytest.mark.parametrize("argv", RERUNS, ids=lambda argv: " ".join(str(a) for a in argv[:3]))
+def test_a_picture_can_be_made_again(call, cascade, argv):
+    argv = [argv[0], *argv[1:], *(["--model", cascade] if argv[0] == "generate" else [])]
+    if str(argv[1]).startswith("-3d"):
+        argv = [argv[0], *argv[2:], "--", argv[1]]
+        argv = [argv[0], "-o", "first.png", *argv[1:]]
+    else:
+        argv += ["-o", "first.png"]
+    code, _, err = call(*argv)
+    assert (code, err) == (0, "")
+    code, out, err = call("rerun", "first.png")
+    assert (code, err) == (0, "") and "byte for byte" in out
+    assert Path("first-again.png").read_bytes() == Path("first.png").read_bytes()
+
+
+def test_what_cannot_be_made_again_is_one_sentence(call):
+    Image.new("L", (4, 4)).save("plain.png")
+    for argv, words in ((["rerun", "plain.png"], "plain.png"), (["rerun", "nowhere.png"], "nowhere.png")):
+        code, _, err = call(*argv)
+        assert code == 2 and words in err
+    call("digits", "1", "--solver", "dpm", "--steps", 2, "-o", "one.png")
+    code, _, err = call("rerun", "one.png", "-o", "one.png")
+    assert code == 2 and "-o one.png" in err
+
+
+def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
+    from phosphene.training import cascade as training
+
+    monkeypatch.setattr(training, "_held_out", lambda concept: concept == "disc 3")
+    Path("pictures").mkdir()
+    for k in range(6):
+        image = Image.new("RGBA", (32, 32))
+        ImageDraw.Draw(image).ellipse((4 + k, 4, 24, 24), fill=(40 * k, 80, 200, 255))
+        image.save(f"pictures/disc-{k}.png")
+    monkeypatch.setattr(training, "CascadeRecipe", partial(CascadeRecipe, **TINY, size=16, patch=4, warmup=2))
+    command = ["train", "cascade", "--data", "pictures", "--images", 32, "--batch-size", 8, "--out", "run", "--device", "cpu"]
+    code, out, err = call(*command)
+    assert (code, err) == (0, "") and "done: the model is in run/model" in out
+    assert json.loads(Path("run/recipe.json").read_text())["images"] == 32
+    code, _, err = call("generate", "a disc", "--model", "run/model", "--steps", 2, "-o", "disc.png")
+    assert (code, err) == (0, "") and size("disc.png") == (16, 16)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--images", "10"], "--data"),
+        (["--data", "nowhere"], "--data nowhere"),
+        (["--data", ".", "--epochs", "3"], "--epochs 3"),
+        (["--data", ".", "--images", "0"], "--images 0"),
+        (["--data", ".", "--lr", "nan"], "--lr nan"),
+    ],
+)
+def test_a_stage_that_cannot_be_trained_is_one_sentence(call, argv, words):
+    code, _, err = call("train", "cascade", *argv, "--device", "cpu")
+    assert code == 2 and words in err and not Path("runs").exists()
