@@ -91,6 +91,7 @@ def train(
     cooldown: Annotated[float | None, typer.Option(help="cascade, upscaler: last share, in which the rate falls.")] = None,
     wordnet: Annotated[Path | None, typer.Option(help="cascade: folder of WordNet's index.noun and data.noun.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="cascade, upscaler: processes that write captions.")] = 0,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="cascade, upscaler: stop so long after the start.")] = None,
 ) -> None:
     """Train a network of the MNIST chapter, or a stage of a text-to-image cascade.
 
@@ -111,7 +112,7 @@ def train(
         for name, value in others.items():
             if value is not None:
                 raise UserError(f"--{name} {value}: belongs to the MNIST chapter; leave it out of train {network}.")
-        return _train_cascade(network, given, data, out or Path("runs") / network, resume, device, wordnet, workers)
+        return _train_cascade(network, given, data, out or Path("runs") / network, resume, device, wordnet, workers, minutes)
     from phosphene.training.recipes import recipe
     from phosphene.training.run import Run
 
@@ -164,6 +165,7 @@ def _train_cascade(
     device: str,
     wordnet: Path | None,
     workers: int,
+    minutes: float | None,
 ) -> None:
     from phosphene.training.cascade import UPSCALER, CascadeRecipe
     from phosphene.training.cascade_run import CascadeRun
@@ -172,7 +174,8 @@ def _train_cascade(
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
     settings = {name: value for name, value in changes.items() if value is not None}
     recipe = CascadeRecipe(network=network, **{**(UPSCALER if network == "upscaler" else {}), **settings})
-    run = CascadeRun(recipe, out, data, resume, _device(device), wordnet, workers)
+    limit = math.inf if minutes is None else minutes * 60
+    run = CascadeRun(recipe, out, data, resume, _device(device), wordnet, workers, limit)
     size = sum(p.numel() for p in run.trainer.painter.parameters())
     _print(f"training {network} on {len(run.trainer.gallery)} pictures: {size:,} parameters, on {run.trainer.device}, into {out}")
     try:
@@ -182,7 +185,8 @@ def _train_cascade(
             _print(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
     except KeyboardInterrupt:
         raise _Stopped(f"stopped; what {out} had at its last validation is kept, and --resume goes on from there.") from None
-    _print(f"done: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
+    ended = "done" if run.trainer.step == recipe.steps else f"stopped after {minutes:g} minutes, to be taken up with --resume"
+    _print(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
 
 
 @app.command()

@@ -382,5 +382,9 @@ class CascadeTrainer:
         for name, module, pattern in parts:
             (folder / name).mkdir(exist_ok=True)
             state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in module.state_dict().items()}
+            for old in (folder / name).glob("*.safetensors*"):
+                old.unlink()  # of a save with another number of shards
             save_torch_state_dict(state, folder / name, filename_pattern=pattern, max_shard_size="15MB")
+            for file in (folder / name).iterdir():
+                file.chmod(0o644)
             (folder / name / "config.json").write_text(json.dumps(module.config, indent=2) + "\n")
