@@ -366,7 +366,7 @@ def ambigram(
 @app.command()
 def generate(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")],
-    model: Annotated[str, typer.Option(help="A cascade: its folder in the layout of diffusers.")] = "glyph",
+    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = "glyph",
     steps: Annotated[int | None, typer.Option(help="Timesteps to visit; by default 34 (20 of dpm and heun).")] = None,
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None,
     solver: SolverName = "ancestral",
@@ -396,7 +396,7 @@ def generate(
     visited = None if timesteps is None else _numbers("--timesteps", timesteps, int, "990,960,930")
     _require_picture(out)
     from phosphene.images import save_png, sheet, to_image
-    from phosphene.models.cascade import cascade_folder, open_cascade
+    from phosphene.models.cascade import open_cascade
     from phosphene.sampler import Route
     from phosphene.tasks.generate import GUIDANCE, STEPS, Settings
     from phosphene.tasks.generate import generate as draw_pictures
@@ -405,8 +405,8 @@ def generate(
     route = Route(solver, usual if steps is None else steps, eta)
     route.table()
     place = _device(device)
-    cascade = open_cascade(cascade_folder(model), place, embeddings=embeddings)
-    stages = cascade.stages if upscale else cascade.stages[:1]
+    cascade = open_cascade(model, place, embeddings=embeddings, stages=2 if upscale else 1)
+    stages = cascade.stages
     cascade.encode([*prompts, negative])
     cascade.free_text()
     settings = tuple(Settings(route, visited, threshold, max_rows=64) for _ in stages)

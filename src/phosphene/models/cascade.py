@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
+from phosphene.models import hub
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import NoiseSchedule, linear, squared_cosine
 
@@ -270,28 +271,26 @@ class Cascade:
         self.text.free()
 
 
-def cascade_folder(name: str | Path) -> Path:
-    """Where the cascade called ``name`` lies: embedded in the package, or a folder."""
-    from phosphene.models.catalogue import EMBEDDED
-
-    embedded = EMBEDDED / str(name)
-    return embedded if (embedded / "stage-1").is_dir() else Path(name)
-
-
 def open_cascade(
-    folder: str | Path,
+    name: str | Path,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     embeddings: str | Path | None = None,
+    stages: int = 2,
 ) -> Cascade:
-    """The cascade, or the single stage, in ``folder``, ready to run on ``device``.
+    """The cascade called ``name``, or its first ``stages``, ready to run on ``device``.
 
+    ``name`` is an embedded cascade, a folder of one or of a single stage, or a repository of the Hugging Face hub.
     ``dtype`` is float32 on the CPU and float16 elsewhere by default. ``embeddings`` is a file of prompt embeddings: a
     prompt in it needs no text encoder. Raises UserError where files are missing, damaged or do not fit together.
     """
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
-    parts = _parts(Path(folder))
+    folder = _embedded(name) or Path(name)
+    if not folder.exists() and hub.NAME.fullmatch(str(name)):
+        parts = hub.fetch(str(name), dtype, text=embeddings is None, stages=stages)
+    else:
+        parts = _parts(folder)[:stages]
     configs = [_network_config(part) for part in parts]
     widths = {width for config in configs if (width := _text_width(config)) is not None}
     if len(widths) > 1:
@@ -307,11 +306,11 @@ def open_cascade(
     else:
         Reader = Text
     text = Reader(above[0] if above else None, width, device, dtype, known)
-    stages = tuple(_stage(part, config, text, device, dtype) for part, config in zip(parts, configs, strict=True))
-    for stage, part in zip(stages[1:], parts[1:], strict=True):
+    opened = tuple(_stage(part, config, text, device, dtype) for part, config in zip(parts, configs, strict=True))
+    for stage, part in zip(opened[1:], parts[1:], strict=True):
         if stage.noising is None:
             raise UserError(f"{part}: is no super-resolution stage (no class_embed_type timestep); name it stage-1.")
-    return Cascade(stages, text)
+    return Cascade(opened, text)
 
 
 def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
@@ -340,6 +339,20 @@ def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
 def _tidy(prompt: str) -> str:
     """Prompts as the text encoder reads them: DeepFloyd's case and ends."""
     return prompt.lower().strip()
+
+
+def _embedded(name: str | Path) -> Path | None:
+    """Where the embedded cascade called ``name`` lies, if there is one."""
+    from phosphene.models.catalogue import EMBEDDED
+
+    return EMBEDDED / str(name) if (EMBEDDED / str(name) / "stage-1").is_dir() else None
+
+
+def is_cascade(name: str | Path) -> bool:
+    """Whether ``name`` is a cascade's, and no single network of the MNIST chapter."""
+    folder = _embedded(name) or Path(name)
+    named = not folder.exists() and hub.NAME.fullmatch(str(name)) is not None
+    return named or (folder / "model_index.json").is_file() or (folder / "stage-1").is_dir()
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import schedule_from
+
+if TYPE_CHECKING:
+    from phosphene.models.cascade import Cascade
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
@@ -73,12 +77,18 @@ def verify(path: Path) -> None:
 
 def load(
     name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kind: str | None = None
-) -> Model:
+) -> Model | Cascade:
     """The model called ``name`` (see :func:`folder`), ready to run on ``device``.
 
     ``dtype`` is float32 on the CPU and float16 elsewhere by default. ``kind`` (diffusion, denoiser, classifier) says
-    what the caller can use; a model of another kind raises UserError, as do damaged or missing files.
+    what the caller can use; a model of another kind raises UserError, as do damaged or missing files. A text-to-image
+    cascade (a folder in the layout of diffusers, or a name on the hub) comes as a :class:`~phosphene.models.cascade.Cascade`.
     """
+    if kind is None:
+        from phosphene.models.cascade import is_cascade, open_cascade
+
+        if is_cascade(name):
+            return open_cascade(name, device, dtype)
     path = folder(name)
     config = read_config(path)
     if config["kind"] not in _BUILDERS:
