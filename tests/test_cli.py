@@ -311,7 +311,11 @@ def test_ctrl_c_is_one_line(call, made, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(catalogue, "load", interrupt)
-    assert call("digits", "3", "--model", made["class"]) == (130, "", "phosphene: interrupted.\n")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+    try:
+        assert call("digits", "3", "--model", made["class"]) == (130, "", "phosphene: interrupted.\n")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_terminal_sees_progress(here, made, monkeypatch, capfd):

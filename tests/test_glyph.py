@@ -381,6 +381,15 @@ def test_the_two_stages_draw_together(shards, tmp_path):
     assert not torch.equal(other[0], alone[0])
 
 
+def test_an_upscaler_goes_on_too(shards, tmp_path):
+    list(CascadeRun(tiny(network="upscaler", images=16 * 2), tmp_path / "run", shards))
+    again = CascadeRun(tiny(network="upscaler", images=16 * 3), tmp_path / "run", shards, resume=True)
+    assert again.trainer.step == 2 and [report.step for report in again] == [3]
+    (tmp_path / "run" / "recipe.json").write_text("{")
+    with pytest.raises(UserError, match=r"recipe\.json: cannot be read"):
+        CascadeRun(tiny(network="upscaler"), tmp_path / "run", shards, resume=True)
+
+
 def test_a_negated_view_of_the_upscaler_is_still_told_the_level(shards, tmp_path):
     run = CascadeRun(tiny(network="upscaler", images=16), tmp_path / "run", shards)
     list(run)

@@ -26,6 +26,7 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
         vocab_size=size,
+        show_progress=False,
         special_tokens=[PAD, END, UNKNOWN],
         unk_token=UNKNOWN,
         initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789'-&"),

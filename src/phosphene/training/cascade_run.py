@@ -84,9 +84,10 @@ class CascadeRun:
         gallery = Gallery.open(data, round(recipe.size * ROOM) if recipe.network == "cascade" else recipe.size)
         thesaurus = self._thesaurus(gallery, wordnet)
         if resume:
+            self._require_same(recipe)
+        if resume and recipe.network == "cascade":
             from tokenizers import Tokenizer
 
-            self._require_same(recipe)
             tokenizer = Tokenizer.from_file(str(self.out / "model" / "tokenizer" / "tokenizer.json"))
         else:
             tokenizer = learned_tokenizer(gallery, recipe, thesaurus)
@@ -106,7 +107,10 @@ class CascadeRun:
         return None
 
     def _require_same(self, recipe: CascadeRecipe) -> None:
-        saved = CascadeRecipe(**json.loads((self.out / "recipe.json").read_text())["recipe"])
+        try:
+            saved = CascadeRecipe(**json.loads((self.out / "recipe.json").read_text())["recipe"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.out / 'recipe.json'}: cannot be read ({error}); start the run anew.") from error
         free = ("images", "lr", "warmup", "cooldown", "ema", "batch_size", "seed", "most", "drop", "weight_decay", "level")
         differing = [k for k, v in vars(saved).items() if k not in free and vars(recipe)[k] != v]
         if differing:
