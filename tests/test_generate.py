@@ -170,9 +170,20 @@ def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
     command = ["train", "cascade", "--data", "pictures", "--images", 32, "--batch-size", 8, "--out", "run", "--device", "cpu"]
     code, out, err = call(*command)
     assert (code, err) == (0, "") and "done: the model is in run/model" in out
-    assert json.loads(Path("run/recipe.json").read_text())["images"] == 32
+    assert json.loads(Path("run/model/recipe.json").read_text())["images"] == 32
+    # What is not said again stays as it was, though the defaults are others.
+    monkeypatch.setattr(training, "CascadeRecipe", CascadeRecipe)
+    code, _, err = call("train", "cascade", "--data", "pictures", "--images", 48, "--out", "run", "--device", "cpu", "--resume")
+    assert (code, err) == (0, "")
+    told = json.loads(Path("run/model/recipe.json").read_text())
+    assert told["images"] == 48 and told["recipe"]["batch_size"] == 8 and told["recipe"]["hidden"] == 32
     code, _, err = call("generate", "a disc", "--model", "run/model", "--steps", 2, "-o", "disc.png")
     assert (code, err) == (0, "") and size("disc.png") == (16, 16)
+
+
+def test_options_of_stages_are_refused_elsewhere(call):
+    code, _, err = call("train", "denoiser", "--images", 10)
+    assert code == 2 and "--images 10: belongs to train cascade" in err
 
 
 @pytest.mark.parametrize(
@@ -181,6 +192,8 @@ def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
         (["--images", "10"], "--data"),
         (["--data", "nowhere"], "--data nowhere"),
         (["--data", ".", "--epochs", "3"], "--epochs 3"),
+        (["--data", ".", "--lr-decay", "0.5"], "--lr-decay 0.5"),
+        (["--data", ".", "--resume", "--out", "nowhere"], "--resume"),
         (["--data", ".", "--images", "0"], "--images 0"),
         (["--data", ".", "--lr", "nan"], "--lr nan"),
     ],

@@ -215,9 +215,9 @@ def test_ink_fills_mirrors_mirror_and_shifts_shift(gallery):
     torch.testing.assert_close(
         filled[:, alpha], (torch.tensor(COLOURS["orange"]) * 2 - 1)[:, None].expand(3, int(alpha.sum())), atol=1e-2, rtol=0
     )
-    straight = placed(gallery, 0, place=(1.0, 1.0, 0.1, 0.0))
+    shifted = placed(gallery, 0, place=(1.0, 1.0, 0.1, 0.0))
     torch.testing.assert_close(placed(gallery, 0, place=(-1.0, 1.0, 0.0, 0.0)), placed(gallery, 0).flip(-1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(straight[..., :-1], placed(gallery, 0)[..., 1:], atol=1e-5, rtol=0)  # 0.1 of half of 20: a pixel
+    torch.testing.assert_close(shifted[..., :-1], placed(gallery, 0)[..., 1:], atol=1e-5, rtol=0)  # 0.1 of half of 20: a pixel
     assert placed(gallery, mask, place=(2.0, 2.0, 0.0, 0.0)).mean() > placed(gallery, mask).mean()  # smaller, so more paper
 
 
@@ -381,11 +381,32 @@ def test_the_two_stages_draw_together(shards, tmp_path):
     assert not torch.equal(other[0], alone[0])
 
 
+def test_a_kill_while_saving_leaves_one_whole_model(shards, tmp_path):
+    list(CascadeRun(tiny(images=16 * 2), tmp_path / "run", shards))
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:  # what a killed run logged after its last save
+        log.write(json.dumps({"images": 9999, "step": 9, "loss": 1.0, "checks": {}}) + "\n{'images")
+    for left in ("model.old", "model.new"):
+        (tmp_path / "run" / "model").rename(tmp_path / "run" / left)
+        if left == "model.old":
+            (tmp_path / "run" / "model.new").mkdir()  # begun, but not whole
+        again = CascadeRun(tiny(images=16 * 4), tmp_path / "run", shards, resume=True)
+        assert again.trainer.step == 2 and (tmp_path / "run" / "model" / "recipe.json").is_file()
+        (tmp_path / "run" / "model.new").exists() and (tmp_path / "run" / "model.new").rmdir()
+    list(again)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert steps == [2, 4] and {p.name for p in (tmp_path / "run").iterdir()} == {"log.jsonl", "loss.png", "model", "samples"}
+    with pytest.raises(UserError, match="--images 64: the run in .* has seen 64 already"):
+        CascadeRun(tiny(images=64), tmp_path / "run", shards, resume=True)
+    next((tmp_path / "run" / "model" / "transformer").glob("*.safetensors")).unlink()
+    with pytest.raises(UserError, match="does not fit its recipe"):
+        CascadeRun(tiny(images=16 * 8), tmp_path / "run", shards, resume=True)
+
+
 def test_an_upscaler_goes_on_too(shards, tmp_path):
     list(CascadeRun(tiny(network="upscaler", images=16 * 2), tmp_path / "run", shards))
     again = CascadeRun(tiny(network="upscaler", images=16 * 3), tmp_path / "run", shards, resume=True)
     assert again.trainer.step == 2 and [report.step for report in again] == [3]
-    (tmp_path / "run" / "recipe.json").write_text("{")
+    (tmp_path / "run" / "model" / "recipe.json").write_text("{")
     with pytest.raises(UserError, match=r"recipe\.json: cannot be read"):
         CascadeRun(tiny(network="upscaler"), tmp_path / "run", shards, resume=True)
 

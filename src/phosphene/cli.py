@@ -89,8 +89,8 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 is every half minute.")] = 0,
     images: Annotated[int | None, typer.Option(help="cascade, upscaler: pictures to see in all.")] = None,
     cooldown: Annotated[float | None, typer.Option(help="cascade, upscaler: last share, in which the rate falls.")] = None,
-    wordnet: Annotated[Path | None, typer.Option(help="cascade: folder of WordNet's index.noun and data.noun.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="cascade, upscaler: processes that write captions.")] = 0,
+    wordnet: Annotated[Path | None, typer.Option(help="cascade: WordNet's folder, or a thesaurus.json.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="cascade, upscaler: processes that write captions.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="cascade, upscaler: stop so long after the start.")] = None,
 ) -> None:
     """Train a network of the MNIST chapter, or a stage of a text-to-image cascade.
@@ -109,10 +109,12 @@ def train(
             "cooldown": cooldown,
         }
         others = {"dataset": dataset, "epochs": epochs, "width": width, "objective": objective, "schedule": schedule}
-        for name, value in others.items():
-            if value is not None:
-                raise UserError(f"--{name} {value}: belongs to the MNIST chapter; leave it out of train {network}.")
-        return _train_cascade(network, given, data, out or Path("runs") / network, resume, device, wordnet, workers, minutes)
+        others |= {"lr_decay": lr_decay, "timesteps": timesteps, "time_spread": time_spread, "time_mean": time_mean}
+        others |= {"sigma": sigma, "keep": keep, "compile": compiled or None, "save_every": save_every or None}
+        _refuse(others, f"belongs to the MNIST chapter; leave it out of train {network}")
+        return _train_cascade(network, given, data, out or Path("runs") / network, resume, device, wordnet, workers or 0, minutes)
+    others = {"images": images, "cooldown": cooldown, "wordnet": wordnet, "workers": workers, "minutes": minutes}
+    _refuse(others, f"belongs to train cascade and train upscaler; leave it out of train {network}")
     from phosphene.training.recipes import recipe
     from phosphene.training.run import Run
 
@@ -156,6 +158,13 @@ def train(
         _print(f"done: the model is in {out / f'model-{run.recipe.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
 
 
+def _refuse(options: Mapping[str, Any], why: str) -> None:
+    """Complain of the first of ``options`` that was given."""
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"--{name.replace('_', '-')} {value}: {why}.")
+
+
 def _train_cascade(
     network: str,
     changes: Mapping[str, Any],
@@ -168,12 +177,13 @@ def _train_cascade(
     minutes: float | None,
 ) -> None:
     from phosphene.training.cascade import UPSCALER, CascadeRecipe
-    from phosphene.training.cascade_run import CascadeRun
+    from phosphene.training.cascade_run import CascadeRun, saved_recipe
 
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
     settings = {name: value for name, value in changes.items() if value is not None}
-    recipe = CascadeRecipe(network=network, **{**(UPSCALER if network == "upscaler" else {}), **settings})
+    usual = vars(saved_recipe(out)[0]) if resume else {"network": network, **(UPSCALER if network == "upscaler" else {})}
+    recipe = CascadeRecipe(**{**usual, **settings})
     limit = math.inf if minutes is None else minutes * 60
     run = CascadeRun(recipe, out, data, resume, _device(device), wordnet, workers, limit)
     size = sum(p.numel() for p in run.trainer.painter.parameters())
@@ -184,8 +194,9 @@ def _train_cascade(
             checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
             _print(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
     except KeyboardInterrupt:
-        raise _Stopped(f"stopped; what {out} had at its last validation is kept, and --resume goes on from there.") from None
-    ended = "done" if run.trainer.step == recipe.steps else f"stopped after {minutes:g} minutes, to be taken up with --resume"
+        raise _Stopped(f"stopped; the model in {out} is kept, and --resume goes on from there.") from None
+    whole = run.trainer.step >= recipe.steps
+    ended = "done" if whole else f"stopped after {minutes:g} minutes, and --resume goes on from there"
     _print(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from phosphene.models.weights import replacing
 
 
-def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str) -> None:
-    """A PNG of training losses over epochs, log scale; each curve is (epoch, loss) pairs, smoothed over the noise."""
+def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str = "epoch") -> None:
+    """A PNG of training losses, log scale; each curve is (``x``, loss) pairs, smoothed over the noise."""
     figure, axes = _figure()
     for label, points in curves.items():
         epochs, losses = [p[0] for p in points], [p[1] for p in points]
         (line,) = axes.plot(epochs, losses, alpha=0.25, linewidth=0.8)
         axes.plot(epochs, _smoothed(losses), color=line.get_color(), linewidth=1.8, label=label)
-    axes.set(xlabel="epoch", ylabel="loss", title=title, yscale="log")
+    axes.set(xlabel=x, ylabel="loss", title=title, yscale="log")
     if len(curves) > 1:
         axes.legend(frameon=False)
     _save(figure, path)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import time
 from collections.abc import Hashable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from phosphene.plots import loss_curves
 from phosphene.training.captions import Thesaurus
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
 from phosphene.training.pictures import Gallery
+from phosphene.training.run import read_log
 
 PROMPTS = (
     "a rocket",
@@ -45,6 +47,19 @@ PROMPTS = (
 WORDNET = Path("/usr/share/wordnet")
 ROOM = 1.25
 """Pictures are kept this much larger than they are learned, so that shifting and scaling them costs no detail."""
+
+
+RECIPE = "recipe.json"
+
+
+def saved_recipe(out: Path) -> tuple[CascadeRecipe, int]:
+    """The recipe of the run in ``out``, and how many pictures it has seen."""
+    path = Path(out) / "model" / RECIPE
+    try:
+        told = json.loads(path.read_text())
+        return CascadeRecipe(**told["recipe"]), int(told["images"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); leave --resume out, or start the run anew.") from error
 
 
 class Spoken(Text):
@@ -74,17 +89,26 @@ class CascadeRun:
         workers: int = 0,
         seconds: float = math.inf,
     ) -> None:
-        self.out, self.seconds = Path(out), seconds
-        begun = (self.out / "recipe.json").is_file()
+        self.out, self.deadline = Path(out), time.monotonic() + seconds
+        self.model = self.out / "model"
+        if not self.model.exists():  # a kill in the middle of _keep
+            for left in (self.out / "model.new", self.out / "model.old"):
+                if (left / RECIPE).is_file() and not self.model.exists():
+                    left.rename(self.model)
+        begun = (self.model / RECIPE).is_file()
         if begun and not resume:
             raise UserError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another folder.")
         if resume and not begun:
             raise UserError(f"--out {out}: holds no run to resume; leave --resume out, or name the folder of one.")
-        require_writable(self.out / "recipe.json", "--out")
+        require_writable(self.model / RECIPE, "--out")
+        self.done = 0
+        if resume:
+            saved, self.done = saved_recipe(self.out)
+            self._require_same(recipe, saved)
+            if recipe.images <= self.done:
+                raise UserError(f"--images {recipe.images}: the run in {out} has seen {self.done} already; name more to go on.")
         gallery = Gallery.open(data, round(recipe.size * ROOM) if recipe.network == "cascade" else recipe.size)
         thesaurus = self._thesaurus(gallery, wordnet)
-        if resume:
-            self._require_same(recipe)
         if resume and recipe.network == "cascade":
             from tokenizers import Tokenizer
 
@@ -106,11 +130,7 @@ class CascadeRun:
             return Thesaurus.from_wordnet(wordnet or WORDNET, [s.caption for s in gallery.subjects])
         return None
 
-    def _require_same(self, recipe: CascadeRecipe) -> None:
-        try:
-            saved = CascadeRecipe(**json.loads((self.out / "recipe.json").read_text())["recipe"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.out / 'recipe.json'}: cannot be read ({error}); start the run anew.") from error
+    def _require_same(self, recipe: CascadeRecipe, saved: CascadeRecipe) -> None:
         free = ("images", "lr", "warmup", "cooldown", "ema", "batch_size", "seed", "most", "drop", "weight_decay", "level")
         differing = [k for k, v in vars(saved).items() if k not in free and vars(recipe)[k] != v]
         if differing:
@@ -120,34 +140,51 @@ class CascadeRun:
     def _restore(self) -> None:
         weights = {}
         for part, folder in (("text", "text_encoder"), ("image", "transformer")):
-            for file in sorted((self.out / "model" / folder).glob("*.safetensors")):
+            for file in sorted((self.model / folder).glob("*.safetensors")):
                 weights |= {f"{part}.{name}": value.float() for name, value in files.load(file).items()}
-        done = json.loads((self.out / "recipe.json").read_text())["images"]
-        self.trainer.restore(weights, done // self.trainer.recipe.batch_size)
+        try:
+            self.trainer.restore(weights, self.done // self.trainer.recipe.batch_size)
+        except RuntimeError as error:
+            raise UserError(
+                f"{self.model}: does not fit its recipe ({str(error).splitlines()[0]}); start the run anew."
+            ) from error
 
     def __iter__(self) -> Iterator[Report]:
         self.out.mkdir(parents=True, exist_ok=True)
         if self.thesaurus is not None:
             self.thesaurus.save(self.out / "thesaurus.json")
-        with (self.out / "log.jsonl").open("a") as log:
-            for report in self.trainer.run(self.seconds):
-                log.write(json.dumps({"images": report.step * self.trainer.recipe.batch_size, **report._asdict()}) + "\n")
-                log.flush()
-                if report.checks:
-                    self._keep(report.step)
-                yield report
-        lines = [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
+        # What a killed run logged after its last save is not part of this one.
+        lines = [line for line in read_log(self.out / "log.jsonl") if line["images"] <= self.done]
+        with (self.out / "log.jsonl").open("w") as log:
+            log.writelines(json.dumps(line) + "\n" for line in lines)
+            try:
+                for report in self.trainer.run(self.deadline - time.monotonic()):
+                    lines.append({"images": report.step * self.trainer.recipe.batch_size, **report._asdict()})
+                    log.write(json.dumps(lines[-1]) + "\n")
+                    log.flush()
+                    if report.checks:
+                        self._keep()
+                    yield report
+            except KeyboardInterrupt:
+                self._keep()
+                raise
         curves = {"training": [(line["images"], line["loss"]) for line in lines]}
-        for name in ("train, right", "train, shuffled", "held out, right", "held out, shuffled"):
+        for name in self.trainer.checked:
             curves[name] = [(line["images"], line["checks"][name]) for line in lines if line["checks"]]
-        loss_curves(curves, self.out / "loss.png", "loss over images seen")
+        loss_curves(curves, self.out / "loss.png", "loss of the average and of the steps", x="images seen")
 
-    def _keep(self, step: int) -> None:
-        self.trainer.save(self.out / "model")
-        recipe = self.trainer.recipe
-        state = {"images": step * recipe.batch_size, "recipe": vars(replace(recipe))}
-        with files.replacing(self.out / "recipe.json") as temporary:
-            temporary.write_text(json.dumps(state, indent=2) + "\n")
+    def _keep(self) -> None:
+        """Save the model, whole or not at all, and draw what it can."""
+        recipe, step = self.trainer.recipe, self.trainer.step
+        fresh, old = self.out / "model.new", self.out / "model.old"
+        for left in (fresh, old):
+            shutil.rmtree(left, ignore_errors=True)
+        self.trainer.save(fresh)
+        (fresh / RECIPE).write_text(json.dumps({"images": step * recipe.batch_size, "recipe": vars(recipe)}, indent=2) + "\n")
+        if self.model.exists():
+            self.model.rename(old)
+        fresh.rename(self.model)
+        shutil.rmtree(old, ignore_errors=True)
         if recipe.network == "cascade":
             self.preview(self.out / "samples" / f"step-{step:06d}.png")
 

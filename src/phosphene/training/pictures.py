@@ -130,16 +130,16 @@ class Gallery:
         """Pictures (B, 3, size, size) in [-1, 1].
 
         ``index`` (B,): which; ``ink`` (B, 3) in 0..1, or negative for the picture's own colours; ``paper`` (B, 3) in
-        0..1; ``place`` (B, 4): horizontal scale (negative mirrors), vertical scale, shift right and down in halves of
+        0..1; ``place`` (B, 4): horizontal scale (negative mirrors), vertical scale, shift left and up in halves of
         the picture's width. Scales above 1 shrink it.
         """
         layers = self.pictures[index].float() / 255
         colour, alpha = layers[:, :3], layers[:, 3:]
         filled = ink[:, :1, None, None] >= 0
         colour = torch.where(filled, ink[:, :, None, None] * alpha, colour)
-        across, down, right, below = place.unbind(1)
+        across, down, left, up = place.unbind(1)
         zero = torch.zeros_like(across)
-        theta = torch.stack([torch.stack([across, zero, right], 1), torch.stack([zero, down, below], 1)], 1)
+        theta = torch.stack([torch.stack([across, zero, left], 1), torch.stack([zero, down, up], 1)], 1)
         grid = F.affine_grid(theta, [len(index), 4, size, size], align_corners=False)
         placed = F.grid_sample(torch.cat([colour, alpha], 1), grid, align_corners=False)
         return (placed[:, :3] + (1 - placed[:, 3:]) * paper[:, :, None, None]) * 2 - 1
