@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fnmatch
-from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -32,7 +31,7 @@ FILES = [
 
 
 @pytest.fixture
-def fetched(monkeypatch):
+def fetched(monkeypatch, tmp_path):
     """What was asked of the hub: of each repository, the files that the patterns let through."""
     asked = {}
 
@@ -40,16 +39,20 @@ def fetched(monkeypatch):
         def fits(file, patterns):
             return any(fnmatch.fnmatch(file, pattern) for pattern in patterns)
 
-        asked[name] = [f for f in FILES if fits(f, allow_patterns) and not fits(f, ignore_patterns)]
-        return f"/cache/{name}"
+        there = [f for f in FILES if name != "small/whole" or "fp16" not in f]
+        asked[name] = [f for f in there if fits(f, allow_patterns) and not fits(f, ignore_patterns)]
+        for file in asked[name]:
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).touch()
+        return str(tmp_path / name)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     return asked
 
 
-def test_half_precision_fetches_half_the_bytes_and_nothing_pickled(fetched):
+def test_half_precision_fetches_half_the_bytes_and_nothing_pickled(fetched, tmp_path):
     found = hub.fetch("DeepFloyd/IF-I-XL-v1.0", torch.float16)
-    assert found == [Path("/cache/DeepFloyd/IF-I-XL-v1.0"), Path("/cache/DeepFloyd/IF-II-L-v1.0")]
+    assert found == [tmp_path / "DeepFloyd/IF-I-XL-v1.0", tmp_path / "DeepFloyd/IF-II-L-v1.0"]
     first, second = fetched.values()
     assert (
         "unet/diffusion_pytorch_model.fp16.safetensors" in first and "text_encoder/model.fp16-00001-of-00002.safetensors" in first
@@ -59,6 +62,12 @@ def test_half_precision_fetches_half_the_bytes_and_nothing_pickled(fetched):
         f for f in first if f.endswith(".bin") or f.startswith("safety") or (f.endswith("safetensors") and "fp16" not in f)
     ]
     assert not [f for f in second if f.startswith("text_encoder")]  # the first stage has it
+
+
+def test_where_there_are_no_halves_the_whole_is_fetched(fetched):
+    hub.fetch("small/whole", torch.float16)
+    assert "unet/diffusion_pytorch_model.safetensors" in fetched["small/whole"]
+    assert "text_encoder/model.safetensors.index.json" in fetched["small/whole"]
 
 
 def test_whole_precision_and_no_text_encoder(fetched):

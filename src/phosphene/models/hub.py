@@ -24,8 +24,9 @@ NEVER = ("*.bin", "*.ckpt", "*.msgpack", "safety_checker/*", "watermarker/*")
 def fetch(name: str, dtype: torch.dtype, text: bool = True, stages: int = 2) -> list[Path]:
     """Folders of the first ``stages`` stages of the cascade called ``name``, fetched where the cache has them not.
 
-    Weights in half precision are fetched for half precision, whole ones for float32; never pickled ones. ``text`` False
-    leaves the text encoder out, which is most of DeepFloyd IF. UserError says what is in the way and what to do.
+    For half precision the halved weights are fetched where a repository has them, else the only ones there are; for
+    float32 the whole ones; never pickled ones. ``text`` False leaves the text encoder out, which is most of DeepFloyd
+    IF. UserError says what is in the way and what to do.
     """
     half = dtype != torch.float32
     wanted = ("*fp16*.safetensors", "*.index.fp16.json") if half else ("*.safetensors",)
@@ -33,8 +34,11 @@ def fetch(name: str, dtype: torch.dtype, text: bool = True, stages: int = 2) -> 
     names = [name, ENLARGERS[name]][:stages] if name in ENLARGERS else [name]
     found = []
     for number, repository in enumerate(names):
-        leave = (*NEVER, *unwanted) + (() if text and number == 0 else ("text_encoder/*",))
-        found.append(_fetched(repository, [*SETTINGS, *wanted], list(leave)))
+        leave = NEVER if text and number == 0 else (*NEVER, "text_encoder/*")
+        folder = _fetched(repository, [*SETTINGS, *wanted], [*leave, *unwanted])
+        if half and not any(folder.rglob("*fp16*.safetensors")):
+            folder = _fetched(repository, [*SETTINGS, "*.safetensors"], list(leave))
+        found.append(folder)
     return found
 
 

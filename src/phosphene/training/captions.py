@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from phosphene.errors import UserError
+from phosphene.models.weights import replacing
 
 Colour = tuple[float, float, float]
 
@@ -220,11 +221,15 @@ class Thesaurus:
 
     @classmethod
     def load(cls, path: Path) -> Thesaurus:
-        told = json.loads(path.read_text())
-        return cls(told["same"], told["near"])
+        try:
+            told = json.loads(path.read_text())
+            return cls(told["same"], told["near"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"--wordnet {path}: is no thesaurus ({error}); name WordNet's folder.") from error
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps({"same": self.same, "near": self.near}))
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"same": self.same, "near": self.near}))
 
     def reworded(self, phrase: str, chance: random.Random) -> str:
         """``phrase`` with one of its nouns (or all of it) put into another word, where one is known."""

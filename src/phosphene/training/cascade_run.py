@@ -112,7 +112,11 @@ class CascadeRun:
         if resume and recipe.network == "cascade":
             from tokenizers import Tokenizer
 
-            tokenizer = Tokenizer.from_file(str(self.out / "model" / "tokenizer" / "tokenizer.json"))
+            file = self.model / "tokenizer" / "tokenizer.json"
+            try:
+                tokenizer = Tokenizer.from_file(str(file))
+            except Exception as error:  # the library raises nothing narrower
+                raise UserError(f"{file}: cannot be read ({error}); start the run anew.") from error
         else:
             tokenizer = learned_tokenizer(gallery, recipe, thesaurus)
         self.trainer = CascadeTrainer(recipe, gallery, tokenizer, thesaurus, device, workers)
