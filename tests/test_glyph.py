@@ -181,6 +181,14 @@ def test_what_cannot_be_read_is_named(tmp_path, shards):
     with pytest.raises(UserError, match=r"cut\.tar: is damaged"):
         list(read(tmp_path))
     (tmp_path / "cut.tar").unlink()
+    with tarfile.open(tmp_path / "odd.tar", "w") as tar:
+        for name, data in (("a.png", b"hello"), ("a.json", b'{"caption": "a"}')):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    with pytest.raises(UserError, match=r"^\S*odd\.tar/a: is no picture"):
+        list(read(tmp_path))
+    (tmp_path / "odd.tar").unlink()
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(UserError, match=r"text\.png: is no picture"):
         list(read(tmp_path))

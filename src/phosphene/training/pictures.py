@@ -64,6 +64,8 @@ def _of_shard(shard: Path) -> Iterator[tuple[Image.Image, Subject]]:
                 if picture is not None and told is not None:
                     yield _opened(picture, f"{shard}/{key}"), Subject.from_json(told)
                     picture, told = None, None
+    except UserError:
+        raise
     except (tarfile.TarError, EOFError, OSError, ValueError, AttributeError) as error:
         raise UserError(f"{shard}: is damaged or no tar of pictures and JSON ({error}); fetch or make it again.") from error
 
@@ -76,6 +78,8 @@ def _beside(file: Path) -> Subject:
         return Subject.from_json(
             {"caption": text.read_text() if text.exists() else file.stem.replace("-", " ").replace("_", " ")}
         )
+    except UserError:
+        raise
     except (ValueError, AttributeError) as error:
         raise UserError(f"{told if told.exists() else text}: cannot be read ({error}); mend or remove it.") from error
 
