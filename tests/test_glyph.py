@@ -315,6 +315,16 @@ def test_an_unbounded_loss_of_the_sample_is_that_of_the_velocity(trainer):
     torch.testing.assert_close(sample, wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_a_batch_in_pieces_is_the_batch(trainer):
+    training = trainer()
+    batch = training.stories[0]
+    pieces = list(batch.parts(6))
+    assert [len(p.index) for p in pieces] == [6, 6, 4]
+    assert all(torch.equal(torch.cat(parts), whole) for parts, whole in zip(zip(*pieces, strict=True), batch, strict=True))
+    training.rows = 5
+    assert math.isfinite(next(training.run(report_every=1)).loss)
+
+
 def test_captions_are_withheld_as_often_as_asked(trainer):
     batches = [trainer(drop=0.3).stories[k] for k in range(30)]
     empty = torch.cat([b.mask.sum(1) == 1 for b in batches]).float().mean().item()

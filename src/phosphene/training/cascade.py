@@ -152,6 +152,10 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> Batch:
         return Batch(*(part.to(device, non_blocking=True) for part in self))
 
+    def parts(self, rows: int) -> Iterator[Batch]:
+        """The batch in pieces of at most ``rows``."""
+        yield from (Batch(*pieces) for pieces in zip(*(part.split(rows) for part in self), strict=True))
+
 
 class Stories(torch.utils.data.Dataset):
     """Batch ``k`` of a seed: stories about pictures drawn by style, with their words as tokens."""
@@ -249,6 +253,8 @@ class CascadeTrainer:
         }
         on_gpu = self.device.type == "cuda"
         compiled = on_gpu if compiled is None else compiled
+        # What a laptop has the memory for; the gradient is that of the whole batch all the same.
+        self.rows = recipe.batch_size if on_gpu else 32
         self.forward = torch.compile(self.painter) if compiled else self.painter
         decayed = [p for p in self.painter.parameters() if p.ndim >= 2]
         plain = [p for p in self.painter.parameters() if p.ndim < 2]
@@ -308,14 +314,17 @@ class CascadeTrainer:
             rate = self.recipe.rate(self.step, self.begun)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
-            loss = self.loss(self.forward, batch, self.generator).mean()
-            loss.backward()
+            loss = torch.zeros((), device=self.device)
+            for part in batch.parts(self.rows):
+                share = self.loss(self.forward, part, self.generator).sum() / self.recipe.batch_size
+                share.backward()
+                loss += share.detach()
             nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
             self.optimiser.step()
             self.optimiser.zero_grad(set_to_none=True)
             self._follow()
             self.step += 1
-            total += loss.detach()
+            total += loss
             seen += 1
             ended = self.step == self.recipe.steps or time.monotonic() - started > seconds
             if self.step % report_every == 0 or ended:
@@ -354,7 +363,8 @@ class CascadeTrainer:
                 shuffled = batch._replace(ids=batch.ids.roll(1, 0), mask=batch.mask.roll(1, 0))
                 for which, asked in zip(self.asked, (batch, shuffled), strict=False):
                     generator = torch.Generator(self.device).manual_seed(k)
-                    loss = self.loss(self.average, asked, generator).mean().item() / batches
+                    losses = [self.loss(self.average, part, generator) for part in asked.parts(self.rows)]
+                    loss = torch.cat(losses).mean().item() / batches
                     found[f"{name}, {which}"] = found.get(f"{name}, {which}", 0.0) + loss
         return found
 
