@@ -6,6 +6,7 @@ import io
 import json
 import math
 import random
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -409,14 +410,14 @@ def test_a_kill_while_saving_leaves_one_whole_model(shards, tmp_path):
             (tmp_path / "run" / "model.new").mkdir()  # begun, but not whole
         again = CascadeRun(tiny(images=16 * 4), tmp_path / "run", shards, resume=True)
         assert again.trainer.step == 2 and (tmp_path / "run" / "model" / "recipe.json").is_file()
-        (tmp_path / "run" / "model.new").exists() and (tmp_path / "run" / "model.new").rmdir()
+        shutil.rmtree(tmp_path / "run" / "model.new", ignore_errors=True)
     list(again)
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert steps == [2, 4] and {p.name for p in (tmp_path / "run").iterdir()} == {"log.jsonl", "loss.png", "model", "samples"}
     with pytest.raises(UserError, match="--images 64: the run in .* has seen 64 already"):
         CascadeRun(tiny(images=64), tmp_path / "run", shards, resume=True)
     next((tmp_path / "run" / "model" / "transformer").glob("*.safetensors")).unlink()
-    with pytest.raises(UserError, match="does not fit its recipe"):
+    with pytest.raises(UserError, match="is missing"):
         CascadeRun(tiny(images=16 * 8), tmp_path / "run", shards, resume=True)
 
 

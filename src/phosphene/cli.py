@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -176,14 +177,14 @@ def _train_cascade(
     workers: int,
     minutes: float | None,
 ) -> None:
-    from phosphene.training.cascade import UPSCALER, CascadeRecipe
+    from phosphene.training.cascade import stage_recipe
     from phosphene.training.cascade_run import CascadeRun, saved_recipe
 
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
-    settings = {name: value for name, value in changes.items() if value is not None}
-    usual = vars(saved_recipe(out)[0]) if resume else {"network": network, **(UPSCALER if network == "upscaler" else {})}
-    recipe = CascadeRecipe(**{**usual, **settings})
+    recipe = stage_recipe(network, **changes)
+    if resume:
+        recipe = replace(saved_recipe(out)[0], **{name: value for name, value in changes.items() if value is not None})
     limit = math.inf if minutes is None else minutes * 60
     run = CascadeRun(recipe, out, data, resume, _device(device), wordnet, workers, limit)
     size = sum(p.numel() for p in run.trainer.painter.parameters())
@@ -409,11 +410,10 @@ def generate(
     from phosphene.images import save_png, sheet, to_image
     from phosphene.models.cascade import open_cascade
     from phosphene.sampler import Route
-    from phosphene.tasks.generate import GUIDANCE, STEPS, Settings
+    from phosphene.tasks.generate import GUIDANCE, Settings
     from phosphene.tasks.generate import generate as draw_pictures
 
-    usual = STEPS if solver in ("ancestral", "ddim") else 20
-    route = Route(solver, usual if steps is None else steps, eta)
+    route = Route(solver, steps, eta)
     route.table()
     place = _device(device)
     cascade = open_cascade(model, place, embeddings=embeddings, stages=2 if upscale else 1)
@@ -430,7 +430,9 @@ def generate(
     arguments = {
         "prompts": list(prompts),
         "timesteps": visited,
-        **{k: v for k, v in route._asdict().items() if k != "resample" and (k != "steps" or visited is None)},
+        "solver": solver,
+        "steps": steps,
+        "eta": eta,
         "guidance": guidance,
         "negative": negative or None,
         "seed": seed,

@@ -228,11 +228,9 @@ class Stage:
         """
         if self.noising is None:
             raise UserError("stage: is no super-resolution stage; only those see a smaller picture.")
-        enlarged = F.interpolate(small.float(), self.image_shape[1:], mode="bilinear", align_corners=True)
-        noised = self.noising.add_noise(enlarged, self.noise_level, noise)
-        if self.network.config.in_channels == 2 * self.image_shape[0]:
-            return noised
-        return torch.cat([noised, torch.full_like(noised[:, :1], self.noise_level / self.noising.steps)], 1)
+        level = torch.full((len(small),), self.noise_level, device=noise.device)
+        shown = beside(self.noising, small, level, noise)
+        return shown[:, :-1] if self.network.config.in_channels == 2 * self.image_shape[0] else shown
 
     def __call__(self, x: Tensor, t: Tensor, embedding: Tensor) -> Estimate:
         """x: (B, C, H, W), or with what :meth:`beside` made after it; t: (B,); embedding: (B, 77, width)."""
@@ -252,6 +250,16 @@ class Stage:
         channels = self.image_shape[0]
         noise = self.scheduler.noise(self.schedule, x[:, :channels], t, answer[:, :channels])
         return Estimate(noise, answer[:, channels:] if self.learned else None)
+
+
+def beside(noising: NoiseSchedule, small: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    """``small`` (B, C, h, w) enlarged to the size of ``noise`` (B, C, H, W) and noised to ``level`` (B,), and the level.
+
+    The answer is (B, C + 1, H, W); the last channel, level / T, is for networks that are told of it this way.
+    """
+    enlarged = F.interpolate(small.float(), noise.shape[-2:], mode="bilinear", align_corners=True)
+    plane = (level.float() / noising.steps).view(-1, 1, 1, 1).expand(-1, 1, *noise.shape[-2:])
+    return torch.cat([noising.add_noise(enlarged, level, noise), plane], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,10 +295,7 @@ def open_cascade(
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     folder = _embedded(name) or Path(name)
-    if not folder.exists() and hub.NAME.fullmatch(str(name)):
-        parts = hub.fetch(str(name), dtype, text=embeddings is None, stages=stages)
-    else:
-        parts = _parts(folder)[:stages]
+    parts = hub.fetch(str(name), dtype, text=embeddings is None, stages=stages) if _on_hub(folder) else _parts(folder)[:stages]
     configs = [_network_config(part) for part in parts]
     widths = {width for config in configs if (width := _text_width(config)) is not None}
     if len(widths) > 1:
@@ -348,11 +353,15 @@ def _embedded(name: str | Path) -> Path | None:
     return EMBEDDED / str(name) if (EMBEDDED / str(name) / "stage-1").is_dir() else None
 
 
+def _on_hub(folder: Path) -> bool:
+    """Whether what looks like a folder is a repository's name."""
+    return not folder.exists() and hub.NAME.fullmatch(str(folder)) is not None
+
+
 def is_cascade(name: str | Path) -> bool:
     """Whether ``name`` is a cascade's, and no single network of the MNIST chapter."""
     folder = _embedded(name) or Path(name)
-    named = not folder.exists() and hub.NAME.fullmatch(str(name)) is not None
-    return named or (folder / "model_index.json").is_file() or (folder / "stage-1").is_dir()
+    return _on_hub(folder) or (folder / "model_index.json").is_file() or (folder / "stage-1").is_dir()
 
 
 def _parts(folder: Path) -> list[Path]:

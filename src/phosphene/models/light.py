@@ -18,7 +18,7 @@ from phosphene.errors import UserError
 from phosphene.models import weights as files
 from phosphene.models.cascade import AGAIN, Text
 from phosphene.models.t5 import T5Encoder
-from phosphene.models.tokens import encode
+from phosphene.models.tokens import encode, load
 from phosphene.models.transformer import PatchTransformer
 
 
@@ -57,24 +57,21 @@ class LightText(Text):
         if self._t5 is None:
             self._t5 = self._load(prompt)
         tokenize, encoder = self._t5
-        ids, mask = (part.to(self.device) for part in tokenize([prompt]))
-        return torch.cat([encoder(ids, mask)[0].float(), mask[0, :, None].float()], 1).cpu()
+        return told(encoder, *tokenize([prompt])).cpu()
 
     def _load(self, prompt: str) -> tuple[Callable, nn.Module]:
         if self.folder is None:
             raise UserError(f"prompt {prompt!r}: the model has no text encoder; {AGAIN}.")
-        from tokenizers import Tokenizer
-
-        place = self.folder / "tokenizer"
-        try:
-            tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
-            length = int(json.loads((place / "tokenizer_config.json").read_text())["model_max_length"])
-        except Exception as error:  # the library raises nothing narrower
-            raise UserError(f"{place}: cannot be read ({error}); {AGAIN}.") from error
+        tokenizer, length = load(self.folder / "tokenizer")
         encoder = T5Encoder.from_config(json.loads((self.folder / "text_encoder" / "config.json").read_text()))
         fill(encoder, self.folder / "text_encoder", "model")
         encoder = encoder.to(self.device, self.dtype).requires_grad_(False).eval()
-        return lambda texts: encode(tokenizer, texts, length), encoder
+        return lambda texts: (part.to(self.device) for part in encode(tokenizer, texts, length)), encoder
+
+
+def told(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:
+    """What a PatchNetwork is told of one prompt: (L, width + 1) float32, the text and which of it is no padding."""
+    return torch.cat([encoder(ids, mask)[0].float(), mask[0, :, None].float()], 1)
 
 
 def patch_network(folder: Path, config: Mapping, dtype: torch.dtype) -> PatchNetwork:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from phosphene.errors import UserError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -50,10 +52,22 @@ def save(tokenizer: Tokenizer, folder: Path, length: int) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def load(folder: Path) -> tuple[Tokenizer, int]:
+    """What :func:`save` wrote: the tokenizer and the length of its texts. UserError where it cannot be read."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return tokenizer, int(json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"])
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"{folder}: holds no tokenizer that can be read ({error}); fetch or train the model again.") from error
+
+
 def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
-    """Ids (B, length) and which of them are text (B, length; bool). What is too long loses its middle words' tail."""
+    """Ids (B, length) and which of them are text (B, length; bool). A text that is too long is cut, and still has its end."""
+    end = tokenizer.token_to_id(END)
     ids = torch.zeros(len(texts), length, dtype=torch.long)
     for row, encoding in zip(ids, tokenizer.encode_batch(list(texts)), strict=True):
-        kept = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], 1]
+        kept = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], end]
         row[: len(kept)] = torch.tensor(kept)
     return ids, ids != 0

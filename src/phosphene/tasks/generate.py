@@ -31,8 +31,8 @@ from phosphene.sampler import (
     resampled,
 )
 
-STEPS = 34
-"""Of a stage where none are named: Part A's number, and every 29th timestep of the 1000."""
+STEPS = {"ancestral": 34, "ddim": 34, "dpm": 20, "heun": 20}
+"""Of each solver where none are named; 34, Part A's number, are every 29th timestep of the 1000."""
 
 GUIDANCE = (7.0, 4.0)
 """Of the two stages: the defaults of diffusers."""
@@ -59,7 +59,9 @@ def timesteps(stage: Stage, settings: Settings = DEFAULT) -> list[int]:
     """The timesteps that ``settings`` lead through."""
     if settings.timesteps is not None:
         return list(settings.timesteps)
-    count = min(STEPS, stage.schedule.steps) if settings.route.steps is None else settings.route.steps
+    settings.route.table()  # refuses a solver that is none
+    usual = min(STEPS[settings.route.solver], stage.schedule.steps)
+    count = usual if settings.route.steps is None else settings.route.steps
     return stage.schedule.timesteps(count, stage.scheduler.timestep_spacing)
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
+from phosphene.models.cascade import beside
+from phosphene.models.light import fill
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine
@@ -99,8 +101,13 @@ class CascadeRecipe:
         return self.lr * min(1.0, (step + 1 - begun) / self.warmup, (self.steps - step) / falling if falling else 1.0)
 
 
-UPSCALER = {"size": 256, "patch": 8, "hidden": 256, "layers": 6, "heads": 4, "batch_size": 256}
-"""What an upscaler has other than a first stage, where nothing is said."""
+_UPSCALER = {"size": 256, "patch": 8, "hidden": 256, "layers": 6, "heads": 4, "batch_size": 256}
+
+
+def stage_recipe(network: str, **changes: Any) -> CascadeRecipe:
+    """The usual recipe of ``network``, with ``changes``; a change of None is none."""
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return CascadeRecipe(network=network, **{**(_UPSCALER if network == "upscaler" else {}), **changes})
 
 
 class Painter(nn.Module):
@@ -173,9 +180,6 @@ class Stories(torch.utils.data.Dataset):
         if not mine:
             raise UserError(f"--data: no picture is left for the {split} split; give more of them.")
 
-    def __len__(self) -> int:
-        return self.recipe.steps
-
     def stories(self, k: int) -> tuple[list[int], list[Story], random.Random]:
         chance = random.Random(f"{self.recipe.seed} {self.split} {k}")
         lists, shares = zip(*self.groups, strict=True)
@@ -216,6 +220,12 @@ def learned_tokenizer(gallery: Gallery, recipe: CascadeRecipe, thesaurus: Thesau
     return tokens.learn(texts, recipe.vocabulary)
 
 
+def _parts(painter: Painter) -> list[tuple[str, nn.Module, str]]:
+    """The folder of each part of a stage, the part, and what its weight files are called."""
+    parts = [("transformer", painter.image, "diffusion_pytorch_model")]
+    return parts if painter.text is None else [*parts, ("text_encoder", painter.text, "model")]
+
+
 class Report(NamedTuple):
     """After so many steps: mean loss, pictures a second, and the validation losses (empty but every ``check_every``)."""
 
@@ -236,13 +246,14 @@ class CascadeTrainer:
         thesaurus: Thesaurus | None = None,
         device: torch.device | str = "cpu",
         workers: int = 0,
-        compiled: bool | None = None,
     ) -> None:
         self.recipe, self.device, self.tokenizer = recipe, torch.device(device), tokenizer
         self.gallery, self.workers = gallery.to(self.device), workers
         self.schedule: NoiseSchedule = squared_cosine()
-        torch.manual_seed(recipe.seed)
-        self.painter = Painter(recipe, tokenizer.get_vocab_size()).to(self.device)
+        # Initialised on the CPU from a forked stream: the same seed means the same start on every device.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.painter = Painter(recipe, tokenizer.get_vocab_size()).to(self.device)
         self.average = copy.deepcopy(self.painter).requires_grad_(False)
         self.stories = Stories(gallery, tokenizer, recipe, thesaurus)
         # An upscaler reads no captions, so shuffling them changes nothing.
@@ -252,16 +263,16 @@ class CascadeTrainer:
             "held out": Stories(gallery, tokenizer, recipe, None, "held out"),
         }
         on_gpu = self.device.type == "cuda"
-        compiled = on_gpu if compiled is None else compiled
         # What a laptop has the memory for; the gradient is that of the whole batch all the same.
         self.rows = recipe.batch_size if on_gpu else 32
-        self.forward = torch.compile(self.painter) if compiled else self.painter
+        self.forward = torch.compile(self.painter) if on_gpu else self.painter
         decayed = [p for p in self.painter.parameters() if p.ndim >= 2]
         plain = [p for p in self.painter.parameters() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=on_gpu)
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.step = self.begun = 0
+        self.stopping = False  # set from outside to end the run after the step in progress
 
     def loss(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Mean squared error of the target, for each picture (B,).
@@ -278,7 +289,9 @@ class CascadeTrainer:
         seen = xt
         if recipe.network == "upscaler":
             level = torch.randint(recipe.level, (count,), generator=generator, device=self.device)
-            seen = torch.cat([xt, self.beside(x0, level, generator)], 1)
+            small = F.interpolate(x0, size=recipe.size // 4, mode="area")
+            fresh = torch.randn(x0.shape, generator=generator, device=self.device)
+            seen = torch.cat([xt, beside(self.schedule, small, level, fresh)], 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             answer = network(seen, t, batch.ids, batch.mask)
         answer = answer.float()
@@ -287,15 +300,6 @@ class CascadeTrainer:
             return (weight * (answer - x0).square()).mean((1, 2, 3))
         wanted = noise if recipe.target == "epsilon" else signal * noise - sigma * x0
         return (answer - wanted).square().mean((1, 2, 3))
-
-    def beside(self, x0: Tensor, level: Tensor, generator: torch.Generator) -> Tensor:
-        """What the upscaler sees besides the picture: (B, 4, S, S), the small picture enlarged and noised, and the level."""
-        small = F.interpolate(x0, size=x0.shape[-1] // 4, mode="area")
-        large = F.interpolate(small, size=x0.shape[-1], mode="bilinear", align_corners=True)
-        noise = torch.randn(x0.shape, generator=generator, device=self.device)
-        noised = self.schedule.add_noise(large, level, noise)
-        plane = (level.float() / self.schedule.steps).view(-1, 1, 1, 1).expand(-1, 1, *x0.shape[-2:])
-        return torch.cat([noised, plane], 1)
 
     def run(self, seconds: float = math.inf, report_every: int = 50, check_every: int = 500) -> Iterator[Report]:
         """Train until the recipe's pictures are seen or the time is up."""
@@ -326,13 +330,13 @@ class CascadeTrainer:
             self.step += 1
             total += loss
             seen += 1
-            ended = self.step == self.recipe.steps or time.monotonic() - started > seconds
+            ended = self.step == self.recipe.steps or self.stopping or time.monotonic() - started > seconds
             if self.step % report_every == 0 or ended:
                 mean = total.item() / seen
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"step {self.step}: the loss is {mean}; choose a lower --lr.")
                 now = time.monotonic()
-                checks = self.check() if self.step % check_every == 0 or ended else {}
+                checks = self.check() if (self.step % check_every == 0 or ended) and not self.stopping else {}
                 yield Report(self.step, mean, seen * self.recipe.batch_size / (now - last), checks)
                 last = time.monotonic()
                 total.zero_()
@@ -368,10 +372,11 @@ class CascadeTrainer:
                     found[f"{name}, {which}"] = found.get(f"{name}, {which}", 0.0) + loss
         return found
 
-    def restore(self, weights: dict[str, Tensor], step: int = 0) -> None:
-        """Go on from averaged ``weights``, with a fresh optimiser and another warm-up."""
+    def restore(self, folder: Path, step: int = 0) -> None:
+        """Go on from what :meth:`save` wrote to ``folder``, with a fresh optimiser and another warm-up."""
         for network in (self.painter, self.average):
-            network.load_state_dict({name: value.to(self.device) for name, value in weights.items()})
+            for name, module, file in _parts(network):
+                fill(module, folder / name, file)
         self.step = self.begun = step
         self.generator.manual_seed(self.recipe.seed + step)
 
@@ -394,16 +399,13 @@ class CascadeTrainer:
             (folder / name).mkdir(exist_ok=True)
             (folder / name / "scheduler_config.json").write_text(json.dumps(config, indent=2) + "\n")
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-        parts = [("transformer", self.average.image, "diffusion_pytorch_model{suffix}.safetensors")]
         if self.average.text is not None:
-            parts.append(("text_encoder", self.average.text, "model{suffix}.safetensors"))
             tokens.save(self.tokenizer, folder / "tokenizer", self.recipe.length)
-        for name, module, pattern in parts:
+        for name, module, file in _parts(self.average):
             (folder / name).mkdir(exist_ok=True)
             state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in module.state_dict().items()}
-            for old in (folder / name).glob("*.safetensors*"):
-                old.unlink()  # of a save with another number of shards
+            pattern = file + "{suffix}.safetensors"
             save_torch_state_dict(state, folder / name, filename_pattern=pattern, max_shard_size="15MB")
-            for file in (folder / name).iterdir():
-                file.chmod(0o644)
+            for written in (folder / name).iterdir():
+                written.chmod(0o644)
             (folder / name / "config.json").write_text(json.dumps(module.config, indent=2) + "\n")

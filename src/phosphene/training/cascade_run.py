@@ -1,9 +1,7 @@
 """A cascade training with its folder: what it writes, how it is taken up again, and what it draws on the way.
 
-OUT/recipe.json, thesaurus.json     what was asked
-OUT/model/                          the averaged weights, in the layout of diffusers
-OUT/log.jsonl, loss.png             losses, speed, validation
-OUT/samples/step-NNNNNN.png         the same prompts and seeds, as they are drawn then
+It holds model/ (the averaged weights in the layout of diffusers, with recipe.json), thesaurus.json, log.jsonl, loss.png,
+and samples/step-000500.png ..., the same prompts and seeds as they are drawn then.
 """
 
 from __future__ import annotations
@@ -19,16 +17,17 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
+from phosphene.expression import given, guide
 from phosphene.images import require_writable, save_png, sheet, to_image
 from phosphene.models import tokens
-from phosphene.models import weights as files
 from phosphene.models.cascade import Scheduler, Stage, Text
-from phosphene.models.light import PatchNetwork
+from phosphene.models.light import PatchNetwork, told
 from phosphene.plots import loss_curves
+from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
 from phosphene.training.captions import Thesaurus
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
 from phosphene.training.pictures import Gallery
-from phosphene.training.run import read_log
+from phosphene.training.run import asked_to_stop, read_log
 
 PROMPTS = (
     "a rocket",
@@ -44,12 +43,10 @@ PROMPTS = (
     "an old man",
     "a flat green tree",
 )
+RECIPE = "recipe.json"
 WORDNET = Path("/usr/share/wordnet")
 ROOM = 1.25
 """Pictures are kept this much larger than they are learned, so that shifting and scaling them costs no detail."""
-
-
-RECIPE = "recipe.json"
 
 
 def saved_recipe(out: Path) -> tuple[CascadeRecipe, int]:
@@ -71,8 +68,7 @@ class Spoken(Text):
     @torch.no_grad()
     def embed(self, prompt: Hashable | None) -> Tensor:
         ids, mask = tokens.encode(self.trainer.tokenizer, [prompt or ""], self.trainer.recipe.length)
-        ids, mask = ids.to(self.trainer.device), mask.to(self.trainer.device)
-        return torch.cat([self.trainer.average.text(ids, mask)[0].float(), mask[0, :, None].float()], 1)
+        return told(self.trainer.average.text, ids.to(self.trainer.device), mask.to(self.trainer.device))
 
 
 class CascadeRun:
@@ -110,18 +106,12 @@ class CascadeRun:
         gallery = Gallery.open(data, round(recipe.size * ROOM) if recipe.network == "cascade" else recipe.size)
         thesaurus = self._thesaurus(gallery, wordnet)
         if resume and recipe.network == "cascade":
-            from tokenizers import Tokenizer
-
-            file = self.model / "tokenizer" / "tokenizer.json"
-            try:
-                tokenizer = Tokenizer.from_file(str(file))
-            except Exception as error:  # the library raises nothing narrower
-                raise UserError(f"{file}: cannot be read ({error}); start the run anew.") from error
+            tokenizer, _ = tokens.load(self.model / "tokenizer")
         else:
             tokenizer = learned_tokenizer(gallery, recipe, thesaurus)
         self.trainer = CascadeTrainer(recipe, gallery, tokenizer, thesaurus, device, workers)
         if resume:
-            self._restore()
+            self.trainer.restore(self.model, self.done // recipe.batch_size)
         self.thesaurus = thesaurus
 
     def _thesaurus(self, gallery: Gallery, wordnet: Path | None) -> Thesaurus | None:
@@ -141,18 +131,6 @@ class CascadeRun:
             name = differing[0]
             raise UserError(f"--{name.replace('_', '-')} {vars(recipe)[name]}: the run in {self.out} has {vars(saved)[name]}.")
 
-    def _restore(self) -> None:
-        weights = {}
-        for part, folder in (("text", "text_encoder"), ("image", "transformer")):
-            for file in sorted((self.model / folder).glob("*.safetensors")):
-                weights |= {f"{part}.{name}": value.float() for name, value in files.load(file).items()}
-        try:
-            self.trainer.restore(weights, self.done // self.trainer.recipe.batch_size)
-        except RuntimeError as error:
-            raise UserError(
-                f"{self.model}: does not fit its recipe ({str(error).splitlines()[0]}); start the run anew."
-            ) from error
-
     def __iter__(self) -> Iterator[Report]:
         self.out.mkdir(parents=True, exist_ok=True)
         if self.thesaurus is not None:
@@ -161,17 +139,16 @@ class CascadeRun:
         lines = [line for line in read_log(self.out / "log.jsonl") if line["images"] <= self.done]
         with (self.out / "log.jsonl").open("w") as log:
             log.writelines(json.dumps(line) + "\n" for line in lines)
-            try:
+            with asked_to_stop(self.trainer):
                 for report in self.trainer.run(self.deadline - time.monotonic()):
                     lines.append({"images": report.step * self.trainer.recipe.batch_size, **report._asdict()})
                     log.write(json.dumps(lines[-1]) + "\n")
                     log.flush()
-                    if report.checks:
+                    if report.checks or self.trainer.stopping:
                         self._keep()
                     yield report
-            except KeyboardInterrupt:
-                self._keep()
-                raise
+        if self.trainer.stopping and self.trainer.step < self.trainer.recipe.steps:
+            raise KeyboardInterrupt
         curves = {"training": [(line["images"], line["loss"]) for line in lines]}
         for name in self.trainer.checked:
             curves[name] = [(line["images"], line["checks"][name]) for line in lines if line["checks"]]
@@ -194,9 +171,6 @@ class CascadeRun:
 
     def preview(self, path: Path, prompts: tuple[str, ...] = PROMPTS, each: int = 2, seed: int = 180, scale: float = 4.0) -> None:
         """Draw ``prompts`` with the averaged weights, ``each`` from so many seeds."""
-        from phosphene.expression import given, guide
-        from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
-
         scheduler = Scheduler(prediction_type=self.trainer.recipe.target)
         drawing = Stage(PatchNetwork(self.trainer.average.image), scheduler, self.trainer.schedule, Spoken(self.trainer))
         asked = [p for p in prompts for _ in range(each)]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from phosphene import __version__
 from phosphene.errors import UserError
@@ -96,7 +97,7 @@ class Run:
         marked, before = begun, at_start
         total = self.recipe.epochs * trainer.steps
         try:
-            with _asked_to_stop(trainer):
+            with asked_to_stop(trainer):
                 for progress in trainer.run():
                     done = trainer.epoch * trainer.steps + trainer.done
                     now = time.monotonic()
@@ -145,8 +146,14 @@ class Run:
         return figures
 
 
+class Stoppable(Protocol):
+    """A trainer that ends after the step in progress once ``stopping`` is set."""
+
+    stopping: bool
+
+
 @contextmanager
-def _asked_to_stop(trainer: Trainer) -> Iterator[None]:
+def asked_to_stop(trainer: Stoppable) -> Iterator[None]:
     """Ctrl-C ends the run after the step in progress: between steps the state is whole, within one it is not."""
     if threading.current_thread() is not threading.main_thread():
         yield
