@@ -23,32 +23,31 @@ RUNS = {
     "flow": "train class --objective flow",
 }
 SCALES = "0,1,2,3,5"
-FINE = "1,1.1,1.2,1.3,1.5"
-ROUTES = {  # of all models, at the five scales
-    "ddpm": ("--solver ancestral --steps 300", "--solver dpm --steps 16"),
-    "rescaled": ("--solver ancestral --steps 100", "--solver dpm --steps 16"),
-    "flow": ("--solver ancestral --steps 100", "--solver dpm --steps 16"),
-}
-SHIPPED = (
-    "--solver ancestral --steps 300",
-    "--solver ddim --eta 0.5 --steps 100",
-    "--solver dpm --steps 8",
-    "--solver heun --steps 8",
-)
+MANY, FEW = "--solver ancestral --steps 300", "--solver dpm --steps 16"
+OURS = "--solver ddim --eta 0.5 --steps 100"
 AMBIGRAMS = ("", "--solver dpm --steps 16", "--guidance 5", "--model class-5", "--model class-20-ddpm --guidance 5")
 
 
 def commands() -> list[str]:
     """All that is measured, in the order of the tables; the runs lie in the folder where it is typed."""
-    found = []
-    for run, routes in ROUTES.items():
-        models = " ".join(f"{run}/model-{epoch}{raw}" for epoch in ("05", "20") for raw in ("", "-raw"))
-        found += [f"evaluate {models} {route} --guidance {SCALES}" for route in routes]
-    found += [f"evaluate class-5 class-20 {route} --guidance {SCALES}" for route in SHIPPED]
-    # Between the scales, for the plain recipe as for ours: its own sampler, and the one that suits ours best.
-    found += [f"evaluate ddpm/model-20 ddpm/model-20-raw --solver ancestral --steps 300 --guidance {FINE}"]
-    found += [f"evaluate ddpm/model-20 class-20 --solver ddim --eta 0.5 --steps 100 --guidance {FINE}"]
-    return found + [f"ambigram --all --count 16 {more}".strip() for more in AMBIGRAMS]
+    averages = [f"{run}/model-{epoch}" for run in ("rescaled", "flow") for epoch in ("05", "20")]
+    every = [f"{run}/model-{epoch}{raw}" for run in RUNS for epoch in ("05", "20") for raw in ("", "-raw")]
+    return [
+        *(f"ambigram --all --count 16 {more}".strip() for more in AMBIGRAMS),
+        f"evaluate class-5 class-20 {OURS} --guidance {SCALES}",
+        f"evaluate class-5 class-20 --solver dpm --steps 8 --guidance {SCALES}",
+        f"evaluate class-5 class-20 --solver heun --steps 8 --guidance {SCALES}",
+        f"evaluate class-20 {MANY} --guidance 5",
+        f"evaluate ddpm/model-20 ddpm/model-20-raw {MANY} --guidance {SCALES}",
+        f"evaluate {' '.join(every)} {FEW} --guidance {SCALES}",
+        f"evaluate ddpm/model-05 {' '.join(averages)} --solver ancestral --steps 100 --guidance {SCALES}",
+        # Between the scales, for the plain recipe as for ours: its own sampler, and the one that suits ours best.
+        f"evaluate ddpm/model-20-raw {MANY} --guidance 1.1,1.2,1.3,1.5",
+        f"evaluate class-20 ddpm/model-20-raw {OURS} --guidance 1.1,1.2,1.3,1.5",
+        f"evaluate time-5 time-20 {OURS} --guidance 1",
+        "evaluate denoiser-1 denoiser-5",
+        "evaluate classifier",
+    ]
 
 
 def run(command: str, extra: list[str]) -> None:
@@ -64,8 +63,13 @@ def rows(command: str, figures: Path) -> list[str]:
     for result in told["results"]:
         cells = []
         for cell in result["figures"]:
-            read = "" if cell["guidance"] == 0 else f"{cell['accuracy']:.2%}, "
-            cells.append(f"{cell['guidance']:g}: {read}{cell['frechet']:.2f}")
+            if "frechet" not in cell:  # of a denoiser or a classifier
+                cells.append(", ".join(f"{name} {value:.5g}" for name, value in cell.items()))
+                continue
+            scale, read = cell["guidance"], ""
+            if scale:  # at 0 the class is not heard, and a model without classes has no scale
+                read = f"{scale:g}: {cell['accuracy']:.2%}, "
+            cells.append(f"{read}{cell['frechet']:.2f}" if scale != 0 else f"0: {cell['frechet']:.2f}")
         lines.append(f"| {result['model']} | {'; '.join(cells)} | `phosphene {command}` |")
     return lines
 
@@ -85,7 +89,7 @@ def main() -> None:
     for name, command in RUNS.items():
         if not Path(name, "loss.png").exists():
             run(f"{command} --out {name}", [*data, *small])
-    table = []
+    table = ["| model | gamma: accuracy, distance | command |", "|---|---|---|"]
     for index, command in enumerate(commands()):
         judges = command.startswith("evaluate")
         target = Path(f"{index:02d}.json" if judges else f"{index:02d}.png")
@@ -93,7 +97,9 @@ def main() -> None:
         if not target.exists():
             run(command, [*few, "--json", str(target), *data] if judges else [*few, "-o", str(target)])
         table += rows(command, target) if judges else []
-    Path("table.md").write_text("\n".join(["| model | gamma: accuracy, distance | command |", "|---|---|---|", *table]) + "\n")
+        Path("table.md").write_text(
+            "\n".join(["| model | gamma: accuracy, distance | command |", "|---|---|---|", *table]) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -60,12 +60,16 @@ Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each st
 Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
 
 
+NETWORKS = "denoiser, time, class, classifier, cascade, upscaler or retrieval."
+
 # The commands
 
 
 @app.command()
 def train(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help="denoiser, time, class, classifier, cascade or upscaler.")],
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="denoiser, time, class, classifier, cascade, upscaler or retrieval.")
+    ],
     dataset: Annotated[str | None, typer.Option(help="mnist, fashion, digits (needs no files) or idx.")] = None,
     data: Data = None,
     epochs: Annotated[int | None, typer.Option()] = None,
@@ -90,6 +94,12 @@ def train(
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 is every half minute.")] = 0,
     images: Annotated[int | None, typer.Option(help="cascade, upscaler: pictures to see in all.")] = None,
     cooldown: Annotated[float | None, typer.Option(help="cascade, upscaler: last share, in which the rate falls.")] = None,
+    target: Annotated[str | None, typer.Option(help="cascade, upscaler: predict sample, epsilon or v_prediction.")] = None,
+    patch: Annotated[int | None, typer.Option(help="cascade, upscaler: side of the patches, in pixels.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="cascade, upscaler: width of the transformer.")] = None,
+    layers: Annotated[int | None, typer.Option(help="cascade, upscaler: blocks of the transformer.")] = None,
+    heads: Annotated[int | None, typer.Option(help="cascade, upscaler: attention heads.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="cascade: retrieval model whose text encoder it takes.")] = None,
     wordnet: Annotated[Path | None, typer.Option(help="cascade: WordNet's folder, or a thesaurus.json.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="cascade, upscaler: processes that write captions.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0.0, help="cascade, upscaler: stop so long after the start.")] = None,
@@ -99,22 +109,17 @@ def train(
     Options not given are the assignment's. A stage learns from --data: WebDataset shards, or a folder of pictures with
     captions (NAME.txt or NAME.json beside NAME.png).
     """
-    if network in ("cascade", "upscaler"):
-        given = {
-            "batch_size": batch_size,
-            "lr": lr,
-            "drop": drop,
-            "ema": ema,
-            "seed": seed,
-            "images": images,
-            "cooldown": cooldown,
-        }
+    stage = {"images": images, "cooldown": cooldown, "target": target, "patch": patch}
+    stage |= {"hidden": hidden, "layers": layers, "heads": heads}
+    if network in ("cascade", "upscaler", "retrieval"):
+        given = stage | {"batch_size": batch_size, "lr": lr, "drop": drop, "ema": ema, "seed": seed}
         others = {"dataset": dataset, "epochs": epochs, "width": width, "objective": objective, "schedule": schedule}
         others |= {"lr_decay": lr_decay, "timesteps": timesteps, "time_spread": time_spread, "time_mean": time_mean}
         others |= {"sigma": sigma, "keep": keep, "compile": compiled or None, "save_every": save_every or None}
         _refuse(others, f"belongs to the MNIST chapter; leave it out of train {network}")
-        return _train_cascade(network, given, data, out or Path("runs") / network, resume, device, wordnet, workers or 0, minutes)
-    others = {"images": images, "cooldown": cooldown, "wordnet": wordnet, "workers": workers, "minutes": minutes}
+        place = out or Path("runs") / network
+        return _train_cascade(network, given, data, place, resume, device, wordnet, workers or 0, minutes, teacher)
+    others = stage | {"teacher": teacher, "wordnet": wordnet, "workers": workers, "minutes": minutes}
     _refuse(others, f"belongs to train cascade and train upscaler; leave it out of train {network}")
     from phosphene.training.recipes import recipe
     from phosphene.training.run import Run
@@ -176,17 +181,21 @@ def _train_cascade(
     wordnet: Path | None,
     workers: int,
     minutes: float | None,
+    teacher: Path | None,
 ) -> None:
     from phosphene.training.cascade import stage_recipe
     from phosphene.training.cascade_run import CascadeRun, saved_recipe
 
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
+    if teacher is not None and (network != "cascade" or resume):
+        why = "a run that goes on has its text encoder" if resume else f"train {network} takes none"
+        raise UserError(f"--teacher {teacher}: {why}; leave it out.")
     recipe = stage_recipe(network, **changes)
     if resume:
         recipe = replace(saved_recipe(out)[0], **{name: value for name, value in changes.items() if value is not None})
     limit = math.inf if minutes is None else minutes * 60
-    run = CascadeRun(recipe, out, data, resume, _device(device), wordnet, workers, limit)
+    run = CascadeRun(recipe, out, data, resume, _device(device), wordnet, workers, limit, teacher)
     size = sum(p.numel() for p in run.trainer.painter.parameters())
     _print(f"training {network} on {len(run.trainer.gallery)} pictures: {size:,} parameters, on {run.trainer.device}, into {out}")
     try:

@@ -31,6 +31,7 @@ from phosphene.schedule import NoiseSchedule, squared_cosine
 from phosphene.training.captions import Story, Thesaurus, tell
 from phosphene.training.pictures import Gallery
 
+NETWORKS = ("cascade", "upscaler", "retrieval")
 TARGETS = ("sample", "epsilon", "v_prediction")
 SCHEDULER = {
     "_class_name": "DDPMScheduler",
@@ -51,7 +52,7 @@ MASKS = 0.35
 class CascadeRecipe:
     """Everything that decides what is learned, but the pictures."""
 
-    network: str = "cascade"  # or "upscaler"
+    network: str = "cascade"  # or "upscaler", or "retrieval" (retrieval.py)
     images: int = 4_000_000  # pictures seen in all
     batch_size: int = 512
     lr: float = 1e-3
@@ -74,13 +75,14 @@ class CascadeRecipe:
     vocabulary: int = 4096
     length: int = 24  # tokens of a prompt
     level: int = 500  # of the upscaler: the small picture is noised up to this timestep
+    taught: bool = False  # the text encoder comes from a retrieval model and stays as it is
 
     def __post_init__(self) -> None:
         def check(option: str, good: bool, remedy: str) -> None:
             if not good:
                 raise UserError(f"--{option.replace('_', '-')} {getattr(self, option)}: {remedy}.")
 
-        check("network", self.network in ("cascade", "upscaler"), "choose cascade or upscaler")
+        check("network", self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
         check("target", self.target in TARGETS, f"choose one of {', '.join(TARGETS)}")
         for option in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "vocabulary"):
             check(option, getattr(self, option) >= 1, "must be at least 1")
@@ -101,32 +103,39 @@ class CascadeRecipe:
         return self.lr * min(1.0, (step + 1 - begun) / self.warmup, (self.steps - step) / falling if falling else 1.0)
 
 
-_UPSCALER = {"size": 256, "patch": 8, "hidden": 256, "layers": 6, "heads": 4, "batch_size": 256}
+_USUAL: dict[str, dict[str, Any]] = {
+    "cascade": {},
+    "upscaler": {"size": 256, "patch": 8, "hidden": 256, "layers": 6, "heads": 4, "batch_size": 256},
+    "retrieval": {"images": 1_000_000, "lr": 5e-4, "weight_decay": 0.1, "ema": 0.998, "drop": 0.0},
+}
 
 
 def stage_recipe(network: str, **changes: Any) -> CascadeRecipe:
     """The usual recipe of ``network``, with ``changes``; a change of None is none."""
     changes = {name: value for name, value in changes.items() if value is not None}
-    return CascadeRecipe(network=network, **{**(_UPSCALER if network == "upscaler" else {}), **changes})
+    return CascadeRecipe(network=network, **{**_USUAL[network], **changes})
+
+
+def text_encoder(recipe: CascadeRecipe, vocabulary: int) -> T5Encoder:
+    """A new text encoder of the recipe's sizes."""
+    width, heads = recipe.text_width, recipe.text_heads
+    return T5Encoder(
+        vocab_size=vocabulary,
+        d_model=width,
+        d_kv=width // heads,
+        d_ff=width * 5 // 2,
+        num_layers=recipe.text_layers,
+        num_heads=heads,
+    )
 
 
 class Painter(nn.Module):
-    """Text encoder and patch transformer, trained together. ``forward`` answers what the recipe's target names."""
+    """Text encoder and patch transformer. ``forward`` answers what the recipe's target names."""
 
     def __init__(self, recipe: CascadeRecipe, vocabulary: int) -> None:
         super().__init__()
         upscaler = recipe.network == "upscaler"
-        width = recipe.text_width
-        self.text = None
-        if not upscaler:
-            self.text = T5Encoder(
-                vocab_size=vocabulary,
-                d_model=width,
-                d_kv=width // recipe.text_heads,
-                d_ff=width * 5 // 2,
-                num_layers=recipe.text_layers,
-                num_heads=recipe.text_heads,
-            )
+        self.text = None if upscaler else text_encoder(recipe, vocabulary).requires_grad_(not recipe.taught)
         self.image = PatchTransformer(
             sample_size=recipe.size,
             patch_size=recipe.patch,
@@ -136,7 +145,7 @@ class Painter(nn.Module):
             num_attention_heads=recipe.heads,
             attention_head_dim=recipe.hidden // recipe.heads,
             cross_attention_dim=None if upscaler else recipe.hidden,
-            caption_channels=None if upscaler else width,
+            caption_channels=None if upscaler else recipe.text_width,
         )
 
     def forward(self, x: Tensor, t: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -220,12 +229,6 @@ def learned_tokenizer(gallery: Gallery, recipe: CascadeRecipe, thesaurus: Thesau
     return tokens.learn(texts, recipe.vocabulary)
 
 
-def _parts(painter: Painter) -> list[tuple[str, nn.Module, str]]:
-    """The folder of each part of a stage, the part, and what its weight files are called."""
-    parts = [("transformer", painter.image, "diffusion_pytorch_model")]
-    return parts if painter.text is None else [*parts, ("text_encoder", painter.text, "model")]
-
-
 class Report(NamedTuple):
     """After so many steps: mean loss, pictures a second, and the validation losses (empty but every ``check_every``)."""
 
@@ -237,6 +240,9 @@ class Report(NamedTuple):
 
 class CascadeTrainer:
     """One training: steps, average, validation. Runs on one device, compiled on GPUs."""
+
+    summed = True
+    """Whether a batch may be taken in pieces: its loss is that of its pictures, each by itself."""
 
     def __init__(
         self,
@@ -253,26 +259,46 @@ class CascadeTrainer:
         # Initialised on the CPU from a forked stream: the same seed means the same start on every device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.painter = Painter(recipe, tokenizer.get_vocab_size()).to(self.device)
+            self.painter = self.build(tokenizer.get_vocab_size()).to(self.device)
         self.average = copy.deepcopy(self.painter).requires_grad_(False)
         self.stories = Stories(gallery, tokenizer, recipe, thesaurus)
         # An upscaler reads no captions, so shuffling them changes nothing.
-        self.asked = ("right", "shuffled") if recipe.network == "cascade" else ("right",)
+        self.asked = ("right",) if self.painter.text is None else ("right", "shuffled")
         self.checks = {
             "train": Stories(gallery, tokenizer, recipe, None),
             "held out": Stories(gallery, tokenizer, recipe, None, "held out"),
         }
         on_gpu = self.device.type == "cuda"
         # What a laptop has the memory for; the gradient is that of the whole batch all the same.
-        self.rows = recipe.batch_size if on_gpu else 32
-        self.forward = torch.compile(self.painter) if on_gpu else self.painter
-        decayed = [p for p in self.painter.parameters() if p.ndim >= 2]
-        plain = [p for p in self.painter.parameters() if p.ndim < 2]
+        self.rows = 32 if self.summed and not on_gpu else recipe.batch_size
+        if on_gpu:
+            self.compile()
+        learned = [p for p in self.painter.parameters() if p.requires_grad]
+        decayed = [p for p in learned if p.ndim >= 2]
+        plain = [p for p in learned if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=on_gpu)
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.step = self.begun = 0
         self.stopping = False  # set from outside to end the run after the step in progress
+
+    def build(self, vocabulary: int) -> nn.Module:
+        """The network, new."""
+        return Painter(self.recipe, vocabulary)
+
+    def compile(self) -> None:
+        """Block by block: they are all alike, so that one is compiled and not the whole (10 seconds instead of 60)."""
+        for block in self.painter.image.transformer_blocks:
+            block.compile()
+
+    def parts(self, network: nn.Module) -> list[tuple[str, nn.Module, str]]:
+        """The folder of each part of ``network``, the part, and what its weight files are called."""
+        parts = [("transformer", network.image, "diffusion_pytorch_model")]
+        return parts if network.text is None else [*parts, ("text_encoder", network.text, "model")]
+
+    def composed(self, batch: Batch) -> Tensor:
+        """The pictures of ``batch``, (B, 3, S, S) in [-1, 1]."""
+        return self.gallery.compose(batch.index, batch.ink, batch.paper, batch.place, self.recipe.size)
 
     def loss(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Mean squared error of the target, for each picture (B,).
@@ -281,7 +307,7 @@ class CascadeTrainer:
         by ``most``, because the last shades of a nearly clean picture are not worth a hundredfold weight.
         """
         recipe, count = self.recipe, len(batch.index)
-        x0 = self.gallery.compose(batch.index, batch.ink, batch.paper, batch.place, recipe.size)
+        x0 = self.composed(batch)
         t = torch.randint(self.schedule.steps, (count,), generator=generator, device=self.device)
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         signal, sigma = self.schedule.signal_and_noise(t, x0)
@@ -320,7 +346,7 @@ class CascadeTrainer:
                 group["lr"] = rate
             loss = torch.zeros((), device=self.device)
             for part in batch.parts(self.rows):
-                share = self.loss(self.forward, part, self.generator).sum() / self.recipe.batch_size
+                share = self.loss(self.painter, part, self.generator).sum() / self.recipe.batch_size
                 share.backward()
                 loss += share.detach()
             nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
@@ -375,16 +401,18 @@ class CascadeTrainer:
     def restore(self, folder: Path, step: int = 0) -> None:
         """Go on from what :meth:`save` wrote to ``folder``, with a fresh optimiser and another warm-up."""
         for network in (self.painter, self.average):
-            for name, module, file in _parts(network):
+            for name, module, file in self.parts(network):
                 fill(module, folder / name, file)
         self.step = self.begun = step
         self.generator.manual_seed(self.recipe.seed + step)
 
+    def teach(self, folder: Path) -> None:
+        """Take the text encoder of the retrieval model in ``folder``. UserError where its sizes are not the recipe's."""
+        for network in (self.painter, self.average):
+            fill(network.text, folder / "text_encoder", "model")
+
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the averaged weights to ``folder`` as a stage in the layout of diffusers, in shards of at most 15 MB."""
-        from huggingface_hub import save_torch_state_dict
-
-        folder.mkdir(parents=True, exist_ok=True)
         index = {"_class_name": "DiffusionPipeline", "scheduler": ["diffusers", "DDPMScheduler"]}
         index["transformer"] = ["diffusers", self.average.image.config["_class_name"]]
         schedulers = {"scheduler": SCHEDULER | {"prediction_type": self.recipe.target}}
@@ -396,16 +424,24 @@ class CascadeTrainer:
                 "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
             }
         for name, config in schedulers.items():
-            (folder / name).mkdir(exist_ok=True)
+            (folder / name).mkdir(parents=True, exist_ok=True)
             (folder / name / "scheduler_config.json").write_text(json.dumps(config, indent=2) + "\n")
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-        if self.average.text is not None:
-            tokens.save(self.tokenizer, folder / "tokenizer", self.recipe.length)
-        for name, module, file in _parts(self.average):
-            (folder / name).mkdir(exist_ok=True)
+        self.write(folder, dtype)
+
+    def write(self, folder: Path, dtype: torch.dtype) -> None:
+        """Write the averaged weights, part by part, with their configurations and the tokenizer."""
+        from huggingface_hub import save_torch_state_dict
+
+        for name, module, file in self.parts(self.average):
+            (folder / name).mkdir(parents=True, exist_ok=True)
             state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in module.state_dict().items()}
             pattern = file + "{suffix}.safetensors"
             save_torch_state_dict(state, folder / name, filename_pattern=pattern, max_shard_size="15MB")
             for written in (folder / name).iterdir():
                 written.chmod(0o644)
-            (folder / name / "config.json").write_text(json.dumps(module.config, indent=2) + "\n")
+            config = getattr(module, "config", None)
+            if config is not None:
+                (folder / name / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        if self.average.text is not None:
+            tokens.save(self.tokenizer, folder / "tokenizer", self.recipe.length)

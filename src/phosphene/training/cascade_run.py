@@ -11,6 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
 from phosphene.training.captions import Thesaurus
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
 from phosphene.training.pictures import Gallery
+from phosphene.training.retrieval import RetrievalTrainer
 from phosphene.training.run import asked_to_stop, read_log
 
 PROMPTS = (
@@ -59,6 +61,20 @@ def saved_recipe(out: Path) -> tuple[CascadeRecipe, int]:
         raise UserError(f"{path}: cannot be read ({error}); leave --resume out, or start the run anew.") from error
 
 
+def _taught(recipe: CascadeRecipe, teacher: Path) -> CascadeRecipe:
+    """``recipe`` with the sizes of the text encoder of the retrieval model in ``teacher``."""
+    path = teacher / "text_encoder" / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        sizes = {"text_width": config["d_model"], "text_layers": config["num_layers"], "text_heads": config["num_heads"]}
+        _, length = tokens.load(teacher / "tokenizer")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--teacher {teacher}: holds no retrieval model ({error}); train one: phosphene train retrieval."
+        ) from None
+    return replace(recipe, taught=True, length=length, **sizes)
+
+
 class Spoken(Text):
     """Prompts read by a text encoder in training. Nothing is remembered: the encoder changes from step to step."""
 
@@ -84,6 +100,7 @@ class CascadeRun:
         wordnet: Path | None = None,
         workers: int = 0,
         seconds: float = math.inf,
+        teacher: Path | None = None,
     ) -> None:
         self.out, self.deadline = Path(out), time.monotonic() + seconds
         self.model = self.out / "model"
@@ -103,15 +120,21 @@ class CascadeRun:
             self._require_same(recipe, saved)
             if recipe.images <= self.done:
                 raise UserError(f"--images {recipe.images}: the run in {out} has seen {self.done} already; name more to go on.")
-        gallery = Gallery.open(data, round(recipe.size * ROOM) if recipe.network == "cascade" else recipe.size)
+        elif teacher is not None:
+            recipe = _taught(recipe, teacher)
+        gallery = Gallery.open(data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
         thesaurus = self._thesaurus(gallery, wordnet)
-        if resume and recipe.network == "cascade":
-            tokenizer, _ = tokens.load(self.model / "tokenizer")
+        read_before = self.model if resume else teacher
+        if read_before is not None and recipe.network != "upscaler":
+            tokenizer, _ = tokens.load(read_before / "tokenizer")
         else:
             tokenizer = learned_tokenizer(gallery, recipe, thesaurus)
-        self.trainer = CascadeTrainer(recipe, gallery, tokenizer, thesaurus, device, workers)
+        trainer = RetrievalTrainer if recipe.network == "retrieval" else CascadeTrainer
+        self.trainer = trainer(recipe, gallery, tokenizer, thesaurus, device, workers)
         if resume:
             self.trainer.restore(self.model, self.done // recipe.batch_size)
+        elif teacher is not None:
+            self.trainer.teach(teacher)
         self.thesaurus = thesaurus
 
     def _thesaurus(self, gallery: Gallery, wordnet: Path | None) -> Thesaurus | None:
