@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from phosphene.errors import UserError
+from phosphene.expression import Evaluation, given, guide, mean, seen
 from phosphene.models import catalogue, weights
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import TARGETS, DigitDiffusion, from_target, to_target
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import KINDS, linear, schedule_from, straight
+from phosphene.views import VIEWS
 
 torch.set_num_threads(1)
 
@@ -498,3 +500,36 @@ def test_a_half_written_folder_is_never_a_mixture(tmp_path, monkeypatch, writes,
         except UserError:
             return
     assert any(torch.allclose(result, one, atol=1e-4) for one in possible)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_conditions_of_one_picture_share_the_way_down(folded):
+    network = lived_in(MnistUNet(8, time=True, classes=10), *conditions(8))
+    network = fused(network) if folded else network
+    x, t, c = torch.randn(3, 1, 28, 28), torch.rand(6), torch.randn(6, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x, t, c), network(x.repeat(2, 1, 1, 1), t, c), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_expression_that_shares_equals_one_that_does_not(target):
+    torch.manual_seed(0)
+    model = DigitDiffusion(MnistUNet(8, time=True, classes=10).eval(), linear(50), target)
+    turned = seen(guide(given(3), 4.0), VIEWS["rotate-180"])
+    x, shown = torch.randn(3, 1, 28, 28), []
+    model.network.first.register_forward_hook(lambda module, args, output: shown.append(len(args[0])))
+    for expression, rows in (
+        (guide(given(1, 2, 3), 4.0), 3),
+        (mean(guide(given(6), 4.0), turned), 6),
+        (mean(given(6), turned), 9),
+    ):
+        found = []
+        for shares, most in ((True, None), (True, 4), (False, None)):
+            model.shares = shares
+            shown.clear()
+            with torch.no_grad():
+                found.append(Evaluation(expression, model, most)(x, 30).noise)
+            if shares:
+                assert sum(shown) == rows
+        for other in found[:2]:
+            torch.testing.assert_close(other, found[2], rtol=1e-4, atol=1e-5)

@@ -168,6 +168,13 @@ class Evaluation:
             raise UserError(f"max_rows {max_rows}: must be at least 1.")
         self.expression, self.denoiser, self.max_rows = expression, denoiser, max_rows
         self.leaves = list(dict.fromkeys(leaves(expression)))
+        paths = list(dict.fromkeys(path for path, _ in self.leaves))
+        # Where each view of the picture is asked for equally many conditions, a denoiser may share what they have in common.
+        told = len(self.leaves) // len(paths)
+        self.shares = getattr(denoiser, "shares", False) and all([p for p, _ in self.leaves].count(q) == told for q in paths)
+        if self.shares:
+            by_path = [[leaf for leaf in self.leaves if leaf[0] == path] for path in paths]
+            self.leaves = [leaf for leaves_of_all in zip(*by_path, strict=True) for leaf in leaves_of_all]
         negates = any(math.prod(v.sign for v in path) < 0 for path, _ in self.leaves)
         if negates and tuple(denoiser.value_range) != (-1, 1):
             raise UserError(f"--view negate: needs a model of pictures in [-1, 1]; this one has {tuple(denoiser.value_range)}.")
@@ -189,16 +196,25 @@ class Evaluation:
             if path not in pictures:
                 picture = _through(x, path)
                 pictures[path] = torch.cat([picture, self._beside[path]], dim=1) if self._beside else picture
-        rows = torch.cat([pictures[path] for path, _ in self.leaves])
-        if self._embedding is None or len(self._embedding) != len(rows):
+        rows = torch.cat(list(pictures.values()) if self.shares else [pictures[path] for path, _ in self.leaves])
+        count = len(self.leaves) * len(x)
+        if self._embedding is None or len(self._embedding) != count:
             self._embedding = torch.cat([self._embed(conditions, len(x)) for _, conditions in self.leaves]).to(x.device)
-        times = torch.full((len(rows),), t, dtype=torch.long, device=x.device)
-        size = self.max_rows or len(rows)
-        chunks = zip(rows.split(size), times.split(size), self._embedding.split(size), strict=True)
-        answers = [self.denoiser(*chunk) for chunk in chunks]
-        noise = torch.cat([a.noise for a in answers]).split(len(x))
+        # (k, P): k conditions of each of the P pictures shown; k is 1 where nothing is shared.
+        told = self._embedding.unflatten(0, (-1, len(rows)))
+        size = max((self.max_rows or count) // len(told), 1)
+        answers = []
+        for part, asked in zip(rows.split(size), told.split(size, dim=1), strict=True):
+            asked = asked.flatten(0, 1)
+            times = torch.full((len(asked),), t, dtype=torch.long, device=x.device)
+            answers.append(self.denoiser(part, times, asked))
+
+        def whole(parts: list[Tensor]) -> tuple[Tensor, ...]:
+            return torch.cat([p.unflatten(0, (len(told), -1)) for p in parts], dim=1).flatten(0, 1).split(len(x))
+
+        noise = whole([a.noise for a in answers])
         learned = answers[0].variance is not None
-        variance = torch.cat([a.variance for a in answers]).split(len(x)) if learned else [None] * len(self.leaves)
+        variance = whole([a.variance for a in answers]) if learned else [None] * len(self.leaves)
         said = {leaf: Estimate(n, v) for leaf, n, v in zip(self.leaves, noise, variance, strict=True)}
         return _fold(self.expression, (), said)
 

@@ -48,6 +48,7 @@ class DigitDiffusion:
 
     image_shape = (1, 28, 28)
     value_range = (0.0, 1.0)
+    shares = True
 
     def __init__(self, network: nn.Module, schedule: NoiseSchedule, target: str = "noise") -> None:
         if target not in TARGETS:
@@ -75,8 +76,8 @@ class DigitDiffusion:
         time = (t.float() / self.schedule.steps).to(dtype)
         code = embedding.to(dtype)
 
-        def predict(picture: Tensor) -> Tensor:
-            picture = picture.to(dtype).contiguous(memory_format=torch.channels_last)
-            return self.network(picture, time, code).float()
+        def predict(pictures: Tensor) -> Tensor:
+            seen = pictures[: len(x)].to(dtype).contiguous(memory_format=torch.channels_last)
+            return self.network(seen, time, code).float()
 
-        return Estimate(from_target(self.schedule, self.target, x, t, predict))
+        return Estimate(from_target(self.schedule, self.target, x.repeat(len(t) // len(x), 1, 1, 1), t, predict))

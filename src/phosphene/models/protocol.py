@@ -18,7 +18,12 @@ class Estimate(NamedTuple):
 
 
 class Denoiser(Protocol):
-    """Anything that can say which noise a picture holds, at a timestep, given a condition."""
+    """Anything that can say which noise a picture holds, at a timestep, given a condition.
+
+    One with an attribute ``shares = True`` may be given fewer pictures than embeddings: P pictures and k * P embeddings,
+    all pictures under the first condition, then all under the second. It answers k * P estimates, and computes what
+    does not depend on the condition once for each picture.
+    """
 
     schedule: NoiseSchedule
     image_shape: tuple[int, int, int]

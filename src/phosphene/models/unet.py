@@ -52,6 +52,9 @@ def embedder(inputs: int, outputs: int) -> nn.Sequential:
 class MnistUNet(nn.Module):
     """``forward(x, t, c)``: x (B, 1, 28, 28); t (B,) in 0..1 if ``time``; c (B, classes) one-hot, or zeros for no class.
 
+    The way down sees neither time nor class. So t and c may have k * B rows, of all pictures under one condition after
+    the other; the way down, and half of each way up's first convolution, are then computed once for k answers.
+
     1,974,017 parameters at width 64 (1,975,361 with the assignment's idle biases); time adds 21,056, ten classes 22,784.
     """
 
@@ -79,17 +82,48 @@ class MnistUNet(nn.Module):
         down2 = self.down2(down1)
         u = self.unflatten(F.gelu(F.avg_pool2d(down2, 7)))
         u = self._condition(u, 1, t, c)
-        u = self.up1(torch.cat([u, down2], dim=1))
+        u = _joined(self.up1, u, down2)
         u = self._condition(u, 2, t, c)
-        u = self.up2(torch.cat([u, down1], dim=1))
-        return self.out(torch.cat([u, first], dim=1))
+        u = _joined(self.up2, u, down1)
+        return _joined(self.out, u, first)
 
     def _condition(self, u: Tensor, place: int, t: Tensor | None, c: Tensor | None) -> Tensor:
+        rows = max(len(told) for told in (u, t, c) if told is not None)
+        if rows > len(u):
+            u = u.repeat(rows // len(u), 1, 1, 1)
         if self.config["classes"]:
             u = u * getattr(self, f"class{place}")(c)[:, :, None, None]
         if self.config["time"]:
             u = u + getattr(self, f"time{place}")(t[:, None])[:, :, None, None]
         return u
+
+
+def _joined(layers: nn.Sequential, u: Tensor, skip: Tensor) -> Tensor:
+    """``layers(cat([u, skip]))``; where u has k rows for each of the skip, its half of the first convolution is shared."""
+    if len(u) == len(skip):
+        return layers(torch.cat([u, skip], dim=1))
+    first = layers
+    while isinstance(first[0], nn.Sequential):
+        first = first[0]
+    conv, own = first[0], u.shape[1]
+    if isinstance(conv, nn.ConvTranspose2d):
+        maps, apply = (conv.weight[:own], conv.weight[own:]), F.conv_transpose2d
+    else:
+        maps, apply = (conv.weight[:, :own], conv.weight[:, own:]), F.conv2d
+    once = apply(skip, maps[1], conv.bias, conv.stride, conv.padding)
+    u = apply(u, maps[0], None, conv.stride, conv.padding)
+    u = (u.unflatten(0, (-1, len(skip))) + once).flatten(0, 1)
+    return _after(layers, conv, u)
+
+
+def _after(layers: nn.Sequential, conv: nn.Module, x: Tensor) -> Tensor:
+    """``layers`` without its first module, ``conv``."""
+    for layer in layers:
+        if isinstance(layer, nn.Sequential):
+            x = _after(layer, conv, x) if any(m is conv for m in layer.modules()) else layer(x)
+        elif layer is not conv:
+            x = layer(x)
+    return x
 
 
 def fused(network: nn.Module) -> nn.Module:
