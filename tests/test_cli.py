@@ -759,3 +759,20 @@ def test_report_tells_each_section(call, refused, here, monkeypatch):
     refused("report", "-o", "file", words="-o file")
     refused("report", "-o", "file/page", words="file/page")
     refused("report", "--device", "quantum", words="--device quantum")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("upscaler", "--data", ".", "--teacher", "judge"), ("--teacher judge", "upscaler")),
+        (("retrieval", "--data", ".", "--teacher", "judge"), ("--teacher judge", "retrieval")),
+        (("class", "--teacher", "judge"), ("--teacher judge", "class")),
+        (("time", "--patch", "8"), ("--patch 8", "time")),
+        (("cascade", "--data", ".", "--target", "noise"), ("--target noise", "sample")),
+        (("cascade", "--data", ".", "--heads", "7"), ("--hidden 320", "7 heads")),
+        (("cascade", "--data", ".", "--teacher", "judge"), ("--teacher judge", "phosphene train retrieval")),
+    ],
+)
+def test_options_of_stages_that_do_not_fit(refused, here, argv, words):
+    refused("train", *argv, words=words)
+    assert not Path("runs").exists()

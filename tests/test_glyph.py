@@ -8,6 +8,7 @@ import math
 import random
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from phosphene.errors import UserError
 from phosphene.models import tokens
 from phosphene.models.cascade import open_cascade
 from phosphene.models.light import PatchNetwork
+from phosphene.models.retrieval import Retrieval, open_judge
+from phosphene.models.t5 import T5Encoder
 from phosphene.sampler import Route
 from phosphene.tasks.generate import Settings, generate
 from phosphene.training.captions import ALSO, BLACK, COLOURS, WHITE, Subject, Thesaurus, tell
@@ -460,3 +463,112 @@ def test_a_negated_view_of_the_upscaler_is_still_told_the_level(shards, tmp_path
 def test_recipes_that_cannot_be_trained(name, value):
     with pytest.raises(UserError, match=f"--{name}"):
         tiny(**{name: value})
+
+
+# The retrieval model
+
+
+def retrieving(**changes) -> CascadeRecipe:
+    return tiny(network="retrieval", **{"images": 32 * 60, "batch_size": 32, "drop": 0.0, **changes})
+
+
+@pytest.fixture(scope="module")
+def judged(shards, tmp_path_factory):
+    """A run of the retrieval model that has learned the shapes."""
+    from phosphene.training import cascade
+
+    out = tmp_path_factory.mktemp("judge") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cascade, "_held_out", lambda concept: concept == "ring")
+        run = CascadeRun(retrieving(), out, shards)
+        return run, list(run), out / "model"
+
+
+def test_each_pair_competes_with_all_others():
+    network = Retrieval(T5Encoder(vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2), 16)
+    x, ids = torch.randn(5, 3, 16, 16), torch.randint(3, 50, (5, 6))
+    mask = torch.arange(6) < torch.tensor([2, 3, 4, 5, 6])[:, None]
+    with torch.no_grad():
+        loss = network(x, ids, mask)
+        pictures, texts = network.of_pictures(x), network.of_texts(ids, mask)
+        torch.testing.assert_close(pictures.norm(dim=1), torch.ones(5))
+        scores = (pictures @ texts.T).double() * math.exp(2.66)
+        for k in range(5):
+            wanted = -(scores[k].softmax(0)[k].log() + scores[:, k].softmax(0)[k].log()) / 2
+            assert loss[k].item() == pytest.approx(wanted.item(), abs=1e-4)
+        # Padding is not read.
+        other = ids.masked_fill(~mask, 7)
+        torch.testing.assert_close(network.of_texts(other, mask), texts)
+        # What is trained without steps through padding is what is asked with them.
+        torch.testing.assert_close(network.of_texts(ids[:2, :3], mask[:2, :3]), texts[:2], atol=1e-6, rtol=1e-5)
+    with pytest.raises(UserError, match="multiple of 16"):
+        Retrieval(network.text, 20)
+
+
+def test_it_learns_which_text_belongs_to_which_picture(judged):
+    run, reports, model = judged
+    checks = reports[-1].checks
+    assert checks["train, right"] < 0.6 * math.log(32) < checks["train, shuffled"]
+    judge = open_judge(model)
+    shapes = [s for s in SHAPES if s != "ring"]
+    drawn = torch.stack([premultiplied(drawing(s, (0, 0, 0)), 16) for s in shapes]).float() / 255
+    pictures = (drawn[:, :3] + 1 - drawn[:, 3:]) * 2 - 1
+    scores = judge.pictures(pictures) @ judge.texts([f"a black {s} icon" for s in shapes]).T
+    assert (scores.argmax(1) == torch.arange(len(shapes))).sum() >= 4
+    # What is kept is the average, in half precision.
+    average = run.trainer.average.half().float().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(judge.pictures(pictures), average.of_pictures(pictures), atol=1e-4, rtol=0)
+    large = torch.nn.functional.interpolate(pictures, scale_factor=4)
+    torch.testing.assert_close(judge.pictures(large), judge.pictures(pictures), atol=1e-4, rtol=0)
+
+
+def test_a_retrieval_run_goes_on(judged, shards, tmp_path):
+    shutil.copytree(judged[2].parent, tmp_path / "run")
+    again = CascadeRun(retrieving(images=32 * 61), tmp_path / "run", shards, resume=True)
+    assert again.trainer.painter.space.sharpness.item() == pytest.approx(
+        judged[0].trainer.average.space.sharpness.item(), abs=2e-3
+    )
+    assert [report.step for report in again] == [61]
+    (tmp_path / "run" / "model" / "picture_encoder" / "config.json").unlink()
+    with pytest.raises(UserError, match="phosphene train retrieval"):
+        open_judge(tmp_path / "run" / "model")
+
+
+def test_a_taught_text_encoder_stays_as_it_was_taught(judged, shards, tmp_path):
+    recipe = tiny(images=16 * 3, text_width=8, text_heads=2, length=5)  # sizes that the teacher overrides
+    run = CascadeRun(recipe, tmp_path / "run", shards, teacher=judged[2])
+    assert run.trainer.recipe.taught and run.trainer.recipe.text_width == 16 and run.trainer.recipe.length == 16
+    before = {k: v.clone() for k, v in run.trainer.painter.text.state_dict().items()}
+    start = run.trainer.painter.image.proj_out.weight.clone()
+    list(run)
+    for network in (run.trainer.painter, run.trainer.average):
+        assert all(torch.equal(v, before[k]) for k, v in network.text.state_dict().items())
+    assert not torch.equal(run.trainer.painter.image.proj_out.weight, start)
+    # It opens as any stage does, reads with the teacher's words, and goes on without the teacher.
+    stage, teacher = open_cascade(tmp_path / "run" / "model").stages[0], open_judge(judged[2])
+    ids, mask = tokens.encode(teacher.tokenizer, ["a red disc"], 16)
+    torch.testing.assert_close(stage.embed("a red disc")[:, :-1], teacher.network.text(ids, mask)[0], atol=1e-5, rtol=1e-4)
+    again = CascadeRun(replace(run.trainer.recipe, images=16 * 4), tmp_path / "run", shards, resume=True)
+    assert not any(p.requires_grad for p in again.trainer.painter.text.parameters())
+    assert [report.step for report in again] == [4]
+
+
+def test_a_run_may_change_its_teacher_and_keeps_how_to_draw(judged, shards, tmp_path):
+    run = CascadeRun(tiny(images=16 * 4), tmp_path / "run", shards)
+    list(run)
+    before = run.trainer.average.image.half().float().state_dict()
+    again = CascadeRun(tiny(images=16 * 5), tmp_path / "run", shards, resume=True, teacher=judged[2])
+    after = again.trainer.painter.image.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed and all("attn2" in name or "caption_projection" in name for name in changed)
+    assert again.trainer.recipe.taught and [report.step for report in again] == [5]
+    with pytest.raises(UserError, match="--teacher .* is 16 wide and that of the run 8"):
+        list(CascadeRun(tiny(images=16, text_width=8), tmp_path / "small", shards))
+        CascadeRun(tiny(images=32, text_width=8), tmp_path / "small", shards, resume=True, teacher=judged[2])
+
+
+def test_a_teacher_that_is_none_is_named(shards, tmp_path):
+    with pytest.raises(UserError, match=r"--teacher .*: holds no retrieval model"):
+        CascadeRun(tiny(), tmp_path / "run", shards, teacher=tmp_path / "nobody")
+    assert not (tmp_path / "run").exists()

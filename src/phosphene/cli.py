@@ -188,9 +188,8 @@ def _train_cascade(
 
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
-    if teacher is not None and (network != "cascade" or resume):
-        why = "a run that goes on has its text encoder" if resume else f"train {network} takes none"
-        raise UserError(f"--teacher {teacher}: {why}; leave it out.")
+    if teacher is not None and network != "cascade":
+        raise UserError(f"--teacher {teacher}: train {network} takes none; leave it out.")
     recipe = stage_recipe(network, **changes)
     if resume:
         recipe = replace(saved_recipe(out)[0], **{name: value for name, value in changes.items() if value is not None})

@@ -60,28 +60,38 @@ class PictureEncoder(nn.Module):
         return self.out(self.norm(self.layers(x).mean((2, 3))))
 
 
-class Retrieval(nn.Module):
-    """Both towers. ``sharpness`` is the logarithm of what cosines are multiplied by before they compete."""
+class Space(nn.Module):
+    """Where texts and pictures of ``size`` pixels meet. ``sharpness``: logarithm of what cosines are multiplied by."""
 
-    def __init__(self, text: T5Encoder) -> None:
+    def __init__(self, text_width: int, size: int) -> None:
         super().__init__()
-        self.text, self.image = text, PictureEncoder()
-        self.project = nn.Linear(text.config["d_model"], SPACE)
+        self.config = {"size": size, "text_width": text_width}
+        self.picture, self.text = PictureEncoder(), nn.Linear(text_width, SPACE)
         self.sharpness = nn.Parameter(torch.tensor(2.66))  # 1 / 0.07, as CLIP starts
+
+
+class Retrieval(nn.Module):
+    """Both towers: a text encoder, and the space in which what it reads meets pictures."""
+
+    def __init__(self, text: T5Encoder, size: int = 64) -> None:
+        super().__init__()
+        if size % (4 * PATCH):
+            raise UserError(f"--size {size}: must be a multiple of {4 * PATCH}.")
+        self.text, self.space = text, Space(text.config["d_model"], size)
 
     def of_pictures(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] to unit vectors (B, 128)."""
-        return F.normalize(self.image(x).float(), dim=1)
+        return F.normalize(self.space.picture(x).float(), dim=1)
 
     def of_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, L) to unit vectors (B, 128)."""
         read = mask[..., None].float()
         mean = (self.text(ids, mask).float() * read).sum(1) / read.sum(1).clamp(min=1)
-        return F.normalize(self.project(mean).float(), dim=1)
+        return F.normalize(self.space.text(mean).float(), dim=1)
 
     def forward(self, x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """The loss of each pair (B,): how surprising its text is among all given for the picture, and the reverse."""
-        scores = self.of_pictures(x) @ self.of_texts(ids, mask).T * self.sharpness.exp().clamp(max=100)
+        scores = self.of_pictures(x) @ self.of_texts(ids, mask).T * self.space.sharpness.exp().clamp(max=100)
         right = torch.arange(len(x), device=x.device)
         both = F.cross_entropy(scores, right, reduction="none") + F.cross_entropy(scores.T, right, reduction="none")
         return both / 2
@@ -95,7 +105,7 @@ class Judge:
 
     @property
     def device(self) -> torch.device:
-        return self.network.sharpness.device
+        return self.network.space.sharpness.device
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[str], most: int = 1024) -> Tensor:
@@ -106,9 +116,10 @@ class Judge:
 
     @torch.no_grad()
     def pictures(self, pictures: Tensor, most: int = 256) -> Tensor:
-        """(N, 3, S, S) in [-1, 1], S at least 64, to unit vectors (N, 128); what is larger than 64 is averaged down."""
-        if pictures.shape[-1] != 64:
-            pictures = F.interpolate(pictures, size=64, mode="area")
+        """(N, 3, S, S) in [-1, 1] to unit vectors (N, 128). Pictures of another size than it learned from are resized."""
+        size = self.network.space.config["size"]
+        if pictures.shape[-1] != size:
+            pictures = F.interpolate(pictures, size=size, mode="area")
         return torch.cat([self.network.of_pictures(part.to(self.device)) for part in pictures.split(most)])
 
 
@@ -116,15 +127,15 @@ def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
     """The retrieval model in ``folder``, as :mod:`phosphene.training.retrieval` writes it; UserError where it is no such."""
     from phosphene.models.light import fill
 
-    folder = Path(folder)
-    path = folder / "text_encoder" / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); name a folder written by phosphene train retrieval.") from error
-    network = Retrieval(T5Encoder.from_config(config))
+    folder, configs = Path(folder), []
+    for part in ("text_encoder", "picture_encoder"):
+        path = folder / part / "config.json"
+        try:
+            configs.append(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); name a folder written by phosphene train retrieval.") from error
+    network = Retrieval(T5Encoder.from_config(configs[0]), int(configs[1]["size"]))
     fill(network.text, folder / "text_encoder", "model")
-    rest = nn.ModuleDict({"image": network.image, "project": network.project})
-    fill(rest, folder / "picture_encoder", "model")
+    fill(network.space, folder / "picture_encoder", "model")
     tokenizer, length = tokens.load(folder / "tokenizer")
     return Judge(network.to(device).requires_grad_(False), tokenizer, length)

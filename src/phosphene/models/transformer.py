@@ -278,6 +278,14 @@ class PatchTransformer(nn.Module):
         for weight in silent:
             nn.init.zeros_(weight)
 
+    @torch.no_grad()
+    def forget_text(self) -> None:
+        """New weights for all that reads the text, as in a new network; how to draw is kept."""
+        fresh = PatchTransformer.from_config(self.config)
+        reads = ("caption_projection.", ".attn2.")
+        kept = {name: value for name, value in self.state_dict().items() if not any(part in name for part in reads)}
+        self.load_state_dict(fresh.state_dict() | kept)
+
     def prepare(self, text: Tensor, mask: Tensor | None = None) -> PreparedText:
         """What :meth:`forward` makes of a text, to be passed to it instead: a sampler needs it once, not at every step.
 

@@ -407,7 +407,14 @@ class CascadeTrainer:
         self.generator.manual_seed(self.recipe.seed + step)
 
     def teach(self, folder: Path) -> None:
-        """Take the text encoder of the retrieval model in ``folder``. UserError where its sizes are not the recipe's."""
+        """Take the text encoder of the retrieval model in ``folder``, and learn anew to draw by what it says.
+
+        UserError where its sizes are not the recipe's.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            self.painter.image.forget_text()
+        self.average.image.load_state_dict(self.painter.image.state_dict())
         for network in (self.painter, self.average):
             fill(network.text, folder / "text_encoder", "model")
 

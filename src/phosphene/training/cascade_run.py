@@ -120,11 +120,14 @@ class CascadeRun:
             self._require_same(recipe, saved)
             if recipe.images <= self.done:
                 raise UserError(f"--images {recipe.images}: the run in {out} has seen {self.done} already; name more to go on.")
-        elif teacher is not None:
+        if teacher is not None:
             recipe = _taught(recipe, teacher)
+            if resume and recipe.text_width != saved.text_width:
+                why = f"its text encoder is {recipe.text_width} wide and that of the run {saved.text_width}; start a new run"
+                raise UserError(f"--teacher {teacher}: {why}.")
         gallery = Gallery.open(data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
         thesaurus = self._thesaurus(gallery, wordnet)
-        read_before = self.model if resume else teacher
+        read_before = teacher or (self.model if resume else None)
         if read_before is not None and recipe.network != "upscaler":
             tokenizer, _ = tokens.load(read_before / "tokenizer")
         else:
@@ -133,7 +136,7 @@ class CascadeRun:
         self.trainer = trainer(recipe, gallery, tokenizer, thesaurus, device, workers)
         if resume:
             self.trainer.restore(self.model, self.done // recipe.batch_size)
-        elif teacher is not None:
+        if teacher is not None:
             self.trainer.teach(teacher)
         self.thesaurus = thesaurus
 

@@ -21,14 +21,13 @@ class RetrievalTrainer(CascadeTrainer):
     summed = False
 
     def build(self, vocabulary: int) -> Retrieval:
-        return Retrieval(text_encoder(self.recipe, vocabulary))
+        return Retrieval(text_encoder(self.recipe, vocabulary), self.recipe.size)
 
     def compile(self) -> None:
-        self.painter.image.compile()
+        self.painter.space.picture.compile()
 
     def parts(self, network: Retrieval) -> list[tuple[str, nn.Module, str]]:
-        rest = nn.ModuleDict({"image": network.image, "project": network.project})
-        return [("picture_encoder", rest, "model"), ("text_encoder", network.text, "model")]
+        return [("picture_encoder", network.space, "model"), ("text_encoder", network.text, "model")]
 
     def loss(self, network: Retrieval, batch: Batch, generator: torch.Generator) -> Tensor:
         x = self.composed(batch)
