@@ -1,0 +1,181 @@
+"""Figures for text-to-image models: is it what was asked for, how much do seeds differ, how much is memory.
+
+The judge is a retrieval model (models/retrieval.py). A picture is right where no other prompt of the test fits it better
+than its own; so every figure says among how many it had to win. Judges err too: measure real pictures beside the drawn ones.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from phosphene.errors import UserError
+from phosphene.models.retrieval import Judge
+from phosphene.training.captions import HANDED, MASK, STYLES, Subject
+from phosphene.training.pictures import Gallery
+
+INKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black")
+"""Colours that nobody takes for one another."""
+
+
+class Asked(NamedTuple):
+    """A prompt and the picture of the gallery that shows it."""
+
+    prompt: str
+    index: int
+
+
+class Composition(NamedTuple):
+    """An object and how it is to be shown, put together in a way that no training picture was."""
+
+    template: str  # with {object} and {word}
+    object: str
+    word: str
+    words: tuple[str, ...]  # that might have stood there instead
+
+    def told(self, *, object: str | None = None, word: str | None = None) -> str:
+        """The prompt; or the same with another object or another word."""
+        return self.template.format(object=object or self.object, word=word or self.word)
+
+
+class Score(NamedTuple):
+    """Shares of right pictures, 0..1. ``among``: prompts that competed for each."""
+
+    top1: float
+    top5: float
+    among: int
+
+
+def ranks(judge: Judge, pictures: Tensor, prompts: Sequence[str], right: Sequence[int]) -> Tensor:
+    """How many of ``prompts`` fit picture k better than its own, ``prompts[right[k]]``: (N,) integers, 0 is best."""
+    if len(pictures) != len(right):
+        raise UserError(f"pictures: are {len(pictures)} for {len(right)} prompts; give one for each.")
+    scores = judge.pictures(pictures) @ judge.texts(prompts).T
+    own = scores.gather(1, torch.tensor(right, device=scores.device)[:, None])
+    return (scores > own).sum(1).cpu()
+
+
+def score(judge: Judge, pictures: Tensor, prompts: Sequence[str]) -> Score:
+    """Picture k against all of the (distinct) ``prompts``, of which it was asked for the k-th."""
+    found = ranks(judge, pictures, prompts, range(len(prompts)))
+    return Score((found < 1).float().mean().item(), (found < 5).float().mean().item(), len(prompts))
+
+
+def _plain(subject: Subject) -> bool:
+    """Whether the caption is short and names something that looks the same from left and right."""
+    return len(subject.caption.split()) <= 2 and HANDED.isdisjoint(subject.caption.split())
+
+
+def seen(gallery: Gallery, count: int = 200, seed: int = 0) -> list[Asked]:
+    """Prompts for ``count`` pictures of the gallery, styles by turns, no two alike."""
+    chance = random.Random(f"seen {seed}")
+    by_style: dict[str, list[Asked]] = {}
+    told = set()
+    for index in chance.sample(range(len(gallery)), len(gallery)):
+        subject = gallery.subjects[index]
+        name = STYLES.get(subject.style, (subject.style,))[0]
+        prompt = " ".join(filter(None, (subject.caption, name) if subject.style == MASK else (name, subject.caption)))
+        if prompt not in told:
+            told.add(prompt)
+            by_style.setdefault(subject.style, []).append(Asked(prompt, index))
+    queues = [by_style[style] for style in sorted(by_style)]
+    found: list[Asked] = []
+    while len(found) < count and any(queues):
+        found += [queue.pop() for queue in queues if queue]
+    return found[:count]
+
+
+def compositions(gallery: Gallery, count: int = 100, seed: int = 0) -> list[Composition]:
+    """``count`` prompts of things in a style they have no picture in: painted things as coloured icons, icons painted.
+
+    A third are things on a named ground; those may have been shown on it, by chance, in one of many passes.
+    """
+    chance = random.Random(f"compositions {seed}")
+    styles: dict[str, set[str]] = {}
+    for subject in gallery.subjects:
+        if _plain(subject):
+            styles.setdefault(subject.caption, set()).add(subject.style)
+    painted = sorted(name for name, of in styles.items() if of and MASK not in of)
+    icons = sorted(name for name, of in styles.items() if of == {MASK})
+    words = sorted({STYLES[s][0] for of in styles.values() for s in of if s in STYLES and s != MASK})
+    kinds = [
+        ("a {word} {object} icon", painted, INKS),
+        ("a {word} {object}", icons, words),
+        ("a {object} on a {word} background", painted, INKS),
+    ]
+    found = []
+    for k, (template, objects, choices) in enumerate(kinds):
+        wanted = count // 3 + (k < count % 3)
+        if len(objects) < wanted or not choices:
+            raise UserError(
+                f"--data: has {len(objects)} fitting things for {wanted} prompts like {template!r}; give more pictures."
+            )
+        found += [Composition(template, name, chance.choice(choices), tuple(choices)) for name in chance.sample(objects, wanted)]
+    return found
+
+
+class Composed(NamedTuple):
+    """Shares of compositions in which the object, and in which the colour or style, was right, and among how many."""
+
+    object: float
+    word: float
+    objects: int
+    words: float  # on average
+
+
+def composed(judge: Judge, pictures: Tensor, asked: Sequence[Composition]) -> Composed:
+    """Of each picture, whether its object beats the other objects in the same words, and its word the other words."""
+    right_object, right_word, counts = [], [], []
+    for template in dict.fromkeys(c.template for c in asked):
+        rows = [k for k, c in enumerate(asked) if c.template == template]
+        objects = list(dict.fromkeys(asked[k].object for k in rows))
+        for k in rows:
+            one, c = pictures[k : k + 1], asked[k]
+            others = [c.told(object=name) for name in objects]
+            right_object.append(ranks(judge, one, others, [objects.index(c.object)]).item() == 0)
+            others = [c.told(word=word) for word in c.words]
+            right_word.append(ranks(judge, one, others, [c.words.index(c.word)]).item() == 0)
+            counts.append((len(objects), len(c.words)))
+    total = len(asked)
+    return Composed(
+        sum(right_object) / total, sum(right_word) / total, min(n for n, _ in counts), sum(n for _, n in counts) / total
+    )
+
+
+def diversity(judge: Judge, pictures: Tensor, each: int) -> tuple[float, float]:
+    """Mean distance (1 - cosine) of pictures of one prompt, and of different prompts. ``each`` seeds a prompt, in a row."""
+    vectors = judge.pictures(pictures)
+    apart = 1 - vectors @ vectors.T
+    group = torch.arange(len(pictures), device=apart.device) // each
+    same = group[:, None] == group
+    other = ~torch.eye(len(pictures), dtype=torch.bool, device=apart.device)
+    return apart[same & other].mean().item(), apart[~same].mean().item()
+
+
+def nearest(pictures: Tensor, gallery: Gallery, side: int = 16) -> tuple[Tensor, Tensor]:
+    """Root mean square distance of each picture to the nearest of the gallery on white, (N,), and which that is (N,).
+
+    Pictures are compared at ``side`` pixels in -1..1, so 0.1 is the same but for shades and a pixel's shift.
+    """
+    kept = []
+    for part in torch.arange(len(gallery)).split(512):
+        plain = shown(gallery, part.tolist(), gallery.pictures.shape[-1])
+        kept.append(F.interpolate(plain, size=side, mode="area").flatten(1))
+    known = torch.cat(kept)
+    asked = F.interpolate(pictures.cpu(), size=side, mode="area").flatten(1)
+    distance = torch.cdist(asked, known) / known.shape[1] ** 0.5
+    best = distance.min(dim=1)
+    return best.values, best.indices
+
+
+def shown(gallery: Gallery, index: Sequence[int], size: int) -> Tensor:
+    """The gallery's own pictures on white, icons in black: (N, 3, size, size) in [-1, 1]."""
+    masks = torch.tensor([gallery.subjects[i].style == MASK for i in index])
+    ink = torch.where(masks[:, None], torch.zeros(3), -torch.ones(3))
+    paper, place = torch.ones(len(index), 3), torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(len(index), 4)
+    return gallery.compose(torch.tensor(index), ink, paper, place, size)

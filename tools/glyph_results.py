@@ -1,0 +1,88 @@
+"""Measure a text-to-image model as docs/embedded-model.md does, and draw its grids.
+
+    python tools/glyph_results.py MODEL --judge JUDGE --data SHARDS --out FOLDER [--steps 34] [--device cuda]
+
+JUDGE is a folder of phosphene train retrieval; SHARDS are the pictures that both learned from. First seeds, nothing
+picked. Writes figures.json and three sheets. ``--real`` measures the pictures of SHARDS themselves instead of drawn ones:
+what the judge makes of what is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from phosphene.evaluation import pictures as measure
+from phosphene.images import save_png, sheet, to_image
+from phosphene.models.cascade import open_cascade
+from phosphene.models.retrieval import open_judge
+from phosphene.sampler import Route, generators, last
+from phosphene.tasks.generate import Settings, text_to_image, wanted
+from phosphene.training.pictures import Gallery
+
+SEED, ROWS, EACH = 180, 100, 5
+
+
+def grid(pictures: Tensor, captions: list[str], path: Path, columns: int = 10) -> None:
+    cells = [to_image(p, (-1, 1), 1) for p in pictures]
+    rows = [cells[k : k + columns] for k in range(0, len(cells), columns)]
+    save_png(sheet(rows, captions=[captions[k : k + columns] for k in range(0, len(cells), columns)]), path, {})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--judge", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--real", action="store_true")
+    parser.add_argument("--solver", default="ancestral")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float, default=7.0)
+    parser.add_argument("--count", type=int, default=200, help="of seen captions; half as many compositions")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    if not options.real and options.model is None:
+        parser.error("name a MODEL, or give --real")
+    judge = open_judge(options.judge, options.device)
+    gallery = Gallery.open(options.data, 80)
+    options.out.mkdir(parents=True, exist_ok=True)
+    stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]
+    settings = Settings(Route(options.solver, options.steps), max_rows=2 * ROWS)
+
+    def draw(prompts: list[str]) -> Tensor:
+        parts = []
+        for k in range(0, len(prompts), ROWS):
+            asked = prompts[k : k + ROWS]
+            source = generators(range(SEED + k, SEED + k + len(asked)))
+            parts.append(last(text_to_image(stage, wanted(asked, guidance=options.guidance), source, settings)).cpu())
+        return torch.cat(parts)
+
+    asked = measure.seen(gallery, options.count)
+    prompts = [a.prompt for a in asked]
+    drawn = measure.shown(gallery, [a.index for a in asked], 64) if options.real else draw(prompts)
+    figures: dict = {"seen": measure.score(judge, drawn, prompts)._asdict()}
+    grid(drawn, prompts, options.out / "seen.png")
+    if stage is not None:
+        distance, _ = measure.nearest(drawn, gallery)
+        figures["nearest"] = {"median": distance.median().item(), "below 0.1": (distance < 0.1).float().mean().item()}
+        new = measure.compositions(gallery, options.count // 2)
+        prompts = [c.told() for c in new]
+        drawn = draw(prompts)
+        figures["compositions"] = measure.composed(judge, drawn, new)._asdict()
+        grid(drawn, prompts, options.out / "compositions.png")
+        prompts = [a.prompt for a in asked[: options.count // 10] for _ in range(EACH)]
+        drawn = draw(prompts)
+        same, other = measure.diversity(judge, drawn, EACH)
+        figures["diversity"] = {"one prompt": same, "different prompts": other}
+        grid(drawn, prompts, options.out / "seeds.png")
+    (options.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
