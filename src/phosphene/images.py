@@ -41,13 +41,18 @@ def sheet(
     gap: int = 6,
     title: str = "",
 ) -> Image.Image:
-    """A contact sheet on paper: rows of equal images (None leaves a hole), labels above and left, captions below each."""
+    """A contact sheet on paper: rows of equal images (None leaves a hole), labels above and left, captions below each.
+
+    Captions are broken into lines as wide as their image; what three lines do not hold is cut.
+    """
     cell = next(image for row in rows for image in row if image is not None).size
     size = max(11, min(16, cell[0] // 5))
     write, heading = font(size), font(round(size * 1.3))
     left = gap + (max(int(write.getlength(label)) for label in row_labels) + 2 * gap if row_labels else 0)
     top = gap + (round(size * 1.3) + 2 * gap if title else 0) + (size + gap if column_labels else 0)
-    below = size + gap if captions else 0
+    broken = [[_lines(caption, write, cell[0] + gap // 2) for caption in row] for row in captions]
+    pitch = round(size * 1.2)
+    below = max((len(lines) for row in broken for lines in row), default=0) * pitch + (gap if captions else 0)
     columns = max(len(row) for row in rows)
     width, height = left + columns * (cell[0] + gap), top + len(rows) * (cell[1] + gap + below)
     paper = Image.new("RGB", (max(width, int(heading.getlength(title)) + 2 * gap), height), PAPER)
@@ -65,8 +70,27 @@ def sheet(
             if image is not None:
                 paper.paste(image, (x, y))
             if captions:
-                pen.text((x + cell[0] / 2, y + cell[1] + gap / 2), captions[r][c], MUTED, write, anchor="mt")
+                for line, text in enumerate(broken[r][c]):
+                    pen.text((x + cell[0] / 2, y + cell[1] + gap / 2 + line * pitch), text, MUTED, write, anchor="ma")
     return paper
+
+
+def _lines(text: str, write: ImageFont.FreeTypeFont, width: int, most: int = 3) -> list[str]:
+    """``text`` in at most ``most`` lines no wider than ``width`` pixels."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and write.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], lines[most - 1] + "…"]
+    cut = []
+    for line in lines:
+        while write.getlength(line) > width and len(line) > 2:
+            line = line.rstrip("…")[:-1] + "…"
+        cut.append(line)
+    return cut
 
 
 def save_png(image: Image.Image, path: Path, provenance: dict | None = None) -> None:

@@ -1,0 +1,131 @@
+"""Laws of the figures for text-to-image models, and of the sheets they are shown on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from phosphene.errors import UserError
+from phosphene.evaluation.pictures import INKS, Composition, composed, compositions, diversity, nearest, ranks, score, seen, shown
+from phosphene.images import MUTED, sheet
+from phosphene.training.captions import STYLES, Subject
+from phosphene.training.pictures import Gallery
+
+STYLE_NAMES = ("fluent 3d", "noto", "icon")
+
+
+class Knowing:
+    """A judge for whom a picture means what its first pixels say: a vector for each word."""
+
+    def __init__(self, words):
+        self.words = {word: k for k, word in enumerate(words)}
+
+    def texts(self, prompts):
+        rows = torch.zeros(len(prompts), len(self.words))
+        for row, prompt in zip(rows, prompts, strict=True):
+            for word in prompt.split():
+                if word in self.words:
+                    row[self.words[word]] = 1
+        return F.normalize(rows, dim=1)
+
+    def pictures(self, pictures):
+        return F.normalize(pictures.flatten(1)[:, : len(self.words)], dim=1)
+
+    def draw(self, prompts):
+        return F.pad(self.texts(prompts), (0, 192 - len(self.words))).view(-1, 3, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def gallery() -> Gallery:
+    """Things that are only painted, only icons, both; each picture a random one of its own."""
+    generator = torch.Generator().manual_seed(0)
+    subjects = []
+    for k in range(40):
+        of = (("fluent 3d", "noto"), ("icon",), STYLE_NAMES)[k % 3]
+        subjects += [Subject(f"thing{k}", style, concept=f"thing{k}") for style in of]
+    pictures = torch.randint(0, 256, (len(subjects), 4, 16, 16), generator=generator, dtype=torch.uint8)
+    pictures[:, 3] = 255
+    return Gallery(pictures, subjects)
+
+
+def test_ranks_count_what_fits_better():
+    judge = Knowing(["cat", "dog", "red", "blue"])
+    prompts = ["cat", "red cat", "dog", "blue dog"]
+    drawn = judge.draw(["red cat", "dog", "cat"])
+    assert ranks(judge, drawn, prompts, [1, 2, 0]).tolist() == [0, 0, 0]
+    assert ranks(judge, drawn, prompts, [0, 3, 2]).tolist() == [1, 1, 2]  # "dog" and "blue dog" tie for the cat
+    assert score(judge, judge.draw(prompts), prompts) == (1.0, 1.0, 4)
+    assert score(judge, judge.draw(prompts[::-1]), prompts).top1 == 0
+    with pytest.raises(UserError, match="give one for each"):
+        ranks(judge, drawn, prompts, [0])
+
+
+def test_seen_captions_are_distinct_and_of_all_styles(gallery):
+    asked = seen(gallery, 30)
+    assert len({a.prompt for a in asked}) == 30 and asked == seen(gallery, 30) and asked != seen(gallery, 30, seed=1)
+    styles = [gallery.subjects[a.index].style for a in asked]
+    assert {styles.count(s) for s in STYLE_NAMES} == {10}
+    for a in asked:
+        subject = gallery.subjects[a.index]
+        assert subject.caption in a.prompt and STYLES[subject.style][0] in a.prompt
+
+
+def test_compositions_are_of_things_that_lack_that_style(gallery):
+    asked = compositions(gallery, 30)
+    assert len(asked) == 30 == len({c.told() for c in asked})
+    have = {s.caption: {x.style for x in gallery.subjects if x.caption == s.caption} for s in gallery.subjects}
+    for c in asked:
+        if c.template == "a {word} {object}":
+            assert have[c.object] == {"icon"} and c.word in ("3d", "cartoon")
+        else:
+            assert "icon" not in have[c.object] and c.word in INKS
+    with pytest.raises(UserError, match="give more pictures"):
+        compositions(gallery, 90)
+
+
+def test_objects_and_words_are_judged_apart():
+    names, inks = ("cat", "dog"), ("red", "blue")
+    judge = Knowing([*names, *inks])
+    asked = [Composition("a {word} {object} icon", o, w, inks) for o in names for w in inks]
+    right = judge.draw([c.told() for c in asked])
+    assert composed(judge, right, asked) == (1.0, 1.0, 2, 2)
+    wrong_colour = judge.draw([c.told(word=inks[c.word == "red"]) for c in asked])
+    assert composed(judge, wrong_colour, asked)[:2] == (1.0, 0.0)
+    wrong_object = judge.draw([c.told(object=names[c.object == "cat"]) for c in asked])
+    assert composed(judge, wrong_object, asked)[:2] == (0.0, 1.0)
+
+
+def test_diversity_tells_one_prompt_from_many():
+    judge = Knowing(["cat", "dog"])
+    same, other = diversity(judge, judge.draw(["cat", "cat", "dog", "dog"]), 2)
+    assert same == pytest.approx(0, abs=1e-6) and other == pytest.approx(1)
+
+
+def test_the_nearest_picture_is_found(gallery):
+    asked = [k for k, s in enumerate(gallery.subjects) if s.style != "icon"][5:8]  # these icons are all black squares
+    pictures = shown(gallery, asked, 64)
+    assert pictures.shape == (3, 3, 64, 64)
+    distance, which = nearest(pictures, gallery)
+    assert which.tolist() == asked and (distance < 0.1).all()
+    distance, _ = nearest(-pictures, gallery)
+    assert (distance > 0.2).all()
+
+
+def test_captions_stay_below_their_picture():
+    def ink(captions):
+        cells = [Image.new("RGB", (64, 64), "white") for _ in captions]
+        return sheet([cells], captions=[captions])
+
+    plain = ink(["a cat", "a dog"])
+    for long in (
+        "a cat face on a red background",
+        "incomprehensibilities",
+        "one two three four five six seven eight nine ten " * 3,
+    ):
+        picture = ink([long, ""])
+        columns = [x for x in range(picture.width) for y in range(70, picture.height) if picture.getpixel((x, y)) == MUTED]
+        assert columns and 3 <= min(columns) and max(columns) < 6 + 64 + 3
+        assert plain.height <= picture.height <= plain.height + 2 * 16
+    assert sheet([[Image.new("RGB", (64, 64))]], captions=[[""]]).height < plain.height
