@@ -45,7 +45,8 @@ def gallery() -> Gallery:
     for k in range(40):
         of = (("fluent 3d", "noto"), ("icon",), STYLE_NAMES)[k % 3]
         subjects += [Subject(f"thing{k}", style, concept=f"thing{k}") for style in of]
-    pictures = torch.randint(0, 256, (len(subjects), 4, 16, 16), generator=generator, dtype=torch.uint8)
+    pictures = torch.randint(0, 256, (len(subjects), 4, 4, 4), generator=generator, dtype=torch.uint8)
+    pictures = pictures.repeat_interleave(4, 2).repeat_interleave(4, 3)
     pictures[:, 3] = 255
     return Gallery(pictures, subjects)
 
@@ -108,9 +109,9 @@ def test_the_nearest_picture_is_found(gallery):
     pictures = shown(gallery, asked, 64)
     assert pictures.shape == (3, 3, 64, 64)
     distance, which = nearest(pictures, gallery)
-    assert which.tolist() == asked and (distance < 0.1).all()
+    assert which.tolist() == asked and (distance < 0.2).all()  # enlarging softens the squares these are made of
     distance, _ = nearest(-pictures, gallery)
-    assert (distance > 0.2).all()
+    assert (distance > 0.3).all()
 
 
 def test_captions_stay_below_their_picture():
