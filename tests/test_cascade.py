@@ -481,6 +481,35 @@ def test_the_text_side_may_lie_above_the_stages(copy, cascade):
     assert open_cascade(copy).stages[1].embed(BOAT).equal(cascade.text.embed(BOAT))
 
 
+def test_what_was_encoded_once_is_not_encoded_again(folder, copy, tmp_path, monkeypatch):
+    loads, load = [], T5EncoderModel.from_pretrained
+    monkeypatch.setattr(T5EncoderModel, "from_pretrained", lambda *a, **k: loads.append(1) or load(*a, **k))
+    cache = tmp_path / "prompts"
+    first = open_cascade(folder, cache=cache).text.embed(BOAT)
+    again = open_cascade(folder, cache=cache)
+    assert again.text.embed(f" {BOAT.upper()}").equal(first) and loads == [1]
+    # Without a text encoder, what is kept is all there is.
+    silent = open_cascade(folder, cache=cache, text=False)
+    assert silent.text.embed(BOAT).equal(first)
+    with pytest.raises(UserError, match="was never encoded here; leave --text-encoder none out"):
+        silent.text.embed(MAN)
+    assert loads == [1]
+    # Another encoder, of the same files but for its weights, does not take it for its own.
+    weights = copy / "stage-1" / "text_encoder" / "model.safetensors"
+    encoder = load(weights.parent)
+    encoder.get_input_embeddings().weight.data.mul_(2)
+    encoder.save_pretrained(weights.parent)
+    assert not open_cascade(copy, cache=cache).text.embed(BOAT).equal(first) and len(loads) == 2
+    # A damaged file is made anew, and where nothing can be kept nothing is missed.
+    kept = [p for p in cache.rglob("*.safetensors") if again.text.cache.folder in p.parents]
+    assert len(kept) == 1
+    kept[0].write_bytes(b"no")
+    assert open_cascade(folder, cache=cache).text.embed(BOAT).equal(first) and len(loads) == 3
+    assert open_cascade(folder, cache=cache).text.embed(BOAT).equal(first) and len(loads) == 3
+    (tmp_path / "file").write_text("")
+    assert open_cascade(folder, cache=tmp_path / "file" / "below").text.embed(BOAT).equal(first)
+
+
 def test_a_file_of_prompt_embeddings_takes_the_place_of_the_text_encoder(folder, copy, tmp_path, cascade):
     for part in ("tokenizer", "text_encoder"):
         shutil.rmtree(copy / "stage-1" / part)

@@ -280,7 +280,7 @@ def test_another_set_is_not_taken_for_fashion(tmp_path):
 @pytest.mark.parametrize("name", SOURCES)
 def test_no_network(name):
     refusal(f"--dataset {name}", "--data", "--dataset digits", name=name)
-    assert not data._cache().exists()
+    assert not data.cache_folder().exists()
 
 
 @pytest.fixture
@@ -335,7 +335,7 @@ def test_the_second_mirror_mends_the_first(monkeypatch, published, damage):
 def test_no_mirror_with_the_right_content_leaves_nothing(monkeypatch, published):
     mirror(monkeypatch, lambda where, part: CORRUPT["other"](published[part]))
     refusal("--dataset mnist", "--data", "--dataset digits", name="mnist")
-    assert [p for p in data._cache().rglob("*") if p.is_file()] == []
+    assert [p for p in data.cache_folder().rglob("*") if p.is_file()] == []
 
 
 def test_fashion_is_fetched_by_its_archives_hash(monkeypatch):

@@ -115,6 +115,8 @@ def test_options_reach_the_picture(call, cascade):
         (["a rocket", "--model", "nowhere"], "--model nowhere"),
         (["a rocket", "-o", "rocket.jpg"], "-o rocket.jpg"),
         (["a rocket", "--embeddings", "nowhere.pth"], "nowhere.pth"),
+        (["a rocket", "--text-encoder", "maybe"], "--text-encoder maybe"),
+        (["a rocket", "--text-encoder", "none"], "never encoded here; leave --text-encoder none out"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_sentence(call, cascade, argv, words):

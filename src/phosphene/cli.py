@@ -398,6 +398,7 @@ def generate(
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True,
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True,
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
+    text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto",
     device: Device = "auto",
     out: Annotated[Path, typer.Option("--out", "-o")] = Path("generated.png"),
 ) -> None:
@@ -413,10 +414,13 @@ def generate(
         )
     if timesteps is not None and steps is not None:
         raise UserError(f"--steps {steps}: --timesteps says which already; leave one of the two out.")
+    if text_encoder not in ("auto", "none"):
+        raise UserError(f"--text-encoder {text_encoder}: choose auto or none.")
     visited = None if timesteps is None else _numbers("--timesteps", timesteps, int, "990,960,930")
     _require_picture(out)
     from phosphene.images import save_png, sheet, to_image
     from phosphene.models.cascade import open_cascade
+    from phosphene.models.weights import cache_folder
     from phosphene.sampler import Route
     from phosphene.tasks.generate import GUIDANCE, Settings
     from phosphene.tasks.generate import generate as draw_pictures
@@ -424,7 +428,8 @@ def generate(
     route = Route(solver, steps, eta)
     route.table()
     place = _device(device)
-    cascade = open_cascade(model, place, embeddings=embeddings, stages=2 if upscale else 1)
+    reads, cache = text_encoder == "auto", cache_folder() / "prompts"
+    cascade = open_cascade(model, place, embeddings=embeddings, stages=2 if upscale else 1, text=reads, cache=cache)
     stages = cascade.stages
     cascade.encode([*prompts, negative])
     cascade.free_text()
@@ -448,6 +453,7 @@ def generate(
         "upscale": upscale,
         "threshold": threshold,
         "embeddings": None if embeddings is None else str(embeddings),
+        "text_encoder": text_encoder,
         "device": str(place),
     }
     labels = [list(prompts) if row == count - 1 else [""] * len(prompts) for row in range(count)]

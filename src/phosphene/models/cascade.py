@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import hub
+from phosphene.models.prompts import PromptCache
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import NoiseSchedule, linear, squared_cosine
 
@@ -107,7 +108,8 @@ class Text:
     """Prompts to embeddings: those of a file, or T5's.
 
     Tokenizer and encoder are loaded when the first unknown prompt comes; :meth:`free` lets them go. What was encoded
-    stays known. ``width`` is that of the networks' text input; ``known`` maps prompts to (77, width).
+    stays known, and with a ``cache`` is known from then on. ``width`` is that of the networks' text input; ``known`` maps
+    prompts to (77, width). Where ``silent``, the encoder is never loaded.
     """
 
     def __init__(
@@ -117,7 +119,10 @@ class Text:
         device: torch.device,
         dtype: torch.dtype,
         known: Mapping[str, Tensor] | None = None,
+        cache: PromptCache | None = None,
+        silent: bool = False,
     ) -> None:
+        self.cache, self.silent = cache, silent
         self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
         self.given = sorted(known or ())
         self._known = {_tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
@@ -129,13 +134,27 @@ class Text:
             raise UserError(f"prompt {prompt!r}: must be text.")
         key = _tidy(prompt or "")
         if key not in self._known:
+            kept = self.cache.get(key) if self.cache else None
             # Each prompt is encoded alone, so that its embedding does not depend on its company.
-            self._known[key] = self._encode(key)
+            self._known[key] = self._encode(key) if kept is None else kept
+            if self.cache and kept is None:
+                self.cache.put(key, self._known[key])
         return self._known[key]
 
     def free(self) -> None:
         """Let go of tokenizer and encoder (11 GB for DeepFloyd IF, in half precision)."""
         self._t5 = None
+
+    def _require_encoder(self, prompt: str) -> Path:
+        """Where the text encoder lies; UserError where it is not there or must not be loaded."""
+        if self.folder is not None and not self.silent:
+            return self.folder
+        if self.given:
+            known = ", ".join(repr(p) for p in self.given)
+            raise UserError(f"prompt {prompt!r}: is not among the prompt embeddings; choose one of {known}.")
+        if self.silent:
+            raise UserError(f"prompt {prompt!r}: was never encoded here; leave --text-encoder none out, or give --embeddings.")
+        raise UserError(f"prompt {prompt!r}: the model has no text encoder; name a file of prompt embeddings.")
 
     @torch.no_grad()
     def _encode(self, prompt: str) -> Tensor:
@@ -150,15 +169,11 @@ class Text:
         return hidden[0].float().cpu()
 
     def _load(self, prompt: str) -> tuple[Callable, nn.Module]:
-        if self.folder is None:
-            if self.given:
-                known = ", ".join(repr(p) for p in self.given)
-                raise UserError(f"prompt {prompt!r}: is not among the prompt embeddings; choose one of {known}.")
-            raise UserError(f"prompt {prompt!r}: the model has no text encoder; name a file of prompt embeddings.")
+        folder = self._require_encoder(prompt)
         from transformers import T5EncoderModel, T5Tokenizer
         from transformers.utils import logging
 
-        tokens, weights = self.folder / "tokenizer", self.folder / "text_encoder"
+        tokens, weights = folder / "tokenizer", folder / "text_encoder"
         if not (tokens / "tokenizer.json").is_file() and find_spec("sentencepiece") is None:
             # transformers would warn and go on with another tokenizer.
             raise UserError(f"{tokens}: holds no tokenizer.json, and to read spiece.model takes: pip install sentencepiece.")
@@ -285,17 +300,25 @@ def open_cascade(
     dtype: torch.dtype | None = None,
     embeddings: str | Path | None = None,
     stages: int = 2,
+    text: bool = True,
+    cache: str | Path | None = None,
 ) -> Cascade:
     """The cascade called ``name``, or its first ``stages``, ready to run on ``device``.
 
     ``name`` is an embedded cascade, a folder of one or of a single stage, or a repository of the Hugging Face hub.
     ``dtype`` is float32 on the CPU and float16 elsewhere by default. ``embeddings`` is a file of prompt embeddings: a
-    prompt in it needs no text encoder. Raises UserError where files are missing, damaged or do not fit together.
+    prompt in it needs no text encoder. Without ``text`` none is fetched or loaded. In the folder ``cache`` is kept for
+    other processes what a text encoder of transformers said (our own is as quick as reading it). Raises UserError where
+    files are missing, damaged or do not fit together.
     """
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     folder = _embedded(name) or Path(name)
-    parts = hub.fetch(str(name), dtype, text=embeddings is None, stages=stages) if _on_hub(folder) else _parts(folder)[:stages]
+    if _on_hub(folder):
+        named = str(name)
+        parts = hub.fetch(named, dtype, text and embeddings is None, stages)
+    else:
+        parts = _parts(folder)[:stages]
     configs = [_network_config(part) for part in parts]
     widths = {width for config in configs if (width := _text_width(config)) is not None}
     if len(widths) > 1:
@@ -310,12 +333,14 @@ def open_cascade(
         from phosphene.models.light import LightText as Reader
     else:
         Reader = Text
-    text = Reader(above[0] if above else None, width, device, dtype, known)
-    opened = tuple(_stage(part, config, text, device, dtype) for part, config in zip(parts, configs, strict=True))
+    side = above[0] if above else None
+    kept = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
+    reader = Reader(side, width, device, dtype, known, kept, silent=not text)
+    opened = tuple(_stage(part, config, reader, device, dtype) for part, config in zip(parts, configs, strict=True))
     for stage, part in zip(opened[1:], parts[1:], strict=True):
         if stage.noising is None:
             raise UserError(f"{part}: is no super-resolution stage (no class_embed_type timestep); name it stage-1.")
-    return Cascade(opened, text)
+    return Cascade(opened, reader)
 
 
 def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:

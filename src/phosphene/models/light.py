@@ -60,11 +60,10 @@ class LightText(Text):
         return told(encoder, *tokenize([prompt])).cpu()
 
     def _load(self, prompt: str) -> tuple[Callable, nn.Module]:
-        if self.folder is None:
-            raise UserError(f"prompt {prompt!r}: the model has no text encoder; {AGAIN}.")
-        tokenizer, length = load(self.folder / "tokenizer")
-        encoder = T5Encoder.from_config(json.loads((self.folder / "text_encoder" / "config.json").read_text()))
-        fill(encoder, self.folder / "text_encoder", "model")
+        folder = self._require_encoder(prompt)
+        tokenizer, length = load(folder / "tokenizer")
+        encoder = T5Encoder.from_config(json.loads((folder / "text_encoder" / "config.json").read_text()))
+        fill(encoder, folder / "text_encoder", "model")
         encoder = encoder.to(self.device, self.dtype).requires_grad_(False).eval()
         return lambda texts: (part.to(self.device) for part in encode(tokenizer, texts, length)), encoder
 

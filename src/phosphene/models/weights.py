@@ -23,6 +23,11 @@ STORAGES = ("float32", "float16", "int8")
 SCALE = ".int8-scale"
 
 
+def cache_folder() -> Path:
+    """Where downloads and what may be computed again are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phosphene"
+
+
 @contextmanager
 def replacing(path: Path):
     """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not."""

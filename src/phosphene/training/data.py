@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
+from phosphene.models.weights import cache_folder
 
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -113,7 +114,7 @@ def _find(name: str, index: int, data: Path | None) -> Path:
     if not places and environment:
         # The folder itself is MNIST's, as the four files are named alike in every set.
         places = [Path(environment) / name, *([Path(environment)] if name in ("mnist", "idx") else [])]
-    places.append(_cache() / name)
+    places.append(cache_folder() / name)
     # Fashion-MNIST is known by its archives: a plain file of it could not be told from MNIST's, which has the same form.
     names = (f"{part}.gz",) if name == "fashion" else (f"{part}.gz", part)
     for place in places:
@@ -127,10 +128,6 @@ def _find(name: str, index: int, data: Path | None) -> Path:
     return _fetch(name, index)
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phosphene"
-
-
 def _fetch(name: str, index: int) -> Path:
     import pooch
 
@@ -138,7 +135,7 @@ def _fetch(name: str, index: int) -> Path:
     known = f"sha256:{source.archive[index]}" if source.archive else None
     for mirror in source.mirrors:
         try:
-            file = Path(pooch.retrieve(f"{mirror}{part}.gz", known, fname=f"{part}.gz", path=_cache() / name))
+            file = Path(pooch.retrieve(f"{mirror}{part}.gz", known, fname=f"{part}.gz", path=cache_folder() / name))
         except (OSError, ValueError):  # no network, no such file there, or another hash: the next mirror may do better
             continue
         try:
