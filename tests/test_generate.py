@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from phosphene import cli
 from phosphene.images import read_provenance
+from phosphene.models import catalogue, hub
 from phosphene.training.captions import Subject
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, learned_tokenizer
 from phosphene.training.pictures import Gallery
@@ -203,3 +206,43 @@ def test_options_of_stages_are_refused_elsewhere(call):
 def test_a_stage_that_cannot_be_trained_is_one_sentence(call, argv, words):
     code, _, err = call("train", "cascade", *argv, "--device", "cpu")
     assert code == 2 and words in err and not Path("runs").exists()
+
+
+def test_models_tells_of_cascades(call, cascade, tmp_path, monkeypatch):
+    told = json.loads(call("models", "info", cascade)[1])
+    assert told["kind"] == "cascade" and [s["size"] for s in told["stages"]] == [16, 32]
+    assert told["stages"][0]["text encoder"] and told["stages"][0]["predicts"] == "sample"
+    assert told["bytes"] == sum(file.stat().st_size for file in Path(cascade).rglob("*") if file.is_file())
+    code, _, err = call("models", "verify", cascade)
+    assert code == 2 and "SHA256SUMS" in err
+    # As if it came with the package.
+    shutil.copytree(cascade, tmp_path / "models" / "tiny")
+    monkeypatch.setattr(catalogue, "EMBEDDED", tmp_path / "models")
+    names = sorted(p.relative_to(tmp_path / "models" / "tiny") for p in (tmp_path / "models" / "tiny").rglob("*") if p.is_file())
+    sums = "".join(f"{hashlib.sha256((tmp_path / 'models' / 'tiny' / n).read_bytes()).hexdigest()}  {n}\n" for n in names)
+    (tmp_path / "models" / "tiny" / "SHA256SUMS").write_text(sums)
+    assert "tiny" in call("models", "list")[1]
+    assert call("models", "verify") == (0, "tiny: whole\n", "")
+    next((tmp_path / "models" / "tiny" / "stage-2").rglob("*.safetensors")).write_bytes(b"")
+    code, _, err = call("models", "verify", "tiny")
+    assert code == 2 and "differs from its SHA-256" in err
+
+
+def test_models_fetch_asks_the_hub(call, cascade, monkeypatch):
+    asked = []
+
+    def fetch(name, dtype, text=True, stages=2):
+        asked.append((name, dtype, text, stages))
+        return [Path(cascade) / "stage-1", Path(cascade) / "stage-2"]
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    code, out, _ = call("models", "fetch", "somebody/something", "--device", "cpu", "--text-encoder", "none")
+    assert code == 0 and out.count("bytes") == 2 and asked == [("somebody/something", torch.float32, False, 2)]
+    for argv, words in (
+        (["nobody"], "OWNER/NAME nobody"),
+        (["a/b", "--text-encoder", "no"], "--text-encoder no"),
+    ):
+        code, _, err = call("models", "fetch", *argv)
+        assert code == 2 and words in err and err.count("\n") == 1
+    code, _, err = call("models", "info", "a/b")
+    assert code == 2 and "phosphene models fetch a/b" in err

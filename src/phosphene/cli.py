@@ -553,13 +553,15 @@ def models_default(context: typer.Context) -> None:
 @models.command("list")
 def models_list() -> None:
     """Name, kind, size and epoch of each embedded model."""
-    from phosphene.models import catalogue
+    from phosphene.models import cascade, catalogue
 
     rows = []
     for name in catalogue.embedded():
         path = catalogue.folder(name)
         config = catalogue.read_config(path)
         rows.append([name, config["kind"], f"{_bytes(path):,}", config.get("storage", "-"), str(config.get("epoch", "-"))])
+    for name in cascade.embedded():
+        rows.append([name, "cascade", f"{_bytes(cascade.locate(name)):,}", "float16", "-"])
     if rows:
         _table(["model", "kind", "bytes", "storage", "epoch"], rows, left=2)
     else:
@@ -569,10 +571,34 @@ def models_list() -> None:
 @models.command("info")
 def models_info(name: Annotated[str, typer.Argument(help="A name, a model folder or a run.")]) -> None:
     """All that is known of a model, as JSON."""
-    from phosphene.models import catalogue
+    from phosphene.models import cascade, catalogue
 
-    path = catalogue.folder(name)
-    _print(json.dumps({"name": name, "bytes": _bytes(path), **catalogue.read_config(path)}, indent=2, ensure_ascii=False))
+    path = _model_folder(name)
+    known = cascade.describe(name) if cascade.is_cascade(name) else catalogue.read_config(path)
+    _print(json.dumps({"name": name, "bytes": _bytes(path), **known}, indent=2, ensure_ascii=False))
+
+
+@models.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A cascade on the Hugging Face hub.")],
+    device: Device = "auto",
+    text_encoder: Annotated[str, typer.Option(help="auto, or none to leave it out: most of DeepFloyd IF.")] = "auto",
+) -> None:
+    """Fetch a cascade, both stages, into the hub's cache: what generate would fetch when it is first used.
+
+    A GPU takes halved weights where there are any, a CPU whole ones.
+    """
+    if text_encoder not in ("auto", "none"):
+        raise UserError(f"--text-encoder {text_encoder}: choose auto or none.")
+    from phosphene.models import hub
+
+    if not hub.NAME.fullmatch(name) or Path(name).exists():
+        raise UserError(f"OWNER/NAME {name}: is no name on the hub; write it like DeepFloyd/IF-I-XL-v1.0.")
+    import torch
+
+    dtype = torch.float32 if _device(device).type == "cpu" else torch.float16
+    for part in hub.fetch(name, dtype, text=text_encoder == "auto"):
+        _print(f"{part}: {_bytes(part):,} bytes")
 
 
 @models.command("verify")
@@ -580,17 +606,17 @@ def models_verify(
     name: Annotated[str | None, typer.Argument(help="A name, a model folder or a run; all embedded by default.")] = None,
 ) -> None:
     """Compare the files of a model, or of all, with their SHA-256."""
-    from phosphene.models import catalogue
+    from phosphene.models import cascade, catalogue
 
-    if name is not None and not (catalogue.folder(name) / catalogue.SUMS).is_file():
-        raise UserError(f"{catalogue.folder(name)}: holds no {catalogue.SUMS}, so there is nothing to compare with.")
     if name is not None:
-        catalogue.verify(catalogue.folder(name))
+        if not (_model_folder(name) / catalogue.SUMS).is_file():
+            raise UserError(f"{_model_folder(name)}: holds no {catalogue.SUMS}, so there is nothing to compare with.")
+        catalogue.verify(_model_folder(name))
         return _print(f"{name}: whole")
     broken = []
-    for each in catalogue.embedded():
+    for each in [*catalogue.embedded(), *cascade.embedded()]:
         try:
-            catalogue.verify(catalogue.folder(each))
+            catalogue.verify(_model_folder(each))
             _print(f"{each}: whole")
         except UserError as error:
             broken.append(each)
@@ -972,7 +998,14 @@ def _now() -> str:
 
 
 def _bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _model_folder(name: str) -> Path:
+    """Of a cascade or any other model, embedded or not."""
+    from phosphene.models import cascade, catalogue
+
+    return cascade.locate(name) if cascade.is_cascade(name) else catalogue.folder(name)
 
 
 def _write_text(path: Path, text: str) -> None:

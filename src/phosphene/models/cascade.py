@@ -314,11 +314,7 @@ def open_cascade(
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     folder = _embedded(name) or Path(name)
-    if _on_hub(folder):
-        named = str(name)
-        parts = hub.fetch(named, dtype, text and embeddings is None, stages)
-    else:
-        parts = _parts(folder)[:stages]
+    parts = hub.fetch(str(name), dtype, text and embeddings is None, stages) if _on_hub(folder) else _parts(folder)[:stages]
     configs = [_network_config(part) for part in parts]
     widths = {width for config in configs if (width := _text_width(config)) is not None}
     if len(widths) > 1:
@@ -341,6 +337,41 @@ def open_cascade(
         if stage.noising is None:
             raise UserError(f"{part}: is no super-resolution stage (no class_embed_type timestep); name it stage-1.")
     return Cascade(opened, reader)
+
+
+def embedded() -> list[str]:
+    """Names of the cascades that ship with the package."""
+    from phosphene.models.catalogue import EMBEDDED
+
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/stage-1"))
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a cascade that is on this machine; UserError where it is yet to be fetched."""
+    folder = _embedded(name) or Path(name)
+    if _on_hub(folder):
+        raise UserError(f"{name}: is no folder here; fetch it first: phosphene models fetch {name}.")
+    return folder
+
+
+def describe(name: str | Path) -> dict:
+    """What is known of a cascade on this machine without loading it."""
+    folder = locate(name)
+    stages = []
+    for part in _parts(folder):
+        config, (scheduler, _) = _network_config(part), _schedule(part / "scheduler")
+        stages.append(
+            {
+                "folder": str(part),
+                "network": config["_class_name"],
+                "size": config["sample_size"],
+                "channels": config.get("in_channels"),
+                "text width": _text_width(config),
+                "text encoder": (part / "text_encoder" / "config.json").is_file(),
+                "predicts": scheduler.prediction_type,
+            }
+        )
+    return {"kind": "cascade", "stages": stages}
 
 
 def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
