@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import zlib
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from phosphene.errors import UserError
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import linear, rescaled_linear, squared_cosine, straight
 
@@ -25,6 +27,17 @@ SCHEDULES = {
     "squared-cosine": squared_cosine(1000),
     "straight": straight(100),
 }
+
+
+def refusal(call, *names: str) -> str:
+    """The UserError of ``call()``: one sentence, with all of ``names`` in it."""
+    with pytest.raises(UserError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text and text.endswith("."), text
+    for name in names:
+        assert name in text, text
+    return text
 
 
 def randn(*shape, seed=0, dtype=torch.float32):

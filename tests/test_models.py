@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import refusal
 from torch import nn
 
 from phosphene.errors import UserError
@@ -19,17 +20,6 @@ from phosphene.schedule import KINDS, linear, schedule_from, straight
 from phosphene.views import VIEWS
 
 torch.set_num_threads(1)
-
-
-def refusal(call, *names: str) -> str:
-    """The UserError of ``call()``: one sentence, with all of ``names`` in it."""
-    with pytest.raises(UserError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text and text.endswith("."), text
-    for name in names:
-        assert name in text, text
-    return text
 
 
 def lived_in(network: nn.Module, *inputs, passes: int = 3) -> nn.Module:

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import refusal
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -42,17 +43,6 @@ torch.set_num_threads(1)
 def one_thread():
     """Sums in one order: bits can be compared."""
     torch.set_num_threads(1)
-
-
-def refusal(call, *names: str) -> str:
-    """The UserError of ``call()``: one sentence, with all of ``names`` in it."""
-    with pytest.raises(UserError) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text and text.endswith("."), text
-    for name in names:
-        assert name in text, text
-    return text
 
 
 @pytest.fixture(scope="module")
