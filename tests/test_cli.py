@@ -776,3 +776,29 @@ def test_report_tells_each_section(call, refused, here, monkeypatch):
 def test_options_of_stages_that_do_not_fit(refused, here, argv, words):
     refused("train", *argv, words=words)
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), ("--device cuda", "--device cpu")),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"), ("--device cpu", "--count")),
+        (MemoryError(), ("--device cpu", "--count")),
+    ],
+)
+def test_memory_that_does_not_suffice_is_one_sentence(refused, made, monkeypatch, error, words):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("phosphene.tasks.digits.sample", fail)
+    refused("digits", "3", "--model", made["class"], "-o", "full.png", words=words)
+    assert not Path("full.png").exists()
+
+
+def test_an_error_of_our_own_is_not_hidden(call, made, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("phosphene.tasks.digits.sample", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        call("digits", "3", "--model", made["class"])

@@ -1033,9 +1033,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(error, 2)
     except TyperException as error:
         return _complain(_usage(error), 2)
+    except (RuntimeError, MemoryError) as error:
+        if (full := _full(error)) is None:
+            raise
+        return _complain(full, 2)
     except OSError as error:
         return _complain(f"{error.filename}: {error.strerror}." if error.filename else error, 2)
     return _complain("interrupted.", 130) if code == 130 else code or 0
+
+
+def _full(error: Exception) -> str | None:
+    """What to say where ``error`` means that memory did not suffice; None where it means something else."""
+    fewer = "ask for fewer pictures at once (--count), a smaller --batch-size or a smaller model"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU; torch need not be loaded to get here
+        return f"--device cuda: the GPU's memory does not suffice; {fewer}, or take --device cpu."
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"--device cpu: memory does not suffice; {fewer}."
+    return None
 
 
 def _usage(error: TyperException) -> str:
