@@ -31,17 +31,13 @@ def codes(model: Path, captions: list[str]) -> Tensor:
     """(N, width): the mean of what the encoder in ``model`` makes of each caption's tokens."""
     encoder = T5Encoder.from_config(json.loads((model / "text_encoder" / "config.json").read_text()))
     fill(encoder, model / "text_encoder", "model")
-    ids, mask = tokens.encode(*_with(model, captions))
+    tokenizer, length = tokens.load(model / "tokenizer")
+    ids, mask = tokens.encode(tokenizer, captions, length)
     found = []
     for i, m in zip(ids.split(512), mask.split(512), strict=True):
         read = m[..., None].float()
         found.append((encoder(i, m) * read).sum(1) / read.sum(1))
     return torch.cat(found)
-
-
-def _with(model: Path, captions: list[str]) -> tuple:
-    tokenizer, length = tokens.load(model / "tokenizer")
-    return tokenizer, captions, length
 
 
 def explained(code: Tensor, wanted: Tensor, held: Tensor, ridge: float = 10.0) -> tuple[float, float]:
