@@ -291,7 +291,7 @@ def something_is_held_out(monkeypatch, request):
     from phosphene.training import cascade
 
     if request.node.name != "test_held_out_concepts_are_never_trained":
-        monkeypatch.setattr(cascade, "_held_out", lambda concept: concept == "ring")
+        monkeypatch.setattr(cascade, "held_out", lambda concept: concept == "ring")
 
 
 @pytest.mark.parametrize("target", ["sample", "epsilon", "v_prediction"])
@@ -479,7 +479,7 @@ def judged(shards, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("judge") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cascade, "_held_out", lambda concept: concept == "ring")
+        patch.setattr(cascade, "held_out", lambda concept: concept == "ring")
         run = CascadeRun(retrieving(), out, shards)
         return run, list(run), out / "model"
 

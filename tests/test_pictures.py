@@ -10,7 +10,7 @@ from PIL import Image
 from phosphene.errors import UserError
 from phosphene.evaluation.pictures import INKS, Composition, composed, compositions, diversity, nearest, ranks, score, seen, shown
 from phosphene.images import MUTED, sheet
-from phosphene.training.captions import STYLES, Subject
+from phosphene.training.captions import STYLES, Subject, held_out
 from phosphene.training.pictures import Gallery
 
 STYLE_NAMES = ("fluent 3d", "noto", "icon")
@@ -70,7 +70,7 @@ def test_seen_captions_are_distinct_and_of_all_styles(gallery):
     assert {styles.count(s) for s in STYLE_NAMES} == {10}
     for a in asked:
         subject = gallery.subjects[a.index]
-        assert subject.caption in a.prompt and STYLES[subject.style][0] in a.prompt
+        assert not held_out(subject.concept) and subject.caption in a.prompt and STYLES[subject.style][0] in a.prompt
 
 
 def test_compositions_are_of_things_that_lack_that_style(gallery):

@@ -30,7 +30,7 @@ SEED, ROWS, EACH = 180, 100, 5
 def grid(pictures: Tensor, captions: list[str], path: Path, columns: int = 10) -> None:
     cells = [to_image(p, (-1, 1), 2) for p in pictures]
     rows = [cells[k : k + columns] for k in range(0, len(cells), columns)]
-    save_png(sheet(rows, captions=[captions[k : k + columns] for k in range(0, len(cells), columns)]), path, {})
+    save_png(sheet(rows, captions=[captions[k : k + columns] for k in range(0, len(cells), columns)]), path)
 
 
 def main() -> None:

@@ -67,9 +67,7 @@ NETWORKS = "denoiser, time, class, classifier, cascade, upscaler or retrieval."
 
 @app.command()
 def train(
-    network: Annotated[
-        str, typer.Argument(metavar="NETWORK", help="denoiser, time, class, classifier, cascade, upscaler or retrieval.")
-    ],
+    network: Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORKS)],
     dataset: Annotated[str | None, typer.Option(help="mnist, fashion, digits (needs no files) or idx.")] = None,
     data: Data = None,
     epochs: Annotated[int | None, typer.Option()] = None,

@@ -168,13 +168,13 @@ class Evaluation:
             raise UserError(f"max_rows {max_rows}: must be at least 1.")
         self.expression, self.denoiser, self.max_rows = expression, denoiser, max_rows
         self.leaves = list(dict.fromkeys(leaves(expression)))
-        paths = list(dict.fromkeys(path for path, _ in self.leaves))
+        by_path: dict[Path, list[Leaf]] = {}
+        for leaf in self.leaves:
+            by_path.setdefault(leaf[0], []).append(leaf)
         # Where each view of the picture is asked for equally many conditions, a denoiser may share what they have in common.
-        told = len(self.leaves) // len(paths)
-        self.shares = getattr(denoiser, "shares", False) and all([p for p, _ in self.leaves].count(q) == told for q in paths)
+        self.shares = getattr(denoiser, "shares", False) and len({len(several) for several in by_path.values()}) == 1
         if self.shares:
-            by_path = [[leaf for leaf in self.leaves if leaf[0] == path] for path in paths]
-            self.leaves = [leaf for leaves_of_all in zip(*by_path, strict=True) for leaf in leaves_of_all]
+            self.leaves = [leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view]
         negates = any(math.prod(v.sign for v in path) < 0 for path, _ in self.leaves)
         if negates and tuple(denoiser.value_range) != (-1, 1):
             raise UserError(f"--view negate: needs a model of pictures in [-1, 1]; this one has {tuple(denoiser.value_range)}.")

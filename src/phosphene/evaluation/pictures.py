@@ -16,7 +16,7 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.models.retrieval import Judge
-from phosphene.training.captions import HANDED, MASK, STYLES, Subject
+from phosphene.training.captions import MASK, STYLES, Subject, held_out
 from phosphene.training.pictures import Gallery
 
 INKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black")
@@ -67,17 +67,19 @@ def score(judge: Judge, pictures: Tensor, prompts: Sequence[str]) -> Score:
 
 
 def _plain(subject: Subject) -> bool:
-    """Whether the caption is short and names something that looks the same from left and right."""
-    return len(subject.caption.split()) <= 2 and HANDED.isdisjoint(subject.caption.split())
+    """Whether the caption is short and its picture may be mirrored: no lettering, no directions."""
+    return len(subject.caption.split()) <= 2 and not subject.handed
 
 
 def seen(gallery: Gallery, count: int = 200, seed: int = 0) -> list[Asked]:
-    """Prompts for ``count`` pictures of the gallery, styles by turns, no two alike."""
+    """Prompts for ``count`` pictures of the gallery that are trained with, styles by turns, no two alike."""
     chance = random.Random(f"seen {seed}")
     by_style: dict[str, list[Asked]] = {}
     told = set()
     for index in chance.sample(range(len(gallery)), len(gallery)):
         subject = gallery.subjects[index]
+        if held_out(subject.concept):
+            continue
         name = STYLES.get(subject.style, (subject.style,))[0]
         prompt = " ".join(filter(None, (subject.caption, name) if subject.style == MASK else (name, subject.caption)))
         if prompt not in told:

@@ -72,6 +72,15 @@ HANDED = frozenset(_HANDED.split())
 """Words of pictures that must not be mirrored: lettering and directions."""
 
 
+HELD_OUT = 40
+"""One concept in so many is kept out of training, all its styles together."""
+
+
+def held_out(concept: str) -> bool:
+    """Whether ``concept`` is one of those."""
+    return random.Random(f"held out {concept}").randrange(HELD_OUT) == 0
+
+
 @dataclass(frozen=True)
 class Subject:
     """One captioned picture. ``style`` and ``keywords`` may be empty."""

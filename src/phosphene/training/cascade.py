@@ -28,7 +28,7 @@ from phosphene.models.light import fill
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine
-from phosphene.training.captions import Story, Thesaurus, tell
+from phosphene.training.captions import Story, Thesaurus, held_out, tell
 from phosphene.training.pictures import Gallery
 
 NETWORKS = ("cascade", "upscaler", "retrieval")
@@ -42,8 +42,6 @@ SCHEDULER = {
     "thresholding": False,
     "timestep_spacing": "linspace",  # from the noisiest timestep: one step below it, white paper would already shine through
 }
-HELD_OUT = 40
-"""One concept in so many is kept out of training, all its styles together."""
 MASKS = 0.35
 """Share of one-colour icons in a batch; the other styles share the rest by their number."""
 
@@ -180,7 +178,7 @@ class Stories(torch.utils.data.Dataset):
         self, gallery: Gallery, tokenizer, recipe: CascadeRecipe, thesaurus: Thesaurus | None, split: str = "train"
     ) -> None:
         self.subjects, self.tokenizer, self.recipe, self.thesaurus = gallery.subjects, tokenizer, recipe, thesaurus
-        held = [_held_out(s.concept) == (split == "held out") for s in gallery.subjects]
+        held = [held_out(s.concept) == (split == "held out") for s in gallery.subjects]
         mine = [k for k, kept in enumerate(held) if kept]
         masks = [k for k in mine if gallery.subjects[k].style == "icon"]
         others = [k for k in mine if gallery.subjects[k].style != "icon"]
@@ -213,10 +211,6 @@ class Stories(torch.utils.data.Dataset):
             ids,
             mask,
         )
-
-
-def _held_out(concept: str) -> bool:
-    return random.Random(f"held out {concept}").randrange(HELD_OUT) == 0
 
 
 def learned_tokenizer(gallery: Gallery, recipe: CascadeRecipe, thesaurus: Thesaurus | None):
@@ -287,7 +281,7 @@ class CascadeTrainer:
         return Painter(self.recipe, vocabulary)
 
     def compile(self) -> None:
-        """Block by block: they are all alike, so that one is compiled and not the whole (10 seconds instead of 60)."""
+        """Block by block: they are all alike, so that one is compiled and not the whole."""
         for block in self.painter.image.transformer_blocks:
             block.compile()
 
