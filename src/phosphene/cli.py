@@ -93,6 +93,7 @@ def train(
     images: Annotated[int | None, typer.Option(help="cascade, upscaler: pictures to see in all.")] = None,
     cooldown: Annotated[float | None, typer.Option(help="cascade, upscaler: last share, in which the rate falls.")] = None,
     target: Annotated[str | None, typer.Option(help="cascade, upscaler: predict sample, epsilon or v_prediction.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="cascade, upscaler: adamw, or muon for the blocks' matrices.")] = None,
     patch: Annotated[int | None, typer.Option(help="cascade, upscaler: side of the patches, in pixels.")] = None,
     hidden: Annotated[int | None, typer.Option(help="cascade, upscaler: width of the transformer.")] = None,
     layers: Annotated[int | None, typer.Option(help="cascade, upscaler: blocks of the transformer.")] = None,
@@ -107,7 +108,7 @@ def train(
     Options not given are the assignment's. A stage learns from --data: WebDataset shards, or a folder of pictures with
     captions (NAME.txt or NAME.json beside NAME.png).
     """
-    stage = {"images": images, "cooldown": cooldown, "target": target, "patch": patch}
+    stage = {"images": images, "cooldown": cooldown, "target": target, "patch": patch, "optimizer": optimizer}
     stage |= {"hidden": hidden, "layers": layers, "heads": heads}
     if network in ("cascade", "upscaler", "retrieval"):
         given = stage | {"batch_size": batch_size, "lr": lr, "drop": drop, "ema": ema, "seed": seed}

@@ -29,10 +29,12 @@ from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine
 from phosphene.training.captions import Story, Thesaurus, held_out, tell
+from phosphene.training.muon import Muon
 from phosphene.training.pictures import Gallery
 
 NETWORKS = ("cascade", "upscaler", "retrieval")
 TARGETS = ("sample", "epsilon", "v_prediction")
+OPTIMIZERS = ("adamw", "muon")
 SCHEDULER = {
     "_class_name": "DDPMScheduler",
     "beta_schedule": "squaredcos_cap_v2",
@@ -53,6 +55,7 @@ class CascadeRecipe:
     network: str = "cascade"  # or "upscaler", or "retrieval" (retrieval.py)
     images: int = 4_000_000  # pictures seen in all
     batch_size: int = 512
+    optimizer: str = "adamw"
     lr: float = 1e-3
     warmup: int = 500  # steps
     cooldown: float = 0.0  # last share of the run in which the rate falls to zero; 0 for a run that will go on
@@ -81,6 +84,7 @@ class CascadeRecipe:
                 raise UserError(f"--{option.replace('_', '-')} {getattr(self, option)}: {remedy}.")
 
         check("network", self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
+        check("optimizer", self.optimizer in OPTIMIZERS, f"choose one of {', '.join(OPTIMIZERS)}")
         check("target", self.target in TARGETS, f"choose one of {', '.join(TARGETS)}")
         for option in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "vocabulary"):
             check(option, getattr(self, option) >= 1, "must be at least 1")
@@ -267,11 +271,7 @@ class CascadeTrainer:
         self.rows = 32 if self.summed and not on_gpu else recipe.batch_size
         if on_gpu:
             self.compile()
-        learned = [p for p in self.painter.parameters() if p.requires_grad]
-        decayed = [p for p in learned if p.ndim >= 2]
-        plain = [p for p in learned if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=on_gpu)
+        self.optimisers = self.chosen_optimisers()
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.step = self.begun = 0
         self.stopping = False  # set from outside to end the run after the step in progress
@@ -279,6 +279,23 @@ class CascadeTrainer:
     def build(self, vocabulary: int) -> nn.Module:
         """The network, new."""
         return Painter(self.recipe, vocabulary)
+
+    def chosen_optimisers(self) -> list[torch.optim.Optimizer]:
+        """AdamW for all weights; or Muon for the matrices inside the blocks, and AdamW for the rest.
+
+        The same learning rate serves both: see :class:`Muon`.
+        """
+        recipe, on_gpu = self.recipe, self.device.type == "cuda"
+        learned = {name: p for name, p in self.painter.named_parameters() if p.requires_grad}
+        inner = [n for n, p in learned.items() if recipe.optimizer == "muon" and "_blocks." in n and n.endswith("weight")]
+        matrices = [learned.pop(name) for name in inner]
+        decayed = [p for p in learned.values() if p.ndim >= 2]
+        plain = [p for p in learned.values() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        chosen: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=on_gpu)]
+        if matrices:
+            chosen.append(Muon(matrices, recipe.lr, recipe.weight_decay))
+        return chosen
 
     def compile(self) -> None:
         """Block by block: they are all alike, so that one is compiled and not the whole."""
@@ -336,7 +353,7 @@ class CascadeTrainer:
         for batch in loader:
             batch = Batch(*batch).to(self.device)
             rate = self.recipe.rate(self.step, self.begun)
-            for group in self.optimiser.param_groups:
+            for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
                 group["lr"] = rate
             loss = torch.zeros((), device=self.device)
             for part in batch.parts(self.rows):
@@ -344,8 +361,9 @@ class CascadeTrainer:
                 share.backward()
                 loss += share.detach()
             nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
-            self.optimiser.step()
-            self.optimiser.zero_grad(set_to_none=True)
+            for optimiser in self.optimisers:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
             self._follow()
             self.step += 1
             total += loss

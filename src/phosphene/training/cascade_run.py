@@ -151,7 +151,8 @@ class CascadeRun:
         return None
 
     def _require_same(self, recipe: CascadeRecipe, saved: CascadeRecipe) -> None:
-        free = ("images", "lr", "warmup", "cooldown", "ema", "batch_size", "seed", "most", "drop", "weight_decay", "level")
+        free = {"images", "optimizer", "lr", "warmup", "cooldown", "ema", "batch_size", "seed"}
+        free |= {"most", "drop", "weight_decay", "level"}
         differing = [k for k, v in vars(saved).items() if k not in free and vars(recipe)[k] != v]
         if differing:
             name = differing[0]
