@@ -481,6 +481,36 @@ def test_the_text_side_may_lie_above_the_stages(copy, cascade):
     assert open_cascade(copy).stages[1].embed(BOAT).equal(cascade.text.embed(BOAT))
 
 
+@pytest.mark.parametrize("offload", ["stages", "layers"])
+def test_weights_may_wait_in_main_memory(folder, cascade, offload):
+    """The picture is the same. That it saves a GPU's memory shows on a GPU only."""
+    other = open_cascade(folder, offload=offload)
+    wanted_picture, found = (last(generate(c.stages, [BOAT], [1], settings=(QUICK, QUICK))) for c in (cascade, other))
+    torch.testing.assert_close(found, wanted_picture, rtol=0, atol=1e-5)
+    places = {p.device.type for stage in other.stages for p in stage.network.parameters()}
+    assert places == {"meta" if offload == "layers" else "cpu"}
+    assert [stage.device.type for stage in other.stages] == ["cpu", "cpu"]
+    with pytest.raises(UserError, match="--offload disk: choose one of none, stages, layers"):
+        open_cascade(folder, offload="disk")
+
+
+def test_the_tokenizer_of_deepfloyd_is_a_sentencepiece_model(copy):
+    """Its repository has spiece.model and no tokenizer.json."""
+    import sentencepiece
+
+    folder = copy / "stage-1" / "tokenizer"
+    (folder / "tokenizer.json").unlink()
+    options = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "vocab_size": 48, "hard_vocab_limit": False}
+    sentences, prefix = iter([BOAT, MAN, "blurry"] * 20), str(folder / "spiece")
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=sentences, model_prefix=prefix, minloglevel=2, **options)
+    expected = [*sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model").encode(BOAT), 1]
+    encoder = T5EncoderModel.from_pretrained(copy / "stage-1" / "text_encoder")
+    padded = torch.tensor([expected + [0] * (77 - len(expected))])
+    with torch.no_grad():
+        wanted = encoder(padded, attention_mask=(padded != 0).long()).last_hidden_state[0]
+    torch.testing.assert_close(open_cascade(copy).text.embed(BOAT), wanted, rtol=0, atol=1e-6)
+
+
 def test_what_was_encoded_once_is_not_encoded_again(folder, copy, tmp_path, monkeypatch):
     loads, load = [], T5EncoderModel.from_pretrained
     monkeypatch.setattr(T5EncoderModel, "from_pretrained", lambda *a, **k: loads.append(1) or load(*a, **k))
@@ -624,7 +654,7 @@ def test_damaged_folders_are_refused_with_the_file_and_the_remedy(copy, file, da
         ("text_encoder/model.safetensors", without, "text_encoder/model.safetensors: is missing"),
         ("text_encoder/model.safetensors", truncated, "text_encoder: cannot be loaded"),
         ("text_encoder/config.json", {"num_layers": 3}, "text_encoder: the weights do not fit config.json"),
-        ("tokenizer/tokenizer.json", without, "tokenizer: holds no tokenizer.json"),
+        ("tokenizer/tokenizer.json", without, "tokenizer: holds neither tokenizer.json nor spiece.model"),
         ("tokenizer/tokenizer.json", truncated, "tokenizer: cannot be loaded"),
     ],
 )

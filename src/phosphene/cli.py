@@ -398,6 +398,7 @@ def generate(
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True,
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
     text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto",
+    offload: Annotated[str, typer.Option(help="none, stages or layers: what waits in main memory until it is needed.")] = "none",
     device: Device = "auto",
     out: Annotated[Path, typer.Option("--out", "-o")] = Path("generated.png"),
 ) -> None:
@@ -428,7 +429,8 @@ def generate(
     route.table()
     place = _device(device)
     reads, cache = text_encoder == "auto", cache_folder() / "prompts"
-    cascade = open_cascade(model, place, embeddings=embeddings, stages=2 if upscale else 1, text=reads, cache=cache)
+    said = {"embeddings": embeddings, "text": reads, "cache": cache}
+    cascade = open_cascade(model, place, stages=2 if upscale else 1, offload=offload, **said)
     stages = cascade.stages
     cascade.encode([*prompts, negative])
     cascade.free_text()
@@ -453,6 +455,7 @@ def generate(
         "threshold": threshold,
         "embeddings": None if embeddings is None else str(embeddings),
         "text_encoder": text_encoder,
+        "offload": offload,
         "device": str(place),
     }
     labels = [list(prompts) if row == count - 1 else [""] * len(prompts) for row in range(count)]

@@ -19,7 +19,6 @@ import pickle
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, NamedTuple
@@ -43,6 +42,9 @@ NOISE_LEVEL = 250
 
 PATCHES = "PixArtTransformer2DModel"
 """The network of our own cascades, as diffusers calls it."""
+
+OFFLOADS = ("none", "stages", "layers")
+"""What may wait in main memory until it is needed: nothing, the stage that is not at work, all layers but the one at work."""
 
 AGAIN = "fetch the model again"
 
@@ -121,8 +123,9 @@ class Text:
         known: Mapping[str, Tensor] | None = None,
         cache: PromptCache | None = None,
         silent: bool = False,
+        offload: str = "none",
     ) -> None:
-        self.cache, self.silent = cache, silent
+        self.cache, self.silent, self.offload = cache, silent, offload
         self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
         self.given = sorted(known or ())
         self._known = {_tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
@@ -174,9 +177,9 @@ class Text:
         from transformers.utils import logging
 
         tokens, weights = folder / "tokenizer", folder / "text_encoder"
-        if not (tokens / "tokenizer.json").is_file() and find_spec("sentencepiece") is None:
+        if not any((tokens / name).is_file() for name in ("tokenizer.json", "spiece.model")):
             # transformers would warn and go on with another tokenizer.
-            raise UserError(f"{tokens}: holds no tokenizer.json, and to read spiece.model takes: pip install sentencepiece.")
+            raise UserError(f"{tokens}: holds neither tokenizer.json nor spiece.model; {AGAIN}.")
         variant = _variant(weights, "model", self.dtype)
         options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": True}
         with _loading(tokens):
@@ -189,7 +192,10 @@ class Text:
                 f"{weights / 'config.json'}: d_model is {encoder.config.d_model}, but the stages read {self.width}; "
                 "take the text encoder that belongs to them."
             )
-        return tokenizer, encoder.to(self.device).requires_grad_(False).eval()
+        encoder = encoder.requires_grad_(False).eval()
+        if self.offload == "layers":
+            return tokenizer, _layer_by_layer(encoder, self.device)
+        return tokenizer, encoder.to(self.device)  # alone there, and freed before a stage comes
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +212,7 @@ class Stage:
     text: Text
     noising: NoiseSchedule | None = None
     noise_level: int = NOISE_LEVEL
+    runs_on: torch.device | None = None  # where it computes, if its weights may wait elsewhere
     value_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
@@ -225,7 +232,7 @@ class Stage:
 
     @property
     def device(self) -> torch.device:
-        return next(self.network.parameters()).device
+        return self.runs_on or next(self.network.parameters()).device
 
     @property
     def learned(self) -> bool:
@@ -302,15 +309,20 @@ def open_cascade(
     stages: int = 2,
     text: bool = True,
     cache: str | Path | None = None,
+    offload: str = "none",
 ) -> Cascade:
     """The cascade called ``name``, or its first ``stages``, ready to run on ``device``.
 
     ``name`` is an embedded cascade, a folder of one or of a single stage, or a repository of the Hugging Face hub.
     ``dtype`` is float32 on the CPU and float16 elsewhere by default. ``embeddings`` is a file of prompt embeddings: a
     prompt in it needs no text encoder. Without ``text`` none is fetched or loaded. In the folder ``cache`` is kept for
-    other processes what a text encoder of transformers said (our own is as quick as reading it). Raises UserError where
-    files are missing, damaged or do not fit together.
+    other processes what a text encoder of transformers said (our own is as quick as reading it). ``offload``
+    is for models larger than the device's memory: with "stages" the one that is not at work waits in main memory, with
+    "layers" all layers but the one at work do, which is slow; networks of our own are small and stay. Raises UserError
+    where files are missing, damaged or do not fit together.
     """
+    if offload not in OFFLOADS:
+        raise UserError(f"--offload {offload}: choose one of {', '.join(OFFLOADS)}.")
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     folder = _embedded(name) or Path(name)
@@ -331,8 +343,10 @@ def open_cascade(
         Reader = Text
     side = above[0] if above else None
     kept = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
-    reader = Reader(side, width, device, dtype, known, kept, silent=not text)
-    opened = tuple(_stage(part, config, reader, device, dtype) for part, config in zip(parts, configs, strict=True))
+    reader = Reader(side, width, device, dtype, known, kept, silent=not text, offload=offload)
+    opened = tuple(_stage(part, config, reader, device, dtype, offload) for part, config in zip(parts, configs, strict=True))
+    if offload == "stages":
+        _by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened[1:], parts[1:], strict=True):
         if stage.noising is None:
             raise UserError(f"{part}: is no super-resolution stage (no class_embed_type timestep); name it stage-1.")
@@ -455,7 +469,7 @@ def _network_config(part: Path) -> dict:
     return config
 
 
-def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype: torch.dtype) -> Stage:
+def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype: torch.dtype, offload: str) -> Stage:
     scheduler, schedule = _schedule(part / "scheduler")
     patches = config["_class_name"] == PATCHES
     shown, said = config.get("in_channels"), config.get("out_channels")
@@ -471,8 +485,29 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
 
         network: nn.Module = patch_network(part / "transformer", config, dtype).to(device)
     else:
-        network = _unet(part / "unet", dtype).to(device, memory_format=torch.channels_last)
-    return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, noising)
+        network = _unet(part / "unet", dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+        if offload == "layers":
+            network = _layer_by_layer(network, device)
+        elif offload == "none":
+            network = network.to(device)
+    runs_on = None if offload == "none" else device
+    return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, noising, runs_on=runs_on)
+
+
+def _layer_by_layer(network: nn.Module, device: torch.device) -> nn.Module:
+    """``network`` with its weights in main memory; each layer has them on ``device`` while it is at work."""
+    from accelerate import cpu_offload
+
+    return cpu_offload(network, device, offload_buffers=True)
+
+
+def _by_turns(networks: Sequence[nn.Module], device: torch.device) -> None:
+    """Each network comes to ``device`` when it is called, and the one before it goes back to main memory."""
+    from accelerate import cpu_offload_with_hook
+
+    last = None
+    for network in networks:
+        _, last = cpu_offload_with_hook(network, device, last)
 
 
 def _schedule(folder: Path) -> tuple[Scheduler, NoiseSchedule]:
