@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -1056,12 +1057,13 @@ def _full(error: Exception) -> str | None:
 
 def _usage(error: TyperException) -> str:
     """What is wrong with the command line, with the option and the value in front as everywhere else."""
-    option, cause = getattr(error, "param", None), error.__cause__
-    if option is None or not hasattr(cause, "errors"):
-        return error.format_message()
+    option, said = getattr(error, "param", None), error.format_message()
+    wrong = re.search(r"'?([^':]*)'? (is not .*)", said)
+    if option is None or wrong is None:
+        return said
     name = option.human_readable_name if option.param_type_name == "argument" else max(option.opts, key=len)
-    first = cause.errors()[0]
-    return f"{name} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    why = re.sub(r"valid int( range)?", "whole number", re.sub(r"valid float( range)?", "number", wrong[2]))
+    return f"{name} {wrong[1].strip()}: {why.replace('<=x<=', ' to ')}"
 
 
 def _complain(what: object, code: int) -> int:
