@@ -14,16 +14,22 @@ from hypothesis import strategies as st
 from phosphene.errors import UserError
 from phosphene.expression import Evaluation, given, guide, mean, seen
 from phosphene.schedule import linear
-from phosphene.views import VIEWS, Identity, Mirror, Negate, Turn, view
+from phosphene.views import VIEWS, Identity, Jigsaw, Mirror, Moved, Negate, Patches, Turn, pixel_centres, view
 
 every_view = pytest.mark.parametrize("name", VIEWS)
+moved = pytest.mark.parametrize("name", [name for name, v in VIEWS.items() if isinstance(v, Moved)])
 sizes = st.integers(1, 9)
+
+
+def fitting(name, size):
+    """A size that the view's pieces, four a side, divide."""
+    return 4 * size if getattr(VIEWS[name], "grid", None) else size
 
 
 @every_view
 @example(batch=st.integers(1, 3), size=sizes, seed=st.integers(0, 99))
 def test_a_view_comes_back_exactly(name, batch, size, seed):
-    x = randn(batch, 3, size, size, seed=seed)
+    x = randn(batch, 3, fitting(name, size), fitting(name, size), seed=seed)
     v = view(name)
     assert v.invert(v.apply(x)).equal(x)
     assert v.apply(v.invert(x)).equal(x)
@@ -32,6 +38,7 @@ def test_a_view_comes_back_exactly(name, batch, size, seed):
 @every_view
 @example(size=sizes, seed=st.integers(0, 99))
 def test_a_view_is_linear_and_keeps_inner_products(name, size, seed):
+    size = fitting(name, size)
     # In whole numbers, so that every sum is exact.
     x, y = (randn(1, 2, size, size, seed=seed + i, dtype=torch.float64).mul(10).round() for i in (0, 100))
     v = view(name)
@@ -41,7 +48,8 @@ def test_a_view_is_linear_and_keeps_inner_products(name, size, seed):
 
 @every_view
 def test_a_view_moves_pixels_within_a_channel_and_flips_signs_by_its_sign(name):
-    x = torch.arange(1.0, 2 * 3 * 25 + 1).view(2, 3, 5, 5)
+    side = 8 if fitting(name, 1) == 4 else 5
+    x = torch.arange(1.0, 2 * 3 * side**2 + 1).view(2, 3, side, side)
     seen_through = view(name).apply(x)
     for picture, other in zip(x.flatten(0, 1), (view(name).sign * seen_through).flatten(0, 1), strict=True):
         assert other.flatten().sort().values.equal(picture.flatten())
@@ -103,6 +111,84 @@ def test_quarter_turns_need_a_square(name):
 def test_the_other_views_do_not(name):
     x = randn(1, 1, 4, 6)
     assert view(name).invert(view(name).apply(x)).equal(x)
+
+
+@every_view
+@pytest.mark.parametrize("size", [28, 64, 256, 1024])
+def test_views_are_bijections_at_the_sizes_of_the_models(name, size):
+    x = torch.arange(1.0, size**2 + 1, dtype=torch.float64).view(1, 1, size, size)
+    y = view(name).apply(x)
+    assert y.abs().flatten().sort().values.equal(x.flatten())
+    assert view(name).invert(y).equal(x)
+    assert name == "identity" or not y.equal(x)
+
+
+@moved
+def test_a_view_is_the_same_in_both_stages_of_a_cascade(name):
+    """Enlarging a picture and looking at it is looking at it and enlarging it, but for the edges of round pieces."""
+    x = randn(1, 1, 64, 64)
+    large = x.repeat_interleave(4, -1).repeat_interleave(4, -2)
+    differs = view(name).apply(large) != view(name).apply(x).repeat_interleave(4, -1).repeat_interleave(4, -2)
+    # Round pieces are rounder there, and columns slide by quarters of a small pixel: 3/8 of unrelated pixels change.
+    allowed = {"jigsaw": 0.08, "inner-circle": 0.08, "skew": 0.376}
+    assert differs.float().mean() <= allowed.get(name, 0)
+
+
+@moved
+def test_pieces_stay_whole(name):
+    """Each pixel of a piece keeps its distance to the piece's middle, and lies where the plan says."""
+    size, v = 64, view(name)
+    plan, at = v.plan(size), pixel_centres(size)
+    ys, xs = at.T.view(2, 1, size, size)
+    before = torch.stack([v.apply(ys[None])[0, 0], v.apply(xs[None])[0, 0]], -1).view(-1, 2)  # where each came from
+    piece = v.apply(plan.piece.view(1, 1, size, size).double()).long().flatten()
+    distance = (before - plan.source[piece]).square().sum(1)
+    assert distance.equal((at - plan.target[piece]).square().sum(1))
+
+
+@pytest.mark.parametrize("grid", [2, 4, 8])
+def test_pieces_of_a_jigsaw_have_knobs_and_all_but_the_outline_moves(grid):
+    plan = Jigsaw(grid).plan(64)
+    areas = torch.bincount(plan.piece).double()
+    assert len(areas) == grid**2 and areas.sum() == 64**2
+    square = plan.piece.view(grid, 64 // grid, grid, 64 // grid)
+    own = torch.arange(grid**2).view(grid, 1, grid, 1)
+    assert 0.02 < (square != own).double().mean() < 0.25  # bitten by neighbours
+    assert plan.target[:, 0].sort().values.equal(plan.source[:, 0].sort().values)
+
+
+def test_seeds_lay_pieces_in_other_orders_and_the_same_seed_in_the_same():
+    x = randn(1, 1, 64, 64)
+    for name in ("patches", "pixels", "jigsaw"):
+        one, two = view(name, seed=1), view(name, seed=2)
+        assert one != two and one == view(name, seed=1) and one.apply(x).equal(view(name, seed=1).apply(x))
+        assert not one.apply(x).equal(two.apply(x))
+    assert view("flip", seed=3) == VIEWS["flip"]
+    state = torch.get_rng_state()
+    Jigsaw(seed=5).plan(64), Patches(seed=5).plan(64)
+    assert torch.get_rng_state().equal(state)
+
+
+def test_the_number_of_pieces_may_be_named():
+    assert view("patches:8") == Patches(8) and view("jigsaw:6", seed=2) == Jigsaw(6, 2)
+    for name, message in (
+        ("jigsaw:5", "even number"),
+        ("patches:1", "from 2 on"),
+        ("patches:x", "from 2 on"),
+        ("flip:4", "no number of pieces"),
+        ("pixels:8", "no number of pieces"),
+    ):
+        with pytest.raises(UserError, match=f"--view {name}.*{message}"):
+            view(name)
+
+
+def test_what_does_not_fit_is_refused_with_what_does():
+    with pytest.raises(
+        UserError, match="--view patches:8: does not cut 28 pixels evenly; choose patches:2, patches:4, patches:14"
+    ):
+        view("patches:8").apply(torch.zeros(1, 1, 28, 28))
+    with pytest.raises(UserError, match="--view skew: needs a square picture, this one is 6x4"):
+        view("skew").apply(torch.zeros(1, 1, 4, 6))
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():

@@ -20,11 +20,7 @@ from torch import Tensor
 from phosphene.errors import UserError
 from phosphene.frequency import low_pass
 from phosphene.models.protocol import Denoiser, Estimate
-from phosphene.views import Identity, View
-
-REFERENCE_SIZE = 64
-"""Sigmas of bands are pixels of a picture this high; they scale with the resolution, so that a band is the same band
-in both stages of a cascade."""
+from phosphene.views import REFERENCE_SIZE, Identity, View
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,17 @@ denoiser look at a picture through a view (Geng et al. 2024, "Visual Anagrams", 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
+
+REFERENCE_SIZE = 64
+"""Pixels of the pictures that views and bands are thought for; they mean the same in larger ones."""
 
 
 class View(Protocol):
@@ -90,6 +94,200 @@ class Negate:
         return -x
 
 
+class Plan(NamedTuple):
+    """A picture cut into pieces that move and turn. Places are (y, x) in pixels, pixel (0, 0) being centred at (0.5, 0.5)."""
+
+    piece: Tensor  # (size * size,) integers: whose each pixel is
+    source: Tensor  # (pieces, 2) float64: the point about which a piece turns, where it was
+    target: Tensor  # (pieces, 2) float64: and where that point comes to lie
+    turns: Tensor  # (pieces,) counter-clockwise quarter turns
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A view that cuts the picture into pieces and lays them anew: see :meth:`plan`. Pictures must be square."""
+
+    sign: ClassVar[int] = 1
+    name: ClassVar[str]
+
+    def plan(self, size: int) -> Plan:
+        """The pieces of a picture of ``size`` pixels; UserError where they do not fit it."""
+        raise NotImplementedError
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self._picked(x, 0)
+
+    def invert(self, x: Tensor) -> Tensor:
+        return self._picked(x, 1)
+
+    def _picked(self, x: Tensor, way: int) -> Tensor:
+        if x.shape[-1] != x.shape[-2]:
+            raise UserError(f"--view {self.name}: needs a square picture, this one is {x.shape[-1]}x{x.shape[-2]}; crop it.")
+        return x.flatten(-2)[..., _sources(self, x.shape[-1], x.device)[way]].view(x.shape)
+
+    def _cells(self, size: int, grid: int) -> tuple[Tensor, Tensor]:
+        """The cell of each pixel, (size * size,), in a grid of ``grid`` by ``grid``, and the middles of the cells."""
+        if size % grid:
+            fit = ", ".join(f"{self.name}:{k}" for k in range(2, size // 2 + 1, 2) if size % k == 0) or "another view"
+            raise UserError(f"--view {self.name}:{grid}: does not cut {size} pixels evenly; choose {fit}.")
+        side, place = size // grid, torch.arange(size)
+        cell = (place[:, None] // side * grid + place // side).flatten()
+        middle = (torch.arange(grid, dtype=torch.float64) + 0.5) * side
+        return cell, torch.cartesian_prod(middle, middle)
+
+
+def pixel_centres(size: int) -> Tensor:
+    """(size * size, 2) float64."""
+    along = torch.arange(size, dtype=torch.float64) + 0.5
+    return torch.cartesian_prod(along, along)
+
+
+def turned(offset: Tensor, quarters: Tensor) -> Tensor:
+    """Offsets (N, 2; y and x) after counter-clockwise quarter turns (N,): exact."""
+    y, x = offset.unbind(1)
+    sine, cosine = (torch.tensor(v, dtype=offset.dtype)[quarters % 4] for v in ([0, 1, 0, -1], [1, 0, -1, 0]))
+    return torch.stack([cosine * y - sine * x, sine * y + cosine * x], 1)
+
+
+@lru_cache(maxsize=64)
+def _sources(view: Moved, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where each pixel of the view comes from, and where each pixel of the picture comes from in the view."""
+    plan, at = view.plan(size), pixel_centres(size)
+    to = plan.target[plan.piece] + turned(at - plan.source[plan.piece], plan.turns[plan.piece])
+    y, x = to.floor().long().unbind(1)
+    arrives = y * size + x
+    comes = torch.empty_like(arrives)
+    comes[arrives] = torch.arange(len(arrives))
+    return comes.to(device), arrives.to(device)
+
+
+@dataclass(frozen=True)
+class Patches(Moved):
+    """``grid`` by ``grid`` squares, laid in an order drawn from ``seed``; with ``grid`` None single pixels, 64 a side at most."""
+
+    grid: int | None = 4
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return "pixels" if self.grid is None else "patches"
+
+    def plan(self, size: int) -> Plan:
+        # Of a large picture blocks move, as many as a small one has pixels: the same view in both stages of a cascade.
+        grid = self.grid or (REFERENCE_SIZE if size % REFERENCE_SIZE == 0 else size)
+        cell, middles = self._cells(size, grid)
+        order = torch.randperm(grid * grid, generator=torch.Generator().manual_seed(self.seed))
+        return Plan(cell, middles, middles[order], torch.zeros(grid * grid, dtype=torch.long))
+
+
+@dataclass(frozen=True)
+class Skew(Moved):
+    """Columns slide down, each by its distance from the middle, and come in again on the other side."""
+
+    name: ClassVar[str] = "skew"
+
+    def plan(self, size: int) -> Plan:
+        at = pixel_centres(size)
+        target = at.clone()
+        target[:, 0] = (at[:, 0] + (at[:, 1].floor() - size // 2)) % size
+        return Plan(torch.arange(size * size), at, target, torch.zeros(size * size, dtype=torch.long))
+
+
+@dataclass(frozen=True)
+class InnerCircle(Moved):
+    """A disc of 0.8 the picture's width turns upside down; around it nothing moves."""
+
+    name: ClassVar[str] = "inner-circle"
+
+    def plan(self, size: int) -> Plan:
+        away = (pixel_centres(size) - size / 2).square().sum(1)
+        middle = torch.full((2, 2), size / 2, dtype=torch.float64)
+        return Plan((away < (0.4 * size) ** 2).long(), middle, middle, torch.tensor([0, 2]))
+
+
+@dataclass(frozen=True)
+class SquareHinge(Moved):
+    """``grid`` by ``grid`` squares, as if hinged at their corners: neighbours turn a quarter, one left and one right."""
+
+    grid: int = 4
+    name: ClassVar[str] = "square-hinge"
+
+    def plan(self, size: int) -> Plan:
+        cell, middles = self._cells(size, self.grid)
+        row, column = torch.arange(self.grid)[:, None], torch.arange(self.grid)
+        return Plan(cell, middles, middles, torch.where((row + column) % 2 == 0, 1, 3).flatten())
+
+
+@dataclass(frozen=True)
+class Jigsaw(Moved):
+    """A puzzle of ``grid`` by ``grid`` pieces (an even number), laid again in another order that fits, drawn from ``seed``.
+
+    Pieces of even row plus column have knobs left and right and hollows above and below; the others the reverse. So an
+    inner piece fits each inner place, a corner each corner, and an edge every second place along the edges, turned.
+    """
+
+    grid: int = 4
+    seed: int = 0
+    name: ClassVar[str] = "jigsaw"
+
+    KNOB: ClassVar[float] = 0.19  # radius of the circle of a knob, in sides of a cell
+    REACH: ClassVar[float] = 0.13  # of its centre beyond the edge
+
+    def __post_init__(self) -> None:
+        if self.grid < 2 or self.grid % 2:
+            raise UserError(f"--view jigsaw:{self.grid}: must be an even number, such as jigsaw:4.")
+
+    def plan(self, size: int) -> Plan:
+        n = self.grid
+        piece, middles = self._cells(size, n)
+        side = size / n
+        y, x = ((pixel_centres(size) - middles[piece]) / side).unbind(1)  # within the cell, -0.5..0.5
+        row, column = piece // n, piece % n
+        odd = (row + column) % 2 == 1
+        deep = 0.5 - self.REACH
+
+        def bitten(across: Tensor, along: Tensor) -> Tensor:
+            """Where the knob of the neighbour towards positive ``across`` comes in."""
+            return (across - deep).square() + along.square() < self.KNOB**2
+
+        cut = piece.clone()
+        for inside, knob, step in (
+            (column < n - 1, odd & bitten(x, y), 1),
+            (column > 0, odd & bitten(-x, y), -1),
+            (row < n - 1, ~odd & bitten(y, x), n),
+            (row > 0, ~odd & bitten(-y, x), -n),
+        ):
+            cut = torch.where(inside & knob, piece + step, cut)
+        target, turns = self._laid()
+        return Plan(cut, middles, middles[target], turns)
+
+    def _laid(self) -> tuple[Tensor, Tensor]:
+        """The place of each piece, and its quarter turns on the way."""
+        n, generator = self.grid, torch.Generator().manual_seed(self.seed)
+        alike: dict[tuple, list[tuple[int, int]]] = {}  # pieces of one shape: their numbers and how far each is turned
+        for row in range(n):
+            for column in range(n):
+                odd = (row + column) % 2
+                # Counter-clockwise from the top: which borders of the puzzle it lies at.
+                borders = [k for k, at in enumerate((row == 0, column == 0, row == n - 1, column == n - 1)) if at]
+                if not borders:
+                    shape, turn = ("inner",), odd
+                elif len(borders) == 2:
+                    shape, turn = ("corner",), 3 if borders == [0, 3] else borders[0]
+                else:
+                    shape, turn = ("edge", (odd + borders[0]) % 2), borders[0]
+                alike.setdefault(shape, []).append((row * n + column, turn))
+        target, turns = torch.empty(n * n, dtype=torch.long), torch.empty(n * n, dtype=torch.long)
+        for shape, pieces in alike.items():
+            order = torch.randperm(len(pieces), generator=generator).tolist()
+            halves = torch.randint(2, (len(pieces),), generator=generator).tolist()  # an inner piece fits either way round
+            for (number, turn), k, half in zip(pieces, order, halves, strict=True):
+                place, wanted = pieces[k]
+                target[number] = place
+                turns[number] = (wanted - turn + (2 * half if shape == ("inner",) else 0)) % 4
+        return target, turns
+
+
 VIEWS: dict[str, View] = {
     "identity": Identity(),
     "flip": Mirror(-2),
@@ -98,11 +296,25 @@ VIEWS: dict[str, View] = {
     "rotate-180": Turn(2),
     "rotate-270": Turn(3),
     "negate": Negate(),
+    "skew": Skew(),
+    "patches": Patches(),
+    "pixels": Patches(None),
+    "jigsaw": Jigsaw(),
+    "inner-circle": InnerCircle(),
+    "square-hinge": SquareHinge(),
 }
 
 
-def view(name: str) -> View:
-    """The view called ``name``."""
-    if name not in VIEWS:
+def view(name: str, seed: int = 0) -> View:
+    """The view called ``name``; ``patches:8`` is patches of 8 by 8. ``seed`` is for those whose pieces are laid by chance."""
+    known, _, number = name.partition(":")
+    if known not in VIEWS:
         raise UserError(f"--view {name}: unknown; choose one of {', '.join(VIEWS)}.")
-    return VIEWS[name]
+    found = VIEWS[known]
+    if number:
+        if not getattr(found, "grid", None):
+            raise UserError(f"--view {name}: {known} has no number of pieces; leave :{number} out.")
+        if not number.isdecimal() or int(number) < 2:
+            raise UserError(f"--view {name}: the number of pieces along a side must be a whole number from 2 on.")
+        found = replace(found, grid=int(number))
+    return replace(found, seed=seed) if hasattr(found, "seed") else found
