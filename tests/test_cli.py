@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import phosphene.images
 from phosphene import cli
+from phosphene.cli.digits import GREEN
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER, PROVENANCE, read_provenance
 from phosphene.models import catalogue
@@ -421,7 +422,7 @@ def test_all_ambigrams(call, made, monkeypatch):
     with Image.open("ambigram.png") as image:
         colours = dict((colour, number) for number, colour in image.convert("RGB").getcolors(1 << 20))
     side = 28 * 3 + 8
-    assert colours[cli.GREEN] == 10 * (side**2 - (side - 8) ** 2)
+    assert colours[GREEN] == 10 * (side**2 - (side - 8) ** 2)
     assert read_provenance(Path("ambigram.png"))["arguments"]["all"] is True
 
 

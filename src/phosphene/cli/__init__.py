@@ -1,0 +1,72 @@
+"""The command line. It parses, checks where the results will go, calls what computes, and shows what came out.
+
+Nothing heavy is imported before a command runs: ``phosphene --help`` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
+from typer.exceptions import TyperException
+
+from phosphene.cli import common
+from phosphene.cli.common import app
+from phosphene.errors import UserError
+
+for _part in ("train", "digits", "pictures", "measure", "models", "again"):  # each adds its commands, in this order
+    import_module(f"phosphene.cli.{_part}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (``sys.argv`` by default) and return its exit code.
+
+    Whatever is the user's to mend is one line on stderr and exit code 2; Ctrl-C is one line and 130.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    app.rich_markup_mode = "rich" if sys.stdout.isatty() else None  # boxes and colours are for terminals
+    try:
+        code = typer.main.get_command(app).main(arguments, "phosphene", standalone_mode=False)
+    except common.Stopped as stop:
+        return _complain(stop, 130) if str(stop) else 130
+    except (UserError, FloatingPointError) as error:
+        return _complain(error, 2)
+    except TyperException as error:
+        return _complain(_usage(error), 2)
+    except (RuntimeError, MemoryError) as error:
+        if (full := _full(error)) is None:
+            raise
+        return _complain(full, 2)
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}." if error.filename else error, 2)
+    return _complain("interrupted.", 130) if code == 130 else code or 0
+
+
+def _full(error: Exception) -> str | None:
+    """What to say where ``error`` means that memory did not suffice; None where it means something else."""
+    fewer = "ask for fewer pictures at once (--count), a smaller --batch-size or a smaller model"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU; torch need not be loaded to get here
+        return f"--device cuda: the GPU's memory does not suffice; {fewer}, or take --device cpu."
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"--device cpu: memory does not suffice; {fewer}."
+    return None
+
+
+def _usage(error: TyperException) -> str:
+    """What is wrong with the command line, with the option and the value in front as everywhere else."""
+    option, said = getattr(error, "param", None), error.format_message()
+    wrong = re.search(r"'?([^':]*)'? (is not .*)", said)
+    if option is None or wrong is None:
+        return said
+    name = option.human_readable_name if option.param_type_name == "argument" else max(option.opts, key=len)
+    why = re.sub(r"valid int( range)?", "whole number", re.sub(r"valid float( range)?", "number", wrong[2]))
+    return f"{name} {wrong[1].strip()}: {why.replace('<=x<=', ' to ')}"
+
+
+def _complain(what: object, code: int) -> int:
+    sentence = " ".join(str(what).split())
+    print(f"phosphene: {sentence}{'' if sentence.endswith(('.', '?')) else '.'}", file=sys.stderr)
+    return code

@@ -1,0 +1,72 @@
+"""``inspect`` and ``rerun``: pictures tell how they were made."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phosphene.cli import common
+from phosphene.cli.common import (
+    app,
+)
+from phosphene.errors import UserError
+
+
+@app.command()
+def inspect(path: Annotated[Path, typer.Argument(metavar="PNG")]) -> None:
+    """Print how a picture was made, as JSON."""
+    from phosphene.images import read_provenance
+
+    common.say(json.dumps(read_provenance(path), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def rerun(
+    path: Annotated[Path, typer.Argument(metavar="PNG")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.")] = None,
+) -> None:
+    """Make a picture again, from what it says of itself.
+
+    On the machine it was made on the new file is the same, byte for byte.
+    """
+    from phosphene.cli import main
+    from phosphene.images import read_provenance
+
+    story = read_provenance(path)
+    if story.get("command") not in RERUN or not isinstance(story.get("arguments"), dict):
+        raise UserError(f"{path}: was made by {story.get('command')!r}; pictures of {', '.join(RERUN)} can be made again.")
+    out = out or path.with_name(f"{path.stem}-again.png")
+    if out.absolute() == path.absolute():
+        raise UserError(f"-o {out}: is the picture to be made again; choose another name.")
+    argv = _argv(story, out)
+    common.say(shlex.join(["phosphene", *argv]))
+    if code := main(argv):
+        raise typer.Exit(code)
+    same = path.read_bytes() == out.read_bytes()
+    common.say(
+        f"{out} is {path}, byte for byte" if same else f"{out} differs from {path}: another machine, version or model made it"
+    )
+
+
+RERUN = {"digits": "digits", "ambigram": "digits", "denoise-digits": None, "generate": "prompts"}
+"""Commands whose pictures can be made again, and which of their arguments is given without a name."""
+
+
+def _argv(story: Mapping[str, Any], out: Path) -> list[str]:
+    """The command line that the provenance ``story`` tells of, writing to ``out``."""
+    argv, named = [story["command"], f"--out={out}"], {"model": story["model"], **story["arguments"]}
+    plain = named.pop(RERUN[story["command"]] or "", None)
+    for name, value in named.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            negated = [f"--no-{option}"] if name in ("upscale", "threshold") else []
+            argv += [f"--{option}"] if value else negated
+        elif value is not None:
+            text = ",".join(f"{v}" for v in value) if isinstance(value, list) else str(value)
+            argv.append(f"--{option}={text}")
+    return argv + (["--", *(plain if isinstance(plain, list) else [plain])] if plain is not None else [])

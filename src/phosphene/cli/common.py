@@ -1,0 +1,204 @@
+"""What the commands share: options, checks of where results go, and what is shown on the terminal."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phosphene import __version__
+from phosphene.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from phosphene.sampler import Step
+
+MOST_PICTURES = 10_000
+"""Of one sheet: beyond, it would not fit into memory, nor be looked at."""
+SCALE = 4
+
+app = typer.Typer(
+    help="See what diffusion models do: train them, sample them, measure them.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
+Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Data = Annotated[Path | None, typer.Option(help="Folder with the four IDX files; without it they are looked for, then fetched.")]
+DatasetName = Annotated[str, typer.Option(help="mnist, fashion, digits (needs no files) or idx.")]
+Guidance = Annotated[float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.")]
+SolverName = Annotated[str, typer.Option(help="ancestral, ddim, dpm or heun.")]
+Steps = Annotated[int | None, typer.Option(help="Timesteps to visit; by default 300 (ancestral), 50 (ddim) or 8 (dpm, heun).")]
+Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
+Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
+Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
+
+Advance = Callable[[int, int, str], None]
+
+
+# What the commands read
+
+
+def numbers(option: str, text: str, kind: type, example: str) -> list:
+    """The numbers of a list such as ``0,.2,1``."""
+    try:
+        found = [kind(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(math.isfinite(number) for number in found):
+        raise UserError(f"{option} {text}: give numbers separated by commas, such as {example}.")
+    return found
+
+
+def device(name: str) -> torch.device:
+    from phosphene.training.distributed import choose_device
+
+    return choose_device(name)
+
+
+def max_rows(device: torch.device) -> int:
+    """Rows of a forward pass that any machine has the memory for."""
+    return 250 if device.type == "cpu" else 2500
+
+
+def require_file(path: Path, option: str) -> None:
+    from phosphene.images import require_writable
+
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder; name a file in it.")
+    require_writable(path, option)
+
+
+def require_picture(path: Path, option: str = "-o") -> None:
+    require_file(path, option)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{option} {path}: pictures are written as PNG; choose a name that ends in .png.")
+
+
+def model_folder(name: str) -> Path:
+    """Of a cascade or any other model, embedded or not."""
+    from phosphene.models import cascade, catalogue
+
+    return cascade.locate(name) if cascade.is_cascade(name) else catalogue.folder(name)
+
+
+# What they say and show
+
+
+class Stopped(Exception):
+    """Ctrl-C, and what to say of it (nothing, where another process speaks)."""
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def several(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
+    """A table on the terminal, or its plain columns elsewhere. The first ``left`` columns are words, the others figures."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = Console().is_terminal
+    console = Console(markup=False, emoji=False, highlight=False, width=None if terminal else 1000)
+    table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+@contextmanager
+def progress(*columns: Any) -> Iterator[Any]:
+    """A rich progress display on stderr, with lines printed meanwhile above it; silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = tuple(TextColumn(c, markup=False) if isinstance(c, str) else c for c in columns)
+    columns = (columns[0], BarColumn(), *columns[1:])
+    live = sys.stdout.isatty()  # else lines go to a file, and past the display
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=live) as progress:
+        yield progress
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Advance]:
+    """A bar that is told (done, total, of what)."""
+    with progress("{task.description}", "{task.completed:.0f}/{task.total:.0f}") as live:
+        task = live.add_task(what, total=1)
+        yield lambda done, total, name: live.update(task, completed=done, total=total, description=f"{what}: {name}")
+
+
+def shown(steps: Iterator[Step], what: str) -> Iterator[Step]:
+    """``steps``, with a bar and the time left."""
+    from rich.progress import TimeRemainingColumn
+
+    with progress("{task.description}", "{task.completed:.0f}/{task.total:.0f} steps", TimeRemainingColumn()) as live:
+        task = live.add_task(what, total=1)
+        for step in steps:
+            live.update(task, completed=step.index + 1, total=step.total)
+            yield step
+
+
+def rows(items: Sequence, columns: int) -> list[Sequence]:
+    return [items[start : start + columns] for start in range(0, len(items), columns)]
+
+
+# What they leave behind
+
+
+def provenance(command: str, model: str | Sequence[str], arguments: Mapping[str, Any]) -> dict:
+    """How a result was made. Where it was written is no part of it: the same picture is the same file anywhere."""
+    import torch
+
+    return {"command": command, "version": __version__, "arguments": dict(arguments), "model": model, "torch": torch.__version__}
+
+
+def machine(device: torch.device) -> dict:
+    """The machine that figures were measured on."""
+    import os
+    import platform
+
+    import torch
+
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def write_text(path: Path, text: str) -> None:
+    from phosphene.models.weights import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,100 @@
+"""``phosphene models``: which there are, where they lie, whether they are whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phosphene.cli import common
+from phosphene.cli.common import (
+    Device,
+    app,
+)
+from phosphene.errors import UserError
+
+models = typer.Typer(help="Which models are embedded, and are they whole?")
+app.add_typer(models, name="models")
+
+
+@models.callback(invoke_without_command=True)
+def models_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        models_list()
+
+
+@models.command("list")
+def models_list() -> None:
+    """Name, kind, size and epoch of each embedded model."""
+    from phosphene.models import cascade, catalogue
+
+    rows = []
+    for name in catalogue.embedded():
+        path = catalogue.folder(name)
+        config = catalogue.read_config(path)
+        rows.append([name, config["kind"], f"{common.size(path):,}", config.get("storage", "-"), str(config.get("epoch", "-"))])
+    for name in cascade.embedded():
+        rows.append([name, "cascade", f"{common.size(cascade.locate(name)):,}", "float16", "-"])
+    if rows:
+        common.table(["model", "kind", "bytes", "storage", "epoch"], rows, left=2)
+    else:
+        common.say("no models are embedded in this installation; train one with: phosphene train class")
+
+
+@models.command("info")
+def models_info(name: Annotated[str, typer.Argument(help="A name, a model folder or a run.")]) -> None:
+    """All that is known of a model, as JSON."""
+    from phosphene.models import cascade, catalogue
+
+    path = common.model_folder(name)
+    known = cascade.describe(name) if cascade.is_cascade(name) else catalogue.read_config(path)
+    common.say(json.dumps({"name": name, "bytes": common.size(path), **known}, indent=2, ensure_ascii=False))
+
+
+@models.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A cascade on the Hugging Face hub.")],
+    device: Device = "auto",
+    text_encoder: Annotated[str, typer.Option(help="auto, or none to leave it out: most of DeepFloyd IF.")] = "auto",
+) -> None:
+    """Fetch a cascade, both stages, into the hub's cache: what generate would fetch when it is first used.
+
+    A GPU takes halved weights where there are any, a CPU whole ones.
+    """
+    if text_encoder not in ("auto", "none"):
+        raise UserError(f"--text-encoder {text_encoder}: choose auto or none.")
+    from phosphene.models import hub
+
+    if not hub.NAME.fullmatch(name) or Path(name).exists():
+        raise UserError(f"OWNER/NAME {name}: is no name on the hub; write it like DeepFloyd/IF-I-XL-v1.0.")
+    import torch
+
+    dtype = torch.float32 if common.device(device).type == "cpu" else torch.float16
+    for part in hub.fetch(name, dtype, text=text_encoder == "auto"):
+        common.say(f"{part}: {common.size(part):,} bytes")
+
+
+@models.command("verify")
+def models_verify(
+    name: Annotated[str | None, typer.Argument(help="A name, a model folder or a run; all embedded by default.")] = None,
+) -> None:
+    """Compare the files of a model, or of all, with their SHA-256."""
+    from phosphene.models import cascade, catalogue
+
+    if name is not None:
+        if not (common.model_folder(name) / catalogue.SUMS).is_file():
+            raise UserError(f"{common.model_folder(name)}: holds no {catalogue.SUMS}, so there is nothing to compare with.")
+        catalogue.verify(common.model_folder(name))
+        return common.say(f"{name}: whole")
+    broken = []
+    for each in [*catalogue.embedded(), *cascade.embedded()]:
+        try:
+            catalogue.verify(common.model_folder(each))
+            common.say(f"{each}: whole")
+        except UserError as error:
+            broken.append(each)
+            common.say(f"{each}: {error}")
+    if broken:
+        raise UserError(f"{common.several(len(broken), 'model')} not whole: {', '.join(broken)}; install phosphene again.")
