@@ -7,12 +7,17 @@ so bands always add up to the picture.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.errors import UserError
+
+REFERENCE_SIZE = 64
+"""Pixels of the pictures that sigmas, lengths and views are thought for; they mean the same in larger ones."""
 
 
 def gaussian_taps(sigma: float, size: int | None = None) -> Tensor:
@@ -44,6 +49,49 @@ def _along(x: Tensor, taps: Tensor, axis: int) -> Tensor:
     padding = (reach, reach, 0, 0) if axis == -1 else (0, 0, reach, reach)
     rows = F.pad(x.reshape(-1, 1, *x.shape[-2:]), padding, mode="reflect")
     return F.conv2d(rows, taps.view(shape)).view(x.shape)
+
+
+class Component(Protocol):
+    """A linear part of a picture, such as its low frequencies; the rest is the picture less the part."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Low:
+    """What a Gaussian blur leaves; ``sigma`` in pixels of a 64-pixel picture."""
+
+    sigma: float = 2.0
+
+    def __post_init__(self) -> None:
+        gaussian_taps(self.sigma, 1)  # refuses what is no sigma
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return low_pass(x, self.sigma * x.shape[-2] / REFERENCE_SIZE)
+
+
+@dataclass(frozen=True)
+class Grey:
+    """The mean of the channels; the rest is colour without light."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.mean(dim=1, keepdim=True).expand_as(x)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What passing by leaves: the mean along ``length`` pixels of a 64-pixel picture, from left to right."""
+
+    length: float = 15.0
+    least: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.length > self.least and math.isfinite(self.length)):
+            raise UserError(f"--length {self.length}: must be more than a pixel, such as 15.")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        count = 2 * max(1, round(self.length * x.shape[-1] / REFERENCE_SIZE / 2)) + 1
+        return _along(x, torch.full((count,), 1 / count, device=x.device, dtype=x.dtype), axis=-1)
 
 
 def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from phosphene.errors import UserError
@@ -15,6 +15,12 @@ from phosphene.models.weights import replacing
 
 PROVENANCE = "phosphene"
 """The PNG text chunk that says, as JSON, how the picture was made."""
+
+MOST_PIXELS = 50_000_000
+"""Of a picture that is read: what a large camera takes. Beyond, a small file could fill the memory."""
+
+FITS = ("crop", "pad")
+"""How a picture is made square: its middle, or all of it with white beside."""
 
 PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
 
@@ -26,6 +32,88 @@ def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), sca
     array = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
     return image if scale == 1 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
+    """The RGB picture at ``path``, of any mode, upright as its EXIF says, its transparency on white.
+
+    UserError, naming ``option``, where it is missing, no picture, damaged, smaller than 8 pixels or larger than MOST_PIXELS.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if min(width, height) < 8:
+                raise UserError(f"{option} {path}: is {width}x{height}; give a picture of at least 8x8 pixels.")
+            if width * height > MOST_PIXELS:
+                raise UserError(f"{option} {path}: is {width}x{height}; make it smaller than {MOST_PIXELS // 10**6} megapixels.")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):  # Pillow cuts 16 bits off instead of scaling them
+                image = image.point(lambda value: value / 256, "L")
+            whole = image.convert("RGBA")
+    except FileNotFoundError as error:
+        raise UserError(f"{option} {path}: no such file; name a picture.") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{option} {path}: is too large ({error}); make it smaller.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{option} {path}: cannot be read as a picture ({reason}); give a PNG, JPEG or WebP.") from error
+    return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
+
+
+def squared(image: Image.Image, size: int, fit: str = "crop") -> Image.Image:
+    """``image`` at ``size`` by ``size`` pixels, cropped to its middle or padded with white."""
+    if fit not in FITS:
+        raise UserError(f"--fit {fit}: choose crop or pad.")
+    square = (size, size)
+    if fit == "crop":
+        return ImageOps.fit(image, square, Image.Resampling.LANCZOS)
+    return ImageOps.pad(image, square, Image.Resampling.LANCZOS, color="white")
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB image as (1, 3, H, W), a grey one as (1, 1, H, W), in [-1, 1]."""
+    values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return values.view(1, image.height, image.width, -1).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) -> None:
+    """Write equal ``frames``, shown for ``seconds`` in all, as GIF (endless) or MP4, by its name; by atomic rename."""
+    path, rate = Path(path), len(frames) / seconds
+    require_animation(path)
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".gif":
+            colours = frames[len(frames) // 3].quantize(255, dither=Image.Dither.NONE)
+            paletted = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
+            # GIF counts hundredths of a second.
+            every = max(2, round(100 / rate)) * 10
+            paletted[0].save(temporary, "GIF", save_all=True, append_images=paletted[1:], duration=every, loop=0, optimize=True)
+        else:
+            _write_mp4(frames, temporary, rate)
+
+
+def _write_mp4(frames: Sequence[Image.Image], path: Path, rate: float) -> None:
+    import imageio_ffmpeg
+
+    even = tuple(side + side % 2 for side in frames[0].size)  # as H.264 wants it
+    writer = imageio_ffmpeg.write_frames(str(path), even, fps=rate, macro_block_size=2, output_params=["-f", "mp4"])
+    writer.send(None)
+    for frame in frames:
+        writer.send(ImageOps.pad(frame.convert("RGB"), even, color=PAPER).tobytes())
+    writer.close()
+
+
+def require_animation(path: Path, option: str = "--animate") -> None:
+    """UserError where no animation can be written to ``path``."""
+    from importlib.util import find_spec
+
+    if Path(path).suffix.lower() not in (".gif", ".mp4"):
+        raise UserError(f"{option} {path}: animations are GIF or MP4; choose a name that ends in .gif or .mp4.")
+    if Path(path).suffix.lower() == ".mp4" and find_spec("imageio_ffmpeg") is None:
+        raise UserError(f"{option} {path}: takes ffmpeg; pip install 'phosphene[video]', or choose a name that ends in .gif.")
+    if Path(path).is_dir():
+        raise UserError(f"{option} {path}: is a folder; name a file in it.")
+    require_writable(path, option)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:

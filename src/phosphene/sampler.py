@@ -243,7 +243,7 @@ class Step(NamedTuple):
 
 def denoise(
     denoiser: Denoiser,
-    expression: Expression,
+    expression: Expression | Sequence[Expression],
     xt: Tensor,
     timesteps: Sequence[int],
     *,
@@ -256,21 +256,23 @@ def denoise(
 ) -> Iterator[Step]:
     """Denoise ``xt`` (B, C, H, W; float32; at ``timesteps[0]``) along decreasing ``timesteps`` to the clean image.
 
-    Yields after each step, so that progress bars, previews and early stops belong to the caller. ``threshold`` mends
-    each clean estimate; ``edit`` returns what replaces ``xt`` after each step (inpainting); ``generators`` (needed by
-    solvers that add noise) are consumed in the order of the steps; ``beside`` (B, C', H, W) is shown to the denoiser
-    with every ``xt`` and follows its views (super-resolution). SDEdit is this function from
-    ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never waits for the device.
+    Yields after each step, so that progress bars, previews and early stops belong to the caller. Several expressions take
+    turns, one a step. ``threshold`` mends each clean estimate; ``edit`` returns what replaces ``xt`` after each step
+    (inpainting); ``generators`` (needed by solvers that add noise) are consumed in the order of the steps; ``beside``
+    (B, C', H, W) is shown to the denoiser with every ``xt`` and follows its views (super-resolution). SDEdit is this
+    function from ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never waits for the
+    device.
     """
     schedule = denoiser.schedule
     rows = solver(schedule, timesteps)
     if generators is None and any(row.noise for row in rows):
         raise UserError("generators: this solver adds noise at each step; pass one generator for each image.")
-    evaluate = Evaluation(expression, denoiser, max_rows, beside)
+    turns = expression if isinstance(expression, Sequence) else [expression]
+    evaluations = [Evaluation(one, denoiser, max_rows, beside) for one in turns]
     previous = None
     for index, row in enumerate(rows):
         with torch.no_grad():
-            estimate = evaluate(xt, row.t)
+            estimate = evaluations[index % len(evaluations)](xt, row.t)
             x0 = schedule.clean_estimate(xt, row.t, estimate.noise)
             if threshold is not None:
                 x0 = threshold(x0)

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
-
-REFERENCE_SIZE = 64
-"""Pixels of the pictures that views and bands are thought for; they mean the same in larger ones."""
+from phosphene.frequency import REFERENCE_SIZE
 
 
 class View(Protocol):

@@ -6,7 +6,7 @@ start, the picture beside (second stage), then the steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -49,10 +49,18 @@ class Settings(NamedTuple):
 
 DEFAULT = Settings()
 
+Asked = Expression | Sequence[Expression]
+"""What the denoiser is asked for: one expression, or several that take turns."""
+
 
 def wanted(prompts: Sequence[str], negative: str | None = None, guidance: float = GUIDANCE[0]) -> Expression:
     """The expression that asks for ``prompts`` (one for all images, or one for each), away from ``negative``."""
     return guide(given(*prompts), scale=guidance, away=given(negative))
+
+
+def asked(stage: Stage, prompts: Sequence[str], negative: str | None = None, guidance: float = GUIDANCE[0]) -> Expression:
+    """What ``stage`` is asked for ``prompts``: see :func:`wanted`. A stage that reads no text is asked for nothing."""
+    return wanted(prompts, negative, guidance) if stage.reads else given(None)
 
 
 def timesteps(stage: Stage, settings: Settings = DEFAULT) -> list[int]:
@@ -76,18 +84,18 @@ def threshold(stage: Stage) -> Threshold | None:
 
 
 def text_to_image(
-    stage: Stage, expression: Expression, source: Sequence[torch.Generator], settings: Settings = DEFAULT
+    stage: Stage, expression: Asked, source: Sequence[torch.Generator], settings: Settings = DEFAULT
 ) -> Iterator[Step]:
     """Denoise one picture from pure noise for each generator of ``source``."""
     if stage.noising is not None:
         raise UserError("stage: enlarges pictures and draws none; take a model with a first stage.")
     times = timesteps(stage, settings)
-    return _run(stage, expression, draw(source, len(source), stage.image_shape, stage.device), times, source, settings)
+    return sampled(stage, expression, draw(source, len(source), stage.image_shape, stage.device), times, source, settings)
 
 
 def image_to_image(
     stage: Stage,
-    expression: Expression,
+    expression: Asked,
     image: Tensor,
     source: Sequence[torch.Generator],
     start: int,
@@ -109,12 +117,12 @@ def image_to_image(
         raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all seeds or one for each.")
     noise = draw(source, len(source), stage.image_shape, stage.device)
     xt = stage.schedule.add_noise(image.to(noise), times[start], noise)
-    return _run(stage, expression, xt, times[start:], source, settings)
+    return sampled(stage, expression, xt, times[start:], source, settings)
 
 
 def enlarge(
     stage: Stage,
-    expression: Expression,
+    expression: Asked,
     small: Tensor,
     source: Sequence[torch.Generator],
     settings: Settings = DEFAULT,
@@ -127,7 +135,7 @@ def enlarge(
     times = timesteps(stage, settings)
     start, noise = (draw(source, len(source), stage.image_shape, stage.device) for _ in range(2))
     beside = stage.beside(small.to(start), noise)
-    return _run(stage, expression, start, times, source, settings, beside)
+    return sampled(stage, expression, start, times, source, settings, beside)
 
 
 def generate(
@@ -140,13 +148,30 @@ def generate(
 ) -> Iterator[Step]:
     """Draw a picture for each seed with every one of ``stages``, each with its ``guidance`` and ``settings``.
 
-    ``prompts`` is one for all pictures or one for each; ``stages`` those of a cascade, or its first alone. The steps of
-    the stages follow one another, and those at timestep -1 are the finished pictures of each. Where memory is short,
-    call the cascade's ``encode`` and ``free_text`` before.
+    ``prompts`` is one for all pictures or one for each; ``stages`` those of a cascade, or its first alone. Where memory
+    is short, call the cascade's ``encode`` and ``free_text`` before.
+    """
+    return by_stages(stages, lambda stage, scale: asked(stage, prompts, negative, scale), seeds, guidance, settings)
+
+
+Asks = Callable[[Stage, float], Asked]
+"""From a stage and its guidance scale to what it is asked for."""
+
+
+def by_stages(
+    stages: Sequence[Stage],
+    asks: Asks,
+    seeds: Sequence[int],
+    guidance: Sequence[float] = GUIDANCE,
+    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+) -> Iterator[Step]:
+    """Draw a picture for each seed with the first of ``stages``, and enlarge it with the next, asking each what ``asks`` says.
+
+    The steps of the stages follow one another, and those at timestep -1 are the finished pictures of each.
     """
     source, picture = generators(seeds), None
     for stage, scale, manner in zip(stages, guidance, settings, strict=False):
-        expression = wanted(prompts, negative, scale) if stage.reads else given(None)
+        expression = asks(stage, scale)
         if picture is None:
             steps = text_to_image(stage, expression, source, manner)
         else:
@@ -156,15 +181,17 @@ def generate(
             yield step
 
 
-def _run(
+def sampled(
     stage: Stage,
-    expression: Expression,
+    expression: Asked,
     xt: Tensor,
     times: Sequence[int],
     source: Generators,
     settings: Settings,
     beside: Tensor | None = None,
+    edit: Callable[[Step], Tensor] | None = None,
 ) -> Iterator[Step]:
+    """:func:`~phosphene.sampler.denoise` as ``settings`` and the stage's own scheduler say."""
     return denoise(
         stage,
         expression,
@@ -175,6 +202,7 @@ def _run(
         generators=source,
         max_rows=settings.max_rows,
         beside=beside,
+        edit=edit,
     )
 
 

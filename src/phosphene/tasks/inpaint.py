@@ -1,0 +1,99 @@
+"""Inpainting: new content where a mask is white, the picture as it was elsewhere.
+
+After every step, what is to be kept is replaced by the original, noised as far as the step has come (Part A; Lugmayr et
+al. 2022, RePaint, eq. 8). Jumps back to noise, ``Route.resample``, let what is new agree with what surrounds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from phosphene.errors import UserError
+from phosphene.frequency import blend as blended
+from phosphene.frequency import low_pass
+from phosphene.models.cascade import Stage
+from phosphene.sampler import Step, draw
+from phosphene.schedule import CLEAN
+from phosphene.tasks.generate import DEFAULT, Asked, Settings, sampled, timesteps
+
+BLENDS = ("none", "paste", "laplacian")
+"""How an enlarged result goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
+
+
+def inpaint(
+    stage: Stage,
+    expression: Asked,
+    image: Tensor,
+    mask: Tensor,
+    source: Sequence[torch.Generator],
+    settings: Settings = DEFAULT,
+) -> Iterator[Step]:
+    """Repaint ``image`` (1, C, H, W; in [-1, 1]) where ``mask`` (1, 1, H, W; 0..1) is 1, once for each generator.
+
+    Where the mask is 0 the finished picture is the original, bit for bit; between, a mixture. UserError where sizes do
+    not fit or the mask leaves nothing to repaint.
+    """
+    if tuple(image.shape) != (1, *stage.image_shape) or tuple(mask.shape) != (1, 1, *stage.image_shape[1:]):
+        shapes = [tuple(image.shape), tuple(mask.shape)]
+        raise UserError(f"MASK: picture and mask are {shapes[0]} and {shapes[1]}; this stage draws {stage.image_shape}.")
+    require_mask(mask)
+    noise = draw(source, len(source), stage.image_shape, stage.device)
+    image, mask = image.to(noise), mask.to(noise)
+
+    def keep(step: Step) -> Tensor:
+        if step.t == CLEAN:
+            kept = image
+        else:
+            fresh = draw(source, len(source), stage.image_shape, stage.device)
+            kept = stage.schedule.add_noise(image, step.t, fresh)
+        return mask * step.xt + (1 - mask) * kept
+
+    return sampled(stage, expression, noise, timesteps(stage, settings), source, settings, edit=keep)
+
+
+def require_mask(mask: Tensor, option: str = "MASK") -> None:
+    """UserError where ``mask`` leaves nothing to repaint, or nothing to keep."""
+    if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
+        raise UserError(f"{option}: values must lie in 0..1; divide an 8-bit mask by 255.")
+    if float(mask.max()) == 0:
+        raise UserError(f"{option}: is all black, so nothing would be repainted; paint white what is to change.")
+
+
+def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
+    """``result`` (B, C, H, W) over ``original`` (1, C, H, W) by ``mask`` (1, 1, H, W), one of BLENDS."""
+    if how not in BLENDS:
+        raise UserError(f"--blend {how}: choose one of {', '.join(BLENDS)}.")
+    if how == "none":
+        return result
+    original = original.to(result).expand_as(result)
+    mask = mask.to(result)
+    if how == "paste":
+        return mask * result + (1 - mask) * original
+    # Each level is a blur wide: the mask is soft by as much, and reaches no further than its own white.
+    levels = max(2, min(5, result.shape[-1].bit_length() - 4))
+    return blended(result, original, low_pass(mask, 1.0).expand(len(result), -1, -1, -1), levels)
+
+
+def seam(picture: Tensor, mask: Tensor) -> Tensor:
+    """How much more picture changes across the border of the mask than beside it, (B,): 1 is no seam at all.
+
+    The mean step of brightness between neighbours on either side of the border, over that between the pairs next to
+    them. picture: (B, C, H, W); mask: (1, 1, H, W), of which half white counts as inside.
+    """
+    inside = (mask[0, 0] >= 0.5).to(picture.device)
+    across, beside, pairs, others = 0.0, 0.0, 0, 0
+    for x, m in ((picture, inside), (picture.mT, inside.T)):
+        step = (x[..., 1:] - x[..., :-1]).abs().mean(1)  # (B, H, W - 1)
+        border = m[:, 1:] != m[:, :-1]
+        near = torch.zeros_like(border)
+        near[:, 1:] |= border[:, :-1]
+        near[:, :-1] |= border[:, 1:]
+        near &= ~border
+        across, pairs = across + (step * border).sum((1, 2)), pairs + int(border.sum())
+        beside, others = beside + (step * near).sum((1, 2)), others + int(near.sum())
+    if not pairs or not others:
+        raise UserError("MASK: has no border within the picture, so there is no seam to measure.")
+    return (across / pairs) / (beside / others).clamp(min=1e-6)

@@ -1,0 +1,66 @@
+"""How well a picture reads as each of several prompts, each in its own view: judged by the denoiser that drew it.
+
+A diffusion classifier (Li et al. 2023): noise the picture, and the prompt that helps most to tell the noise is the one
+it shows. Alignment and concealment are those of Visual Anagrams (Geng et al. 2024, section 4.2), which asks CLIP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phosphene.errors import UserError
+from phosphene.models.cascade import Stage
+from phosphene.sampler import draw, generators
+
+TIMES = (0.35, 0.5, 0.65, 0.8)
+"""At these shares of the schedule what a picture shows is neither plain to see nor gone."""
+SHARPNESS = 50.0
+
+Reading = Callable[[Tensor], Tensor]
+"""From a picture to how it is looked at: a view's ``apply``, a blur."""
+
+
+class Score(NamedTuple):
+    """Of N pictures. ``gain``: (N, readings, prompts), the share of the noise's error that a prompt explains.
+
+    ``alignment``: (N,), the gain of the prompt that is understood least in its own reading. ``concealment``: (N,), how
+    surely each reading is told from the other prompts, 0..1. ``worst``: (N,), the same of the weakest reading.
+    """
+
+    gain: Tensor
+    alignment: Tensor
+    concealment: Tensor
+    worst: Tensor
+
+
+@torch.no_grad()
+def score(
+    stage: Stage, pictures: Tensor, prompts: Sequence[str], looks: Sequence[Reading], seed: int = 0, max_rows: int = 64
+) -> Score:
+    """How well ``pictures`` (N, C, H, W), looked at by ``looks[k]``, show ``prompts[k]`` and none of the others."""
+    if len(prompts) != len(looks) or len(prompts) < 2:
+        raise UserError(f"--best-of: {len(prompts)} prompts for {len(looks)} readings; give two or more, one for each.")
+    schedule, device = stage.schedule, stage.device
+    told = torch.stack([stage.embed(p) for p in (None, *prompts)]).to(device)
+    times = [round(share * (schedule.steps - 1)) for share in TIMES]
+    # All pictures, readings and prompts meet the same noise: only then do their errors compare.
+    noises = draw(generators(range(seed, seed + len(times))), len(times), stage.image_shape, device)
+    errors = torch.zeros(len(pictures), len(looks), len(told), device=device)
+    each = max(max_rows // len(told), 1)
+    for row, look in enumerate(looks):
+        seen = look(pictures.to(device))
+        for t, noise in zip(times, noises, strict=True):
+            for part in torch.arange(len(pictures), device=device).split(each):
+                xt = schedule.add_noise(seen[part], t, noise.expand_as(seen[part]))
+                rows = xt.repeat_interleave(len(told), 0)
+                asked = told.repeat(len(part), *[1] * (told.ndim - 1))
+                answer = stage(rows, torch.full((len(rows),), t, device=device), asked).noise
+                wrong = (answer - noise).square().flatten(1).mean(1).view(len(part), len(told))
+                errors[part, row] += wrong / wrong[:, :1].clamp(min=1e-8) / len(times)
+    gain = 1 - errors[..., 1:]
+    chance = (gain * SHARPNESS).softmax(2).diagonal(dim1=1, dim2=2)
+    return Score(gain.cpu(), gain.diagonal(dim1=1, dim2=2).amin(1).cpu(), chance.mean(1).cpu(), chance.amin(1).cpu())

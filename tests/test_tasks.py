@@ -1,0 +1,394 @@
+"""Part A's tasks on a tiny random cascade: each equals what its formulas say, and refuses what cannot be."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from conftest import Echo, randn, refusal
+from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
+
+from phosphene.expression import Evaluation, factored, given, guide, mean, seen
+from phosphene.frequency import Grey, Low, Swept, low_pass
+from phosphene.sampler import Route, generators, last
+from phosphene.schedule import linear
+from phosphene.tasks.anagram import anagram, readings, views_named
+from phosphene.tasks.compose import compose, regions, shape
+from phosphene.tasks.edit import edit, start_of
+from phosphene.tasks.generate import Settings, image_to_image, text_to_image, timesteps, wanted
+from phosphene.tasks.hybrid import completed, hybrid, parted
+from phosphene.tasks.inpaint import blend, inpaint, seam
+from phosphene.tasks.score import score
+from phosphene.views import VIEWS, view
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+QUICK = Settings(Route(steps=5), max_rows=None)
+TIMES = (900, 700, 400, 150, 0)
+ROUGH = Settings(timesteps=TIMES, thresholded=False)
+DOG = "a dog"
+
+
+@pytest.fixture
+def stage(cascade):  # noqa: F811
+    return cascade.stages[0]
+
+
+def same(found, expected, tolerance=1e-5):
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    assert expected.std() > 0.02
+
+
+def plainly(stage, step, seed, times=TIMES):
+    """The textbook loop for one picture: ``step(x, t)`` is the noise and the variance, DDPM's rule the rest."""
+    source = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, *stage.image_shape, generator=source)
+    abar = [float(a) for a in stage.schedule.abar]
+    for t, s in zip(times, (*times[1:], None), strict=True):
+        noise, variance = step(x, t)
+        at, before = abar[t], 1.0 if s is None else abar[s]
+        beta = 1 - at / before
+        clean = (x - math.sqrt(1 - at) * noise) / math.sqrt(at)
+        x = math.sqrt(before) * beta / (1 - at) * clean + math.sqrt(at / before) * (1 - before) / (1 - at) * x
+        if s is not None:
+            small, large = math.log(beta * (1 - before) / (1 - at)), math.log(beta)
+            f = (variance + 1) / 2
+            x = x + torch.exp(0.5 * (f * large + (1 - f) * small)) * torch.randn(x.shape, generator=source)
+    return x
+
+
+def asked(stage, x, t, prompt):
+    answer = stage(x, torch.tensor([t]), stage.embed(prompt)[None])
+    return answer.noise, answer.variance
+
+
+def guided(stage, x, t, prompt, scale):
+    (u, _), (c, variance) = asked(stage, x, t, None), asked(stage, x, t, prompt)
+    return u + scale * (c - u), variance
+
+
+# Anagrams
+
+
+@pytest.mark.parametrize("name", ["flip", "rotate-90", "negate", "jigsaw", "patches", "skew"])
+def test_an_anagram_is_the_loop_of_its_formula(stage, name):
+    v = view(name)
+
+    def step(x, t):
+        a, va = guided(stage, x, t, BOAT, 7.0)
+        b, vb = guided(stage, v.apply(x), t, MAN, 7.0)
+        return (a + v.invert(b)) / 2, (va + v.sign * v.invert(vb)) / 2
+
+    found = last(anagram([stage], [BOAT, MAN], [VIEWS["identity"], v], [3, 4], settings=(ROUGH,)))
+    same(found, torch.cat([plainly(stage, step, seed) for seed in (3, 4)]), 2e-4)
+
+
+def test_weights_and_turns_of_an_anagram(stage):
+    flip = VIEWS["flip"]
+
+    def heavy(x, t):
+        a, va = guided(stage, x, t, BOAT, 7.0)
+        b, vb = guided(stage, flip.apply(x), t, MAN, 7.0)
+        return 0.75 * a + 0.25 * flip.invert(b), (va + flip.invert(vb)) / 2
+
+    views = views_named(["flip"], 2)
+    found = last(anagram([stage], [BOAT, MAN], views, [3], weights=[3, 1], settings=(ROUGH,)))
+    same(found, plainly(stage, heavy, 3), 2e-4)
+
+    def by_turns(x, t):
+        if TIMES.index(t) % 2 == 0:
+            return guided(stage, x, t, BOAT, 7.0)
+        noise, variance = guided(stage, flip.apply(x), t, MAN, 7.0)
+        return flip.invert(noise), flip.invert(variance)
+
+    found = last(anagram([stage], [BOAT, MAN], views, [3], reduce="alternate", settings=(ROUGH,)))
+    same(found, plainly(stage, by_turns, 3), 2e-4)
+
+
+def rows(stage, expression):
+    return Evaluation(expression, stage).rows_per_image
+
+
+def test_rows_of_a_step(stage):
+    four = [BOAT, MAN, DOG, "a hat"]
+    assert rows(stage, readings(stage, [BOAT, MAN], views_named(["flip"], 2))) == 4
+    assert rows(stage, readings(stage, four, views_named(["four-way"], 4))) == 8
+    assert rows(stage, parted(stage, [BOAT, MAN])) == 3
+    assert rows(stage, parted(stage, [BOAT, MAN, DOG])) == 4
+    assert rows(stage, parted(stage, [BOAT, MAN], "color")) == 3
+    assert rows(stage, regions(stage, [BOAT, MAN], shape("left", 32))) == 3
+
+
+def test_views_by_their_names():
+    assert views_named(["flip"], 2) == [VIEWS["identity"], VIEWS["flip"]]
+    assert views_named(["flip", "mirror"], 2) == [VIEWS["flip"], VIEWS["mirror"]]
+    assert [v.quarters for v in views_named(["four-way"], 4)[1:]] == [1, 2, 3]
+    assert views_named(["jigsaw"], 2, seed=5)[1] == view("jigsaw", 5)
+    refusal(lambda: views_named(["flip"], 3), "--view flip", "3 prompts need 2")
+    refusal(lambda: views_named([], 2), "--view none")
+    refusal(lambda: views_named(["flip"], 1), "1 prompts")
+    refusal(lambda: views_named(["flip", "flip"], 2), "two views are the same")
+    refusal(lambda: views_named(["sideways"], 2), "--view sideways: unknown")
+
+
+def test_anagrams_that_cannot_be(stage):
+    views = views_named(["flip"], 2)
+    refusal(lambda: readings(stage, [BOAT], views), "1 prompts for 2 views")
+    refusal(lambda: readings(stage, [BOAT, MAN], views, reduce="max"), "--reduce max")
+    refusal(lambda: readings(stage, [BOAT, MAN], views, weights=[1, -1]), "--weights")
+    refusal(lambda: readings(stage, [BOAT, MAN], views, weights=[1, 2], reduce="alternate"), "--weights", "leave them out")
+    refusal(lambda: last(anagram([stage], [BOAT, MAN], views_named(["jigsaw:6"], 2), [1])), "--view jigsaw:6", "jigsaw:4")
+
+
+def test_an_anagram_in_two_stages_keeps_its_reading(cascade):  # noqa: F811
+    views, settings = views_named(["flip"], 2), (QUICK, QUICK)
+    one = last(anagram(cascade.stages, [BOAT, MAN], views, [7], settings=settings))
+    assert one.shape == (1, *LARGE)
+    assert not torch.allclose(one, last(anagram(cascade.stages, [MAN, BOAT], views, [7], settings=settings)), atol=1e-3)
+
+
+# Hybrids
+
+
+def test_a_hybrid_is_the_loop_of_its_formula(stage):
+    def step(x, t):
+        a, va = guided(stage, x, t, BOAT, 7.0)
+        b, vb = guided(stage, x, t, MAN, 7.0)
+        return low_pass(a, 0.5) + b - low_pass(b, 0.5), (va + vb) / 2  # sigma 2 of 64 pixels is 0.5 of 16
+
+    same(
+        last(hybrid([stage], [BOAT, MAN], [3, 4], settings=(ROUGH,))), torch.cat([plainly(stage, step, s) for s in (3, 4)]), 2e-4
+    )
+
+
+@pytest.mark.parametrize("kind", ["color", "motion", "scale"])
+def test_other_kinds_are_loops_of_their_formulas(stage, kind):
+    part = {"color": Grey(), "motion": Swept(), "scale": lambda x: x / 2}[kind]
+
+    def step(x, t):
+        a, va = guided(stage, x, t, BOAT, 7.0)
+        b, vb = guided(stage, x, t, MAN, 7.0)
+        return part(a) + b - part(b), (va + vb) / 2
+
+    same(last(hybrid([stage], [BOAT, MAN], [3], kind, settings=(ROUGH,))), plainly(stage, step, 3), 2e-4)
+
+
+@pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept()])
+def test_the_law_holds_for_every_component(component):
+    x = randn(2, 3, 12, 12)
+    whole = factored(guide(given("a")), seen(guide(given("b")), VIEWS["rotate-90"]), component)
+    for expression in (whole, mean(whole, given("c")), seen(whole, VIEWS["mirror"])):
+        torch.testing.assert_close(Evaluation(expression, Echo(linear(10)))(x, 5).noise, x, rtol=0, atol=1e-5)
+
+
+def test_hybrids_that_cannot_be(stage):
+    refusal(lambda: parted(stage, [BOAT]), "two or three prompts, not 1")
+    refusal(lambda: parted(stage, [BOAT, MAN, DOG], "color"), "--kind color", "two prompts, not 3")
+    refusal(lambda: parted(stage, [BOAT, MAN], "smell"), "--kind smell")
+    refusal(lambda: parted(stage, [BOAT, MAN], sigmas=[0.0]), "--sigma")
+    refusal(lambda: parted(stage, [BOAT, MAN], "color", sigmas=[2.0]), "--sigma [2.0]", "leave it out")
+
+
+@pytest.mark.parametrize("band", ["low", "high"])
+def test_an_inverse_hybrid_keeps_its_band(stage, band):
+    image = low_pass(randn(1, *SMALL, seed=9), 1.0).clamp(-1, 1)
+    found = last(completed(stage, wanted([BOAT]), image, band, generators([1, 2]), settings=QUICK))
+    other = last(text_to_image(stage, wanted([BOAT]), generators([1, 2]), QUICK))
+    low = Low(2.0)
+    kept, drawn = (low(found), found - low(found)) if band == "low" else (found - low(found), low(found))
+    wished = low(image) if band == "low" else image - low(image)
+    # The band of what is kept is, but for what blurring twice blurs more, that of the image; the other one is drawn.
+    assert (kept - wished).abs().mean() < 0.35 * (
+        other - low(other) - wished if band == "high" else low(other) - wished
+    ).abs().mean()
+    assert drawn[0].std() > 0.02 and not drawn[0].allclose(drawn[1], atol=0.02)
+    refusal(lambda: completed(stage, wanted([BOAT]), image, "middle", generators([1])), "--band middle")
+    refusal(lambda: completed(stage, wanted([BOAT]), image[..., :8], "low", generators([1])), "--from")
+
+
+# Editing
+
+
+@pytest.mark.parametrize("route", [Route(), Route("ddim", eta=0.5), Route("ddim"), Route(resample=3)])
+def test_pictures_that_start_by_and_by_are_those_made_alone(stage, route):
+    settings = Settings(route, TIMES)
+    image = randn(1, *SMALL, seed=5).clamp(-1, 1)
+    starts, seeds = [4, 1, 2, 1], [10, 11, 12, 13]
+    together = last(edit(stage, wanted([BOAT]), image, starts, generators(seeds), settings))
+    for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
+        alone = last(image_to_image(stage, wanted([BOAT]), image, generators([seed]), start, settings))
+        same(together[k : k + 1], alone, 5e-5)
+
+
+def test_the_later_the_start_the_nearer_to_the_picture(stage):
+    image = low_pass(randn(1, *SMALL, seed=5), 2.0)
+    found = last(edit(stage, wanted([BOAT]), image, [0, 12, 24, 33], generators([1] * 4)))
+    away = (found - image).flatten(1).square().mean(1)
+    assert away[0] > away[2] > away[3]
+
+
+def test_strength_counts_as_diffusers_does():
+    assert [start_of(s, 34) for s in (1.0, 0.7, 0.5, 0.03)] == [0, 11, 17, 33]
+    for wrong in (0.0, 1.1, 0.02, float("nan")):
+        refusal(lambda wrong=wrong: start_of(wrong, 34), "--strength")
+
+
+def test_edits_that_cannot_be(stage):
+    image = torch.zeros(1, *SMALL)
+
+    def call(starts, picture=image, seeds=(1,), settings=QUICK):
+        return lambda: last(edit(stage, wanted([BOAT]), picture, starts, generators(seeds), settings))
+
+    refusal(call([5]), "--start 5", "0..4")
+    refusal(call([-1]), "--start -1")
+    refusal(call([]), "--start []")
+    refusal(call([1, 2]), "1 seeds for 2 starts")
+    refusal(call([1], torch.zeros(1, 3, 8, 8)), "image: is 1x3x8x8")
+    refusal(call([1], settings=Settings(Route("dpm"))), "--solver dpm", "take ancestral")
+
+
+# Inpainting
+
+
+def half():
+    mask = torch.zeros(1, 1, *SMALL[1:])
+    mask[..., : SMALL[2] // 2] = 1
+    return mask
+
+
+@pytest.mark.parametrize("route", [Route(steps=5), Route("dpm", steps=5), Route(steps=5, resample=2)])
+def test_inpainting_keeps_what_the_mask_keeps_bit_by_bit(stage, route):
+    image, mask = randn(1, *SMALL, seed=5).clamp(-1, 1), half()
+    found = last(inpaint(stage, wanted([BOAT]), image, mask, generators([1, 2]), Settings(route)))
+    assert found[..., 8:].equal(image[..., 8:].expand(2, -1, -1, -1))
+    assert (found[..., :8] - image[..., :8]).abs().mean() > 0.1
+    assert not found[0].allclose(found[1], atol=0.05)
+
+
+def test_what_is_kept_is_noised_anew_each_step(stage):
+    """The loop of Part A, written out."""
+    image, mask, settings = randn(1, *SMALL, seed=5).clamp(-1, 1), half(), Settings(Route("ddim"), TIMES, thresholded=False)
+    source = torch.Generator().manual_seed(3)
+    x = torch.randn(1, *SMALL, generator=source)
+    abar = [float(a) for a in stage.schedule.abar]
+    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
+        noise, _ = guided(stage, x, t, BOAT, 7.0)
+        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
+        if s is None:
+            x = mask * clean + (1 - mask) * image
+        else:
+            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
+            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
+            x = mask * x + (1 - mask) * kept
+    same(last(inpaint(stage, wanted([BOAT]), image, mask, generators([3]), settings)), x, 2e-4)
+
+
+def test_soft_masks_mix(stage):
+    image = torch.full((1, *SMALL), 0.25)
+    soft = half() * 0.5
+    found = last(inpaint(stage, wanted([BOAT]), image, soft, generators([1]), QUICK))
+    assert found[..., 8:].equal(image[..., 8:])
+    assert 0.0 < (found[..., :8] - image[..., :8]).abs().mean()
+
+
+def test_masks_that_cannot_be(stage):
+    image = torch.zeros(1, *SMALL)
+
+    def call(mask, picture=image):
+        return lambda: inpaint(stage, wanted([BOAT]), picture, mask, generators([1]))
+
+    refusal(call(0 * half()), "MASK", "all black")
+    refusal(call(torch.ones(1, 1, 32, 32)), "MASK", "32")
+    refusal(call(2 * half()), "MASK", "0..1")
+    refusal(call(half() * float("nan")), "MASK", "0..1")
+    refusal(call(half(), torch.zeros(1, 3, 8, 8)), "MASK")
+
+
+def test_blends(stage):
+    result, original, mask = torch.full((1, 3, 64, 64), 0.8), torch.full((1, 3, 64, 64), -0.8), torch.zeros(1, 1, 64, 64)
+    mask[..., :32] = 1
+    assert blend(result, original, mask, "none") is result
+    pasted = blend(result, original, mask, "paste")
+    assert (pasted[..., :32] == 0.8).all() and (pasted[..., 32:] == -0.8).all()
+    soft = blend(result, original, mask, "laplacian")
+    assert soft[..., 0].mean() > 0.7 and soft[..., -1].mean() < -0.7
+    assert soft.diff(dim=-1).max() < 0.01 and soft.diff(dim=-1).min() > -0.4
+    assert seam(soft + 0.01 * randn(1, 3, 64, 64), mask) < seam(pasted + 0.01 * randn(1, 3, 64, 64), mask)
+    refusal(lambda: blend(result, original, mask, "glue"), "--blend glue")
+
+
+def test_a_seam_is_a_step_at_the_border():
+    texture, mask = randn(2, 3, 64, 64), torch.zeros(1, 1, 64, 64)
+    mask[..., 20:40, 20:40] = 1
+    none = seam(texture, mask)
+    assert (none - 1).abs().max() < 0.15
+    assert (seam(texture + 8 * mask, mask) > 4).all()
+    refusal(lambda: seam(texture, torch.ones(1, 1, 64, 64)), "MASK: has no border")
+
+
+# Composing
+
+
+def test_prompts_rule_their_regions(stage):
+    mask = shape("left", 64)
+
+    def step(x, t):
+        a, va = guided(stage, x, t, BOAT, 7.0)
+        b, vb = guided(stage, x, t, MAN, 7.0)
+        m = half()
+        return m * a + (1 - m) * b, m * va + (1 - m) * vb
+
+    same(last(compose([stage], [BOAT, MAN], mask, [3], settings=(ROUGH,))), plainly(stage, step, 3), 2e-4)
+
+
+def test_shapes():
+    assert shape("left", 8)[0, 0, 3].tolist() == [1] * 4 + [0] * 4
+    assert shape("top", 8)[0, 0, :, 3].tolist() == [1] * 4 + [0] * 4
+    disc = shape("circle", 100)[0, 0]
+    assert abs(float(disc.mean()) - math.pi * 0.09) < 0.005 and disc.equal(disc.T) and disc.equal(disc.flip(0))
+    refusal(lambda: shape("star", 8), "--mask star")
+
+
+# Scores
+
+
+class Knowing:
+    """A stage that takes pictures for what they are: told "dark" or "light" of a dark or light picture it knows the noise."""
+
+    image_shape, device = (3, 8, 8), torch.device("cpu")
+    schedule = linear(100)
+
+    def embed(self, condition):
+        return torch.tensor([{"dark": -0.8, "light": 0.8, None: 0.0}[condition]])
+
+    def __call__(self, x, t, embedding):
+        from phosphene.models.protocol import Estimate
+
+        signal, sigma = self.schedule.signal_and_noise(t, x)
+        return Estimate((x - signal * embedding[:, :, None, None]) / sigma)
+
+
+def test_the_prompt_that_explains_the_noise_is_what_a_picture_shows():
+    dark, light = torch.full((1, 3, 8, 8), -0.8), torch.full((1, 3, 8, 8), 0.8)
+    pictures = torch.cat([dark, light, torch.zeros_like(dark)])
+    found = score(Knowing(), pictures, ["dark", "light"], [lambda x: x, lambda x: -x], max_rows=4)
+    assert found.gain.shape == (3, 2, 2)
+    assert found.gain[0].argmax(1).tolist() == [0, 1] and found.worst[0] > 0.9 and found.concealment[0] > 0.9
+    assert found.gain[1].argmax(1).tolist() == [1, 0] and found.worst[1] < 0.1
+    assert found.alignment[0] > 0.9 > 0 > found.alignment[1]
+    assert found.worst[2] == pytest.approx(0.5, abs=0.01)
+    refusal(lambda: score(Knowing(), dark, ["dark"], [lambda x: x]), "--best-of")
+
+
+def test_scores_do_not_depend_on_the_batch(stage):
+    pictures = randn(3, *SMALL, seed=8)
+    looks = [lambda x: x, VIEWS["flip"].apply]
+    whole = score(stage, pictures, [BOAT, MAN], looks)
+    parts = [score(stage, pictures[k : k + 1], [BOAT, MAN], looks, max_rows=2) for k in range(3)]
+    torch.testing.assert_close(whole.gain, torch.cat([p.gain for p in parts]), rtol=0, atol=1e-4)
+
+
+def test_default_starts_fit_the_default_run(stage):
+    from phosphene.tasks.edit import STARTS
+
+    assert max(STARTS) < len(timesteps(stage))
