@@ -1,4 +1,4 @@
-"""Pictures from text: ``generate``."""
+"""Pictures from text: ``generate``, and the tasks of Part A."""
 
 from __future__ import annotations
 
@@ -8,99 +8,342 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    MOST_PICTURES,
-    Count,
-    Device,
-    Eta,
-    Guidance,
-    Seed,
-    SolverName,
-    app,
-)
+from phosphene.cli.common import MOST_PICTURES, Count
+from phosphene.cli.drawing import Drawing, drawing_command, finished, require_prompts, write
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Sequence
+
+    from PIL import Image
+    from torch import Tensor
+
+    from phosphene.expression import Expression
+    from phosphene.models.cascade import Stage
+    from phosphene.tasks.generate import Asked, Asks, Settings
+    from phosphene.tasks.score import Reading
+
+Out = Annotated[Path, typer.Option("--out", "-o")]
+Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")]
+Fit = Annotated[str, typer.Option(help="crop or pad: how a picture is made square.")]
+SHOWN = 256
+"""Pixels of a picture on a sheet, at least."""
+BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
 
 
-@app.command()
-def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")],
-    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = "glyph",
-    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; by default 34 (20 of dpm and heun).")] = None,
-    timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None,
-    solver: SolverName = "ancestral",
-    eta: Eta = None,
-    guidance: Guidance = 7.0,
-    negative: Annotated[str, typer.Option(help="What to stay away from.")] = "",
-    seed: Seed = 180,
-    count: Count = 1,
-    upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True,
-    threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True,
-    embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
-    text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto",
-    offload: Annotated[str, typer.Option(help="none, stages or layers: what waits in main memory until it is needed.")] = "none",
-    device: Device = "auto",
-    out: Annotated[Path, typer.Option("--out", "-o")] = Path("generated.png"),
-) -> None:
+@drawing_command()
+def generate(prompts: Prompts, drawing: Drawing, count: Count = 1, out: Out = Path("generated.png")) -> None:
     """Draw pictures of what PROMPTS say.
 
     A column for each prompt, a row for each seed; a single picture is written as it is.
     """
-    if any(not prompt.strip() for prompt in prompts):
-        raise UserError('PROMPT "": is empty; say what to draw.')
+    require_prompts(prompts)
     if len(prompts) * count > MOST_PICTURES:
         raise UserError(
             f"--count {count}: makes {len(prompts) * count} pictures; choose at most {MOST_PICTURES // len(prompts)}."
         )
-    if timesteps is not None and steps is not None:
-        raise UserError(f"--steps {steps}: --timesteps says which already; leave one of the two out.")
-    if text_encoder not in ("auto", "none"):
-        raise UserError(f"--text-encoder {text_encoder}: choose auto or none.")
-    visited = None if timesteps is None else common.numbers("--timesteps", timesteps, int, "990,960,930")
     common.require_picture(out)
-    from phosphene.images import save_png, sheet, to_image
-    from phosphene.models.cascade import open_cascade
-    from phosphene.models.weights import cache_folder
-    from phosphene.sampler import Route
-    from phosphene.tasks.generate import GUIDANCE, Settings
+    from phosphene.images import sheet, to_image
     from phosphene.tasks.generate import generate as draw_pictures
 
-    route = Route(solver, steps, eta)
-    route.table()
-    place = common.device(device)
-    reads, cache = text_encoder == "auto", cache_folder() / "prompts"
-    said = {"embeddings": embeddings, "text": reads, "cache": cache}
-    cascade = open_cascade(model, place, stages=2 if upscale else 1, offload=offload, **said)
-    stages = cascade.stages
-    cascade.encode([*prompts, negative])
-    cascade.free_text()
-    settings = tuple(Settings(route, visited, threshold, max_rows=64) for _ in stages)
-    seeds = [seed + row for row in range(count) for _ in prompts]
-    run = draw_pictures(stages, list(prompts) * count, seeds, negative, (guidance, GUIDANCE[1]), settings)
-    for step in common.shown(run, "drawing"):
-        if step.t < 0:
-            pictures = step.xt
-    cells = [to_image(p, stages[-1].value_range) for p in pictures]
-    arguments = {
-        "prompts": list(prompts),
-        "timesteps": visited,
-        "solver": solver,
-        "steps": steps,
-        "eta": eta,
-        "guidance": guidance,
-        "negative": negative or None,
-        "seed": seed,
-        "count": count,
-        "upscale": upscale,
-        "threshold": threshold,
-        "embeddings": None if embeddings is None else str(embeddings),
-        "text_encoder": text_encoder,
-        "offload": offload,
-        "device": str(place),
-    }
+    stages, settings = drawing.open(prompts).stages, drawing.settings()
+    seeds = [drawing.seed + row for row in range(count) for _ in prompts]
+    run = draw_pictures(stages, list(prompts) * count, seeds, drawing.negative, drawing.scales(), [settings] * len(stages))
+    cells = [to_image(p, stages[-1].value_range) for p in finished(run)]
     labels = [list(prompts) if row == count - 1 else [""] * len(prompts) for row in range(count)]
     picture = cells[0] if len(cells) == 1 else sheet(common.rows(cells, len(prompts)), captions=labels)
-    save_png(picture, out, common.provenance("generate", model, arguments))
+    write(picture, out, "generate", drawing, {"prompts": list(prompts), "count": count})
     common.say(f"{common.several(len(cells), 'picture')} in {out}")
+
+
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is made square (--fit).")]
+Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
+
+
+@drawing_command()
+def edit(
+    image: Picture,
+    drawing: Drawing,
+    prompt: Prompt = "",
+    start: Annotated[
+        str | None, typer.Option(help="Start indices: how many steps are left out. [default: 1,3,5,7,10,20]")
+    ] = None,
+    strength: Annotated[float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.")] = None,
+    fit: Fit = "crop",
+    out: Out = Path("edit.png"),
+) -> None:
+    """Noise IMAGE and denoise it as PROMPT, from several starts.
+
+    A photo becomes something else, a sketch becomes a picture: the later the start, the more of IMAGE is left.
+    """
+    if start is not None and strength is not None:
+        raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
+    common.require_picture(out)
+    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.sampler import generators
+    from phosphene.tasks import edit as task
+    from phosphene.tasks.generate import asked, onward, timesteps
+
+    picture = read_picture(image)
+    stages, settings = drawing.open([prompt]).stages, drawing.settings()
+    if strength is not None:
+        starts = [task.start_of(strength, len(timesteps(stages[0], settings)))]
+    elif start is not None:
+        starts = common.numbers("--start", start, int, "1,3,5,7,10,20")
+    else:
+        usual = len(timesteps(stages[0], settings))
+        starts = [s for s in task.STARTS if s < usual]
+    small = squared(picture, stages[0].image_shape[-1], fit)
+
+    def asks(stage: Stage, scale: float) -> Expression:
+        return asked(stage, [prompt or None], drawing.negative, scale)
+
+    source = generators([drawing.seed] * len(starts))
+    first = task.edit(stages[0], asks(stages[0], drawing.guidance), to_tensor(small), starts, source, settings)
+    run = onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages))
+    cells = [to_image(p, stages[-1].value_range) for p in finished(run)]
+    side, labels = cells[0].width, [f"start {s}" for s in starts]
+    whole = sheet([[*cells, squared(picture, side, fit)]], captions=[[*labels, "the original"]])
+    arguments = {"image": str(image), "prompt": prompt, "start": start, "strength": strength, "fit": fit}
+    write(cells[0] if len(cells) == 1 else whole, out, "edit", drawing, arguments)
+    common.say(f"{common.several(len(cells), 'picture')} in {out}")
+
+
+@drawing_command()
+def inpaint(
+    image: Picture,
+    mask: Annotated[Path, typer.Argument(metavar="MASK", help="A picture of the same size: white is repainted.")],
+    drawing: Drawing,
+    prompt: Prompt = "",
+    blend: Annotated[str, typer.Option(help="none, paste or laplacian: how the result goes over the original.")] = "laplacian",
+    compare: Annotated[bool, typer.Option("--compare", help="A sheet with all three.")] = False,
+    fit: Fit = "crop",
+    out: Out = Path("inpaint.png"),
+) -> None:
+    """Repaint IMAGE where MASK is white.
+
+    Prints how much the picture changes across the mask's border, against beside it: 1 is no seam.
+    """
+    common.require_picture(out)
+    from PIL import Image
+
+    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.sampler import generators
+    from phosphene.tasks import inpaint as task
+    from phosphene.tasks.generate import asked, onward
+
+    if blend not in task.BLENDS:
+        raise UserError(f"--blend {blend}: choose one of {', '.join(task.BLENDS)}.")
+    original, white = read_picture(image), read_picture(mask, "MASK").convert("L")
+    if original.size != white.size:
+        sizes = [f"{w}x{h}" for w, h in (white.size, original.size)]
+        raise UserError(f"MASK {mask}: is {sizes[0]} and the picture {sizes[1]}; give a mask of the picture's size.")
+    if white.getextrema()[1] == 0:
+        raise UserError(f"MASK {mask}: is all black, so nothing would be repainted; paint white what is to change.")
+    stages, settings = drawing.open([prompt]).stages, drawing.settings()
+
+    def at(size: int) -> tuple[Tensor, Tensor]:
+        """Picture and mask, squared alike; what is padded is kept."""
+        square = squared(Image.merge("RGB", [white] * 3), size, fit)
+        if fit == "pad":
+            inside = squared(Image.new("RGB", white.size, "black"), size, fit)
+            square = Image.composite(Image.new("RGB", square.size), square, inside.convert("L"))
+        return to_tensor(squared(original, size, fit)), (to_tensor(square.convert("L")) + 1) / 2
+
+    def asks(stage: Stage, scale: float) -> Expression:
+        return asked(stage, [prompt or None], drawing.negative, scale)
+
+    source = generators([drawing.seed])
+    first = task.inpaint(stages[0], asks(stages[0], drawing.guidance), *at(stages[0].image_shape[-1]), source, settings)
+    result = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages))).cpu()
+    shown, where = at(result.shape[-1])
+    blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
+    seams = {how: float(task.seam(picture, where)) for how, picture in blends.items()}
+    if compare:
+        cells = [to_image(p[0], (-1, 1)) for p in (shown, shown * (1 - where) + where, *blends.values())]
+        labels = ["the original", "to be repainted", *(f"{how}, seam {seam:.2f}" for how, seam in seams.items())]
+        picture = sheet([cells], captions=[labels])
+    else:
+        picture = to_image(blends[blend][0], (-1, 1))
+    arguments = {"image": str(image), "mask": str(mask), "prompt": prompt, "blend": blend, "compare": compare, "fit": fit}
+    write(picture, out, "inpaint", drawing, arguments)
+    common.say("seams (1 is none): " + ", ".join(f"{how} {seam:.2f}" for how, seam in seams.items()))
+    common.say(f"picture in {out}")
+
+
+@drawing_command()
+def anagram(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What it shows: one for each view.")],
+    drawing: Drawing,
+    view: Annotated[list[str], typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...")],
+    view_seed: Annotated[int, typer.Option(min=0, help="Of views whose pieces are laid by chance.")] = 0,
+    weights: Annotated[str | None, typer.Option(help="How much each view counts, such as 1,1.5.")] = None,
+    reduce: Annotated[str, typer.Option(help="mean, or alternate: the views take turns.")] = "mean",
+    best_of: BestOf = 1,
+    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the picture turns into its other reading.")] = None,
+    out: Out = Path("anagram.png"),
+) -> None:
+    """Draw a picture that shows something else in another view.
+
+    Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
+    square-hinge (patches:8 and the like for more pieces), and four-way, which are four at once.
+    """
+    require_prompts(prompts)
+    common.require_picture(out)
+    from phosphene.images import require_animation, save_animation, sheet, to_image
+    from phosphene.tasks import anagram as task
+    from phosphene.tasks.animate import SECONDS, turning
+
+    if animate is not None:
+        require_animation(animate)
+    views = task.views_named(view, len(prompts), view_seed)
+    shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
+    stages, settings = drawing.open(prompts).stages, drawing.settings()
+
+    def asks(stage: Stage, scale: float) -> Asked:
+        return task.readings(stage, prompts, views, scale, drawing.negative, shares, reduce)
+
+    asks(stages[0], drawing.guidance)
+    picture, said = _best(stages, asks, drawing, settings, prompts, [v.apply for v in views], best_of)
+    cells = [to_image(v.apply(picture[None])[0], (-1, 1), max(1, SHOWN // picture.shape[-1])) for v in views]
+    arguments = {"prompts": list(prompts), "view": list(view), "view_seed": view_seed, "weights": weights, "reduce": reduce}
+    write(sheet([cells], captions=[prompts]), out, "anagram", drawing, arguments | {"best_of": best_of})
+    common.say(f"{said}; picture in {out}")
+    if animate is not None:
+        still = views[0].apply(picture[None])[0]
+        frames = [
+            frame for v, prompt in zip(views[1:], prompts[1:], strict=True) for frame in turning(still, v, (prompts[0], prompt))
+        ]
+        save_animation(frames, animate, SECONDS * (len(views) - 1))
+        common.say(f"animation in {animate}")
+
+
+@drawing_command()
+def hybrid(
+    prompts: Annotated[list[str], typer.Argument(metavar="FAR NEAR", help="From afar and from near; a third lies between.")],
+    drawing: Drawing,
+    kind: Annotated[
+        str, typer.Option(help="frequency, color (grey, then colours), motion (swept by, then still) or scale.")
+    ] = "frequency",
+    sigma: Annotated[
+        str | None, typer.Option(help="Blurs that part the prompts, in 64ths of the picture. [default: 2, or 3,1.2]")
+    ] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="A picture that takes the place of FAR or NEAR: see --band.")
+    ] = None,
+    band: Annotated[str, typer.Option(help="low or high: what is kept of --from.")] = "low",
+    fit: Fit = "crop",
+    best_of: BestOf = 1,
+    out: Out = Path("hybrid.png"),
+) -> None:
+    """Draw a picture that shows one thing from afar and another from near.
+
+    The sheet shows it at shrinking sizes, as if one walked away from it.
+    """
+    require_prompts(prompts)
+    common.require_picture(out)
+    from phosphene.frequency import Grey, Low, Swept
+    from phosphene.images import read_picture, squared, to_tensor
+    from phosphene.sampler import generators
+    from phosphene.tasks import hybrid as task
+    from phosphene.tasks.generate import asked, onward
+
+    sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
+    if from_ is not None and (len(prompts) != 1 or kind != "frequency" or best_of > 1):
+        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --kind nor --best-of.")
+    real = None if from_ is None else read_picture(from_, "--from")
+    stages, settings = drawing.open(prompts).stages, drawing.settings()
+    if real is None:
+
+        def asks(stage: Stage, scale: float) -> Expression:
+            return task.parted(stage, prompts, kind, sigmas, scale, drawing.negative)
+
+        asks(stages[0], drawing.guidance)
+        part = {"frequency": Low(max(sigmas or (2.0,))), "color": Grey(), "motion": Swept(), "scale": lambda x: x}[kind]
+        looks = [part, *[lambda x: x] * (len(prompts) - 1)]
+        picture, said = _best(stages, asks, drawing, settings, prompts, looks, best_of)
+    else:
+        small = to_tensor(squared(real, stages[0].image_shape[-1], fit))
+        source = generators([drawing.seed])
+
+        def asks(stage: Stage, scale: float) -> Expression:
+            return asked(stage, prompts, drawing.negative, scale)
+
+        blur = (sigmas or [2.0])[0]
+        first = task.completed(stages[0], asks(stages[0], drawing.guidance), small, band, source, blur, settings)
+        picture = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages)))[0].cpu()
+        said = f"{band} frequencies of {from_} kept"
+    arguments = {"prompts": list(prompts), "kind": kind, "sigma": sigma, "from": None if from_ is None else str(from_)}
+    write(_walking_away(picture), out, "hybrid", drawing, arguments | {"band": band, "fit": fit, "best_of": best_of})
+    common.say(f"{said}; picture in {out}")
+
+
+@drawing_command()
+def compose(
+    prompts: Annotated[list[str], typer.Argument(metavar="INSIDE OUTSIDE", help="Where the mask is white, and elsewhere.")],
+    drawing: Drawing,
+    mask: Annotated[str, typer.Option(help="left, top, circle, or a picture: white is inside.")] = "left",
+    out: Out = Path("compose.png"),
+) -> None:
+    """Draw one thing in one region and another in the rest."""
+    require_prompts(prompts)
+    common.require_picture(out)
+    from phosphene.images import read_picture, squared, to_image, to_tensor
+    from phosphene.tasks import compose as task
+
+    if mask in task.SHAPES:
+        inside = task.shape(mask, 256)
+    elif Path(mask).suffix:
+        inside = (to_tensor(squared(read_picture(Path(mask), "--mask"), 256).convert("L")) + 1) / 2
+    else:
+        raise UserError(f"--mask {mask}: choose one of {', '.join(task.SHAPES)}, or name a picture.")
+    stages, settings = drawing.open(prompts).stages, drawing.settings()
+    run = task.compose(stages, prompts, inside, [drawing.seed], drawing.scales(), drawing.negative, [settings] * len(stages))
+    write(to_image(finished(run)[0], (-1, 1)), out, "compose", drawing, {"prompts": list(prompts), "mask": mask})
+    common.say(f"picture in {out}")
+
+
+def _best(
+    stages: Sequence[Stage],
+    asks: Asks,
+    drawing: Drawing,
+    settings: Settings,
+    prompts: Sequence[str],
+    looks: Sequence[Reading],
+    count: int,
+) -> tuple[Tensor, str]:
+    """Of ``count`` pictures of consecutive seeds the one that reads best, (C, H, W) of the last stage, and what to say of it."""
+    from phosphene.sampler import Step, generators
+    from phosphene.schedule import CLEAN
+    from phosphene.tasks.generate import onward, text_to_image
+    from phosphene.tasks.score import score
+
+    seeds = range(drawing.seed, drawing.seed + count)
+    source = generators(seeds)
+    first = text_to_image(stages[0], asks(stages[0], drawing.guidance), source, settings)
+    pictures = finished(first)
+    judged = score(stages[0], pictures, prompts, looks)
+    chosen = int(judged.worst.argmax())
+    found = f"seed {seeds[chosen]}: alignment {judged.alignment[chosen]:.3f}, concealment {judged.concealment[chosen]:.3f}"
+    if len(stages) == 1:
+        return pictures[chosen].cpu(), found
+    one = pictures[chosen : chosen + 1]
+    drawn = iter([Step(0, 1, CLEAN, one, one)])
+    whole = onward(stages, drawn, asks, source[chosen : chosen + 1], drawing.scales(), [settings] * len(stages))
+    return finished(whole, "enlarging")[0].cpu(), found
+
+
+def _walking_away(picture: Tensor) -> Image.Image:
+    """``picture`` (3, S, S) at full size, a half, a quarter, an eighth, as if one walked away from it."""
+    from PIL import Image
+
+    from phosphene.images import PAPER, sheet, to_image
+
+    large = to_image(picture, (-1, 1), max(1, SHOWN // picture.shape[-1]))
+    cells = []
+    for away in (1, 2, 4, 8):
+        cell = Image.new("RGB", large.size, PAPER)
+        small = large.resize((large.width // away, large.height // away), Image.Resampling.BOX)
+        cell.paste(small, ((large.width - small.width) // 2, (large.height - small.height) // 2))
+        cells.append(cell)
+    return sheet([cells])

@@ -53,12 +53,12 @@ Asked = Expression | Sequence[Expression]
 """What the denoiser is asked for: one expression, or several that take turns."""
 
 
-def wanted(prompts: Sequence[str], negative: str | None = None, guidance: float = GUIDANCE[0]) -> Expression:
+def wanted(prompts: Sequence[str | None], negative: str | None = None, guidance: float = GUIDANCE[0]) -> Expression:
     """The expression that asks for ``prompts`` (one for all images, or one for each), away from ``negative``."""
     return guide(given(*prompts), scale=guidance, away=given(negative))
 
 
-def asked(stage: Stage, prompts: Sequence[str], negative: str | None = None, guidance: float = GUIDANCE[0]) -> Expression:
+def asked(stage: Stage, prompts: Sequence[str | None], negative: str | None = None, guidance: float = GUIDANCE[0]) -> Expression:
     """What ``stage`` is asked for ``prompts``: see :func:`wanted`. A stage that reads no text is asked for nothing."""
     return wanted(prompts, negative, guidance) if stage.reads else given(None)
 
@@ -169,14 +169,26 @@ def by_stages(
 
     The steps of the stages follow one another, and those at timestep -1 are the finished pictures of each.
     """
-    source, picture = generators(seeds), None
-    for stage, scale, manner in zip(stages, guidance, settings, strict=False):
-        expression = asks(stage, scale)
-        if picture is None:
-            steps = text_to_image(stage, expression, source, manner)
-        else:
-            steps = enlarge(stage, expression, picture, source, manner)
-        for step in steps:
+    source = generators(seeds)
+    first = text_to_image(stages[0], asks(stages[0], guidance[0]), source, settings[0])
+    return onward(stages, first, asks, source, guidance, settings)
+
+
+def onward(
+    stages: Sequence[Stage],
+    first: Iterator[Step],
+    asks: Asks,
+    source: Sequence[torch.Generator],
+    guidance: Sequence[float] = GUIDANCE,
+    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+) -> Iterator[Step]:
+    """The steps of ``first``, a run of the first of ``stages``, and those by which the others enlarge what it finished."""
+    picture = None
+    for step in first:
+        picture = step.xt
+        yield step
+    for stage, scale, manner in zip(stages[1:], guidance[1:], settings[1:], strict=False):
+        for step in enlarge(stage, asks(stage, scale), picture, source, manner):
             picture = step.xt
             yield step
 

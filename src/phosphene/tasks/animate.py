@@ -1,0 +1,123 @@
+"""Animation: a picture turns into what it shows through a view, and back; pieces fly along their paths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from phosphene.images import INK, PAPER, font, to_image
+from phosphene.views import Mirror, Moved, Negate, Turn, View, pixel_centres
+
+MARGIN = 0.22
+"""Of the picture's side, on each side of it: room for corners and pieces on the way."""
+REST, MOVE = 14, 26
+"""Frames of standing still and of moving."""
+SIDE = 256
+SECONDS = (2 * REST + 2 * MOVE) / 20
+
+
+def eased(share: float) -> float:
+    """0..1 to 0..1, slow at both ends."""
+    return share * share * (3 - 2 * share)
+
+
+def turning(picture: Tensor, view: View, captions: tuple[str, str]) -> Iterator[Image.Image]:
+    """Frames of ``picture`` (3, S, S; in [-1, 1]) as it is, turning into what ``view`` shows, and back."""
+    there = [0.0] * REST + [eased((k + 1) / (MOVE + 1)) for k in range(MOVE)]
+    back = [1.0] * REST + [eased(1 - (k + 1) / (MOVE + 1)) for k in range(MOVE)]
+    scale = max(1, round(SIDE / picture.shape[-1]))
+    large = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2) if scale > 1 else picture
+    for share in there + back:
+        yield _captioned(on_the_way(large, view, share), captions[0] if share < 0.5 else captions[1], abs(2 * share - 1))
+
+
+def on_the_way(picture: Tensor, view: View, share: float) -> Tensor:
+    """``picture`` (3, S, S), ``share`` of the way to what ``view`` shows, with a margin of paper: (3, S', S')."""
+    room = round(MARGIN * picture.shape[-1])
+    paper = (torch.tensor(PAPER) / 127.5 - 1).to(picture)[:, None, None]
+    if isinstance(view, Moved):
+        return _flying(picture, view, share, room, paper)
+    x = torch.cat([picture - paper, torch.ones_like(picture[:1])])  # what lies around is paper
+    x = F.pad(x, (room, room, room, room))
+    if isinstance(view, Negate):
+        x[:3] += x[3:] * ((1 - 2 * share) * (x[:3] + paper) - x[:3] - paper)
+    elif isinstance(view, Mirror):
+        grown = math.cos(math.pi * share)  # as a card is turned: first narrow, then seen from behind
+        grown = grown if abs(grown) > 0.02 else 0.02
+        x = _bent(x, (1 / grown, 1.0) if view.axis == -1 else (1.0, 1 / grown), 0.0)
+    elif isinstance(view, Turn):
+        quarters = view.quarters if view.quarters < 3 else -1
+        x = _bent(x, (1.0, 1.0), quarters * math.pi / 2 * share)
+    return x[:3] + paper
+
+
+def _bent(x: Tensor, scale: tuple[float, float], angle: float) -> Tensor:
+    """Scaled across and down, and turned counter-clockwise by ``angle``."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    theta = torch.tensor([[cosine * scale[0], -sine * scale[0], 0.0], [sine * scale[1], cosine * scale[1], 0.0]])
+    grid = F.affine_grid(theta[None].to(x), [1, *x.shape], align_corners=False)
+    return F.grid_sample(x[None], grid, align_corners=False)[0]
+
+
+class _Pieces(NamedTuple):
+    """Of each pixel, in the order in which they are laid: where it comes from, and what the path of its piece is made of."""
+
+    order: Tensor
+    offset: Tensor  # from the middle of its piece
+    source: Tensor
+    path: Tensor
+    outward: Tensor
+    angle: Tensor
+
+
+@lru_cache(maxsize=2)
+def _pieces(view: Moved, size: int) -> _Pieces:
+    plan, at = view.plan(size), pixel_centres(size)
+    path = plan.target - plan.source
+    order = path.norm(dim=1)[plan.piece].argsort(stable=True)  # those that go far fly above those that stay
+    piece = plan.piece[order]
+    # A little outwards on the way, so that pieces part before they pass.
+    outward = ((plan.source + plan.target) / 2 - size / 2) * (path.norm(dim=1, keepdim=True) > 0) / 4
+    if len(plan.source) == len(at):  # every pixel for itself: apart they would show the paper between them
+        outward = torch.zeros_like(outward)
+    turns = (plan.turns + 1) % 4 - 1  # three quarters one way are one the other way
+    parts = (at[order] - plan.source[piece], plan.source[piece], path[piece], outward[piece], turns[piece] * math.pi / 2)
+    return _Pieces(order, *(part.float() for part in parts))
+
+
+def _flying(picture: Tensor, view: Moved, share: float, room: int, paper: Tensor) -> Tensor:
+    """Pieces on their paths, turning as they go."""
+    size = picture.shape[-1]
+    side, pieces = size + 2 * room, _pieces(view, size)
+    cosine, sine = (pieces.angle * share).cos(), (pieces.angle * share).sin()
+    y, x = pieces.offset.unbind(1)
+    offset = torch.stack([cosine * y - sine * x, sine * y + cosine * x], 1)
+    middle = pieces.source + share * pieces.path + math.sin(math.pi * share) * pieces.outward
+    place = (middle + offset + (room - 0.5)).round().long()
+    # Each pixel is laid twice, once a step aside, so that turning leaves no holes; where several come to lie, the last is seen.
+    number = torch.arange(1, len(place) + 1)
+    seen = torch.zeros(side * side, dtype=torch.long)
+    for aside in (1, 0) if 0 < share < 1 and bool(pieces.angle.any()) else (0,):
+        rows, columns = (place + aside).clamp(0, side - 1).unbind(1)
+        laid = torch.zeros_like(seen).scatter_reduce(0, rows * side + columns, number, "amax")
+        seen = torch.where(laid > 0, laid, seen)
+    colours = torch.cat([paper.flatten(1).expand(3, 1), picture.flatten(1)[:, pieces.order]], 1)
+    return colours[:, seen].view(3, side, side)
+
+
+def _captioned(picture: Tensor, caption: str, strength: float) -> Image.Image:
+    """With ``caption`` below, as dark as ``strength`` says."""
+    image = to_image(picture, (-1, 1))
+    write = font(max(12, image.width // 20))
+    whole = Image.new("RGB", (image.width, image.height + image.width // 12), PAPER)
+    whole.paste(image, (0, 0))
+    ink = tuple(round(p + (i - p) * strength) for p, i in zip(PAPER, INK, strict=True))
+    ImageDraw.Draw(whole).text((image.width / 2, image.height - image.width // 24), caption, ink, write, anchor="mm")
+    return whole
