@@ -53,20 +53,35 @@ def rerun(
     )
 
 
-RERUN = {"digits": "digits", "ambigram": "digits", "denoise-digits": None, "generate": "prompts"}
-"""Commands whose pictures can be made again, and which of their arguments is given without a name."""
+RERUN = {
+    "digits": ("digits",),
+    "ambigram": ("digits",),
+    "denoise-digits": (),
+    "generate": ("prompts",),
+    "edit": ("image",),
+    "inpaint": ("image", "mask"),
+    "anagram": ("prompts",),
+    "hybrid": ("prompts",),
+    "compose": ("prompts",),
+}
+"""Commands whose pictures can be made again, and which of their arguments are given without a name."""
 
 
 def _argv(story: Mapping[str, Any], out: Path) -> list[str]:
     """The command line that the provenance ``story`` tells of, writing to ``out``."""
     argv, named = [story["command"], f"--out={out}"], {"model": story["model"], **story["arguments"]}
-    plain = named.pop(RERUN[story["command"]] or "", None)
+    plain: list[str] = []
+    for name in RERUN[story["command"]]:
+        value = named.pop(name, None)
+        plain += value if isinstance(value, list) else [] if value is None else [value]
     for name, value in named.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             negated = [f"--no-{option}"] if name in ("upscale", "threshold") else []
             argv += [f"--{option}"] if value else negated
+        elif name == "view":  # may be given several times
+            argv += [f"--view={v}" for v in value]
         elif value is not None:
             text = ",".join(f"{v}" for v in value) if isinstance(value, list) else str(value)
             argv.append(f"--{option}={text}")
-    return argv + (["--", *(plain if isinstance(plain, list) else [plain])] if plain is not None else [])
+    return [*argv, "--", *plain] if plain else argv

@@ -1,0 +1,205 @@
+"""Part A's commands, from typing to PNG, on a cascade too small to draw anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+from test_generate import call, cascade, size  # noqa: F401  (fixtures)
+
+from phosphene.images import MOST_PIXELS, read_picture, read_provenance, squared, to_tensor
+
+STEPS = ["--steps", 4]
+
+
+@pytest.fixture
+def here(tmp_path, call) -> Path:  # noqa: F811
+    """The folder that commands run in, with pictures to work on."""
+    image = Image.new("RGB", (60, 40), (200, 220, 255))
+    ImageDraw.Draw(image).ellipse((20, 10, 40, 30), fill=(200, 30, 30))
+    image.save(tmp_path / "ball.png")
+    mask = Image.new("L", (60, 40))
+    ImageDraw.Draw(mask).rectangle((15, 5, 30, 35), fill=255)
+    mask.save(tmp_path / "mask.png")
+    Image.new("L", (60, 40)).save(tmp_path / "black.png")
+    Image.new("L", (30, 40), 255).save(tmp_path / "narrow.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    (tmp_path / "text.png").write_text("this is no picture")
+    whole = (tmp_path / "ball.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    # A header that promises 40,000 x 40,000 pixels.
+    lying = bytearray(whole)
+    lying[16:24] = (40_000).to_bytes(4, "big") * 2
+    import zlib
+
+    lying[29:33] = zlib.crc32(bytes(lying[12:29])).to_bytes(4, "big")
+    (tmp_path / "huge.png").write_bytes(bytes(lying))
+    return tmp_path
+
+
+COMMANDS = {
+    "edit": ["ball.png", "--start", "1,3"],
+    "inpaint": ["ball.png", "mask.png", "--prompt", "a rocket", "--compare"],
+    "anagram": ["a rocket", "a skull", "--view", "rotate-180", "--best-of", 2],
+    "hybrid": ["a rocket", "a skull", "--kind", "color"],
+    "compose": ["a rocket", "a skull", "--mask", "circle"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_draws_and_can_be_run_again(call, here, cascade, name):  # noqa: F811
+    code, out, err = call(name, *COMMANDS[name], "--model", cascade, *STEPS, "-o", "one.png")
+    assert (code, err) == (0, "") and "one.png" in out
+    story = read_provenance(Path("one.png"))
+    assert story["command"] == name and story["arguments"]["steps"] == 4
+    code, out, err = call("rerun", "one.png", "-o", "two.png")
+    assert code == 0 and "byte for byte" in out, err
+    assert call(name, *COMMANDS[name], "--model", cascade, *STEPS, "--seed", 9, "-o", "three.png")[0] == 0
+    with Image.open("one.png") as one, Image.open("three.png") as three:
+        assert one.size == three.size and one.tobytes() != three.tobytes()
+
+
+def test_options_of_an_edit(call, here, cascade):  # noqa: F811
+    base = ["edit", "ball.png", "--model", cascade, *STEPS]
+    assert call(*base, "--strength", 0.5, "--no-upscale", "-o", "half.png")[0] == 0 and size("half.png") == (16, 16)
+    assert call(*base, "--start", 2, "--no-upscale", "-o", "two.png")[0] == 0
+    with Image.open("half.png") as half, Image.open("two.png") as two:
+        assert half.tobytes() == two.tobytes()
+    assert call(*base, "--start", 2, "--fit", "pad", "-o", "pad.png")[0] == 0 and size("pad.png") == (32, 32)
+
+
+def test_options_of_inpainting(call, here, cascade):  # noqa: F811
+    base = ["inpaint", "ball.png", "mask.png", "--model", cascade, *STEPS, "--no-upscale", "--blend", "none"]
+    for fit in ("crop", "pad"):
+        code, out, _ = call(*base, "--fit", fit, "-o", f"{fit}.png")
+        assert code == 0 and "seams" in out
+        with Image.open(f"{fit}.png") as found:
+            original, found = squared(read_picture("ball.png"), 16, fit), found.convert("RGB")
+            white = squared(read_picture("mask.png"), 16, "crop") if fit == "crop" else None
+            kept = [(x, y) for x in range(16) for y in range(16) if white is not None and white.getpixel((x, y))[0] == 0]
+            kept = kept or [(x, y) for x in range(16) for y in (0, 1, 14, 15)]  # white beside
+            assert all(found.getpixel(at) == original.getpixel(at) for at in kept)
+
+
+def test_views_of_an_anagram(call, here, cascade):  # noqa: F811
+    base = ["--model", cascade, *STEPS, "--no-upscale"]
+    four = ["a rocket", "a skull", "a dog", "a cat"]
+    assert call("anagram", *four, "--view", "four-way", *base, "-o", "four.png")[0] == 0 and size("four.png")[0] > 4 * 256
+    two = ["a rocket", "a skull", "--view", "jigsaw", "--view-seed", 3, "--weights", "1,2"]
+    assert call("anagram", *two, *base, "-o", "jigsaw.png", "--animate", "turn.gif")[0] == 0
+    with Image.open("turn.gif") as animation:
+        assert animation.n_frames > 20
+    assert call("anagram", *two[:4], "--reduce", "alternate", *base, "-o", "a.png", "--animate", "turn.mp4")[0] == 0
+    assert Path("turn.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811
+    base = ["--model", cascade, *STEPS, "--no-upscale"]
+    assert call("hybrid", "a rocket", "a skull", "a dog", "--sigma", "4,2", *base, "-o", "three.png")[0] == 0
+    assert call("hybrid", "a skull", "--from", "ball.png", "--band", "high", *base, "-o", "from.png")[0] == 0
+    assert "high frequencies" in call("hybrid", "a skull", "--from", "ball.png", "--band", "high", *base, "-o", "b.png")[1]
+
+
+def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
+    pictures = set()
+    for mask in ("left", "top", "circle", "mask.png"):
+        argv = [
+            "compose",
+            "a rocket",
+            "a skull",
+            "--mask",
+            mask,
+            "--model",
+            cascade,
+            *STEPS,
+            "--no-upscale",
+            "-o",
+            f"{mask}.out.png",
+        ]
+        assert call(*argv)[0] == 0
+        with Image.open(f"{mask}.out.png") as image:
+            pictures.add(image.tobytes())
+    assert len(pictures) == 4
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["edit", "nowhere.png"], ["IMAGE nowhere.png", "no such file"]),
+        (["edit", "text.png"], ["IMAGE text.png", "cannot be read as a picture"]),
+        (["edit", "cut.png"], ["IMAGE cut.png", "cannot be read as a picture"]),
+        (["edit", "dot.png"], ["IMAGE dot.png", "1x1", "at least 8x8"]),
+        (["edit", "huge.png"], ["IMAGE huge.png", "too large", "smaller"]),
+        (["edit", "."], ["IMAGE .", "cannot be read"]),
+        (["edit", "ball.png", "--start", "99"], ["--start 99", "0..3"]),
+        (["edit", "ball.png", "--start", "x"], ["--start x"]),
+        (["edit", "ball.png", "--strength", "2"], ["--strength 2"]),
+        (["edit", "ball.png", "--strength", "0.5", "--start", "1"], ["--strength 0.5", "--start"]),
+        (["edit", "ball.png", "--start", "1", "--solver", "dpm"], ["--solver dpm"]),
+        (["edit", "ball.png", "--start", "1", "--fit", "squeeze"], ["--fit squeeze"]),
+        (["inpaint", "ball.png", "black.png"], ["MASK black.png", "all black"]),
+        (["inpaint", "ball.png", "narrow.png"], ["MASK narrow.png", "30x40", "60x40"]),
+        (["inpaint", "ball.png", "text.png"], ["MASK text.png"]),
+        (["inpaint", "ball.png", "mask.png", "--blend", "glue"], ["--blend glue"]),
+        (["anagram", "a", "b", "c", "--view", "flip"], ["--view flip", "3 prompts"]),
+        (["anagram", "a", "b", "--view", "sideways"], ["--view sideways"]),
+        (["anagram", "a", "b", "--view", "jigsaw:6"], ["--view jigsaw:6", "jigsaw:4"]),
+        (["anagram", "a", "", "--view", "flip"], ["PROMPT"]),
+        (["anagram", "a", "b", "--view", "flip", "--weights", "1"], ["--weights"]),
+        (["anagram", "a", "b", "--view", "flip", "--animate", "x.avi"], ["--animate x.avi"]),
+        (["anagram", "a", "b", "--view", "flip", "--best-of", "0"], ["--best-of 0"]),
+        (["hybrid", "a", "b", "--sigma", "0"], ["--sigma"]),
+        (["hybrid", "a"], ["two or three prompts"]),
+        (["hybrid", "a", "b", "--kind", "smell"], ["--kind smell"]),
+        (["hybrid", "a", "b", "--from", "ball.png"], ["--from ball.png"]),
+        (["hybrid", "a", "--from", "ball.png", "--band", "middle"], ["--band middle"]),
+        (["compose", "a", "b", "--mask", "star"], ["--mask star"]),
+        (["compose", "a", "--mask", "left"], ["PROMPT", "two"]),
+        (["anagram", "--view", "flip"], ["PROMPT"]),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(call, here, cascade, argv, words):  # noqa: F811
+    before = sorted(here.iterdir())
+    code, _, err = call(*argv, "--model", cascade, *STEPS, "--no-upscale", "-o", "out.png")
+    assert code == 2 and err.count("\n") == 1, err
+    for word in words:
+        assert word in err, err
+    assert sorted(here.iterdir()) == before
+
+
+def test_pictures_of_every_kind_are_read(tmp_path):
+    base = Image.new("RGB", (30, 20), "white")
+    ImageDraw.Draw(base).rectangle((0, 0, 9, 19), fill=(255, 0, 0))
+    for mode, suffix in (
+        ("RGB", "jpg"),
+        ("L", "png"),
+        ("P", "gif"),
+        ("RGBA", "webp"),
+        ("1", "png"),
+        ("CMYK", "jpg"),
+        ("LA", "png"),
+    ):
+        base.convert(mode).save(tmp_path / f"{mode}.{suffix}")
+        picture = read_picture(tmp_path / f"{mode}.{suffix}")
+        assert picture.mode == "RGB" and picture.size == (30, 20)
+        assert picture.getpixel((25, 10))[1] > 240 > 200 > picture.getpixel((4, 10))[1]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    base.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_picture(tmp_path / "turned.jpg").size == (20, 30)
+    clear = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    assert read_picture(tmp_path / "clear.png").getpixel((5, 5)) == (255, 255, 255)
+    deep = Image.new("I;16", (20, 20), 32768)
+    deep.save(tmp_path / "deep.png")
+    assert abs(read_picture(tmp_path / "deep.png").getpixel((5, 5))[0] - 128) <= 1
+
+
+def test_squares_and_tensors():
+    wide = Image.new("RGB", (40, 20), (255, 0, 0))
+    assert squared(wide, 16).getpixel((8, 0)) == (255, 0, 0)
+    assert squared(wide, 16, "pad").getpixel((8, 0)) == (255, 255, 255)
+    tensor = to_tensor(squared(wide, 16))
+    assert tensor.shape == (1, 3, 16, 16) and tensor[0, 0].min() == 1 and tensor[0, 1].max() == -1
+    assert MOST_PIXELS < Image.MAX_IMAGE_PIXELS
