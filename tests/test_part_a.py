@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import MOST_PIXELS, read_picture, read_provenance, squared, to_tensor
+from phosphene.images import MOST_PIXELS, SAMPLES, read_picture, read_provenance, squared, to_tensor
 
 STEPS = ["--steps", 4]
 
@@ -39,6 +39,8 @@ def here(tmp_path, call) -> Path:  # noqa: F811
 
 
 COMMANDS = {
+    "denoise": ["ball.png", "--t", "300,600", "--timesteps", "900,600,300,0", "--start", 1],
+    "morph": ["a rocket", "a skull", "--frames", 3, "--to-seed", 7],
     "edit": ["ball.png", "--start", "1,3"],
     "inpaint": ["ball.png", "mask.png", "--prompt", "a rocket", "--compare"],
     "anagram": ["a rocket", "a skull", "--view", "rotate-180", "--best-of", 2],
@@ -49,15 +51,54 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_draws_and_can_be_run_again(call, here, cascade, name):  # noqa: F811
-    code, out, err = call(name, *COMMANDS[name], "--model", cascade, *STEPS, "-o", "one.png")
+    steps = [] if "--timesteps" in COMMANDS[name] else STEPS
+    code, out, err = call(name, *COMMANDS[name], "--model", cascade, *steps, "-o", "one.png")
     assert (code, err) == (0, "") and "one.png" in out
-    story = read_provenance(Path("one.png"))
-    assert story["command"] == name and story["arguments"]["steps"] == 4
+    assert read_provenance(Path("one.png"))["command"] == name
     code, out, err = call("rerun", "one.png", "-o", "two.png")
     assert code == 0 and "byte for byte" in out, err
-    assert call(name, *COMMANDS[name], "--model", cascade, *STEPS, "--seed", 9, "-o", "three.png")[0] == 0
+    assert call(name, *COMMANDS[name], "--model", cascade, *steps, "--seed", 9, "-o", "three.png")[0] == 0
     with Image.open("one.png") as one, Image.open("three.png") as three:
         assert one.size == three.size and one.tobytes() != three.tobytes()
+
+
+def test_sweeps_are_rows(call, here, cascade):  # noqa: F811
+    base = ["generate", "a rocket", "a skull", "--model", cascade, "--no-upscale"]
+    assert call(*base, "--guidance-sweep", "1,5,9", *STEPS, "-o", "guidance.png")[0] == 0
+    assert call(*base, "--steps-sweep", "2,3", "-o", "steps.png")[0] == 0
+    assert size("guidance.png")[1] > 3 * 16 > 2 * 16 and size("steps.png")[1] < size("guidance.png")[1]
+    assert "byte for byte" in call("rerun", "steps.png")[1]
+    # A row of the sheet is the run with its number.
+    assert call(*base, "--guidance", 5, *STEPS, "-o", "five.png")[0] == 0
+    with Image.open("guidance.png") as sheet, Image.open("five.png") as five:
+        sheet, cell = sheet.convert("RGB"), five.convert("RGB").crop((6, 6, 22, 22))
+        strips = {sheet.crop((x, y, x + 16, y + 16)).tobytes() for x in range(sheet.width - 16) for y in range(sheet.height - 16)}
+    assert cell.tobytes() in strips
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--guidance-sweep", "1,x"], "--guidance-sweep 1,x"),
+        (["--guidance-sweep", "1,2", "--count", 2], "--guidance-sweep 1,2"),
+        (["--guidance-sweep", "1,2", "--steps-sweep", "2,3"], "--guidance-sweep 1,2"),
+        (["--steps-sweep", "2,0"], "--steps 0"),
+        (["--steps-sweep", "2,3", "--timesteps", "900,0"], "--steps-sweep 2,3"),
+    ],
+)
+def test_sweeps_that_cannot_be(call, here, cascade, argv, words):  # noqa: F811
+    code, _, err = call("generate", "a rocket", "--model", cascade, *argv, "-o", "out.png")
+    assert code == 2 and words in err and err.count("\n") == 1 and not Path("out.png").exists()
+
+
+def test_samples_go_by_their_names(call, here, cascade):  # noqa: F811
+    names = sorted(file.stem for file in SAMPLES.glob("*.png"))
+    assert {"clock-tower", "castle-hill", "sketch-fish", "clock-tower-mask"} <= set(names)
+    for name in names:
+        assert read_picture(Path(name)).size == (256, 256)
+        assert (SAMPLES / f"{name}.png").stat().st_size < 40_000
+    argv = ["clock-tower", "clock-tower-mask", "--model", cascade, *STEPS, "--no-upscale", "-o", "new.png"]
+    assert call("inpaint", *argv)[0] == 0
 
 
 def test_options_of_an_edit(call, here, cascade):  # noqa: F811
@@ -157,6 +198,11 @@ def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
         (["compose", "a", "b", "--mask", "star"], ["--mask star"]),
         (["compose", "a", "--mask", "left"], ["PROMPT", "two"]),
         (["anagram", "--view", "flip"], ["PROMPT"]),
+        (["denoise", "ball.png", "--t", "1000"], ["--t 1000", "0..999"]),
+        (["denoise", "ball.png", "--t", "x"], ["--t x"]),
+        (["denoise", "ball.png", "--start", "4"], ["--start 4", "0..3"]),
+        (["morph", "a"], ["PROMPT", "two"]),
+        (["morph", "a", "b", "--frames", "1"], ["--frames 1"]),
     ],
 )
 def test_what_cannot_be_is_one_sentence(call, here, cascade, argv, words):  # noqa: F811

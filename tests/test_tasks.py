@@ -9,16 +9,20 @@ import torch
 from conftest import Echo, randn, refusal
 from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
 
+from phosphene.evaluation.pictures import psnr, ssim
 from phosphene.expression import Evaluation, factored, given, guide, mean, seen
 from phosphene.frequency import Grey, Low, Swept, low_pass
 from phosphene.sampler import Route, generators, last
 from phosphene.schedule import linear
 from phosphene.tasks.anagram import anagram, readings, views_named
+from phosphene.tasks.animate import MARGIN, on_the_way, turning
 from phosphene.tasks.compose import compose, regions, shape
-from phosphene.tasks.edit import edit, start_of
-from phosphene.tasks.generate import Settings, image_to_image, text_to_image, timesteps, wanted
+from phosphene.tasks.denoise import iterated, levels
+from phosphene.tasks.edit import STARTS, edit, start_of
+from phosphene.tasks.generate import Settings, image_to_image, text_to_image, threshold, timesteps, wanted
 from phosphene.tasks.hybrid import completed, hybrid, parted
 from phosphene.tasks.inpaint import blend, inpaint, seam
+from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.score import score
 from phosphene.views import VIEWS, view
 
@@ -389,6 +393,86 @@ def test_scores_do_not_depend_on_the_batch(stage):
 
 
 def test_default_starts_fit_the_default_run(stage):
-    from phosphene.tasks.edit import STARTS
-
     assert max(STARTS) < len(timesteps(stage))
+
+
+# Denoising
+
+
+def test_levels_are_the_forward_process_a_blur_and_one_step(stage):
+    image, times = low_pass(randn(1, *SMALL, seed=5), 1.0), [100, 600]
+    found = levels(stage, given(BOAT), image, times, generators([3]))
+    noise = torch.randn(1, *SMALL, generator=torch.Generator().manual_seed(3))
+    for level, t in zip(found, times, strict=True):
+        abar = float(stage.schedule.abar[t])
+        noisy = math.sqrt(abar) * image + math.sqrt(1 - abar) * noise
+        same(level.noisy, noisy)
+        same(level.blurred, low_pass(noisy, 2.0, 7))
+        answer, _ = asked(stage, noisy, t, BOAT)
+        clean = (noisy - math.sqrt(1 - abar) * answer) / math.sqrt(abar)
+        same(level.estimate, threshold(stage)(clean), 1e-4)
+    refusal(lambda: levels(stage, given(BOAT), image, [1000], generators([3])), "--t 1000", "0..999")
+
+
+def test_many_steps_are_part_a_s_unless_others_are_named(stage):
+    image = torch.zeros(1, *SMALL)
+    steps = list(iterated(stage, given(BOAT), image, generators([3])))
+    assert [step.t for step in steps] == [*range(660, -1, -30), -1]
+    few = Settings(Route(steps=5))
+    assert [s.t for s in iterated(stage, given(BOAT), image, generators([3]), 2, few)] == [*timesteps(stage, few)[3:], -1]
+
+
+# Morphing
+
+
+def test_the_way_between_two_draws_is_as_long_as_they_are():
+    one, other = randn(3, 16, 16), randn(3, 16, 16, seed=1)
+    way = slerp(one, other, torch.linspace(0, 1, 5))
+    torch.testing.assert_close(way[0], one)
+    torch.testing.assert_close(way[-1], other)
+    lengths = way.flatten(1).norm(dim=1)
+    assert (lengths - one.norm()).abs().max() < 0.05 * one.norm()
+    torch.testing.assert_close(slerp(one, one, torch.tensor([0.3]))[0], one)
+
+
+def test_both_ends_of_a_morph_are_the_pictures_of_its_prompts(stage):
+    settings = Settings(Route("ddim"), TIMES)
+    strip = last(morph([stage], [BOAT, MAN], 3, (5, 9), settings=[settings]))
+    same(strip[:1], last(text_to_image(stage, wanted([BOAT]), generators([5]), settings)), 5e-5)
+    same(strip[2:], last(text_to_image(stage, wanted([MAN]), generators([9]), settings)), 5e-5)
+    # With a solver that adds noise, the beginning is still the first prompt's picture.
+    strip = last(morph([stage], [BOAT, MAN], 3, (5, 5), settings=[ROUGH]))
+    same(strip[:1], last(text_to_image(stage, wanted([BOAT]), generators([5]), ROUGH)), 2e-4)
+    same(strip[2:], last(text_to_image(stage, wanted([MAN]), generators([5]), ROUGH)), 2e-4)
+    refusal(lambda: morph([stage], [BOAT], 3, (1, 2)), "morph takes two")
+    refusal(lambda: morph([stage], [BOAT, MAN], 1, (1, 2)), "--frames 1")
+
+
+# Animation
+
+
+@pytest.mark.parametrize("name", [name for name in VIEWS if name != "identity"])
+def test_a_turning_picture_begins_and_ends_as_what_it_shows(name):
+    picture, v = randn(3, 64, 64, seed=4).clamp(-1, 1), view(name)
+    room = round(MARGIN * 64)
+    for share, expected in ((0.0, picture), (1.0, v.apply(picture[None])[0])):
+        whole = on_the_way(picture, v, share)
+        torch.testing.assert_close(whole[:, room:-room, room:-room], expected, rtol=0, atol=1e-4)
+        assert whole[:, :room].std(dim=(1, 2)).max() < 1e-5  # paper around
+    middle = on_the_way(picture, v, 0.5)
+    assert middle.isfinite().all() and not middle.allclose(on_the_way(picture, v, 0.0), atol=0.1)
+    frames = list(turning(picture, v, ("one", "other")))
+    assert len({frame.size for frame in frames}) == 1 and len(frames) > 40
+
+
+# Measures
+
+
+def test_psnr_and_ssim():
+    x = low_pass(randn(2, 3, 32, 32), 2.0)
+    noisy, noisier = x + 0.1 * randn(2, 3, 32, 32, seed=1), x + 0.4 * randn(2, 3, 32, 32, seed=1)
+    assert psnr(x, x).isinf().all() and torch.allclose(ssim(x, x), torch.ones(2))
+    assert torch.allclose(psnr(x, noisy), torch.tensor(26.0), atol=0.3)  # 10 log10(4 / 0.01)
+    assert (ssim(x, noisy) > ssim(x, noisier)).all() and (ssim(x, noisier) > 0).all()
+    sharp = randn(1, 3, 32, 32).clamp(-1, 1)
+    assert ssim(sharp, -sharp).max() < 0 < ssim(sharp, sharp * 0.9).min()

@@ -19,6 +19,9 @@ PROVENANCE = "phosphene"
 MOST_PIXELS = 50_000_000
 """Of a picture that is read: what a large camera takes. Beyond, a small file could fill the memory."""
 
+SAMPLES = Path(__file__).parent / "assets" / "images"
+"""Pictures that ship with the package; their names will do where a picture is asked for."""
+
 FITS = ("crop", "pad")
 """How a picture is made square: its middle, or all of it with white beside."""
 
@@ -37,9 +40,13 @@ def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), sca
 def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
     """The RGB picture at ``path``, of any mode, upright as its EXIF says, its transparency on white.
 
-    UserError, naming ``option``, where it is missing, no picture, damaged, smaller than 8 pixels or larger than MOST_PIXELS.
+    ``path`` may be the name of a sample that ships with the package, such as ``clock-tower``. UserError, naming
+    ``option``, where it is missing, no picture, damaged, smaller than 8 pixels or larger than MOST_PIXELS.
     """
     path = Path(path)
+    sample = SAMPLES / f"{path.name}.png"
+    if not path.exists() and len(path.parts) == 1 and sample.is_file():
+        path = sample
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -52,7 +59,8 @@ def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
                 image = image.point(lambda value: value / 256, "L")
             whole = image.convert("RGBA")
     except FileNotFoundError as error:
-        raise UserError(f"{option} {path}: no such file; name a picture.") from error
+        known = ", ".join(sorted(file.stem for file in SAMPLES.glob("*.png")))
+        raise UserError(f"{option} {path}: no such file; name a picture, or one of {known}.") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{option} {path}: is too large ({error}); make it smaller.") from error
     except (OSError, SyntaxError, ValueError) as error:

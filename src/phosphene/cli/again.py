@@ -58,11 +58,13 @@ RERUN = {
     "ambigram": ("digits",),
     "denoise-digits": (),
     "generate": ("prompts",),
+    "denoise": ("image",),
     "edit": ("image",),
     "inpaint": ("image", "mask"),
     "anagram": ("prompts",),
     "hybrid": ("prompts",),
     "compose": ("prompts",),
+    "morph": ("prompts",),
 }
 """Commands whose pictures can be made again, and which of their arguments are given without a name."""
 

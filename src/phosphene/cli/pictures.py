@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,13 +27,22 @@ if TYPE_CHECKING:
 Out = Annotated[Path, typer.Option("--out", "-o")]
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")]
 Fit = Annotated[str, typer.Option(help="crop or pad: how a picture is made square.")]
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is made square (--fit).")]
+Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 SHOWN = 256
 """Pixels of a picture on a sheet, at least."""
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
 
 
 @drawing_command()
-def generate(prompts: Prompts, drawing: Drawing, count: Count = 1, out: Out = Path("generated.png")) -> None:
+def generate(
+    prompts: Prompts,
+    drawing: Drawing,
+    count: Count = 1,
+    guidance_sweep: Annotated[str | None, typer.Option(help="A row for each of these scales, such as 1,3,5,7,10.")] = None,
+    steps_sweep: Annotated[str | None, typer.Option(help="A row for each of these numbers of steps, such as 5,20.")] = None,
+    out: Out = Path("generated.png"),
+) -> None:
     """Draw pictures of what PROMPTS say.
 
     A column for each prompt, a row for each seed; a single picture is written as it is.
@@ -42,22 +52,92 @@ def generate(prompts: Prompts, drawing: Drawing, count: Count = 1, out: Out = Pa
         raise UserError(
             f"--count {count}: makes {len(prompts) * count} pictures; choose at most {MOST_PICTURES // len(prompts)}."
         )
+    sweeps = {"--guidance-sweep": guidance_sweep, "--steps-sweep": steps_sweep}
+    option = next((name for name, values in sweeps.items() if values is not None), None)
+    if option is not None and (count > 1 or None not in sweeps.values()):
+        raise UserError(f"{option} {sweeps[option]}: makes the rows of the sheet; leave --count and the other sweep out.")
+    if steps_sweep is not None and drawing.timesteps is not None:
+        raise UserError(f"--steps-sweep {steps_sweep}: --timesteps says which already; leave one of the two out.")
     common.require_picture(out)
+    if option == "--guidance-sweep":
+        swept = [(f"guidance {v:g}", {"guidance": v}) for v in common.numbers(option, guidance_sweep, float, "1,3,5,7,10")]
+    elif option == "--steps-sweep":
+        swept = [(f"{v} steps", {"steps": v}) for v in common.numbers(option, steps_sweep, int, "5,20")]
+    else:
+        swept = [("", {})]
     from phosphene.images import sheet, to_image
     from phosphene.tasks.generate import generate as draw_pictures
 
-    stages, settings = drawing.open(prompts).stages, drawing.settings()
+    every = [replace(drawing, **changes) for _, changes in swept]
+    settings = [each.settings() for each in every]  # all are refused before one is drawn
+    stages = drawing.open(prompts).stages
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
-    run = draw_pictures(stages, list(prompts) * count, seeds, drawing.negative, drawing.scales(), [settings] * len(stages))
-    cells = [to_image(p, stages[-1].value_range) for p in finished(run)]
-    labels = [list(prompts) if row == count - 1 else [""] * len(prompts) for row in range(count)]
-    picture = cells[0] if len(cells) == 1 else sheet(common.rows(cells, len(prompts)), captions=labels)
-    write(picture, out, "generate", drawing, {"prompts": list(prompts), "count": count})
+    cells = []
+    for each, manner in zip(every, settings, strict=True):
+        manners = [manner] * len(stages)
+        run = draw_pictures(stages, list(prompts) * count, seeds, each.negative, each.scales(), manners)
+        cells += [to_image(p, stages[-1].value_range) for p in finished(run)]
+    rows = common.rows(cells, len(prompts))
+    labels = [list(prompts) if row == rows[-1] else [""] * len(prompts) for row in rows]
+    names = [name for name, _ in swept] if option else ()
+    picture = cells[0] if len(cells) == 1 else sheet(rows, row_labels=names, captions=labels)
+    arguments = {"prompts": list(prompts), "count": count, "guidance_sweep": guidance_sweep, "steps_sweep": steps_sweep}
+    write(picture, out, "generate", drawing, arguments)
     common.say(f"{common.several(len(cells), 'picture')} in {out}")
 
 
-Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is made square (--fit).")]
-Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
+@drawing_command()
+def denoise(
+    image: Picture,
+    drawing: Drawing,
+    prompt: Prompt = "",
+    t: Annotated[str, typer.Option("--t", help="Timesteps to noise it to.")] = "250,500,750",
+    start: Annotated[int, typer.Option(help="How many of the steps are left out before the many-step row.")] = 10,
+    fit: Fit = "crop",
+    out: Out = Path("denoise.png"),
+) -> None:
+    """Noise IMAGE, and try to undo it: by a blur, in one step, in many steps.
+
+    Below each picture stand its PSNR (in dB) and SSIM against the original. The timesteps of the last row are Part A's,
+    990, 960, ..., 0, unless --steps or --timesteps say others.
+    """
+    common.require_picture(out)
+    times = common.numbers("--t", t, int, "250,500,750")
+    from phosphene.evaluation.pictures import psnr, ssim
+    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.sampler import generators
+    from phosphene.tasks import denoise as task
+    from phosphene.tasks.generate import asked
+
+    picture = read_picture(image)
+    drawing = replace(drawing, upscale=False)
+    (stage,), settings = drawing.open([prompt]).stages, drawing.settings()
+    clean = to_tensor(squared(picture, stage.image_shape[-1], fit))
+    expression = asked(stage, [prompt or None], drawing.negative, drawing.guidance)
+    found = task.levels(stage, expression, clean, times, generators([drawing.seed]))
+    steps = list(common.shown(task.iterated(stage, expression, clean, generators([drawing.seed]), start, settings), "denoising"))
+
+    def cell(x: Tensor, what: str) -> tuple[Image.Image, str]:
+        x = x.cpu()
+        told = "" if x is clean else f": {float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
+        return to_image(x[0], (-1, 1), max(1, SHOWN // 2 // x.shape[-1])), what + told
+
+    rows = [
+        [
+            cell(clean, "original"),
+            cell(level.noisy, f"t = {level.t}"),
+            cell(level.blurred, "blurred"),
+            cell(level.estimate, "one step"),
+        ]
+        for level in found
+    ]
+    shown = [step for step in steps[:-1] if step.index % 5 == 0] + [steps[-1]]
+    between = [cell(step.xt, f"t = {step.t}" if step.t >= 0 else "many steps") for step in shown]
+    rows += common.rows(between, 4)
+    whole = sheet([[c for c, _ in row] for row in rows], captions=[[told for _, told in row] for row in rows])
+    arguments = {"image": str(image), "prompt": prompt, "t": t, "start": start, "fit": fit}
+    write(whole, out, "denoise", drawing, arguments)
+    common.say(f"pictures in {out}")
 
 
 @drawing_command()
@@ -301,6 +381,39 @@ def compose(
     run = task.compose(stages, prompts, inside, [drawing.seed], drawing.scales(), drawing.negative, [settings] * len(stages))
     write(to_image(finished(run)[0], (-1, 1)), out, "compose", drawing, {"prompts": list(prompts), "mask": mask})
     common.say(f"picture in {out}")
+
+
+@drawing_command()
+def morph(
+    prompts: Annotated[list[str], typer.Argument(metavar="FROM TO", help="Where it begins and where it ends.")],
+    drawing: Drawing,
+    frames: Annotated[int, typer.Option(min=2, max=1000, help="Pictures on the way, both ends included.")] = 24,
+    to_seed: Annotated[int | None, typer.Option(min=0, help="Of the end; by default that of the beginning.")] = None,
+    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: there and back.")] = None,
+    out: Out = Path("morph.png"),
+) -> None:
+    """Draw the way from one prompt to another, or from one seed to another."""
+    require_prompts(prompts)
+    common.require_picture(out)
+    from phosphene.images import require_animation, save_animation, sheet, to_image
+    from phosphene.tasks import morph as task
+
+    if animate is not None:
+        require_animation(animate)
+    if len(prompts) == 1 and to_seed is not None:
+        prompts = [*prompts, *prompts]
+    stages, settings = drawing.open(prompts).stages, drawing.settings()
+    seeds = (drawing.seed, drawing.seed if to_seed is None else to_seed)
+    run = task.morph(stages, prompts, frames, seeds, drawing.scales(), drawing.negative, [settings] * len(stages))
+    pictures = finished(run)
+    cells = [to_image(p, (-1, 1)) for p in pictures]
+    arguments = {"prompts": list(prompts), "frames": frames, "to_seed": to_seed}
+    write(sheet(common.rows(cells, 8)), out, "morph", drawing, arguments)
+    common.say(f"{common.several(frames, 'picture')} in {out}")
+    if animate is not None:
+        large = [to_image(p, (-1, 1), max(1, SHOWN // p.shape[-1])) for p in pictures]
+        save_animation([*large, *large[-2:0:-1]], animate, 2 * frames / 12)
+        common.say(f"animation in {animate}")
 
 
 def _best(
