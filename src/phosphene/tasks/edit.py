@@ -10,7 +10,7 @@ from torch import Tensor
 from phosphene.errors import UserError
 from phosphene.models.cascade import Stage
 from phosphene.sampler import Step, draw
-from phosphene.tasks.generate import DEFAULT, Asked, Settings, sampled, timesteps
+from phosphene.tasks.generate import DEFAULT, Asked, Settings, sampled, solver_of, timesteps
 
 STARTS = (1, 3, 5, 7, 10, 20)
 """Part A's: how many steps of the run are left out."""
@@ -35,8 +35,8 @@ def edit(
 ) -> Iterator[Step]:
     """Picture k of the batch starts at timestep number ``starts[k]`` of the run, from ``image`` noised to it.
 
-    ``image``: (1 or B, C, H, W) in [-1, 1], of the stage's size; one generator for each start. All go through the loop
-    together: those whose start is yet to come are put there when it comes, so that picture k is the one that
+    ``image``: (1 or B, C, H, W) in [-1, 1], of the stage's size; one generator for each start; ``expression`` is the same
+    for all. Pictures join the run when their start has come, and until then cost nothing; picture k is the one that
     :func:`~phosphene.tasks.generate.image_to_image` makes alone. UserError where a start lies outside of the run.
     """
     times = timesteps(stage, settings)
@@ -51,30 +51,31 @@ def edit(
         shape, size = ("x".join(str(n) for n in of) for of in (image.shape, stage.image_shape))
         raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all starts or one for each.")
     noise = draw(source, len(source), stage.image_shape, stage.device)
-    image, first = image.to(noise).expand_as(noise), min(starts)
-    late = torch.tensor(list(starts)).view(-1, 1, 1, 1)
-    waiting = Waiting(source, starts, first)
-
-    def put(step: Step) -> Tensor:
-        moved = step.t < times[waiting.now]  # else the run stays where it is: --resample
-        waiting.now += moved
-        held = late >= waiting.now if moved else late > waiting.now
-        return (
-            torch.where(held.to(noise.device), stage.schedule.add_noise(image, step.t, noise), step.xt) if held.any() else step.xt
-        )
-
-    start = stage.schedule.add_noise(image, times[first], noise)
-    return sampled(stage, expression, start, times[first:], waiting, settings, edit=put)
+    image = image.to(noise).expand_as(noise)
+    state = torch.cat(
+        [stage.schedule.add_noise(image[k : k + 1], times[start], noise[k : k + 1]) for k, start in enumerate(starts)]
+    )
+    return _joining(stage, expression, state, starts, times, source, settings)
 
 
-class Waiting(Sequence):
-    """Generators of pictures that start by and by: until its start has come, a picture uses up none of its noise."""
-
-    def __init__(self, source: Sequence[torch.Generator], starts: Sequence[int], now: int) -> None:
-        self.source, self.starts, self.now, self.spare = source, starts, now, torch.Generator().manual_seed(0)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> torch.Generator:
-        return self.source[index] if self.starts[index] <= self.now else self.spare
+def _joining(
+    stage: Stage,
+    expression: Asked,
+    state: Tensor,
+    starts: Sequence[int],
+    times: Sequence[int],
+    source: Sequence[torch.Generator],
+    settings: Settings,
+) -> Iterator[Step]:
+    """From each start to the next: the pictures whose start has come, as one batch."""
+    estimates, begun, index = state.clone(), sorted(set(starts)), 0
+    total = len(solver_of(stage, settings.route)(stage.schedule, times[begun[0] :]))
+    for begin, end in zip(begun, [*begun[1:], None], strict=True):
+        active = [k for k, start in enumerate(starts) if start <= begin]
+        for step in sampled(stage, expression, state[active], times[begin:], [source[k] for k in active], settings):
+            state, estimates = state.clone(), estimates.clone()  # what was yielded stays as it was
+            state[active], estimates[active] = step.xt, step.x0
+            yield Step(index, total, step.t, state, estimates)
+            index += 1
+            if end is not None and step.t == times[end]:
+                break

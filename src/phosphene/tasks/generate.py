@@ -209,7 +209,7 @@ def sampled(
         expression,
         xt,
         times,
-        solver=_solver(stage, settings.route),
+        solver=solver_of(stage, settings.route),
         threshold=threshold(stage) if settings.thresholded else None,
         generators=source,
         max_rows=settings.max_rows,
@@ -218,7 +218,7 @@ def sampled(
     )
 
 
-def _solver(stage: Stage, route: Route) -> Solver:
+def solver_of(stage: Stage, route: Route) -> Solver:
     """The solver of ``route``; the ancestral one with the variance that the model was made for."""
     table = route.table()  # refuses what does not belong to the solver
     if route.solver != "ancestral":
