@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from phosphene.expression import Expression
+    from phosphene.frequency import Component
     from phosphene.models.cascade import Stage
     from phosphene.tasks.generate import Asked, Asks, Settings
     from phosphene.tasks.score import Reading
@@ -318,7 +319,7 @@ def hybrid(
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
 
-    The sheet shows it at shrinking sizes, as if one walked away from it.
+    The sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
     require_prompts(prompts)
     common.require_picture(out)
@@ -354,7 +355,8 @@ def hybrid(
         picture = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages)))[0].cpu()
         said = f"{band} frequencies of {from_} kept"
     arguments = {"prompts": list(prompts), "kind": kind, "sigma": sigma, "from": None if from_ is None else str(from_)}
-    write(_walking_away(picture), out, "hybrid", drawing, arguments | {"band": band, "fit": fit, "best_of": best_of})
+    whole = _walking_away(picture) if kind == "frequency" else _with_part(picture, part)
+    write(whole, out, "hybrid", drawing, arguments | {"band": band, "fit": fit, "best_of": best_of})
     common.say(f"{said}; picture in {out}")
 
 
@@ -444,6 +446,14 @@ def _best(
     drawn = iter([Step(0, 1, CLEAN, one, one)])
     whole = onward(stages, drawn, asks, source[chosen : chosen + 1], drawing.scales(), [settings] * len(stages))
     return finished(whole, "enlarging")[0].cpu(), found
+
+
+def _with_part(picture: Tensor, part: Component) -> Image.Image:
+    """``picture`` (3, S, S), and its ``part`` beside it."""
+    from phosphene.images import sheet, to_image
+
+    scale = max(1, SHOWN // picture.shape[-1])
+    return sheet([[to_image(x, (-1, 1), scale) for x in (picture, part(picture[None])[0])]])
 
 
 def _walking_away(picture: Tensor) -> Image.Image:
