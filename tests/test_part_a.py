@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageDraw
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import MOST_PIXELS, SAMPLES, read_picture, read_provenance, squared, to_tensor
+from phosphene.images import MOST_PIXELS, SAMPLES, read_picture, read_provenance, save_animation, squared, to_tensor
+from phosphene.tasks.animate import MOVE
 
 STEPS = ["--steps", 4]
 
@@ -84,6 +85,8 @@ def test_sweeps_are_rows(call, here, cascade):  # noqa: F811
         (["--guidance-sweep", "1,2", "--steps-sweep", "2,3"], "--guidance-sweep 1,2"),
         (["--steps-sweep", "2,0"], "--steps 0"),
         (["--steps-sweep", "2,3", "--timesteps", "900,0"], "--steps-sweep 2,3"),
+        (["--steps-sweep", "2,3", "--steps", "5"], "--steps-sweep 2,3"),
+        (["--steps-sweep", "2,5000"], "5000"),
     ],
 )
 def test_sweeps_that_cannot_be(call, here, cascade, argv, words):  # noqa: F811
@@ -142,6 +145,31 @@ def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811
     assert "high frequencies" in call("hybrid", "a skull", "--from", "ball.png", "--band", "high", *base, "-o", "b.png")[1]
 
 
+def test_a_mask_without_a_border_still_gives_a_picture(call, here, cascade):  # noqa: F811
+    Image.new("L", (60, 40), 255).save("white.png")
+    code, out, err = call("inpaint", "ball.png", "white.png", "--model", cascade, *STEPS, "--no-upscale", "-o", "new.png")
+    assert code == 0 and "no border" in out and Path("new.png").exists(), err
+
+
+def test_an_animation_ends_as_each_view_shows_the_picture(call, here, cascade):  # noqa: F811
+    argv = ["a rocket", "a skull", "--view", "flip", "--view", "rotate-90", "--model", cascade, *STEPS, "--no-upscale"]
+    assert call("anagram", *argv, "--animate", "both.gif", "-o", "both.png")[0] == 0
+    with Image.open("both.gif") as animation:
+        assert animation.n_frames > 2 * (2 * MOVE)  # to either reading and back; GIF keeps standing still as one frame
+
+
+def test_a_palette_serves_all_frames(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((250, 0, 0), (128, 128, 128), (0, 250, 250), (128, 128, 128))]
+    save_animation([frame for frame in frames for _ in range(10)], tmp_path / "a.gif", 2.0)
+    with Image.open(tmp_path / "a.gif") as animation:
+        shown = []
+        for k in range(animation.n_frames):
+            animation.seek(k)
+            shown.append(animation.convert("RGB").getpixel((4, 4)))
+    for colour in ((250, 0, 0), (0, 250, 250)):
+        assert min(max(abs(a - b) for a, b in zip(colour, seen, strict=True)) for seen in shown) < 8
+
+
 def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
     pictures = set()
     for mask in ("left", "top", "circle", "mask.png"):
@@ -195,6 +223,10 @@ def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
         (["hybrid", "a", "b", "--kind", "smell"], ["--kind smell"]),
         (["hybrid", "a", "b", "--from", "ball.png"], ["--from ball.png"]),
         (["hybrid", "a", "--from", "ball.png", "--band", "middle"], ["--band middle"]),
+        (["hybrid", "a", "b", "--band", "high"], ["--band high", "--from"]),
+        (["hybrid", "a", "--from", "ball.png", "--sigma", "3,1"], ["--sigma 3,1"]),
+        (["anagram", "a", "b", "--view", "jigsaw", "--view-seed", "9" * 20], ["--view-seed"]),
+        (["morph", "a", "b", "--to-seed", "9" * 20], ["--to-seed"]),
         (["compose", "a", "b", "--mask", "star"], ["--mask star"]),
         (["compose", "a", "--mask", "left"], ["PROMPT", "two"]),
         (["anagram", "--view", "flip"], ["PROMPT"]),

@@ -327,7 +327,7 @@ def test_a_seam_is_a_step_at_the_border():
     none = seam(texture, mask)
     assert (none - 1).abs().max() < 0.15
     assert (seam(texture + 8 * mask, mask) > 4).all()
-    refusal(lambda: seam(texture, torch.ones(1, 1, 64, 64)), "MASK: has no border")
+    assert seam(texture, torch.ones(1, 1, 64, 64)).isnan().all()
 
 
 # Composing

@@ -73,6 +73,8 @@ def squared(image: Image.Image, size: int, fit: str = "crop") -> Image.Image:
     """``image`` at ``size`` by ``size`` pixels, cropped to its middle or padded with white."""
     if fit not in FITS:
         raise UserError(f"--fit {fit}: choose crop or pad.")
+    if fit == "pad" and size * min(image.size) < max(image.size):
+        raise UserError(f"--fit pad: of a picture of {image.width}x{image.height} nothing would be left; take --fit crop.")
     square = (size, size)
     if fit == "crop":
         return ImageOps.fit(image, square, Image.Resampling.LANCZOS)
@@ -91,7 +93,11 @@ def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) ->
     require_animation(path)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".gif":
-            colours = frames[len(frames) // 3].quantize(255, dither=Image.Dither.NONE)
+            some = frames[:: max(1, len(frames) // 8)]  # one palette for all, of frames from all along the way
+            strip = Image.new("RGB", (sum(frame.width for frame in some), some[0].height))
+            for k, frame in enumerate(some):
+                strip.paste(frame, (k * some[0].width, 0))
+            colours = strip.quantize(255, dither=Image.Dither.NONE)
             paletted = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
             # GIF counts hundredths of a second.
             every = max(2, round(100 / rate)) * 10

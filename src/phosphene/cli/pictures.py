@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,8 +58,9 @@ def generate(
     option = next((name for name, values in sweeps.items() if values is not None), None)
     if option is not None and (count > 1 or None not in sweeps.values()):
         raise UserError(f"{option} {sweeps[option]}: makes the rows of the sheet; leave --count and the other sweep out.")
-    if steps_sweep is not None and drawing.timesteps is not None:
-        raise UserError(f"--steps-sweep {steps_sweep}: --timesteps says which already; leave one of the two out.")
+    for name, value in (("--timesteps", drawing.timesteps), ("--steps", drawing.steps)):
+        if steps_sweep is not None and value is not None:
+            raise UserError(f"--steps-sweep {steps_sweep}: {name} says which already; leave one of the two out.")
     common.require_picture(out)
     if option == "--guidance-sweep":
         swept = [(f"guidance {v:g}", {"guidance": v}) for v in common.numbers(option, guidance_sweep, float, "1,3,5,7,10")]
@@ -68,10 +70,14 @@ def generate(
         swept = [("", {})]
     from phosphene.images import sheet, to_image
     from phosphene.tasks.generate import generate as draw_pictures
+    from phosphene.tasks.generate import timesteps
 
     every = [replace(drawing, **changes) for _, changes in swept]
     settings = [each.settings() for each in every]  # all are refused before one is drawn
     stages = drawing.open(prompts).stages
+    for manner in settings:
+        for stage in stages:
+            timesteps(stage, manner)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
     cells = []
     for each, manner in zip(every, settings, strict=True):
@@ -79,7 +85,7 @@ def generate(
         run = draw_pictures(stages, list(prompts) * count, seeds, each.negative, each.scales(), manners)
         cells += [to_image(p, stages[-1].value_range) for p in finished(run)]
     rows = common.rows(cells, len(prompts))
-    labels = [list(prompts) if row == rows[-1] else [""] * len(prompts) for row in rows]
+    labels = [list(prompts) if k == len(rows) - 1 else [""] * len(prompts) for k in range(len(rows))]
     names = [name for name, _ in swept] if option else ()
     picture = cells[0] if len(cells) == 1 else sheet(rows, row_labels=names, captions=labels)
     arguments = {"prompts": list(prompts), "count": count, "guidance_sweep": guidance_sweep, "steps_sweep": steps_sweep}
@@ -173,7 +179,7 @@ def edit(
         starts = common.numbers("--start", start, int, "1,3,5,7,10,20")
     else:
         usual = len(timesteps(stages[0], settings))
-        starts = [s for s in task.STARTS if s < usual]
+        starts = [s for s in task.STARTS if s < usual] or [0]
     small = squared(picture, stages[0].image_shape[-1], fit)
 
     def asks(stage: Stage, scale: float) -> Expression:
@@ -239,16 +245,17 @@ def inpaint(
     result = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages))).cpu()
     shown, where = at(result.shape[-1])
     blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
-    seams = {how: float(task.seam(picture, where)) for how, picture in blends.items()}
+    measured = {how: float(task.seam(picture, where)) for how, picture in blends.items()}
+    seams = {how: "no border" if math.isnan(value) else f"{value:.2f}" for how, value in measured.items()}
     if compare:
         cells = [to_image(p[0], (-1, 1)) for p in (shown, shown * (1 - where) + where, *blends.values())]
-        labels = ["the original", "to be repainted", *(f"{how}, seam {seam:.2f}" for how, seam in seams.items())]
+        labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
         picture = sheet([cells], captions=[labels])
     else:
         picture = to_image(blends[blend][0], (-1, 1))
     arguments = {"image": str(image), "mask": str(mask), "prompt": prompt, "blend": blend, "compare": compare, "fit": fit}
     write(picture, out, "inpaint", drawing, arguments)
-    common.say("seams (1 is none): " + ", ".join(f"{how} {seam:.2f}" for how, seam in seams.items()))
+    common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
     common.say(f"picture in {out}")
 
 
@@ -257,7 +264,7 @@ def anagram(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What it shows: one for each view.")],
     drawing: Drawing,
     view: Annotated[list[str], typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...")],
-    view_seed: Annotated[int, typer.Option(min=0, help="Of views whose pieces are laid by chance.")] = 0,
+    view_seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of views whose pieces are laid by chance.")] = 0,
     weights: Annotated[str | None, typer.Option(help="How much each view counts, such as 1,1.5.")] = None,
     reduce: Annotated[str, typer.Option(help="mean, or alternate: the views take turns.")] = "mean",
     best_of: BestOf = 1,
@@ -274,12 +281,14 @@ def anagram(
     from phosphene.images import require_animation, save_animation, sheet, to_image
     from phosphene.tasks import anagram as task
     from phosphene.tasks.animate import SECONDS, turning
+    from phosphene.views import Identity
 
     if animate is not None:
         require_animation(animate)
     views = task.views_named(view, len(prompts), view_seed)
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
-    stages, settings = drawing.open(prompts).stages, drawing.settings()
+    scored = [None] if best_of > 1 else []  # gains are against the empty prompt
+    stages, settings = drawing.open([*scored, *prompts]).stages, drawing.settings()
 
     def asks(stage: Stage, scale: float) -> Asked:
         return task.readings(stage, prompts, views, scale, drawing.negative, shares, reduce)
@@ -291,11 +300,10 @@ def anagram(
     write(sheet([cells], captions=[prompts]), out, "anagram", drawing, arguments | {"best_of": best_of})
     common.say(f"{said}; picture in {out}")
     if animate is not None:
-        still = views[0].apply(picture[None])[0]
-        frames = [
-            frame for v, prompt in zip(views[1:], prompts[1:], strict=True) for frame in turning(still, v, (prompts[0], prompt))
-        ]
-        save_animation(frames, animate, SECONDS * (len(views) - 1))
+        plain = next((prompt for v, prompt in zip(views, prompts, strict=True) if isinstance(v, Identity)), "")
+        others = [(v, prompt) for v, prompt in zip(views, prompts, strict=True) if not isinstance(v, Identity)]
+        frames = [frame for v, prompt in others for frame in turning(picture, v, (plain, prompt))]
+        save_animation(frames, animate, SECONDS * len(others))
         common.say(f"animation in {animate}")
 
 
@@ -312,7 +320,7 @@ def hybrid(
     from_: Annotated[
         Path | None, typer.Option("--from", help="A picture that takes the place of FAR or NEAR: see --band.")
     ] = None,
-    band: Annotated[str, typer.Option(help="low or high: what is kept of --from.")] = "low",
+    band: Annotated[str | None, typer.Option(help="low or high: what is kept of --from. [default: low]")] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
     out: Out = Path("hybrid.png"),
@@ -332,15 +340,26 @@ def hybrid(
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
     if from_ is not None and (len(prompts) != 1 or kind != "frequency" or best_of > 1):
         raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --kind nor --best-of.")
+    if from_ is None and band is not None:
+        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+    if from_ is not None and sigmas is not None and len(sigmas) != 1:
+        raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
+    band = band or "low"
     real = None if from_ is None else read_picture(from_, "--from")
-    stages, settings = drawing.open(prompts).stages, drawing.settings()
+    scored = [None] if best_of > 1 else []  # gains are against the empty prompt
+    stages, settings = drawing.open([*scored, *prompts]).stages, drawing.settings()
     if real is None:
 
         def asks(stage: Stage, scale: float) -> Expression:
             return task.parted(stage, prompts, kind, sigmas, scale, drawing.negative)
 
         asks(stages[0], drawing.guidance)
-        part = {"frequency": Low(max(sigmas or (2.0,))), "color": Grey(), "motion": Swept(), "scale": lambda x: x}[kind]
+        part = {
+            "frequency": Low(max(sigmas or task.SIGMAS[len(prompts)])),
+            "color": Grey(),
+            "motion": Swept(),
+            "scale": lambda x: x,
+        }[kind]
         looks = [part, *[lambda x: x] * (len(prompts) - 1)]
         picture, said = _best(stages, asks, drawing, settings, prompts, looks, best_of)
     else:
@@ -356,7 +375,7 @@ def hybrid(
         said = f"{band} frequencies of {from_} kept"
     arguments = {"prompts": list(prompts), "kind": kind, "sigma": sigma, "from": None if from_ is None else str(from_)}
     whole = _walking_away(picture) if kind == "frequency" else _with_part(picture, part)
-    write(whole, out, "hybrid", drawing, arguments | {"band": band, "fit": fit, "best_of": best_of})
+    write(whole, out, "hybrid", drawing, arguments | {"band": band if real is not None else None, "fit": fit, "best_of": best_of})
     common.say(f"{said}; picture in {out}")
 
 
@@ -390,7 +409,9 @@ def morph(
     prompts: Annotated[list[str], typer.Argument(metavar="FROM TO", help="Where it begins and where it ends.")],
     drawing: Drawing,
     frames: Annotated[int, typer.Option(min=2, max=1000, help="Pictures on the way, both ends included.")] = 24,
-    to_seed: Annotated[int | None, typer.Option(min=0, help="Of the end; by default that of the beginning.")] = None,
+    to_seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Of the end; by default that of the beginning.")
+    ] = None,
     animate: Annotated[Path | None, typer.Option(help="GIF or MP4: there and back.")] = None,
     out: Out = Path("morph.png"),
 ) -> None:
@@ -437,9 +458,11 @@ def _best(
     source = generators(seeds)
     first = text_to_image(stages[0], asks(stages[0], drawing.guidance), source, settings)
     pictures = finished(first)
-    judged = score(stages[0], pictures, prompts, looks)
-    chosen = int(judged.worst.argmax())
-    found = f"seed {seeds[chosen]}: alignment {judged.alignment[chosen]:.3f}, concealment {judged.concealment[chosen]:.3f}"
+    chosen, found = 0, f"seed {drawing.seed}"
+    if count > 1:
+        judged = score(stages[0], pictures, prompts, looks)
+        chosen = int(judged.worst.argmax())
+        found = f"seed {seeds[chosen]}: alignment {judged.alignment[chosen]:.3f}, concealment {judged.concealment[chosen]:.3f}"
     if len(stages) == 1:
         return pictures[chosen].cpu(), found
     one = pictures[chosen : chosen + 1]

@@ -318,7 +318,7 @@ def open_cascade(
     prompt in it needs no text encoder. Without ``text`` none is fetched or loaded. In the folder ``cache`` is kept for
     other processes what a text encoder of transformers said (our own is as quick as reading it). ``offload``
     is for models larger than the device's memory: with "stages" the one that is not at work waits in main memory, with
-    "layers" all layers but the one at work do, which is slow; networks of our own are small and stay. Raises UserError
+    "layers" all layers but the one at work do, which is slow (networks of our own are small and stay). Raises UserError
     where files are missing, damaged or do not fit together.
     """
     if offload not in OFFLOADS:
@@ -505,9 +505,11 @@ def _by_turns(networks: Sequence[nn.Module], device: torch.device) -> None:
     """Each network comes to ``device`` when it is called, and the one before it goes back to main memory."""
     from accelerate import cpu_offload_with_hook
 
-    last = None
+    hooks: list = []
     for network in networks:
-        _, last = cpu_offload_with_hook(network, device, last)
+        hooks.append(cpu_offload_with_hook(network, device, hooks[-1] if hooks else None)[1])
+    if len(hooks) > 1:  # the first may be called again after the last
+        hooks[0].hook.prev_module_hook = hooks[-1]
 
 
 def _schedule(folder: Path) -> tuple[Scheduler, NoiseSchedule]:

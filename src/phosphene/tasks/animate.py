@@ -35,15 +35,18 @@ def turning(picture: Tensor, view: View, captions: tuple[str, str]) -> Iterator[
     scale = max(1, round(SIDE / picture.shape[-1]))
     large = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2) if scale > 1 else picture
     for share in there + back:
-        yield _captioned(on_the_way(large, view, share), captions[0] if share < 0.5 else captions[1], abs(2 * share - 1))
+        yield _captioned(on_the_way(large, view, share, scale), captions[0] if share < 0.5 else captions[1], abs(2 * share - 1))
 
 
-def on_the_way(picture: Tensor, view: View, share: float) -> Tensor:
-    """``picture`` (3, S, S), ``share`` of the way to what ``view`` shows, with a margin of paper: (3, S', S')."""
+def on_the_way(picture: Tensor, view: View, share: float, scale: int = 1) -> Tensor:
+    """``picture`` (3, S, S), ``share`` of the way to what ``view`` shows, with a margin of paper: (3, S', S').
+
+    Where the picture was enlarged ``scale`` times, the view is still that of the picture before.
+    """
     room = round(MARGIN * picture.shape[-1])
     paper = (torch.tensor(PAPER) / 127.5 - 1).to(picture)[:, None, None]
     if isinstance(view, Moved):
-        return _flying(picture, view, share, room, paper)
+        return _flying(picture, view, share, room, paper, scale)
     x = torch.cat([picture - paper, torch.ones_like(picture[:1])])  # what lies around is paper
     x = F.pad(x, (room, room, room, room))
     if isinstance(view, Negate):
@@ -78,24 +81,26 @@ class _Pieces(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def _pieces(view: Moved, size: int) -> _Pieces:
-    plan, at = view.plan(size), pixel_centres(size)
+def _pieces(view: Moved, size: int, scale: int) -> _Pieces:
+    small, at = view.plan(size // scale), pixel_centres(size)
+    piece = small.piece.view(size // scale, -1).repeat_interleave(scale, 0).repeat_interleave(scale, 1).flatten()
+    plan = small._replace(piece=piece, source=small.source * scale, target=small.target * scale)
     path = plan.target - plan.source
     order = path.norm(dim=1)[plan.piece].argsort(stable=True)  # those that go far fly above those that stay
     piece = plan.piece[order]
     # A little outwards on the way, so that pieces part before they pass.
     outward = ((plan.source + plan.target) / 2 - size / 2) * (path.norm(dim=1, keepdim=True) > 0) / 4
-    if len(plan.source) == len(at):  # every pixel for itself: apart they would show the paper between them
+    if len(small.source) == len(small.piece):  # every pixel for itself: apart they would show the paper between them
         outward = torch.zeros_like(outward)
     turns = (plan.turns + 1) % 4 - 1  # three quarters one way are one the other way
     parts = (at[order] - plan.source[piece], plan.source[piece], path[piece], outward[piece], turns[piece] * math.pi / 2)
     return _Pieces(order, *(part.float() for part in parts))
 
 
-def _flying(picture: Tensor, view: Moved, share: float, room: int, paper: Tensor) -> Tensor:
+def _flying(picture: Tensor, view: Moved, share: float, room: int, paper: Tensor, scale: int) -> Tensor:
     """Pieces on their paths, turning as they go."""
     size = picture.shape[-1]
-    side, pieces = size + 2 * room, _pieces(view, size)
+    side, pieces = size + 2 * room, _pieces(view, size, scale)
     cosine, sine = (pieces.angle * share).cos(), (pieces.angle * share).sin()
     y, x = pieces.offset.unbind(1)
     offset = torch.stack([cosine * y - sine * x, sine * y + cosine * x], 1)

@@ -6,6 +6,7 @@ al. 2022, RePaint, eq. 8). Jumps back to noise, ``Route.resample``, let what is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -55,7 +56,7 @@ def inpaint(
 
 
 def require_mask(mask: Tensor, option: str = "MASK") -> None:
-    """UserError where ``mask`` leaves nothing to repaint, or nothing to keep."""
+    """UserError where ``mask`` leaves nothing to repaint."""
     if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
         raise UserError(f"{option}: values must lie in 0..1; divide an 8-bit mask by 255.")
     if float(mask.max()) == 0:
@@ -81,7 +82,7 @@ def seam(picture: Tensor, mask: Tensor) -> Tensor:
     """How much more picture changes across the border of the mask than beside it, (B,): 1 is no seam at all.
 
     The mean step of brightness between neighbours on either side of the border, over that between the pairs next to
-    them. picture: (B, C, H, W); mask: (1, 1, H, W), of which half white counts as inside.
+    them. picture: (B, C, H, W); mask: (1, 1, H, W), of which half white counts as inside. Where that has no border, NaN.
     """
     inside = (mask[0, 0] >= 0.5).to(picture.device)
     across, beside, pairs, others = 0.0, 0.0, 0, 0
@@ -95,5 +96,5 @@ def seam(picture: Tensor, mask: Tensor) -> Tensor:
         across, pairs = across + (step * border).sum((1, 2)), pairs + int(border.sum())
         beside, others = beside + (step * near).sum((1, 2)), others + int(near.sum())
     if not pairs or not others:
-        raise UserError("MASK: has no border within the picture, so there is no seam to measure.")
+        return torch.full((len(picture),), math.nan)
     return (across / pairs) / (beside / others).clamp(min=1e-6)

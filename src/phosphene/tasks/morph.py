@@ -52,7 +52,7 @@ def morph(
     """``frames`` pictures on the way from ``prompts[0]`` with ``seeds[0]`` to ``prompts[1]`` with ``seeds[1]``.
 
     What a solver adds on the way is the noise of the first seed for all frames, so that they differ by their place alone;
-    with ddim, which adds none, the last frame is the second prompt's picture of the second seed.
+    with ddim, which adds none, the last frame of the first stage is the second prompt's picture of the second seed.
     """
     if len(prompts) != 2:
         raise UserError(f"PROMPT: {len(prompts)} are given; morph takes two, where it begins and where it ends.")
