@@ -6,6 +6,7 @@ denoiser look at a picture through a view (Geng et al. 2024, "Visual Anagrams", 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar, NamedTuple, Protocol
@@ -102,15 +103,15 @@ class Plan(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Moved:
+class Moved(ABC):
     """A view that cuts the picture into pieces and lays them anew: see :meth:`plan`. Pictures must be square."""
 
     sign: ClassVar[int] = 1
     name: ClassVar[str]
 
+    @abstractmethod
     def plan(self, size: int) -> Plan:
         """The pieces of a picture of ``size`` pixels; UserError where they do not fit it."""
-        raise NotImplementedError
 
     def apply(self, x: Tensor) -> Tensor:
         return self._picked(x, 0)
