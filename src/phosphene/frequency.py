@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -83,10 +83,9 @@ class Swept:
     """What passing by leaves: the mean along ``length`` pixels of a 64-pixel picture, from left to right."""
 
     length: float = 15.0
-    least: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.length > self.least and math.isfinite(self.length)):
+        if not (self.length > 1 and math.isfinite(self.length)):
             raise UserError(f"--length {self.length}: must be more than a pixel, such as 15.")
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -50,8 +50,7 @@ class Drawing:
             raise UserError(f"--steps {self.steps}: --timesteps says which already; leave one of the two out.")
         if self.text_encoder not in ("auto", "none"):
             raise UserError(f"--text-encoder {self.text_encoder}: choose auto or none.")
-        if self.timesteps is not None:
-            self.visited()
+        self.visited()
 
     def visited(self) -> list[int] | None:
         return None if self.timesteps is None else common.numbers("--timesteps", self.timesteps, int, "990,960,930")
@@ -90,33 +89,29 @@ class Drawing:
         return told | {"embeddings": None if self.embeddings is None else str(self.embeddings), "device": place}
 
 
-def drawing_command(name: str | None = None) -> Callable:
+def drawing_command(command: Callable) -> Callable:
     """A command whose parameter ``drawing`` stands for all options of :class:`Drawing`."""
+    hints = get_type_hints(command, include_extras=True)
+    shared = get_type_hints(Drawing, include_extras=True)
 
-    def register(command: Callable) -> Callable:
-        hints = get_type_hints(command, include_extras=True)
-        shared = get_type_hints(Drawing, include_extras=True)
+    @wraps(command)
+    def whole(**values: Any) -> None:
+        drawing = Drawing(**{field.name: values.pop(field.name) for field in fields(Drawing)})
+        drawing.check()
+        command(drawing=drawing, **values)
 
-        @wraps(command)
-        def whole(**values: Any) -> None:
-            drawing = Drawing(**{field.name: values.pop(field.name) for field in fields(Drawing)})
-            drawing.check()
-            command(drawing=drawing, **values)
-
-        parameters = []
-        for parameter in inspect.signature(command).parameters.values():
-            if parameter.name != "drawing":
-                parameters.append(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY))
-                continue
-            for field in fields(Drawing):
-                keyword = {"default": field.default, "annotation": shared[field.name]}
-                parameters.append(inspect.Parameter(field.name, parameter.KEYWORD_ONLY, **keyword))
-        whole.__signature__ = inspect.Signature(parameters)
-        whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        del whole.__wrapped__
-        return app.command(name)(whole)
-
-    return register
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name != "drawing":
+            parameters.append(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY))
+            continue
+        for field in fields(Drawing):
+            keyword = {"default": field.default, "annotation": shared[field.name]}
+            parameters.append(inspect.Parameter(field.name, parameter.KEYWORD_ONLY, **keyword))
+    whole.__signature__ = inspect.Signature(parameters)
+    whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del whole.__wrapped__
+    return app.command()(whole)
 
 
 def require_prompts(prompts: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ SHOWN = 256
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
 
 
-@drawing_command()
+@drawing_command
 def generate(
     prompts: Prompts,
     drawing: Drawing,
@@ -93,7 +93,7 @@ def generate(
     common.say(f"{common.several(len(cells), 'picture')} in {out}")
 
 
-@drawing_command()
+@drawing_command
 def denoise(
     image: Picture,
     drawing: Drawing,
@@ -147,7 +147,7 @@ def denoise(
     common.say(f"pictures in {out}")
 
 
-@drawing_command()
+@drawing_command
 def edit(
     image: Picture,
     drawing: Drawing,
@@ -169,7 +169,7 @@ def edit(
     from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import edit as task
-    from phosphene.tasks.generate import asked, onward, timesteps
+    from phosphene.tasks.generate import asking, onward, timesteps
 
     picture = read_picture(image)
     stages, settings = drawing.open([prompt]).stages, drawing.settings()
@@ -182,9 +182,7 @@ def edit(
         starts = [s for s in task.STARTS if s < usual] or [0]
     small = squared(picture, stages[0].image_shape[-1], fit)
 
-    def asks(stage: Stage, scale: float) -> Expression:
-        return asked(stage, [prompt or None], drawing.negative, scale)
-
+    asks = asking([prompt or None], drawing.negative)
     source = generators([drawing.seed] * len(starts))
     first = task.edit(stages[0], asks(stages[0], drawing.guidance), to_tensor(small), starts, source, settings)
     run = onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages))
@@ -196,7 +194,7 @@ def edit(
     common.say(f"{common.several(len(cells), 'picture')} in {out}")
 
 
-@drawing_command()
+@drawing_command
 def inpaint(
     image: Picture,
     mask: Annotated[Path, typer.Argument(metavar="MASK", help="A picture of the same size: white is repainted.")],
@@ -217,7 +215,7 @@ def inpaint(
     from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import inpaint as task
-    from phosphene.tasks.generate import asked, onward
+    from phosphene.tasks.generate import asking, onward
 
     if blend not in task.BLENDS:
         raise UserError(f"--blend {blend}: choose one of {', '.join(task.BLENDS)}.")
@@ -237,9 +235,7 @@ def inpaint(
             square = Image.composite(Image.new("RGB", square.size), square, inside.convert("L"))
         return to_tensor(squared(original, size, fit)), (to_tensor(square.convert("L")) + 1) / 2
 
-    def asks(stage: Stage, scale: float) -> Expression:
-        return asked(stage, [prompt or None], drawing.negative, scale)
-
+    asks = asking([prompt or None], drawing.negative)
     source = generators([drawing.seed])
     first = task.inpaint(stages[0], asks(stages[0], drawing.guidance), *at(stages[0].image_shape[-1]), source, settings)
     result = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages))).cpu()
@@ -259,7 +255,7 @@ def inpaint(
     common.say(f"picture in {out}")
 
 
-@drawing_command()
+@drawing_command
 def anagram(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What it shows: one for each view.")],
     drawing: Drawing,
@@ -307,7 +303,7 @@ def anagram(
         common.say(f"animation in {animate}")
 
 
-@drawing_command()
+@drawing_command
 def hybrid(
     prompts: Annotated[list[str], typer.Argument(metavar="FAR NEAR", help="From afar and from near; a third lies between.")],
     drawing: Drawing,
@@ -335,7 +331,7 @@ def hybrid(
     from phosphene.images import read_picture, squared, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import hybrid as task
-    from phosphene.tasks.generate import asked, onward
+    from phosphene.tasks.generate import asking, onward
 
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
     if from_ is not None and (len(prompts) != 1 or kind != "frequency" or best_of > 1):
@@ -365,10 +361,7 @@ def hybrid(
     else:
         small = to_tensor(squared(real, stages[0].image_shape[-1], fit))
         source = generators([drawing.seed])
-
-        def asks(stage: Stage, scale: float) -> Expression:
-            return asked(stage, prompts, drawing.negative, scale)
-
+        asks = asking(prompts, drawing.negative)
         blur = (sigmas or [2.0])[0]
         first = task.completed(stages[0], asks(stages[0], drawing.guidance), small, band, source, blur, settings)
         picture = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages)))[0].cpu()
@@ -379,7 +372,7 @@ def hybrid(
     common.say(f"{said}; picture in {out}")
 
 
-@drawing_command()
+@drawing_command
 def compose(
     prompts: Annotated[list[str], typer.Argument(metavar="INSIDE OUTSIDE", help="Where the mask is white, and elsewhere.")],
     drawing: Drawing,
@@ -404,7 +397,7 @@ def compose(
     common.say(f"picture in {out}")
 
 
-@drawing_command()
+@drawing_command
 def morph(
     prompts: Annotated[list[str], typer.Argument(metavar="FROM TO", help="Where it begins and where it ends.")],
     drawing: Drawing,

@@ -10,7 +10,7 @@ from torch import Tensor
 from phosphene.errors import UserError
 from phosphene.models.cascade import Stage
 from phosphene.sampler import Step, draw
-from phosphene.tasks.generate import DEFAULT, Asked, Settings, sampled, solver_of, timesteps
+from phosphene.tasks.generate import DEFAULT, Asked, Settings, require_fit, sampled, solver_of, timesteps
 
 STARTS = (1, 3, 5, 7, 10, 20)
 """Part A's: how many steps of the run are left out."""
@@ -47,9 +47,7 @@ def edit(
             raise UserError(f"--start {start}: must lie in 0..{len(times) - 1}, the steps of this run.")
     if not starts or len(starts) != len(source):
         raise UserError(f"--start {list(starts)}: {len(source)} seeds for {len(starts)} starts; give one for each.")
-    if tuple(image.shape[1:]) != stage.image_shape or len(image) not in (1, len(starts)):
-        shape, size = ("x".join(str(n) for n in of) for of in (image.shape, stage.image_shape))
-        raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all starts or one for each.")
+    require_fit(stage, image, len(source))
     noise = draw(source, len(source), stage.image_shape, stage.device)
     image = image.to(noise).expand_as(noise)
     state = torch.cat(

@@ -111,13 +111,18 @@ def image_to_image(
     times = timesteps(stage, settings)
     if not 0 <= start < len(times):
         raise UserError(f"--start {start}: must lie in 0..{len(times) - 1}, the steps of this run.")
-    if tuple(image.shape[1:]) != stage.image_shape or len(image) not in (1, len(source)):
-        shape = "x".join(str(n) for n in image.shape)
-        size = "x".join(str(n) for n in stage.image_shape)
-        raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all seeds or one for each.")
+    require_fit(stage, image, len(source))
     noise = draw(source, len(source), stage.image_shape, stage.device)
     xt = stage.schedule.add_noise(image.to(noise), times[start], noise)
     return sampled(stage, expression, xt, times[start:], source, settings)
+
+
+def require_fit(stage: Stage, image: Tensor, count: int) -> None:
+    """UserError unless ``image`` is a picture of the stage's size, or one for each of ``count`` seeds."""
+    if tuple(image.shape[1:]) != stage.image_shape or len(image) not in (1, count):
+        shape = "x".join(str(n) for n in image.shape)
+        size = "x".join(str(n) for n in stage.image_shape)
+        raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all seeds or one for each.")
 
 
 def enlarge(
@@ -151,11 +156,16 @@ def generate(
     ``prompts`` is one for all pictures or one for each; ``stages`` those of a cascade, or its first alone. Where memory
     is short, call the cascade's ``encode`` and ``free_text`` before.
     """
-    return by_stages(stages, lambda stage, scale: asked(stage, prompts, negative, scale), seeds, guidance, settings)
+    return by_stages(stages, asking(prompts, negative), seeds, guidance, settings)
 
 
 Asks = Callable[[Stage, float], Asked]
 """From a stage and its guidance scale to what it is asked for."""
+
+
+def asking(prompts: Sequence[str | None], negative: str | None = None) -> Asks:
+    """Every stage is asked for ``prompts``: see :func:`asked`."""
+    return lambda stage, scale: asked(stage, prompts, negative, scale)
 
 
 def by_stages(
