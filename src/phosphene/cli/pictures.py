@@ -47,7 +47,7 @@ def generate(
 ) -> None:
     """Draw pictures of what PROMPTS say.
 
-    A column for each prompt, a row for each seed; a single picture is written as it is.
+    A column for each prompt, a row for each seed, small pictures enlarged; a single picture is written as it is.
     """
     require_prompts(prompts)
     if len(prompts) * count > MOST_PICTURES:
@@ -79,15 +79,17 @@ def generate(
         for stage in stages:
             timesteps(stage, manner)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
+    alone = len(seeds) * len(swept) == 1
+    scale = 1 if alone else max(1, SHOWN // 2 // stages[-1].image_shape[-1])
     cells = []
     for each, manner in zip(every, settings, strict=True):
         manners = [manner] * len(stages)
         run = draw_pictures(stages, list(prompts) * count, seeds, each.negative, each.scales(), manners)
-        cells += [to_image(p, stages[-1].value_range) for p in finished(run)]
+        cells += [to_image(p, stages[-1].value_range, scale) for p in finished(run)]
     rows = common.rows(cells, len(prompts))
     labels = [list(prompts) if k == len(rows) - 1 else [""] * len(prompts) for k in range(len(rows))]
     names = [name for name, _ in swept] if option else ()
-    picture = cells[0] if len(cells) == 1 else sheet(rows, row_labels=names, captions=labels)
+    picture = cells[0] if alone else sheet(rows, row_labels=names, captions=labels)
     arguments = {"prompts": list(prompts), "count": count, "guidance_sweep": guidance_sweep, "steps_sweep": steps_sweep}
     write(picture, out, "generate", drawing, arguments)
     common.say(f"{common.several(len(cells), 'picture')} in {out}")

@@ -327,6 +327,10 @@ def open_cascade(
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     folder = _embedded(name) or Path(name)
     parts = hub.fetch(str(name), dtype, text and embeddings is None, stages) if _on_hub(folder) else _parts(folder)[:stages]
+    if _embedded(name):
+        from phosphene.models.catalogue import verify
+
+        verify(folder)
     configs = [_network_config(part) for part in parts]
     widths = {width for config in configs if (width := _text_width(config)) is not None}
     if len(widths) > 1:
