@@ -380,7 +380,8 @@ def test_the_prompt_that_explains_the_noise_is_what_a_picture_shows():
     assert found.gain[0].argmax(1).tolist() == [0, 1] and found.worst[0] > 0.9 and found.concealment[0] > 0.9
     assert found.gain[1].argmax(1).tolist() == [1, 0] and found.worst[1] < 0.1
     assert found.alignment[0] > 0.9 > 0 > found.alignment[1]
-    assert found.worst[2] == pytest.approx(0.5, abs=0.01)
+    # What shows neither is told from neither, and reads worse than chance, because no prompt at all explains it better.
+    assert found.concealment[2] == pytest.approx(0.5, abs=0.01) and found.worst[2] < 0.1
     refusal(lambda: score(Knowing(), dark, ["dark"], [lambda x: x]), "--best-of")
 
 

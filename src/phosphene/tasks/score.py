@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.errors import UserError
@@ -28,7 +29,8 @@ class Score(NamedTuple):
     """Of N pictures. ``gain``: (N, readings, prompts), the share of the noise's error that a prompt explains.
 
     ``alignment``: (N,), the gain of the prompt that is understood least in its own reading. ``concealment``: (N,), how
-    surely each reading is told from the other prompts, 0..1. ``worst``: (N,), the same of the weakest reading.
+    surely each reading is told from the other prompts, 0..1. ``worst``: (N,), how surely the weakest reading is told from
+    the other prompts and from no prompt at all: what shows neither thing clearly must not win by being no third.
     """
 
     gain: Tensor
@@ -62,5 +64,7 @@ def score(
                 wrong = (answer - noise).square().flatten(1).mean(1).view(len(part), len(told))
                 errors[part, row] += wrong / wrong[:, :1].clamp(min=1e-8) / len(times)
     gain = 1 - errors[..., 1:]
+    own = gain.diagonal(dim1=1, dim2=2)
     chance = (gain * SHARPNESS).softmax(2).diagonal(dim1=1, dim2=2)
-    return Score(gain.cpu(), gain.diagonal(dim1=1, dim2=2).amin(1).cpu(), chance.mean(1).cpu(), chance.amin(1).cpu())
+    sure = (F.pad(gain, (0, 1)) * SHARPNESS).softmax(2).diagonal(dim1=1, dim2=2)  # no prompt explains nothing: 0
+    return Score(*(found.cpu() for found in (gain, own.amin(1), chance.mean(1), sure.amin(1))))
