@@ -70,9 +70,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    print(
-        f"separable {quick * 1e3:.1f} ms, dense {slow * 1e3:.1f} ms: {slow / quick:.1f} times; differ by {told['difference']:.1e}"
-    )
+    print(f"separable {quick * 1e3:.1f} ms, dense {slow * 1e3:.1f} ms: {slow / quick:.1f} times; off by {told['difference']:.1e}")
     if options.json:
         options.json.write_text(json.dumps(told, indent=2) + "\n")
 
