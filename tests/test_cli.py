@@ -742,10 +742,10 @@ def test_inspect_prints_how_a_picture_was_made(call, refused, here, made):
 def test_report_tells_each_section(call, refused, here, monkeypatch):
     asked = []
 
-    def write(out, device, progress):
-        asked.append((out, device))
+    def write(out, device, progress, *more):
+        asked.append((out, device, *more))
         for done, section in enumerate(("forward", "denoise", "done")):
-            progress(section, done, 2)
+            progress(section, done, 2, 20.4 - 10 * done)
         return out / "index.html"
 
     page = types.ModuleType("phosphene.report.page")
@@ -754,8 +754,12 @@ def test_report_tells_each_section(call, refused, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "phosphene.report.page", page)
     code, out, err = call("report", "-o", "page", "--device", "cpu")
     assert (code, err) == (0, "")
-    assert out == "section 1 of 2: forward\nsection 2 of 2: denoise\nthe page is page/index.html\n"
-    assert asked == [(Path("page"), "cpu")]
+    assert out == (
+        "section 1 of 2: forward (some 20 s left)\nsection 2 of 2: denoise (some 10 s left)\nthe page is page/index.html\n"
+    )
+    assert asked == [(Path("page"), "cpu", "glyph", False, None)]
+    call("report", "-o", "page", "--model", "mine", "--quick", "--sections", "1.8, setup", "--device", "cpu")
+    assert asked[1] == (Path("page"), "cpu", "mine", True, ["1.8", "setup"])
     (here / "file").write_text("in the way")
     refused("report", "-o", "file", words="-o file")
     refused("report", "-o", "file/page", words="file/page")

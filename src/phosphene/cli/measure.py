@@ -124,9 +124,15 @@ def evaluate(
 @app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.")] = Path("report"),
+    model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = "glyph",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: two minutes on a laptop.")] = False,
+    sections: Annotated[str | None, typer.Option(help="Some alone, by name or number, such as 1.8,ambigrams.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Make the page with every experiment."""
+    """Make the page with every experiment.
+
+    What is there from before and would come out the same is kept, so a page that was stopped goes on.
+    """
     if out.exists() and not out.is_dir():
         raise UserError(f"-o {out}: is a file; name a folder.")
     from phosphene.images import require_writable
@@ -134,14 +140,15 @@ def report(
 
     require_writable(out / "index.html")
     place = str(common.device(device))
+    names = None if sections is None else [name.strip() for name in sections.split(",")]
     with common.bar("report") as advance:
 
-        def section(name: str, done: int, total: int) -> None:
+        def section(name: str, done: int, total: int, left: float) -> None:
             if done < total:
-                common.say(f"section {done + 1} of {total}: {name}")
+                common.say(f"section {done + 1} of {total}: {name} (some {max(1, round(left))} s left)")
             advance(done, total, name)
 
-        page = write(out, place, section)
+        page = write(out, place, section, model, quick, names)
     common.say(f"the page is {page}")
 
 

@@ -1,27 +1,44 @@
-"""Puts the sections on one page."""
+"""Puts the sections on one page: a folder that opens from disk, with no script from elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from phosphene import __version__
 from phosphene.images import require_writable
 from phosphene.models.weights import replacing
-from phosphene.report.sections import Studio, build
+from phosphene.report import beyond, part_a, part_b
+from phosphene.report.sections import SEED, Desk, Progress, build, chosen
 from phosphene.training.distributed import choose_device
 
+PARTS = (part_a.A, part_b.B, beyond.BEYOND)
 
-def write(out: Path, device: str, progress: Callable[[str, int, int], None]) -> Path:
-    """Make the page in the folder ``out`` and return its index.html. ``progress`` is told each section as it begins."""
+
+def write(
+    out: Path,
+    device: str,
+    progress: Progress,
+    cascade: str = "glyph",
+    quick: bool = False,
+    sections: Sequence[str] | None = None,
+) -> Path:
+    """Make the page in the folder ``out`` and return its index.html.
+
+    ``sections`` are names or numbers; all for None. ``quick`` draws fewer pictures in fewer steps. What is there from
+    before and would come out the same is kept. UserError where a section or a model is unknown, or ``out`` not writable.
+    """
     import jinja2
 
     out = Path(out)
     require_writable(out / "index.html")
-    studio = Studio(out, str(choose_device(device)))
-    sections = list(build(studio, progress))
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("phosphene.report", "."), autoescape=True)
-    text = environment.get_template("page.html").render(sections=sections, version=__version__)
+    wanted = sorted(chosen(sections), key=lambda each: PARTS.index(each.part))
+    made = list(build(Desk(out, str(choose_device(device)), cascade, quick), wanted, progress))
+    parts = [(part, list(group)) for part, group in groupby(made, key=lambda pair: pair[0].part)]
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("phosphene.report", "."), autoescape=True, trim_blocks=True)
+    told = {"parts": parts, "version": __version__, "model": cascade, "seed": SEED, "quick": quick}
+    text = environment.get_template("page.html").render(**told)
     with replacing(out / "index.html") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return out / "index.html"

@@ -1,0 +1,264 @@
+"""What goes beyond the course's project: digits and pictures that the same algebra makes, and what the models are worth."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image, ImageOps
+
+from phosphene.images import sheet, to_image
+from phosphene.plots import lines
+from phosphene.report import formulas
+from phosphene.report.part_a import SMALL, strip, turning
+from phosphene.report.part_b import STEPS
+from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
+from phosphene.sampler import Route, last
+from phosphene.tasks import ambigram, anagram, compose, hybrid, morph
+from phosphene.tasks.digits import sample, wanted
+
+BEYOND = "Beyond the project"
+
+
+@section(BEYOND, "C 1", "Digits out of noise", (3, 3))
+def out_of_noise(desk: Desk) -> Content:
+    model = desk.model("class-20")
+    states, guesses, times = [], [], []
+    for step in sample(model, wanted(model, list(range(10)), 5.0), range(SEED, SEED + 10), route=Route("dpm", STEPS)):
+        if step.index in (0, 2, 5, 8, 11, 13, 15):
+            states.append([to_image(p, scale=2) for p in step.xt])
+            guesses.append([to_image(p, scale=2) for p in step.x0])
+            times.append(step.t)
+    labels = ["clean" if t < 0 else f"t = {t}" for t in times]
+    names = [str(d) for d in range(10)]
+    command = f"phosphene digits 0123456789 --guidance 5 --solver dpm --steps {STEPS}"
+    return Content(
+        [
+            say(
+                "The class-conditioned network is asked {steps} times. The first sheet shows what the picture is after some "
+                "of these "
+                "steps, the second what the network believes at that moment the clean digit to be: vague at first, because "
+                "many digits "
+                "could still hide in the noise, then settled long before the picture itself is clean.",
+                steps=STEPS,
+            )
+        ],
+        [
+            desk.keep(sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom", command),
+            desk.keep(sheet(guesses, names, labels), "estimates", "The clean estimates behind them", command),
+        ],
+    )
+
+
+@section(BEYOND, "C 2", "Ten digits, upside down another", (16, 30))
+def ambigrams(desk: Desk) -> Content:
+    """The table of all pairs. A pair turned is the other pair, so half of the table is drawn and the rest is turned."""
+    model, classifier = desk.model("class-20"), desk.model("classifier")
+    each, steps = (1, 10) if desk.quick else (2, 12)
+    halves = [(a, b) for a in range(10) for b in range(a, 10)]
+    pairs = [pair for pair in halves for _ in range(each)]
+    run = ambigram.draw_ambigrams(model, pairs, range(SEED, SEED + len(pairs)), route=Route("dpm", steps), max_rows=220)
+    pictures = last(run)
+    judged = ambigram.judge(classifier, pictures, pairs)
+    chosen = ambigram.best(judged.score, each)
+    cells: list[list[Image.Image | None]] = [[None] * 10 for _ in range(10)]
+    read = 0
+    for (a, b), k in zip(halves, chosen.tolist(), strict=True):
+        for upright, turned, picture in ((a, b, pictures[k]), (b, a, ambigram.UPSIDE_DOWN.apply(pictures[k]))):
+            image = to_image(picture, scale=2).convert("RGB")
+            cells[upright][turned] = framed(image) if judged.read[k] else image
+        read += int(judged.read[k]) * (1 if a == b else 2)
+    labels = [str(d) for d in range(10)]
+    return Content(
+        [
+            say(
+                "The anagram's algebra on MNIST: what noise is in the picture as it stands, for the digit of the row, and "
+                "turned by 180 "
+                "degrees, for the digit of the column. Framed cells are those our classifier reads both ways: {read} of 100, "
+                "from the best of {each} "
+                "seeds in {steps} steps. (A pair turned is the opposite pair, so half of the table is the other half "
+                "turned.) What more seeds and "
+                "steps make of it is in docs/results-mnist.md.",
+                read=read,
+                each=each,
+                steps=steps,
+            )
+        ],
+        [
+            desk.keep(
+                sheet(cells, labels, labels),
+                "ambigrams",
+                "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
+                f"phosphene ambigram --all --count {each} --solver dpm --steps {steps}",
+                turn="rotate(180deg)",
+                readings=("the row's digit", "the column's digit"),
+            )
+        ],
+    )
+
+
+def framed(image: Image.Image, colour: tuple[int, int, int] = (46, 160, 90), width: int = 2) -> Image.Image:
+    """``image`` with a frame drawn inside it."""
+    return ImageOps.expand(image.crop((width, width, image.width - width, image.height - width)), width, colour)
+
+
+@section(BEYOND, "C 3", "More ways to look: negatives, quarter turns, pieces", (12, 60))
+def more_views(desk: Desk) -> Content:
+    seeds = range(SEED, SEED + (1 if desk.quick else 4))
+    figures = [
+        turning(desk, ("a skull on a black background", "a ghost icon"), "negate", seeds, "view-negate")[0],
+        turning(desk, ("a crescent moon", "a banana"), "rotate-90", seeds, "view-quarter")[0],
+    ]
+    pair, cells, labels = ("a cat face", "a dog face"), [], []
+    for name in ("inner-circle", "jigsaw", "square-hinge"):
+        views = anagram.views_named([name], 2)
+        made = last(anagram.anagram([desk.stage], pair, views, [SEED], settings=[desk.route()])).cpu()
+        cells += [desk.image(v.apply(made)[0], SMALL) for v in views]
+        labels += [pair[0], f"{name}: {pair[1]}"]
+    command = f'phosphene anagram "{pair[0]}" "{pair[1]}" --view jigsaw{desk.steps()}'
+    figures.append(
+        desk.keep(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through three views of pieces", command)
+    )
+    return Content(
+        [
+            "Any rearrangement of pixels will do, and a change of all signs: white noise stays white noise. The first is "
+            "another thing as a "
+            "negative, the second on its side. Views that move pieces ask more of a small picture: the last row shows how "
+            "far that goes, "
+            "first seeds, nothing chosen."
+        ],
+        figures,
+    )
+
+
+@section(BEYOND, "C 4", "Three bands, and colour apart from grey", (8, 40))
+def factors(desk: Desk) -> Content:
+    seeds = [SEED] if desk.quick else range(SEED, SEED + 4)
+    three = ("a red heart", "a cat face", "a clock")
+    bands = last(hybrid.hybrid([desk.stage], three, seeds, settings=[desk.route()])).cpu()
+    colour = last(hybrid.hybrid([desk.stage], ("a tiger face", "a green apple"), seeds, "color", settings=[desk.route()])).cpu()
+    grey = colour.mean(1, keepdim=True).expand_as(colour)
+    return Content(
+        [
+            "Bands need not be two: below, a heart from afar, a cat nearer by, and a clock in the finest lines, where so "
+            "small a picture has "
+            "little room left. And what is parted need not be frequency: in the second row the grey picture is one prompt's, "
+            "the colours another's."
+        ],
+        [
+            desk.keep(
+                strip(desk, bands, [f"seed {s}" for s in seeds]),
+                "three-bands",
+                "A heart, a cat face, a clock: three bands",
+                f'phosphene hybrid "{three[0]}" "{three[1]}" "{three[2]}"{desk.steps()}',
+            ),
+            desk.keep(
+                sheet([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
+                "colours",
+                "In grey a tiger's face, in the colours of a green apple",
+                f'phosphene hybrid "a tiger face" "a green apple" --kind color{desk.steps()}',
+            ),
+        ],
+    )
+
+
+@section(BEYOND, "C 5", "Regions, and the way between two pictures", (10, 40))
+def regions(desk: Desk) -> Content:
+    inside = compose.shape("circle", 256)
+    made = last(compose.compose([desk.stage], ("a cat face", "a castle"), inside, [SEED], settings=[desk.route()])).cpu()
+    mask = (inside * 2 - 1)[0, :, ::4, ::4].expand(3, -1, -1)
+    frames = 5 if desk.quick else 8
+    way = last(morph.morph([desk.stage], ("a dog face", "a cat face"), frames, (SEED, SEED), settings=[desk.route()])).cpu()
+    return Content(
+        [
+            "Estimates can be joined by a mask, one prompt inside and another outside, and they can be mixed, from one "
+            "prompt to "
+            "another in even shares with the same noise."
+        ],
+        [
+            desk.keep(
+                strip(desk, [mask, made[0]], ["the mask", "a cat face in, a castle out"], 160),
+                "regions",
+                "A cat face in a disc, a castle around it",
+                f'phosphene compose "a cat face" "a castle" --mask circle{desk.steps()}',
+            ),
+            desk.keep(
+                strip(desk, way, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
+                "morph",
+                "From a dog face to a cat face",
+                f'phosphene morph "a dog face" "a cat face" --frames {frames}{desk.steps()}',
+            ),
+        ],
+    )
+
+
+@section(BEYOND, "C 6", "Flow matching against noise prediction", (8, 30))
+def flow_matching(desk: Desk) -> Content:
+    """Digits and accuracy at few steps of both recipes, by the classifier."""
+    each, counts = (5, (2, 4, 8)) if desk.quick else (20, (2, 3, 4, 6, 8, 16))
+    asked_for = [d for d in range(10) for _ in range(each)]
+    seeds = range(SEED, SEED + len(asked_for))
+    curves: dict[str, list[tuple[float, float]]] = {"flow matching": [], "noise prediction": []}
+    rows, labels = [], []
+    for steps in counts:
+        for name, recipe in zip(("class-20", "class-20-ddpm"), curves, strict=True):
+            model = desk.model(name)
+            made = last(sample(model, wanted(model, asked_for, 1.0), seeds, route=Route("ddim", steps)))
+            read = ambigram.describe(desk.model("classifier"), made)[0].argmax(1).cpu()
+            curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
+            if steps in (2, 4, 8):
+                rows.append([to_image(p, scale=2) for p in made[::each]])
+                labels.append(f"{steps} steps, {recipe}")
+    lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
+    with Image.open(desk.out / "flow-steps.png") as image:
+        size = image.size
+    few = {recipe: points[0][1] for recipe, points in curves.items()}
+    command = f"phosphene evaluate class-20 class-20-ddpm --solver ddim --steps {counts[0]} --guidance 1"
+    return Content(
+        [
+            "The newer edition of the course moves from noise to picture along straight lines, and has the network name the "
+            "direction:",
+            formulas.FLOW,
+            say(
+                "The same network, sampled by the same solver, unguided: in {steps} steps {flow} of {count} digits are read "
+                "as asked with "
+                "flow matching and {noise} with noise prediction. A straight way can be gone in fewer steps.",
+                steps=counts[0],
+                flow=f"{few['flow matching']:.0%}",
+                noise=f"{few['noise prediction']:.0%}",
+                count=len(asked_for),
+            ),
+        ],
+        [
+            desk.keep(sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes", command),
+            Figure("flow-steps.png", "Share of digits that are read as asked, by number of steps", command, *size),
+        ],
+    )
+
+
+@section(BEYOND, "C 7", "What the models are worth", (5, 20))
+def worth(desk: Desk) -> Content:
+    """Accuracy at rising guidance, measured here; what was measured on more pictures stands in the models' cards."""
+    model, each = desk.model("class-20"), 5 if desk.quick else 20
+    scales, rows, labels = (0.0, 1.0, 2.0, 5.0), [], []
+    asked_for = [d for d in range(10) for _ in range(each)]
+    for scale in scales:
+        made = last(sample(model, wanted(model, asked_for, scale), range(SEED, SEED + len(asked_for)), route=Route("dpm", 8)))
+        read = ambigram.describe(desk.model("classifier"), made)[0].argmax(1).cpu()
+        right = int((read == torch.tensor(asked_for)).sum())
+        rows.append([to_image(p, scale=2) for p in made[:: each // 2 or 1][:20]])
+        labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
+    return Content(
+        [
+            "The same noise at rising guidance, and how many digits our classifier reads as asked, measured on "
+            "this machine. Fréchet distances of 5,000 samples, and those of every recipe that was tried, are in "
+            "docs/results-mnist.md; how well the "
+            "text-to-image model follows prompts is in its card."
+        ],
+        [
+            desk.keep(
+                sheet(rows, row_labels=labels),
+                "guidance",
+                "The same noise at guidance 0, 1, 2 and 5",
+                "phosphene digits 0123456789 --guidance 2 --solver dpm",
+            )
+        ],
+    )

@@ -1,0 +1,442 @@
+"""Part A of the page: what can be done with a pretrained text-to-image model, in the order of the course's project."""
+
+from __future__ import annotations
+
+from PIL import Image
+from torch import Tensor
+
+from phosphene.evaluation.pictures import psnr, ssim
+from phosphene.frequency import blend, laplacian_pyramid
+from phosphene.images import sheet
+from phosphene.report import formulas
+from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
+from phosphene.sampler import Route, generators, last
+from phosphene.tasks import anagram as anagrams
+from phosphene.tasks import denoise as denoising
+from phosphene.tasks import edit as editing
+from phosphene.tasks import hybrid as hybrids
+from phosphene.tasks import inpaint as inpainting
+from phosphene.tasks.compose import shape
+from phosphene.tasks.generate import asked
+
+A = "Part A: the power of diffusion models"
+TOWER = "clock-tower"
+SMALL = 128
+"""Pixels of a picture on sheets with many."""
+
+
+def likeness(x: Tensor, clean: Tensor) -> str:
+    return f"{float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
+
+
+def spread(pictures: Tensor) -> str:
+    """How much of the range the pixels of ``pictures`` use: their standard deviation."""
+    return f"{float(pictures.std()):.2f}"
+
+
+def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: int = SMALL) -> Image.Image:
+    """Pictures (C, H, W) side by side, with what they are below."""
+    return sheet([[desk.image(p, side) for p in pictures]], captions=[labels])
+
+
+@section(A, "0", "Setup: a few prompts, few steps and more", (6, 12))
+def setup(desk: Desk) -> Content:
+    prompts = ["a rocket", "a dog face", "a castle"]
+    few, more = desk.draw(prompts, [SEED] * 3, steps=5, quick=4), desk.draw(prompts, [SEED] * 3, steps=20, quick=10)
+    rows = [[desk.image(p, SMALL) for p in row] for row in (few, more)]
+    steps = (4, 10) if desk.quick else (5, 20)
+    size = "x".join(str(n) for n in desk.stage.image_shape[1:])
+    far = float((few - more).square().mean().sqrt())
+    whole = sheet(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * 3, prompts])
+    return Content(
+        [
+            say(
+                "Every picture of this part is drawn by <b>{model}</b>, a text-to-image model of {size} pixels. The random "
+                "seed is {seed} "
+                "throughout: where two pictures differ, it is by what is said of them and not by chance.",
+                model=desk.cascade,
+                size=size,
+                seed=SEED,
+            ),
+            say(
+                "The same three prompts with few steps and with more. What the picture is about is settled early; more steps "
+                "sharpen it. The two rows differ by {far} per pixel (root mean square, in a range of 2).",
+                far=f"{far:.2f}",
+            ),
+        ],
+        [
+            desk.keep(
+                whole,
+                "setup",
+                f"Three prompts in {steps[0]} and in {steps[1]} steps",
+                f'phosphene generate "a rocket" "a dog face" "a castle" --steps-sweep {steps[0]},{steps[1]}'
+                + (" --solver dpm" if desk.quick else ""),
+            )
+        ],
+    )
+
+
+def _levels(desk: Desk) -> tuple[Tensor, list[denoising.Level]]:
+    clean = desk.sample(TOWER).to(desk.stage.device)
+    found = denoising.levels(desk.stage, asked(desk.stage, [None]), clean, denoising.TIMES, generators([SEED]))
+    return clean, found
+
+
+_DENOISE = f"phosphene denoise {TOWER} --t 250,500,750"
+
+
+@section(A, "1.1", "The forward process: a picture drowns in noise", (0.5, 0.5))
+def forward(desk: Desk) -> Content:
+    clean, found = _levels(desk)
+    labels = ["the picture", *(f"t = {level.t}: {likeness(level.noisy, clean)}" for level in found)]
+    return Content(
+        [
+            "To noise a picture to timestep <i>t</i>, it is made fainter and noise is added, so that the variance stays the "
+            "same:",
+            formulas.FORWARD,
+            say(
+                "Below each picture stand its PSNR in decibels and its SSIM against the original: {first} at t = 250, "
+                "{final} at t = 750, "
+                "where hardly a shape is left to the eye.",
+                first=likeness(found[0].noisy, clean),
+                final=likeness(found[-1].noisy, clean),
+            ),
+        ],
+        [
+            desk.keep(
+                strip(desk, [clean[0], *(x.noisy[0] for x in found)], labels),
+                "forward",
+                "A clock tower, noised more and more",
+                _DENOISE,
+            )
+        ],
+    )
+
+
+@section(A, "1.2", "Undoing it with a blur", (0.5, 0.5))
+def blurred(desk: Desk) -> Content:
+    clean, found = _levels(desk)
+    rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.blurred[0], SMALL) for x in found]]
+    labels = [[f"t = {x.t}" for x in found], [likeness(x.blurred, clean) for x in found]]
+    return Content(
+        [
+            "Noise is fine-grained, so a Gaussian blur removes much of it, and with it the edges. No width of the kernel gets "
+            "around that: what tells an edge from noise is knowing what pictures look like."
+        ],
+        [desk.keep(sheet(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)", _DENOISE)],
+    )
+
+
+@section(A, "1.3", "Undoing it in one step", (0.5, 0.5))
+def one_step(desk: Desk) -> Content:
+    clean, found = _levels(desk)
+    rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.estimate[0], SMALL) for x in found]]
+    labels = [[f"t = {x.t}" for x in found], [likeness(x.estimate, clean) for x in found]]
+    gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
+    return Content(
+        [
+            "The network estimates the noise in the picture. Solving the forward process for the clean picture gives an "
+            "estimate of it in "
+            "one step:",
+            formulas.ONE_STEP,
+            say(
+                "It is {gains} dB better than the blur at the three levels. The more noise, the more pictures could be "
+                "behind it, and "
+                "the estimate is their mean: it loses detail and drifts towards what the model knows.",
+                gains=", ".join(f"{g:.1f}" for g in gained),
+            ),
+        ],
+        [desk.keep(sheet(rows, captions=labels), "one-step", "Noisy above, the one-step estimate below", _DENOISE)],
+    )
+
+
+@section(A, "1.4", "Undoing it step by step", (1.5, 2))
+def iterative(desk: Desk) -> Content:
+    clean, found = _levels(desk)
+    settings = desk.route()._replace(route=Route("ancestral"), timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1])
+    start = 5 if desk.quick else denoising.START
+    every = list(denoising.iterated(desk.stage, asked(desk.stage, [None]), clean, generators([SEED]), start, settings))
+    shown = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
+    between = strip(desk, [s.xt[0] for s in shown] + [every[-1].xt[0]], [f"t = {s.t}" for s in shown] + ["clean"])
+    result, level = every[-1].xt, min(found, key=lambda x: abs(x.t - 690))
+    ends = [("the original", clean), ("step by step", result), ("one step", level.estimate), ("blurred", level.blurred)]
+    compared = strip(
+        desk, [x[0] for _, x in ends], [what if x is clean else f"{what}: {likeness(x, clean)}" for what, x in ends], SMALL
+    )
+    return Content(
+        [
+            "Better to go back a little at a time, from one timestep to an earlier one, with a fresh estimate at each:",
+            formulas.STEP,
+            say(
+                "Here the tower is noised to t = {t} and denoised in {steps} steps, unprompted. The result has the crispness "
+                "of "
+                "a picture, which the one-step estimate has not, and is further from this picture: details that the noise "
+                "had taken "
+                "are invented anew. PSNR, which rewards the mean of all guesses, does not reward that.",
+                t=denoising.TIMESTEPS[denoising.START],
+                steps=len(every),
+            ),
+        ],
+        [
+            desk.keep(between, "iterative", "On the way from noise", _DENOISE),
+            desk.keep(compared, "iterative-compared", "What each way makes of the noisy tower, with PSNR and SSIM", _DENOISE),
+        ],
+    )
+
+
+@section(A, "1.5", "Sampling from nothing but noise", (9, 26))
+def sampling(desk: Desk) -> Content:
+    seeds = range(SEED, SEED + 5)
+    nothing, dogs = desk.draw([None], seeds, 1.0), desk.draw(["a dog face"], seeds, 1.0)
+    whole = sheet([[desk.image(p, SMALL) for p in row] for row in (nothing, dogs)], row_labels=["no prompt", "a dog face"])
+    return Content(
+        [
+            "Start from pure noise instead of a noised picture, and the same loop draws. Above without a prompt, below with "
+            "one, both "
+            "without guidance: what comes is in the manner of what the model has learned from, and the prompt is heard, but "
+            "faintly."
+        ],
+        [
+            desk.keep(
+                whole, "sampling", "Five seeds, unguided", f'phosphene generate "a dog face" --count 5 --guidance 1{desk.steps()}'
+            )
+        ],
+    )
+
+
+@section(A, "1.6", "Classifier-free guidance", (16, 60))
+def guided(desk: Desk) -> Content:
+    seeds = range(SEED, SEED + (3 if desk.quick else 5))
+    scales = (1.0, 3.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
+    rows = [desk.draw(["a dog face"], seeds, scale) for scale in scales]
+    whole = sheet([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
+    said = ",".join(f"{s:g}" for s in scales)
+    return Content(
+        [
+            "Ask the network twice, with the prompt and with none, and go further in the direction that the prompt makes:",
+            formulas.GUIDANCE,
+            say(
+                "The same noise at rising guidance: what is said becomes clearer and colours stronger (the pixels' standard "
+                "deviation goes from {first} to {final}), and past some scale the pictures are all alike and look burnt.",
+                first=spread(rows[0]),
+                final=spread(rows[-1]),
+            ),
+        ],
+        [
+            desk.keep(
+                whole,
+                "guided",
+                "A dog face at rising guidance, a column for each seed",
+                f'phosphene generate "a dog face" --guidance-sweep {said}{desk.steps()}',
+            )
+        ],
+    )
+
+
+def _edited(desk: Desk, picture: str, prompt: str | None, name: str, caption: str) -> Figure:
+    """A picture noised to several starts and denoised again, on a sheet."""
+    starts = (3, 10, 20) if desk.quick else editing.STARTS
+    settings = desk.route()._replace(route=Route("ancestral", 34))
+    if desk.quick:  # every third step of the 34, so that the starts mean the same noise
+        starts, settings = (1, 3, 6), settings._replace(route=Route("ancestral", 11))
+    image = desk.sample(picture)
+    source = generators([SEED] * len(starts))
+    made = last(editing.edit(desk.stage, asked(desk.stage, [prompt]), image, starts, source, settings)).cpu()
+    labels = [f"start {s}" for s in starts] + ["the original"]
+    said = f' --prompt "{prompt}"' if prompt else ""
+    few = " --steps 11" if desk.quick else ""
+    command = f"phosphene edit {picture}{said} --start {','.join(map(str, starts))}{few}"
+    return desk.keep(strip(desk, [*made, image[0]], labels), name, caption, command)
+
+
+@section(A, "1.7", "Image-to-image translation", (2, 14))
+def image_to_image(desk: Desk) -> Content:
+    return Content(
+        [
+            "Noise a picture only part of the way and denoise it from there (SDEdit). An early start leaves little of it, a "
+            "late one changes "
+            "little; between the two lies an edit: the picture is pulled towards those the model knows."
+        ],
+        [_edited(desk, TOWER, None, "edited", "A clock tower, unprompted, from several starts")],
+    )
+
+
+@section(A, "1.7.1", "Scenes and sketches", (6, 42))
+def sketches(desk: Desk) -> Content:
+    return Content(
+        [
+            "The pull is strongest for what is far from a finished picture: a scene made of flat shapes, and sketches of a "
+            "few strokes."
+        ],
+        [
+            _edited(desk, "castle-hill", None, "edited-hill", "A castle on a hill"),
+            _edited(desk, "sketch-house", None, "edited-house", "A house in a few strokes"),
+            _edited(desk, "sketch-fish", None, "edited-fish", "A fish in a few strokes"),
+        ],
+    )
+
+
+@section(A, "1.7.2", "Inpainting", (3, 12))
+def inpainted(desk: Desk) -> Content:
+    stage, figures, seams = desk.stage, [], []
+    settings = desk.route()._replace(route=Route("ancestral", 17 if desk.quick else 34))
+    for picture, white, prompt in ((TOWER, "clock-tower-mask", "a rocket"), ("castle-hill", "castle-hill-mask", "a tree")):
+        image = desk.sample(picture)
+        mask = (desk.sample(white).mean(1, keepdim=True) + 1) / 2
+        run = inpainting.inpaint(stage, asked(stage, [prompt]), image, mask, generators([SEED]), settings)
+        made = last(run).cpu()
+        seams.append(float(inpainting.seam(made, mask)))
+        shown = [image[0], (image * (1 - mask) + mask)[0], made[0]]
+        cells = strip(desk, shown, ["the original", "to be repainted", f"as {prompt}"], 160)
+        command = f'phosphene inpaint {picture} {white} --prompt "{prompt}"' + (" --steps 17" if desk.quick else "")
+        figures.append(desk.keep(cells, f"inpainted-{picture}", f"{prompt.capitalize()} in the picture {picture}", command))
+    return Content(
+        [
+            "After every step, put back what is to stay, noised as far as the step has come:",
+            formulas.INPAINT,
+            say(
+                "Outside the mask the result is the original, bit for bit. How much more the picture changes across the "
+                "mask's border than "
+                "beside it: {seams} (1 is no seam).",
+                seams=" and ".join(f"{s:.2f}" for s in seams),
+            ),
+        ],
+        figures,
+    )
+
+
+@section(A, "1.7.3", "Text-conditioned image-to-image", (4, 28))
+def guided_edits(desk: Desk) -> Content:
+    return Content(
+        [
+            "The same with a prompt: the picture turns into what is said, and keeps its place, its shape and its colours as "
+            "long as it can."
+        ],
+        [
+            _edited(desk, TOWER, "a rocket", "edited-rocket", "A clock tower on its way to a rocket"),
+            _edited(desk, "sketch-house", "a castle", "edited-castle", "A sketched house on its way to a castle"),
+        ],
+    )
+
+
+def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: range, name: str, **route: int) -> tuple[Figure, float]:
+    """An anagram, the best of ``seeds`` by the model's own judgement, for the page to turn; and how surely it reads both "
+    "ways."""
+    from phosphene.tasks.score import score
+
+    views = anagrams.views_named([view], 2)
+    run = anagrams.anagram([desk.stage], prompts, views, seeds, settings=[desk.route(**route)])
+    made = last(run).cpu()
+    judged = score(desk.stage, made, prompts, [v.apply for v in views])
+    best = int(judged.worst.argmax())
+    css = {"flip": "scaleY(-1)", "mirror": "scaleX(-1)", "negate": "invert"}.get(view, f"rotate({view.rpartition('-')[2]}deg)")
+    if view.startswith("rotate"):
+        css = f"rotate(-{view.rpartition('-')[2]}deg)"
+    figure = desk.keep(
+        desk.image(made[best], 256),
+        name,
+        f"{prompts[0].capitalize()}, and {prompts[1]}",
+        f'phosphene anagram "{prompts[0]}" "{prompts[1]}" --view {view} --best-of {len(seeds)}{desk.steps()}',
+        turn=css,
+        readings=prompts,
+    )
+    return figure, float(judged.concealment[best])
+
+
+@section(A, "1.8", "Visual anagrams", (25, 110))
+def visual_anagrams(desk: Desk) -> Content:
+    pairs = [("a tulip", "a bell", "flip"), ("an umbrella", "a sailboat", "flip"), ("a castle", "a dog face", "flip")]
+    seeds = range(SEED, SEED + (2 if desk.quick else 4))
+    made = [turning(desk, (a, b), view, seeds, f"anagram-{k}") for k, (a, b, view) in enumerate(pairs)]
+    return Content(
+        [
+            "Ask for one thing as the picture stands and for another as it looks turned, turn the second answer back, and take "
+            "away the mean of both:",
+            formulas.ANAGRAM,
+            say(
+                "Point at a picture, tap it, or press its button, and it turns. Each is the best of {count} seeds by the "
+                "model's own "
+                "judgement: which prompt best explains the noise in it, in each of its views; 1 would be sure of both: "
+                "{scores}.",
+                count=len(seeds),
+                scores=", ".join(f"{c:.2f}" for _, c in made),
+            ),
+        ],
+        [figure for figure, _ in made],
+    )
+
+
+@section(A, "1.10", "Hybrid pictures", (16, 55))
+def hybrid_pictures(desk: Desk) -> Content:
+    from phosphene.frequency import Low
+    from phosphene.tasks.score import score
+
+    figures, found = [], []
+    seeds = range(SEED, SEED + (2 if desk.quick else 4))
+    for far, near in (("a red heart", "a cat face"), ("a green tree", "a dog face")):
+        made = last(hybrids.hybrid([desk.stage], (far, near), seeds, settings=[desk.route()])).cpu()
+        judged = score(desk.stage, made, (far, near), [Low(hybrids.SIGMAS[2][0]), lambda x: x])
+        best = int(judged.worst.argmax())
+        found.append(float(judged.concealment[best]))
+        figures.append(
+            desk.keep(
+                desk.image(made[best], 256),
+                f"hybrid-{near.split()[1]}",
+                f"From afar {far}, from near {near}",
+                f'phosphene hybrid "{far}" "{near}" --best-of {len(seeds)}{desk.steps()}',
+                far=True,
+                readings=(near, far),
+            )
+        )
+    return Content(
+        [
+            "Coarse shapes by one prompt and fine detail by another: the estimate for the first is blurred, that for the "
+            "second is "
+            "what a blur would take away, and both are added.",
+            formulas.HYBRID,
+            "Move the slider to walk away: the picture is blurred and shrinks as it would with distance.",
+        ],
+        figures,
+    )
+
+
+@section(A, "2", "Laplacian blending", (3, 8))
+def laplacian(desk: Desk) -> Content:
+    apple, tangerine = desk.draw(["a red apple", "a tangerine"], [SEED] * 2)
+    size = apple.shape[-1]
+    mask = shape("left", size)
+    levels = max(2, size.bit_length() - 2)
+    cut = mask * apple + (1 - mask) * tangerine
+    made = blend(apple[None], tangerine[None], mask, levels)
+    seams = [float(inpainting.seam(x, mask)) for x in (cut, made)]
+    rows = []
+    for fruit in (apple, tangerine):
+        *fine, coarse = laplacian_pyramid(fruit[None], 4)
+        bands = [*(2 * band for band in fine), coarse]  # differences are faint
+        square = (SMALL, SMALL)
+        rows.append([desk.image(b[0].clamp(-1, 1)).resize(square, Image.Resampling.NEAREST) for b in bands])
+    return Content(
+        [
+            say(
+                "Two drawn pictures, joined along the middle. Cut and pasted, the seam shows: the picture changes {cut} "
+                "times as much across "
+                "it as beside it. Blended band by band, each with a seam as wide as its own detail, {made} times.",
+                cut=f"{seams[0]:.1f}",
+                made=f"{seams[1]:.1f}",
+            )
+        ],
+        [
+            desk.keep(
+                strip(desk, [apple, tangerine, cut[0], made[0]], ["a red apple", "a tangerine", "cut", "blended"], SMALL),
+                "laplacian",
+                "An apple, a tangerine, and both in one",
+                f'phosphene generate "a red apple" "a tangerine"{desk.steps()}',
+            ),
+            desk.keep(
+                sheet(rows, ["fine", "", "", "coarse"], ["apple", "tangerine"]),
+                "laplacian-bands",
+                "Their Laplacian pyramids: what each halving of the size loses, and what is left",
+                f'phosphene generate "a red apple" "a tangerine"{desk.steps()}',
+            ),
+        ],
+    )

@@ -1,0 +1,207 @@
+"""Part B of the page: diffusion models trained from scratch on MNIST, in the order of the course's project."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from phosphene.expression import given
+from phosphene.images import sheet, to_image
+from phosphene.models import catalogue
+from phosphene.plots import loss_curves
+from phosphene.report import formulas
+from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
+from phosphene.sampler import Route, last
+from phosphene.tasks.ambigram import describe
+from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
+from phosphene.tasks.digits import sample, wanted
+from phosphene.training.run import read_log
+
+B = "Part B: diffusion models from scratch"
+STEPS = 16
+
+
+def digits(desk: Desk, count: int = 10) -> Tensor:
+    """Clean digits, (count, 1, 28, 28) in [0, 1]: drawn by the class-conditioned model, for MNIST itself does not ship."""
+    model = desk.model("class-20")
+    asked = wanted(model, [k % 10 for k in range(count)], 2.0)
+    return last(sample(model, asked, range(SEED, SEED + count), route=Route("dpm", STEPS))).cpu().clamp(0, 1)
+
+
+def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: str) -> Figure:
+    """Loss curves from the logs that ship with models; ``names`` are models and how the curve is called."""
+    curves = {
+        label: [(line["epoch"], line["loss"]) for line in read_log(catalogue.EMBEDDED / name / "log.jsonl")]
+        for name, label in names.items()
+    }
+    loss_curves(curves, desk.out / f"{file}.png", title)
+    with Image.open(desk.out / f"{file}.png") as image:
+        width, height = image.size
+    return Figure(f"{file}.png", title, command, width, height)
+
+
+def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, list[float]]:
+    """Samples of the model after 5 and after 20 epochs, from the same noise; and the share that is read as asked."""
+    each, rows, read = 4, [], []
+    for epoch in (5, 20):
+        model = desk.model(f"{kind}-{epoch}")
+        labels = [d for _ in range(each) for d in range(10)]
+        asked = given(None) if guidance is None else wanted(model, labels, guidance)
+        made = last(sample(model, asked, range(SEED, SEED + len(labels)), route=Route("dpm", STEPS)))
+        found = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
+        read.append(float((found == torch.tensor(labels)).float().mean()))
+        rows += [[to_image(p, scale=2) for p in made[k : k + 10]] for k in range(0, len(labels), 10)]
+    names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
+    option = "--unconditional" if guidance is None else f"0123456789 --guidance {guidance:g}"
+    figure = desk.keep(
+        sheet(rows, row_labels=names),
+        f"{kind}-epochs",
+        f"Forty samples of the {kind}-conditioned model after 5 epochs, and forty after 20",
+        f"phosphene digits {option} --model {kind}-20 --solver dpm --steps {STEPS}",
+    )
+    return figure, read
+
+
+def denoised(result: Denoised) -> Image.Image:
+    """Noisy digits and what the denoiser makes of them, a pair of rows for each level."""
+    rows, labels = [], []
+    for k, sigma in enumerate(SIGMAS):
+        for tag, several in (("noisy", result.noisy[k]), ("denoised", result.estimates[k])):
+            rows.append([to_image(p, scale=2) for p in several])
+            labels.append(f"sigma {sigma:g}, {tag}")
+    return sheet(rows, row_labels=labels)
+
+
+@section(B, "B 1.1", "Noisy digits, and a UNet to mend them", (3, 3))
+def noisy_digits(desk: Desk) -> Content:
+    clean = digits(desk)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
+    rows = [[to_image(p, scale=2) for p in clean + sigma * noise] for sigma in SIGMAS]
+    whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
+    return Content(
+        [
+            "The first network is asked in one go: here is a digit with noise, give me the digit. It is trained on 60,000 "
+            "digits, each noised "
+            "anew whenever it is seen, to make the mean squared error small:",
+            formulas.LOSS,
+            "The digits on this page are drawn by the class-conditioned model below, because MNIST itself does not ship with "
+            "phosphene.",
+        ],
+        [
+            desk.keep(
+                whole,
+                "noisy-digits",
+                "Digits at rising noise",
+                "phosphene denoise-digits",
+            )
+        ],
+    )
+
+
+@section(B, "B 1.2", "Training the one-step denoiser", (6, 6))
+def one_step_denoiser(desk: Desk) -> Content:
+    clean = digits(desk)
+    half = [0.5]
+    one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
+    rows = [[to_image(p, scale=2) for p in several] for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
+    return Content(
+        [
+            say(
+                "Trained at sigma 0.5, five epochs, width 128. After one epoch the mean squared error on the digits below is "
+                "{one}, after five {five}; "
+                "that of the noisy digits is {noisy}.",
+                one=f"{one.error[0]:.4f}",
+                five=f"{five.error[0]:.4f}",
+                noisy=f"{one.noisy_error[0]:.3f}",
+            )
+        ],
+        [
+            losses(
+                desk,
+                {"denoiser-5": "denoiser"},
+                "loss-denoiser",
+                "Training loss of the one-step denoiser",
+                "phosphene train denoiser --out runs/denoiser",
+            ),
+            desk.keep(
+                sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
+                "denoiser",
+                "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
+                "phosphene denoise-digits --model denoiser-5 --dataset digits",
+            ),
+        ],
+    )
+
+
+@section(B, "B 1.2.2", "Out of its depth: other levels of noise", (4, 4))
+def out_of_distribution(desk: Desk) -> Content:
+    result = denoise_at(desk.model("denoiser-5"), digits(desk), SEED)
+    errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
+    return Content(
+        [
+            say(
+                "The denoiser has seen sigma 0.5 and nothing else. With less noise it does well, with more it leaves specks "
+                "and invents strokes. "
+                "Mean squared error by sigma: {errors}.",
+                errors=errors,
+            )
+        ],
+        [
+            desk.keep(
+                denoised(result),
+                "out-of-distribution",
+                "The denoiser of sigma 0.5 at other levels",
+                "phosphene denoise-digits --model denoiser-5 --dataset digits",
+            )
+        ],
+    )
+
+
+@section(B, "B 2.1", "Many small steps: the time-conditioned UNet", (6, 6))
+def time_conditioned(desk: Desk) -> Content:
+    figure, _ = by_epochs(desk, "time", None)
+    return Content(
+        [
+            "One step is too much to ask for from pure noise. So the network is told how noisy its input is, and learns to "
+            "name the noise:",
+            formulas.LOSS_TIME,
+            "It draws whatever comes. After five epochs many marks are no digit; after twenty most are.",
+        ],
+        [
+            losses(
+                desk,
+                {"time-20": "time-conditioned", "class-20": "class-conditioned"},
+                "loss-flow",
+                "Training losses of the shipped models (flow matching, width 64)",
+                "phosphene train time --objective flow --out runs/time",
+            ),
+            figure,
+        ],
+    )
+
+
+@section(B, "B 2.4", "Digits on demand: the class-conditioned UNet", (8, 8))
+def class_conditioned(desk: Desk) -> Content:
+    figure, read = by_epochs(desk, "class", 5.0)
+    return Content(
+        [
+            say(
+                "Told the class (and, one time in ten, not told, so that it can be guided), the network draws the digit "
+                "asked for. Of the forty "
+                "digits of each row of four, our classifier reads {five} as asked after five epochs and {twenty} after twenty.",
+                five=f"{read[0]:.0%}",
+                twenty=f"{read[1]:.0%}",
+            )
+        ],
+        [
+            losses(
+                desk,
+                {"class-20-ddpm": "class-conditioned, DDPM"},
+                "loss-ddpm",
+                "Training loss of the assignment's own recipe (DDPM, width 64)",
+                "phosphene train class --out runs/class",
+            ),
+            figure,
+        ],
+    )
