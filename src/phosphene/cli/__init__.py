@@ -17,7 +17,7 @@ from phosphene.cli import common
 from phosphene.cli.common import app
 from phosphene.errors import UserError
 
-for _part in ("train", "digits", "pictures", "measure", "models", "again"):  # each adds its commands, in this order
+for _part in ("train", "digits", "pictures", "measure", "models", "again", "serve"):  # each adds its commands, in this order
     import_module(f"phosphene.cli.{_part}")
 
 
@@ -29,20 +29,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None  # boxes and colours are for terminals
     try:
-        code = typer.main.get_command(app).main(arguments, "phosphene", standalone_mode=False)
+        return perform(arguments)
+    except Failed as failure:
+        if failure.sentence:
+            print(f"phosphene: {failure.sentence}", file=sys.stderr)
+        return failure.code
+
+
+class Failed(Exception):
+    """A command that came to nothing: what to say of it, in one sentence (nothing, where another process speaks)."""
+
+    def __init__(self, what: object, code: int) -> None:
+        sentence = " ".join(str(what).split())
+        self.sentence = f"{sentence}{'' if sentence.endswith(('.', '?')) else '.'}" if sentence else ""
+        self.code = code
+        super().__init__(self.sentence)
+
+
+def perform(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; Failed, with what to say, where the user has something to mend."""
+    try:
+        code = typer.main.get_command(app).main(list(arguments), "phosphene", standalone_mode=False)
     except common.Stopped as stop:
-        return _complain(stop, 130) if str(stop) else 130
+        raise Failed(stop, 130) from stop
     except (UserError, FloatingPointError) as error:
-        return _complain(error, 2)
+        raise Failed(error, 2) from error
     except TyperException as error:
-        return _complain(_usage(error), 2)
+        raise Failed(_usage(error), 2) from error
     except (RuntimeError, MemoryError) as error:
         if (full := _full(error)) is None:
             raise
-        return _complain(full, 2)
+        raise Failed(full, 2) from error
     except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}." if error.filename else error, 2)
-    return _complain("interrupted.", 130) if code == 130 else code or 0
+        raise Failed(f"{error.filename}: {error.strerror}." if error.filename else error, 2) from error
+    if code == 130:
+        raise Failed("interrupted", 130)
+    return code or 0
 
 
 def _full(error: Exception) -> str | None:
@@ -64,9 +86,3 @@ def _usage(error: TyperException) -> str:
     name = option.human_readable_name if option.param_type_name == "argument" else max(option.opts, key=len)
     why = re.sub(r"valid int( range)?", "whole number", re.sub(r"valid float( range)?", "number", wrong[2]))
     return f"{name} {wrong[1].strip()}: {why.replace('<=x<=', ' to ')}"
-
-
-def _complain(what: object, code: int) -> int:
-    sentence = " ".join(str(what).split())
-    print(f"phosphene: {sentence}{'' if sentence.endswith(('.', '?')) else '.'}", file=sys.stderr)
-    return code

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -17,6 +18,7 @@ from phosphene.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from phosphene.sampler import Step
 
@@ -43,6 +45,7 @@ Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each st
 Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
 
 Advance = Callable[[int, int, str], None]
+T = TypeVar("T")
 
 
 # What the commands read
@@ -98,8 +101,37 @@ class Stopped(Exception):
     """Ctrl-C, and what to say of it (nothing, where another process speaks)."""
 
 
+class Audience(Protocol):
+    """Whom a command tells what it says, instead of the terminal: the web studio runs commands and listens."""
+
+    def say(self, text: str) -> None: ...
+
+    def step(self, step: Step, what: str) -> None:
+        """A step was taken. Stopped, raised here, ends the command."""
+
+    def readings(self, pictures: list[Image.Image]) -> None:
+        """The finished picture, as it is and (of anagrams) in its other views, before it is laid out on a sheet."""
+
+    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` makes, such as a model, or what it made when ``key`` was last asked for."""
+
+
+audience: ContextVar[Audience | None] = ContextVar("audience", default=None)
+
+
 def say(text: str) -> None:
-    print(text, flush=True)
+    listener = audience.get()
+    print(text, flush=True) if listener is None else listener.say(text)
+
+
+def readings(pictures: list[Image.Image]) -> None:
+    if (listener := audience.get()) is not None:
+        listener.readings(pictures)
+
+
+def kept(key: Hashable, make: Callable[[], T]) -> T:
+    listener = audience.get()
+    return make() if listener is None else listener.keep(key, make)
 
 
 def several(count: int, thing: str) -> str:
@@ -148,9 +180,12 @@ def shown(steps: Iterator[Step], what: str) -> Iterator[Step]:
     """``steps``, with a bar and the time left."""
     from rich.progress import TimeRemainingColumn
 
+    listener = audience.get()
     with progress("{task.description}", "{task.completed:.0f}/{task.total:.0f} steps", TimeRemainingColumn()) as live:
         task = live.add_task(what, total=1)
         for step in steps:
+            if listener is not None:
+                listener.step(step, what)
             live.update(task, completed=step.index + 1, total=step.total)
             yield step
 

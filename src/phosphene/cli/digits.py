@@ -65,7 +65,7 @@ def digits(
     from phosphene.tasks import digits as task
 
     place, name = common.device(device), model or ("time-20" if unconditional else "class-20")
-    diffusion = catalogue.load(name, place, kind="diffusion")
+    diffusion = common.kept((name, str(place)), lambda: catalogue.load(name, place, kind="diffusion"))
     expression = task.wanted(diffusion, None if classes is None else classes * count, guidance)
     seeds = range(seed, seed + columns * count)
     route = Route(solver, steps, eta, resample or 1)
@@ -158,8 +158,8 @@ def ambigram(
     from phosphene.tasks.ambigram import ROUTE, UPSIDE_DOWN, best, draw_ambigrams, judge
 
     place = common.device(device)
-    diffusion = catalogue.load(model, place, kind="diffusion")
-    reader = catalogue.load(classifier, place, kind="classifier")
+    diffusion = common.kept((model, str(place)), lambda: catalogue.load(model, place, kind="diffusion"))
+    reader = common.kept((classifier, str(place)), lambda: catalogue.load(classifier, place, kind="classifier"))
     known = range(diffusion.classes)
     if every and not known:
         raise UserError(f"--model {model}: knows no classes; take one that does, such as class-20.")
@@ -204,6 +204,7 @@ def ambigram(
     else:
         index = int(chosen[0])
         both = [to_image(p, diffusion.value_range, 2 * SCALE) for p in (pictures[index], UPSIDE_DOWN.apply(pictures[index]))]
+        common.readings(both)
         picture = sheet([both], [f"{drawn[0][0]}", f"turned: {drawn[0][1]}"])
         reads, score = "reads" if judged.read[index] else "does not read", float(judged.score[index])
         common.say(f"{wanted}: the best {reads} both ways, score {score:.4f}; {int(judged.read.sum())} of {count} read both ways")

@@ -63,7 +63,8 @@ class Drawing:
         self.settings()  # refuses a solver that is none
         said = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
-        cascade = open_cascade(self.model, place, stages=2 if self.upscale else 1, offload=self.offload, **said)
+        said |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
+        cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
         return cascade

@@ -294,6 +294,7 @@ def anagram(
     asks(stages[0], drawing.guidance)
     picture, said = _best(stages, asks, drawing, settings, prompts, [v.apply for v in views], best_of)
     cells = [to_image(v.apply(picture[None])[0], (-1, 1), max(1, SHOWN // picture.shape[-1])) for v in views]
+    common.readings(cells)
     arguments = {"prompts": list(prompts), "view": list(view), "view_seed": view_seed, "weights": weights, "reduce": reduce}
     write(sheet([cells], captions=[prompts]), out, "anagram", drawing, arguments | {"best_of": best_of})
     common.say(f"{said}; picture in {out}")
@@ -330,7 +331,7 @@ def hybrid(
     require_prompts(prompts)
     common.require_picture(out)
     from phosphene.frequency import Grey, Low, Swept
-    from phosphene.images import read_picture, squared, to_tensor
+    from phosphene.images import read_picture, squared, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import hybrid as task
     from phosphene.tasks.generate import asking, onward
@@ -369,6 +370,7 @@ def hybrid(
         picture = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages)))[0].cpu()
         said = f"{band} frequencies of {from_} kept"
     arguments = {"prompts": list(prompts), "kind": kind, "sigma": sigma, "from": None if from_ is None else str(from_)}
+    common.readings([to_image(picture, (-1, 1))])
     whole = _walking_away(picture) if kind == "frequency" else _with_part(picture, part)
     write(whole, out, "hybrid", drawing, arguments | {"band": band if real is not None else None, "fit": fit, "best_of": best_of})
     common.say(f"{said}; picture in {out}")

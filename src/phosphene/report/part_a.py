@@ -16,6 +16,7 @@ from phosphene.tasks import denoise as denoising
 from phosphene.tasks import edit as editing
 from phosphene.tasks import hybrid as hybrids
 from phosphene.tasks import inpaint as inpainting
+from phosphene.tasks.animate import turn_css
 from phosphene.tasks.compose import shape
 from phosphene.tasks.generate import asked
 
@@ -329,15 +330,12 @@ def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: range, name:
     made = last(run).cpu()
     judged = score(desk.stage, made, prompts, [v.apply for v in views])
     best = int(judged.worst.argmax())
-    css = {"flip": "scaleY(-1)", "mirror": "scaleX(-1)", "negate": "invert"}.get(view, f"rotate({view.rpartition('-')[2]}deg)")
-    if view.startswith("rotate"):
-        css = f"rotate(-{view.rpartition('-')[2]}deg)"
     figure = desk.keep(
         desk.image(made[best], 256),
         name,
         f"{prompts[0].capitalize()}, and {prompts[1]}",
         f'phosphene anagram "{prompts[0]}" "{prompts[1]}" --view {view} --best-of {len(seeds)}{desk.steps()}',
-        turn=css,
+        turn=turn_css(views[1]),
         readings=prompts,
     )
     return figure, float(judged.concealment[best])

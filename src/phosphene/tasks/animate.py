@@ -23,6 +23,15 @@ SIDE = 256
 SECONDS = (2 * REST + 2 * MOVE) / 20
 
 
+def turn_css(view: View) -> str:
+    """The CSS transform by which a page shows ``view``; "invert" for a negative, nothing for views that move pieces."""
+    if isinstance(view, Negate):
+        return "invert"
+    if isinstance(view, Mirror):
+        return "scaleX(-1)" if view.axis == -1 else "scaleY(-1)"
+    return f"rotate({-90 * view.quarters if view.quarters < 3 else 90}deg)" if isinstance(view, Turn) else ""
+
+
 def eased(share: float) -> float:
     """0..1 to 0..1, slow at both ends."""
     return share * share * (3 - 2 * share)

@@ -1,0 +1,1 @@
+"""The studio: what the command line does, in a browser, with the picture appearing meanwhile."""

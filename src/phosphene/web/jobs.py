@@ -1,0 +1,153 @@
+"""Jobs of the studio: command lines that run in a thread of their own and are watched from outside.
+
+What the studio shows is what the command makes, and the command beside it is the one that ran.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+from phosphene.cli import Failed, common, perform
+from phosphene.images import to_image
+from phosphene.sampler import Step
+
+SIDE = 512
+"""Pixels of a preview."""
+EVERY = 0.15
+"""Seconds between two previews: a browser needs no more."""
+MOST_MODELS = 8
+
+
+class Update(NamedTuple):
+    """How a job is doing: of ``total`` steps ``done``, the clean estimate meanwhile, the seconds left (None: not known)."""
+
+    done: int
+    total: int
+    what: str
+    preview: Image.Image | None
+    left: float | None
+
+
+class Shelf:
+    """Models that jobs share: each is loaded once, and the one that was not asked for longest is let go."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = make()
+                while len(self._held) > MOST_MODELS:
+                    self._held.popitem(last=False)
+            self._held.move_to_end(key)
+            return self._held[key]
+
+
+class Job:
+    """A command line at work. Iterate over it for its updates; :meth:`stop` ends it within a step."""
+
+    def __init__(self, argv: Sequence[str], shelf: Shelf) -> None:
+        self.argv, self.shelf = list(argv), shelf
+        self.said: list[str] = []
+        self.pictures: list[Image.Image] = []
+        self.failure: Exception | None = None
+        self._latest: Update | None = None
+        self._changed = threading.Condition()
+        self._stopped = threading.Event()
+        self._begun = time.monotonic()
+        self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._run,), daemon=True)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def __iter__(self) -> Iterator[Update]:
+        """Updates until the command has ended; raises what made it fail, unless it was stopped."""
+        self._thread.start()
+        try:
+            shown = None
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda before=shown: self._latest is not before or not self._thread.is_alive(), 0.5)
+                    latest = self._latest
+                if latest is not shown:
+                    shown = latest
+                    yield latest
+                elif not self._thread.is_alive():
+                    break
+        finally:  # whoever stops listening does not want the rest
+            self.stop()
+            self._thread.join()
+        if self.failure is not None and not isinstance(self.failure, Halted):
+            raise self.failure
+
+    def _run(self) -> None:
+        common.audience.set(self)
+        try:
+            perform(self.argv)
+        except Failed as failure:
+            self.failure = failure
+        except Halted as halt:
+            self.failure = halt
+        except Exception as error:  # a fault of ours: the log has all of it, the visitor a sentence
+            logging.getLogger(__name__).exception("phosphene %s", " ".join(self.argv))
+            self.failure = Failed(f"something went wrong ({type(error).__name__}); the studio's log says what", 1)
+        with self._changed:
+            self._changed.notify_all()
+
+    # What the command tells its audience
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def readings(self, pictures: list[Image.Image]) -> None:
+        self.pictures = pictures
+
+    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        return self.shelf.keep(key, make)
+
+    def step(self, step: Step, what: str) -> None:
+        if self.stopped:
+            raise Halted
+        now, done = time.monotonic(), step.index + 1
+        if done == 1:
+            self._begun = now
+        due = self._latest is None or now - self._shown >= EVERY or done == step.total
+        if due:
+            left = None if done == 1 else (now - self._begun) / (done - 1) * (step.total - done)
+            with self._changed:
+                self._latest, self._shown = Update(done, step.total, what, mosaic(step.x0), left), now
+                self._changed.notify_all()
+
+
+class Halted(BaseException):
+    """The visitor stopped the job. No Exception, so that nothing on the way takes it for a fault and mends it."""
+
+
+def mosaic(pictures: Tensor, most: int = 16) -> Image.Image:
+    """Up to ``most`` of ``pictures`` (N, C, H, W) side by side, about SIDE pixels wide."""
+    shown = pictures[:most].detach().float().cpu()
+    columns = math.ceil(math.sqrt(len(shown)))
+    value_range = (0.0, 1.0) if shown.shape[1] == 1 else (-1.0, 1.0)  # digits lie in 0..1, coloured pictures in -1..1
+    scale = max(1, SIDE // (columns * shown.shape[-1]))
+    cells = [to_image(picture, value_range, scale) for picture in shown]
+    side = cells[0].width
+    whole = Image.new(cells[0].mode, (columns * side, math.ceil(len(cells) / columns) * side), "white")
+    for k, cell in enumerate(cells):
+        whole.paste(cell, (k % columns * side, k // columns * side))
+    return whole

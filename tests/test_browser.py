@@ -1,0 +1,359 @@
+"""The studio and the page in a real browser, on a cascade too small to draw anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_generate import cascade  # noqa: F401  (fixture)
+
+from phosphene.errors import UserError
+from phosphene.images import SAMPLES, read_picture, read_provenance, squared
+from phosphene.report.page import write
+
+CHROMIUM = os.environ.get("PHOSPHENE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip(
+        "no chromium on this machine: apt-get install chromium, or name one in PHOSPHENE_CHROMIUM", allow_module_level=True
+    )
+sync = pytest.importorskip("playwright.sync_api", reason="takes playwright: pip install 'phosphene[dev]'")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SOON = 30_000
+"""Milliseconds within which a busy machine does what a quiet one does in two seconds."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with sync.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def studio(cascade) -> Iterator[str]:  # noqa: F811
+    """Where a studio is that runs in this process."""
+    from phosphene.web.studio import open_studio
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    page, url = open_studio(str(cascade), "cpu", "127.0.0.1", port)
+    yield url
+    page.close(verbose=False)
+
+
+class Visitor:
+    """A page of the studio, with a list of what it asked for elsewhere and of what went wrong in it."""
+
+    def __init__(self, browser, url: str) -> None:
+        self.elsewhere: list[str] = []
+        self.faults: list[str] = []
+        self.page = browser.new_page(viewport={"width": 1200, "height": 1000})
+        self.page.set_default_timeout(SOON)
+        self.page.on("request", self._asked)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.goto(url)
+        self.page.wait_for_selector("button[role=tab]")
+
+    def _asked(self, request) -> None:
+        if not request.url.startswith(("http://127.0.0.1", "data:", "blob:")):
+            self.elsewhere.append(request.url)
+
+    def open(self, name: str):
+        self.page.get_by_role("tab", name=name, exact=True).click()
+        return self.page.locator("[role=tabpanel]:visible")
+
+    def status(self, panel) -> str:
+        return panel.locator(".studio-status").inner_text().strip()
+
+    def until(self, panel, words: str) -> str:
+        panel.locator(".studio-status", has_text=re.compile(words)).wait_for(timeout=SOON)
+        return self.status(panel)
+
+    def picture(self, panel) -> str:
+        """Where the finished picture comes from."""
+        shown = panel.locator(".studio-picture img")
+        shown.wait_for()
+        return shown.get_attribute("src")
+
+    def fewer_steps(self, panel, steps: int) -> None:
+        panel.get_by_text("How it is sampled").click()
+        number = panel.get_by_label("number input for Steps")
+        number.fill(str(steps))
+        number.press("Enter")
+
+
+@pytest.fixture
+def visitor(browser, studio) -> Iterator[Visitor]:
+    """No request may leave this machine, and no script may fail, whatever a test does."""
+    come = Visitor(browser, studio)
+    yield come
+    come.page.close()
+    assert come.elsewhere == [] and come.faults == []
+
+
+def fetched(visitor: Visitor, panel, path: Path) -> Path:
+    """What the download button hands out."""
+    with visitor.page.expect_download(timeout=SOON) as download:
+        panel.get_by_text("Download the PNG").click()
+    download.value.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tab", "button", "command"),
+    [
+        ("Generate", "Draw", "generate"),
+        ("Edit", "Draw", "edit"),
+        ("Anagram", "Draw", "anagram"),
+        ("Hybrid", "Draw", "hybrid"),
+        ("Digits", "Draw", "digits"),
+    ],
+)
+def test_each_tab_does_its_job(visitor, tmp_path, tab, button, command):
+    panel = visitor.open(tab)
+    if tab != "Digits":
+        visitor.fewer_steps(panel, 4)
+    panel.get_by_role("button", name=button, exact=True).click()
+    visitor.until(panel, "^(done|seed)")
+    story = read_provenance(fetched(visitor, panel, tmp_path / "got.png"))
+    assert story["command"] == command and story["arguments"]["seed"] == 180
+    typed = panel.locator(".studio-command textarea").input_value()
+    assert typed.startswith(f"phosphene {command} -o {command}.png --seed 180") and "phosphene-studio" not in typed
+    if tab == "Anagram":
+        turned = panel.get_by_role("button", name="Turn the picture")
+        turned.click()
+        assert turned.get_attribute("aria-pressed") == "true" and panel.locator(".studio-look output").inner_text() == "a bell"
+        assert "scaleY(-1)" in turned.locator("img").get_attribute("style")
+    if tab == "Hybrid":
+        panel.get_by_label("distance").fill("100")
+        assert "scale(0.2)" in panel.locator(".walk img").get_attribute("style")
+    gallery = visitor.open("Gallery")
+    gallery.locator("img").first.wait_for()
+
+
+def test_what_the_studio_made_the_command_line_makes(visitor, tmp_path, monkeypatch, capsys):
+    """The command beside a picture is the one that made it: typed, it makes the same bytes."""
+    import shlex
+
+    from phosphene import cli
+
+    panel = visitor.open("Generate")
+    visitor.fewer_steps(panel, 3)
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    visitor.until(panel, "^done")
+    got = fetched(visitor, panel, tmp_path / "got.png")
+    monkeypatch.chdir(tmp_path)
+    _, command, *rest = shlex.split(panel.locator(".studio-command textarea").input_value())
+    assert cli.main([command, "--device", "cpu", *rest]) == 0
+    assert (tmp_path / "generate.png").read_bytes() == got.read_bytes()
+
+
+def test_a_stroke_of_the_mask_reaches_the_inpainting(visitor, tmp_path):
+    """What was painted over changes, the rest of the picture does not; without a stroke there is a message."""
+    panel = visitor.open("Inpaint")
+    visitor.fewer_steps(panel, 3)
+    panel.get_by_role("button", name="Repaint", exact=True).click()
+    visitor.page.get_by_text("is all black, so nothing would be repainted").wait_for()
+    canvas = panel.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    side = min(box["width"], box["height"])
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    visitor.page.mouse.move(x - side / 16, y)
+    visitor.page.mouse.down()
+    visitor.page.mouse.move(x + side / 16, y, steps=8)
+    visitor.page.mouse.up()
+    panel.get_by_role("button", name="Repaint", exact=True).click()
+    visitor.until(panel, "^(done|seam|.*seam)")
+    with Image.open(fetched(visitor, panel, tmp_path / "got.png")) as made:
+        size, found = made.size, np.asarray(made.convert("RGB")).astype(int)
+    before = np.asarray(squared(squared(read_picture(SAMPLES / "clock-tower.png"), 512), size[0])).astype(int)
+    changed = (abs(found - before).max(-1) > 24).mean(axis=0)
+    middle, edges = changed[size[0] * 3 // 8 : size[0] * 5 // 8], changed[[0, 1, -2, -1]]
+    assert middle.max() > 0.05 and edges.max() == 0
+
+
+def test_stop_stops_within_a_step(visitor, monkeypatch):
+    from phosphene.web.jobs import Job
+
+    taken = []
+    step = Job.step
+
+    def slowly(self, now, what):
+        time.sleep(0.15)
+        taken.append(now.index)
+        step(self, now, what)
+
+    monkeypatch.setattr(Job, "step", slowly)
+    panel = visitor.open("Generate")
+    visitor.fewer_steps(panel, 90)
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    visitor.until(panel, "step")
+    panel.get_by_role("button", name="Stop", exact=True).click()
+    visitor.until(panel, "^stopped")
+    time.sleep(0.5)
+    count = len(taken)
+    time.sleep(1)
+    assert len(taken) == count < 89
+
+
+def test_two_visitors_wait_for_each_other(browser, studio, monkeypatch):
+    """One job at a time: the second visitor sees a place in the queue, and both get their picture."""
+    from phosphene.web.jobs import Job
+
+    working, most, step, run = [], [], Job.step, Job._run
+
+    def alone(self):
+        working.append(self)
+        most.append(len(working))
+        run(self)
+        working.remove(self)
+
+    def slowly(self, now, what):
+        time.sleep(0.1)
+        step(self, now, what)
+
+    monkeypatch.setattr(Job, "_run", alone)
+    monkeypatch.setattr(Job, "step", slowly)
+    visitors = [Visitor(browser, studio) for _ in range(2)]
+    panels = [each.open("Generate") for each in visitors]
+    for each, panel in zip(visitors, panels, strict=True):
+        each.fewer_steps(panel, 40)
+        panel.get_by_role("button", name="Draw", exact=True).click()
+        if each is visitors[0]:
+            each.until(panel, "step")
+    panels[1].get_by_text(re.compile(r"queue", re.I)).first.wait_for()
+    for each, panel in zip(visitors, panels, strict=True):
+        each.until(panel, "^done")
+        each.page.close()
+    assert most == [1, 1]
+
+
+def test_pictures_that_are_none_give_a_message(visitor, tmp_path):
+    (tmp_path / "text.png").write_text("this is no picture")
+    Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
+    lying = bytearray((tmp_path / "small.png").read_bytes())
+    lying[16:24] = (30_000).to_bytes(4, "big") * 2
+    lying[29:33] = zlib.crc32(bytes(lying[12:29])).to_bytes(4, "big")
+    (tmp_path / "huge.png").write_bytes(bytes(lying))
+    panel = visitor.open("Edit")
+    for name, words in (("text.png", "text.png: cannot be read as a picture"), ("huge.png", "huge.png: is 30000x30000")):
+        with visitor.page.expect_file_chooser() as chooser:
+            panel.get_by_role("button", name="Upload a picture").click()
+        chooser.value.set_files(tmp_path / name)
+        visitor.page.get_by_text(words).wait_for()
+    visitor.fewer_steps(panel, 3)  # the page lives on
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    visitor.until(panel, "^done")
+
+
+def test_prompts_have_limits(visitor):
+    panel = visitor.open("Generate")
+    prompt, go = panel.get_by_label("What to draw (one a line)"), panel.get_by_role("button", name="Draw", exact=True)
+    for text, words in (("", "The prompt is empty"), ("a" * 201, "shorten it to 200"), ("a\n" * 7, "give at most 6")):
+        prompt.fill(text)
+        go.click()
+        visitor.page.get_by_text(words).wait_for()
+
+
+def test_training_is_seen_live_and_stops(visitor):
+    panel = visitor.open("Train")
+    panel.get_by_role("button", name="Train", exact=True).click()
+    visitor.until(panel, r"epoch 1 of 3: loss")
+    panel.locator("img").first.wait_for()
+    panel.get_by_role("button", name="Stop", exact=True).click()
+    visitor.until(panel, r"^stopped after \d+ of \d+ steps")
+
+
+def serious(page) -> list[str]:
+    """What axe-core finds and calls serious or critical."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html'][:120]}" for v in found if v["impact"] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize("tab", ["Generate", "Edit", "Inpaint", "Anagram", "Hybrid", "Digits", "Train", "Gallery"])
+def test_the_studio_is_accessible(visitor, tab):
+    visitor.open(tab)
+    visitor.page.wait_for_timeout(500)
+    assert serious(visitor.page) == []
+
+
+def test_a_port_that_is_taken_is_named(cascade):  # noqa: F811
+    from phosphene.web.studio import open_studio
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"--port {port}"):
+            open_studio(str(cascade), "cpu", "127.0.0.1", port)
+    with pytest.raises(UserError, match="nowhere"):
+        open_studio("nowhere", "cpu", "127.0.0.1", port)
+
+
+@pytest.fixture(scope="module")
+def report(cascade, tmp_path_factory) -> Path:  # noqa: F811
+    """A page with a figure of each kind."""
+    sections = ["0", "1.1", "1.4", "1.8", "1.10", "B 1.1"]
+    return write(tmp_path_factory.mktemp("report"), "cpu", lambda *_: None, str(cascade), True, sections)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
+def test_the_page_opens_from_disk(browser, report, width, scheme):
+    """On a desk and on a phone, by day and by night: no fault, nothing from elsewhere, no sideways scrolling, accessible."""
+    page, said, asked = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme), [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+    assert said == [] and all(url.startswith(("file:", "data:")) for url in asked)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious(page) == []
+    page.close()
+
+
+def test_the_page_can_be_played_with(browser, report):
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto(report.as_uri())
+    figure = page.locator(".turning").first
+    button, reading = figure.locator("button"), figure.locator(".reading")
+    assert reading.inner_text() == "a tulip"
+    button.hover()
+    assert reading.inner_text() == "a bell" and "scaleY(-1)" in figure.locator("img").get_attribute("style")
+    page.mouse.move(0, 0)
+    button.focus()
+    page.keyboard.press("Enter")
+    assert reading.inner_text() == "a bell" and button.get_attribute("aria-pressed") == "true"
+    slider = page.locator(".far input").first
+    slider.focus()
+    page.keyboard.press("End")
+    assert "scale(0.2)" in page.locator(".far img").first.get_attribute("style")
+    enlarge = page.locator("button.large").first
+    enlarge.click()
+    page.locator("dialog[open] img").wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    page.close()
