@@ -356,8 +356,8 @@ def canvas(label: str, masks: bool) -> gr.ImageEditor:
         except UserError as error:
             raise gr.Error(str(error).replace(str(Path(path).parent) + os.sep, ""), duration=None) from error
 
-    upload.upload(taken, upload, editor, queue=False)
-    sample.input(taken, sample, editor, queue=False)
+    upload.upload(taken, upload, editor, concurrency_limit=4)  # queued: only there do errors become messages
+    sample.input(taken, sample, editor, concurrency_limit=4)
     return editor
 
 
