@@ -12,7 +12,7 @@ test: export GOMP_SPINCOUNT := 0
 .PHONY: demo test lint bench clean
 
 demo: .venv/.demo
-	@$(BIN)/phosphene report -o out/demo
+	@$(BIN)/phosphene report --quick -o out/demo
 	@echo "The page is $(CURDIR)/out/demo/index.html"
 
 test: lint
