@@ -22,7 +22,7 @@ ANAGRAMS = {
     "tulip-bell": ("a tulip", "a bell", "flip"),
     "umbrella-sailboat": ("an umbrella", "a sailboat", "flip"),
     "heart-spade": ("a red heart", "a spade suit", "flip"),
-    "smile-anger": ("a smiling face", "an angry face", "flip"),
+    "gem-mountain": ("a gem stone", "a mountain", "flip"),
     "glass-mushroom": ("a wine glass", "a mushroom", "rotate-180"),
     "trophy-bell": ("a trophy", "a bell", "flip"),
     "peach-heart": ("a peach", "a red heart", "rotate-180"),

@@ -108,14 +108,14 @@ def more_views(desk: Desk) -> Content:
         turning(desk, ("a crescent moon", "a banana"), "rotate-90", seeds, "view-quarter")[0],
     ]
     pair, cells, labels = ("a cat face", "a dog face"), [], []
-    for name in ("inner-circle", "jigsaw", "square-hinge"):
+    for name in ("inner-circle", "jigsaw") if desk.quick else ("inner-circle", "jigsaw", "square-hinge"):
         views = anagram.views_named([name], 2)
         made = last(anagram.anagram([desk.stage], pair, views, [SEED], settings=[desk.route()])).cpu()
         cells += [desk.image(v.apply(made)[0], SMALL) for v in views]
         labels += [pair[0], f"{name}: {pair[1]}"]
     command = f'phosphene anagram "{pair[0]}" "{pair[1]}" --view jigsaw{desk.steps()}'
     figures.append(
-        desk.keep(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through three views of pieces", command)
+        desk.keep(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through views of pieces", command)
     )
     return Content(
         [
@@ -165,7 +165,7 @@ def regions(desk: Desk) -> Content:
     inside = compose.shape("circle", 256)
     made = last(compose.compose([desk.stage], ("a cat face", "a castle"), inside, [SEED], settings=[desk.route()])).cpu()
     mask = (inside * 2 - 1)[0, :, ::4, ::4].expand(3, -1, -1)
-    frames = 5 if desk.quick else 8
+    frames = 4 if desk.quick else 8
     way = last(morph.morph([desk.stage], ("a dog face", "a cat face"), frames, (SEED, SEED), settings=[desk.route()])).cpu()
     return Content(
         [
@@ -237,14 +237,14 @@ def flow_matching(desk: Desk) -> Content:
 @section(BEYOND, "C 7", "What the models are worth", (5, 20))
 def worth(desk: Desk) -> Content:
     """Accuracy at rising guidance, measured here; what was measured on more pictures stands in the models' cards."""
-    model, each = desk.model("class-20"), 5 if desk.quick else 20
+    model, each = desk.model("class-20"), 3 if desk.quick else 20
     scales, rows, labels = (0.0, 1.0, 2.0, 5.0), [], []
     asked_for = [d for d in range(10) for _ in range(each)]
     for scale in scales:
         made = last(sample(model, wanted(model, asked_for, scale), range(SEED, SEED + len(asked_for)), route=Route("dpm", 8)))
         read = ambigram.describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         right = int((read == torch.tensor(asked_for)).sum())
-        rows.append([to_image(p, scale=2) for p in made[:: each // 2 or 1][:20]])
+        rows.append([to_image(p, scale=2) for p in made[:: max(1, each // 2)][:20]])
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
     return Content(
         [

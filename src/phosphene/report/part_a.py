@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PIL import Image
 from torch import Tensor
 
 from phosphene.evaluation.pictures import psnr, ssim
-from phosphene.frequency import blend, laplacian_pyramid
+from phosphene.frequency import Low, blend, laplacian_pyramid
 from phosphene.images import sheet
+from phosphene.models.cascade import Stage
 from phosphene.report import formulas
 from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
 from phosphene.sampler import Route, generators, last
@@ -19,9 +22,11 @@ from phosphene.tasks import inpaint as inpainting
 from phosphene.tasks.animate import turn_css
 from phosphene.tasks.compose import shape
 from phosphene.tasks.generate import asked
+from phosphene.tasks.score import Reading, score
 
 A = "Part A: the power of diffusion models"
 TOWER = "clock-tower"
+HYBRIDS = (("a red heart", "a cat face"), ("a green tree", "a dog face"))
 SMALL = 128
 """Pixels of a picture on sheets with many."""
 
@@ -205,9 +210,9 @@ def sampling(desk: Desk) -> Content:
     )
 
 
-@section(A, "1.6", "Classifier-free guidance", (16, 60))
+@section(A, "1.6", "Classifier-free guidance", (8, 60))
 def guided(desk: Desk) -> Content:
-    seeds = range(SEED, SEED + (3 if desk.quick else 5))
+    seeds = range(SEED, SEED + (2 if desk.quick else 5))
     scales = (1.0, 3.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
     rows = [desk.draw(["a dog face"], seeds, scale) for scale in scales]
     whole = sheet([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
@@ -320,16 +325,30 @@ def guided_edits(desk: Desk) -> Content:
     )
 
 
-def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: range, name: str, **route: int) -> tuple[Figure, float]:
-    """An anagram, the best of ``seeds`` by the model's own judgement, for the page to turn; and how surely it reads both "
-    "ways."""
-    from phosphene.tasks.score import score
-
-    views = anagrams.views_named([view], 2)
-    run = anagrams.anagram([desk.stage], prompts, views, seeds, settings=[desk.route(**route)])
-    made = last(run).cpu()
-    judged = score(desk.stage, made, prompts, [v.apply for v in views])
+def best_of(stage: Stage, made: Tensor, prompts: Sequence[str], looks: Sequence[Reading]) -> tuple[int, float | None]:
+    """Which of ``made`` reads best by the model's own judgement, and how surely; the one there is, unjudged."""
+    if len(made) == 1:
+        return 0, None
+    judged = score(stage, made, prompts, looks)
     best = int(judged.worst.argmax())
+    return best, float(judged.concealment[best])
+
+
+def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> str:
+    """How the pictures of a section were chosen."""
+    if None in sure:
+        return "First seeds, nothing chosen."
+    return (
+        f"Each is the best of {len(seeds)} seeds by the model's own judgement: which prompt best explains the noise in it, in "
+        f"each of its readings; 1 would be sure of both: {', '.join(f'{c:.2f}' for c in sure)}."
+    )
+
+
+def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int], name: str) -> tuple[Figure, float | None]:
+    """An anagram, the best of ``seeds``, for the page to turn; and how surely it reads both ways."""
+    views = anagrams.views_named([view], 2)
+    made = last(anagrams.anagram([desk.stage], prompts, views, seeds, settings=[desk.route()])).cpu()
+    best, sure = best_of(desk.stage, made, prompts, [v.apply for v in views])
     figure = desk.keep(
         desk.image(made[best], 256),
         name,
@@ -338,44 +357,33 @@ def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: range, name:
         turn=turn_css(views[1]),
         readings=prompts,
     )
-    return figure, float(judged.concealment[best])
+    return figure, sure
 
 
-@section(A, "1.8", "Visual anagrams", (25, 110))
+@section(A, "1.8", "Visual anagrams", (9, 110))
 def visual_anagrams(desk: Desk) -> Content:
-    pairs = [("a tulip", "a bell", "flip"), ("an umbrella", "a sailboat", "flip"), ("a castle", "a dog face", "flip")]
-    seeds = range(SEED, SEED + (2 if desk.quick else 4))
+    pairs = [("a tulip", "a bell", "flip"), ("a trophy", "a bell", "flip"), ("a peach", "a red heart", "rotate-180")]
+    seeds = range(SEED, SEED + (1 if desk.quick else 4))
     made = [turning(desk, (a, b), view, seeds, f"anagram-{k}") for k, (a, b, view) in enumerate(pairs)]
     return Content(
         [
             "Ask for one thing as the picture stands and for another as it looks turned, turn the second answer back, and take "
             "away the mean of both:",
             formulas.ANAGRAM,
-            say(
-                "Point at a picture, tap it, or press its button, and it turns. Each is the best of {count} seeds by the "
-                "model's own "
-                "judgement: which prompt best explains the noise in it, in each of its views; 1 would be sure of both: "
-                "{scores}.",
-                count=len(seeds),
-                scores=", ".join(f"{c:.2f}" for _, c in made),
-            ),
+            "Point at a picture, tap it, or press its button, and it turns. " + judged_by(seeds, [c for _, c in made]),
         ],
         [figure for figure, _ in made],
     )
 
 
-@section(A, "1.10", "Hybrid pictures", (16, 55))
+@section(A, "1.10", "Hybrid pictures", (4, 55))
 def hybrid_pictures(desk: Desk) -> Content:
-    from phosphene.frequency import Low
-    from phosphene.tasks.score import score
-
     figures, found = [], []
-    seeds = range(SEED, SEED + (2 if desk.quick else 4))
-    for far, near in (("a red heart", "a cat face"), ("a green tree", "a dog face")):
+    seeds = range(SEED, SEED + (1 if desk.quick else 4))
+    for far, near in HYBRIDS:
         made = last(hybrids.hybrid([desk.stage], (far, near), seeds, settings=[desk.route()])).cpu()
-        judged = score(desk.stage, made, (far, near), [Low(hybrids.SIGMAS[2][0]), lambda x: x])
-        best = int(judged.worst.argmax())
-        found.append(float(judged.concealment[best]))
+        best, sure = best_of(desk.stage, made, (far, near), [Low(hybrids.SIGMAS[2][0]), lambda x: x])
+        found.append(sure)
         figures.append(
             desk.keep(
                 desk.image(made[best], 256),
@@ -388,11 +396,12 @@ def hybrid_pictures(desk: Desk) -> Content:
         )
     return Content(
         [
-            "Coarse shapes by one prompt and fine detail by another: the estimate for the first is blurred, that for the "
-            "second is "
+            "Coarse shapes by one prompt and fine detail by another: the estimate for the first is blurred, that for the second "
+            "is "
             "what a blur would take away, and both are added.",
             formulas.HYBRID,
-            "Move the slider to walk away: the picture is blurred and shrinks as it would with distance.",
+            "Move the slider to walk away: the picture is blurred and shrinks as it would with distance. "
+            + judged_by(seeds, found),
         ],
         figures,
     )

@@ -43,7 +43,7 @@ def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: st
 
 def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, list[float]]:
     """Samples of the model after 5 and after 20 epochs, from the same noise; and the share that is read as asked."""
-    each, rows, read = 4, [], []
+    each, rows, read = 2 if desk.quick else 4, [], []
     for epoch in (5, 20):
         model = desk.model(f"{kind}-{epoch}")
         labels = [d for _ in range(each) for d in range(10)]
@@ -57,7 +57,7 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
     figure = desk.keep(
         sheet(rows, row_labels=names),
         f"{kind}-epochs",
-        f"Forty samples of the {kind}-conditioned model after 5 epochs, and forty after 20",
+        f"{10 * each} samples of the {kind}-conditioned model after 5 epochs, and {10 * each} after 20",
         f"phosphene digits {option} --model {kind}-20 --solver dpm --steps {STEPS}",
     )
     return figure, read
@@ -188,8 +188,9 @@ def class_conditioned(desk: Desk) -> Content:
         [
             say(
                 "Told the class (and, one time in ten, not told, so that it can be guided), the network draws the digit "
-                "asked for. Of the forty "
-                "digits of each row of four, our classifier reads {five} as asked after five epochs and {twenty} after twenty.",
+                "asked for. Of {count} "
+                "digits each, our classifier reads {five} as asked after five epochs and {twenty} after twenty.",
+                count=20 if desk.quick else 40,
                 five=f"{read[0]:.0%}",
                 twenty=f"{read[1]:.0%}",
             )
