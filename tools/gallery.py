@@ -33,12 +33,12 @@ ANAGRAMS = {
     "heart-strawberry": ("a red heart", "a strawberry", "jigsaw"),
 }
 HYBRIDS = {
-    "heart-cat": ("a red heart", "a cat face", "frequency", ("--sigma", "2")),
+    "heart-smile": ("a red heart", "a smiling face", "frequency", ("--sigma", "2.5")),
+    "apple-anger": ("a red apple", "an angry face", "frequency", ("--sigma", "2")),
     "tree-dog": ("a green tree", "a dog face", "frequency", ("--sigma", "2")),
-    "star-smile": ("a yellow star", "a smiling face", "frequency", ("--sigma", "2")),
-    "pumpkin-man": ("an orange pumpkin", "an old man", "frequency", ("--sigma", "2.5")),
+    "heart-cat": ("a red heart", "a cat face", "frequency", ("--sigma", "2")),
+    "cat-melon": ("a cat face", "a watermelon", "color", ()),
     "tiger-apple": ("a tiger face", "a green apple", "color", ()),
-    "skull-sunflower": ("a skull", "a sunflower", "color", ()),
 }
 SAID, READ = PICTURES / "said.json", PICTURES / "read.json"
 SHARED = ("--solver", "dpm", "--best-of", "16")
@@ -57,8 +57,9 @@ PAGE = """# Gallery
 
 Twelve anagrams and six hybrids of the embedded model, 64x64 pixels, shown four times as large, unretouched. Of each, sixteen
 seeds (180 to 195) were drawn in twenty steps of DPM-Solver++, and the one shown is what the model itself judged to read best
-(`--best-of 16`); the pairs were chosen to suit it, after four seeds each of some forty. "Reads" is the verdict of a person who
-knew the prompts. The failures stay where they are. All of it is made again by `python tools/gallery.py --again`.
+(`--best-of 16`); the pairs were chosen to suit it, after four seeds each of some seventy. "Reads" is the verdict of somebody
+who knew the prompts and had not drawn the pictures, asked to be strict. The failures stay where they are. All of it is made again
+by `python tools/gallery.py --again`.
 
 **Readable both ways: {anagrams} of {of_anagrams} anagrams, {hybrids} of {of_hybrids} hybrids.**
 

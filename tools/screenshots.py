@@ -72,10 +72,12 @@ def main() -> None:
             page.wait_for_selector("button[role=tab]")
             settle(page)
             for name in options.only:
-                tab = page.get_by_role("tab", name=name, exact=True)
-                if not tab.is_visible():  # on a phone the last tabs are behind a button
+                tab = page.get_by_role("tab", name=name, exact=True).first
+                if tab.is_visible():
+                    tab.click()
+                else:  # on a phone the last tabs are behind a button
                     page.locator(".overflow-menu > button").click()
-                page.locator("button", has_text=re.compile(rf"^\s*{name}\s*$")).locator("visible=true").first.click()
+                    page.locator(".overflow-dropdown button", has_text=name).click()
                 settle(page)
                 if size == "desk" or name in ("Anagram", "Gallery"):
                     work(page, name)

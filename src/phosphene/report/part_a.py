@@ -26,7 +26,7 @@ from phosphene.tasks.score import Reading, score
 
 A = "Part A: the power of diffusion models"
 TOWER = "clock-tower"
-HYBRIDS = (("a red heart", "a cat face"), ("a green tree", "a dog face"))
+HYBRIDS = (("a red apple", "an angry face"), ("a green tree", "a dog face"))
 SMALL = 128
 """Pixels of a picture on sheets with many."""
 

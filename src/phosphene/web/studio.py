@@ -453,9 +453,9 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
     with gr.Row():
         with gr.Column():
             far = gr.Textbox("a red heart", label="From afar")
-            near = gr.Textbox("a cat face", label="From near")
-            gr.Examples([["a green tree", "a dog face"], ["a yellow star", "a smiling face"]], [far, near])
-            sigma = gr.Slider(0.5, 5, 2, step=0.25, label="Where they part (blur, in 64ths of the picture)")
+            near = gr.Textbox("a smiling face", label="From near")
+            gr.Examples([["a green tree", "a dog face"], ["a red apple", "an angry face"]], [far, near])
+            sigma = gr.Slider(0.5, 5, 2.5, step=0.25, label="Where they part (blur, in 64ths of the picture)")
             best = gr.Slider(1, MOST_BEST, 2, step=1, label="Draw so many and keep the one that reads best")
             how, seed = sampling(), seeds()
             bench = Bench(studio)
