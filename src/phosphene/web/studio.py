@@ -38,7 +38,7 @@ CANVAS = 384
 """Pixels of the canvas that visitors paint on."""
 KEPT = 60
 """Results that stay on disk, and in the gallery."""
-PAIRS = ("an umbrella | a sailboat | flip", "a castle | a dog face | flip", "a happy face | a sad face | rotate-180")
+PAIRS = ("a trophy | a bell | flip", "an umbrella | a sailboat | flip", "a peach | a red heart | rotate-180")
 SOLVERS = ["ancestral", "ddim", "dpm", "heun"]
 VIEWS = ["flip", "mirror", "rotate-90", "rotate-180", "negate", "inner-circle", "jigsaw", "patches", "square-hinge", "skew"]
 
@@ -509,7 +509,7 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
             network = gr.Radio(
                 ["class", "time"], value="class", label="The network is told", info="the digit and the noise, or the noise alone"
             )
-            epochs = gr.Slider(1, 10, 3, step=1, label="Epochs")
+            epochs = gr.Slider(1, 100, 30, step=1, label="Epochs")
             width = gr.Slider(8, 32, 16, step=8, label="Width")
             number, locked = seeds()
             with gr.Row():
@@ -530,12 +530,13 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
 
         seed = int(number) if locked else random.randrange(2**32)
         session, out = request.session_hash or "", studio.folder / f"run-{random.getrandbits(32):08x}"
-        sizes = f"--epochs {epochs:.0f} --width {width:.0f} --seed {seed}"
-        line = f"phosphene train {network} --dataset digits {sizes} --out runs/{network}"
+        told_sizes = f"--epochs {epochs:.0f} --width {width:.0f} --seed {seed}"
+        line = f"phosphene train {network} --dataset digits --objective flow --lr 3e-3 {told_sizes} --out runs/{network}"
         halted.discard(session)
         yield seed, bar("loading the digits"), None, None, line
         try:
-            settings = recipe(network, dataset="digits", epochs=int(epochs), width=int(width), seed=seed)
+            sizes = {"epochs": int(epochs), "width": int(width), "seed": seed}
+            settings = recipe(network, dataset="digits", objective="flow", lr=3e-3, **sizes)
             run = Run(settings, out, device=studio.device)
             points, shown, total = [], 0.0, settings.epochs * run.trainer.steps
             for report in run:
