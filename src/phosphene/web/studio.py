@@ -516,8 +516,10 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
                 go, halt = gr.Button("Train", variant="primary"), gr.Button("Stop", variant="stop")
         with gr.Column():
             status = gr.HTML(bar(""))
-            curve = gr.Image(label="Loss", interactive=False, type="filepath", format="png")
-            samples = gr.Image(label="Samples after the last epoch", interactive=False, type="filepath", format="png")
+            curve = gr.Image(label="Loss", interactive=False, type="filepath", format="png", buttons=["fullscreen"])
+            samples = gr.Image(
+                label="Samples after the last epoch", interactive=False, type="filepath", format="png", buttons=["fullscreen"]
+            )
             command = gr.Textbox(
                 label="The same on the command line", lines=2, interactive=False, buttons=["copy"], elem_classes="studio-command"
             )
@@ -576,7 +578,7 @@ def gallery_tab(studio: Studio, opened: gr.Tab) -> None:
     gr.Markdown(
         f"The last {KEPT} pictures that were drawn here, newest first. Each tells how it was made: `phosphene inspect FILE`."
     )
-    shown = gr.Gallery(label="Drawn here", columns=4, object_fit="contain", interactive=False)
+    shown = gr.Gallery(label="Drawn here", columns=4, object_fit="contain", interactive=False, buttons=["download", "fullscreen"])
     again = gr.Button("Look again", size="sm")
 
     def look() -> list[tuple[str, str]]:
