@@ -346,7 +346,7 @@ def test_image_k_of_a_batch_is_the_image_made_alone(cascade):
     settings = (QUICK, QUICK)
     together = last(generate(cascade.stages, [BOAT], [180, 7], settings=settings))
     for k, seed in enumerate([180, 7]):
-        same(together[k : k + 1], last(generate(cascade.stages, [BOAT], [seed], settings=settings)))
+        same(together[k : k + 1], last(generate(cascade.stages, [BOAT], [seed], settings=settings)), 5e-5)
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
@@ -435,11 +435,13 @@ def test_the_law_of_expressions_holds_beside_a_picture(cascade):
     assert pictures[:2, 3:].equal(beside) and pictures[4:6, 3:].equal(beside.flip(-2))
 
 
-def test_the_rows_of_a_super_resolution_may_be_split(cascade):
+def test_the_rows_of_a_super_resolution_may_be_split(folder):
+    """In double precision: in single, batches of other sizes round otherwise, and six steps make 6e-5 of that at times."""
+    stage = open_cascade(folder, dtype=torch.float64).stages[1]
     small, expression = randn(2, *SMALL, seed=4), wanted([BOAT])
-    whole = last(enlarge(cascade.stages[1], expression, small, generators([1, 2]), QUICK))
-    split = last(enlarge(cascade.stages[1], expression, small, generators([1, 2]), QUICK._replace(max_rows=3)))
-    same(split, whole)  # batches of other sizes round otherwise: 6e-5 was seen
+    whole = last(enlarge(stage, expression, small, generators([1, 2]), QUICK))
+    split = last(enlarge(stage, expression, small, generators([1, 2]), QUICK._replace(max_rows=3)))
+    same(split, whole, 1e-5)
 
 
 def test_other_solvers_reach_the_picture_too(cascade):

@@ -9,11 +9,9 @@ from pathlib import Path
 from phosphene import __version__
 from phosphene.images import require_writable
 from phosphene.models.weights import replacing
-from phosphene.report import beyond, part_a, part_b
+from phosphene.report import beyond  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
 from phosphene.report.sections import SEED, Desk, Progress, build, chosen
 from phosphene.training.distributed import choose_device
-
-PARTS = (part_a.A, part_b.B, beyond.BEYOND)
 
 
 def write(
@@ -33,8 +31,7 @@ def write(
 
     out = Path(out)
     require_writable(out / "index.html")
-    wanted = sorted(chosen(sections), key=lambda each: PARTS.index(each.part))
-    made = list(build(Desk(out, str(choose_device(device)), cascade, quick), wanted, progress))
+    made = list(build(Desk(out, str(choose_device(device)), cascade, quick), chosen(sections), progress))
     parts = [(part, list(group)) for part, group in groupby(made, key=lambda pair: pair[0].part)]
     environment = jinja2.Environment(loader=jinja2.PackageLoader("phosphene.report", "."), autoescape=True, trim_blocks=True)
     told = {"parts": parts, "version": __version__, "model": cascade, "seed": SEED, "quick": quick}

@@ -26,6 +26,8 @@ SIDE = 512
 EVERY = 0.15
 """Seconds between two previews: a browser needs no more."""
 MOST_MODELS = 8
+INTERRUPTED = 130
+"""The exit code of a command that was stopped."""
 
 
 class Update(NamedTuple):
@@ -62,7 +64,7 @@ class Job:
         self.argv, self.shelf = list(argv), shelf
         self.said: list[str] = []
         self.pictures: list[Image.Image] = []
-        self.failure: Exception | None = None
+        self.failure: Failed | None = None
         self._latest: Update | None = None
         self._changed = threading.Condition()
         self._stopped = threading.Event()
@@ -93,7 +95,7 @@ class Job:
         finally:  # whoever stops listening does not want the rest
             self.stop()
             self._thread.join()
-        if self.failure is not None and not isinstance(self.failure, Halted):
+        if self.failure is not None and self.failure.code != INTERRUPTED:
             raise self.failure
 
     def _run(self) -> None:
@@ -102,8 +104,6 @@ class Job:
             perform(self.argv)
         except Failed as failure:
             self.failure = failure
-        except Halted as halt:
-            self.failure = halt
         except Exception as error:  # a fault of ours: the log has all of it, the visitor a sentence
             logging.getLogger(__name__).exception("phosphene %s", " ".join(self.argv))
             self.failure = Failed(f"something went wrong ({type(error).__name__}); the studio's log says what", 1)
@@ -123,7 +123,7 @@ class Job:
 
     def step(self, step: Step, what: str) -> None:
         if self.stopped:
-            raise Halted
+            raise common.Stopped
         now, done = time.monotonic(), step.index + 1
         if done == 1:
             self._begun = now
@@ -133,10 +133,6 @@ class Job:
             with self._changed:
                 self._latest, self._shown = Update(done, step.total, what, mosaic(step.x0), left), now
                 self._changed.notify_all()
-
-
-class Halted(BaseException):
-    """The visitor stopped the job. No Exception, so that nothing on the way takes it for a fault and mends it."""
 
 
 def mosaic(pictures: Tensor, most: int = 16) -> Image.Image:

@@ -109,7 +109,7 @@ class Studio:
         try:
             for update in job:
                 yield job, update, out
-            if not job.stopped or out.is_file():
+            if out.is_file():
                 self.results.appendleft((out, self.command(job, out)))
                 while len(self.results) > KEPT:
                     self.results.pop()[0].unlink(missing_ok=True)
@@ -263,7 +263,7 @@ class Bench:
             for job, update, out in studio.run([line[0], "--seed", str(chosen), *line[1:]], request, given):
                 if update is not None:
                     yield chosen, update.preview, told(update), gr.skip(), gr.skip(), studio.command(job, out)
-                elif job.stopped and not out.is_file():
+                elif not out.is_file():
                     yield chosen, gr.skip(), bar("stopped"), gr.skip(), gr.skip(), gr.skip()
                 else:
                     look = finish(job, values) if finish and job.pictures else gr.skip()
