@@ -53,7 +53,9 @@ def train(
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 is every half minute.")] = 0,
     images: Annotated[int | None, typer.Option(help="cascade, upscaler: pictures to see in all.")] = None,
-    cooldown: Annotated[float | None, typer.Option(help="cascade, upscaler: last share, in which the rate falls.")] = None,
+    cooldown: Annotated[
+        float | None, typer.Option(help="cascade, upscaler: last share of images or minutes, in which the rate falls.")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="cascade, upscaler: predict sample, epsilon or v_prediction.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="cascade, upscaler: adamw, or muon for the blocks' matrices.")] = None,
     patch: Annotated[int | None, typer.Option(help="cascade, upscaler: side of the patches, in pixels.")] = None,

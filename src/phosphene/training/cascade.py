@@ -58,7 +58,7 @@ class CascadeRecipe:
     optimizer: str = "adamw"
     lr: float = 1e-3
     warmup: int = 500  # steps
-    cooldown: float = 0.0  # last share of the run in which the rate falls to zero; 0 for a run that will go on
+    cooldown: float = 0.0  # last share of the run (its images or its time) in which the rate falls to zero; 0: it will go on
     weight_decay: float = 0.01
     ema: float = 0.9995
     seed: int = 180
@@ -75,7 +75,7 @@ class CascadeRecipe:
     text_heads: int = 4
     vocabulary: int = 4096
     length: int = 24  # tokens of a prompt
-    level: int = 500  # of the upscaler: the small picture is noised up to this timestep
+    level: int = 300  # of the upscaler: the small picture is noised up to this timestep
     taught: bool = False  # the text encoder comes from a retrieval model and stays as it is
 
     def __post_init__(self) -> None:
@@ -99,10 +99,13 @@ class CascadeRecipe:
     def steps(self) -> int:
         return -(-self.images // self.batch_size)
 
-    def rate(self, step: int, begun: int = 0) -> float:
-        """The learning rate of a step: warm-up from where it was ``begun``, plateau, straight fall over the ``cooldown``."""
-        falling = self.steps * self.cooldown
-        return self.lr * min(1.0, (step + 1 - begun) / self.warmup, (self.steps - step) / falling if falling else 1.0)
+    def rate(self, step: int, begun: int = 0, time_left: float = 1.0) -> float:
+        """The learning rate of a step: warm-up from where it was ``begun``, plateau, straight fall over the ``cooldown``.
+
+        ``time_left`` is the share of the run's time that is left, where it has an end.
+        """
+        left = min((self.steps - step) / self.steps, max(time_left, 0.0))
+        return self.lr * min(1.0, (step + 1 - begun) / self.warmup, left / self.cooldown if self.cooldown else 1.0)
 
 
 _USUAL: dict[str, dict[str, Any]] = {
@@ -352,7 +355,7 @@ class CascadeTrainer:
         total, seen = torch.zeros((), device=self.device), 0
         for batch in loader:
             batch = Batch(*batch).to(self.device)
-            rate = self.recipe.rate(self.step, self.begun)
+            rate = self.recipe.rate(self.step, self.begun, 1 - (time.monotonic() - started) / seconds)
             for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
                 group["lr"] = rate
             loss = torch.zeros((), device=self.device)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.errors import UserError
@@ -26,7 +27,7 @@ from phosphene.models.light import PatchNetwork, told
 from phosphene.plots import loss_curves
 from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
 from phosphene.training.captions import Thesaurus
-from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
+from phosphene.training.cascade import Batch, CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
 from phosphene.training.pictures import Gallery
 from phosphene.training.retrieval import RetrievalTrainer
 from phosphene.training.run import asked_to_stop, read_log
@@ -193,8 +194,9 @@ class CascadeRun:
             self.model.rename(old)
         fresh.rename(self.model)
         shutil.rmtree(old, ignore_errors=True)
-        if recipe.network == "cascade":
-            self.preview(self.out / "samples" / f"step-{step:06d}.png")
+        draws = {"cascade": self.preview, "upscaler": self.preview_enlarged}.get(recipe.network)
+        if draws is not None:
+            draws(self.out / "samples" / f"step-{step:06d}.png")
 
     def preview(self, path: Path, prompts: tuple[str, ...] = PROMPTS, each: int = 2, seed: int = 180, scale: float = 4.0) -> None:
         """Draw ``prompts`` with the averaged weights, ``each`` from so many seeds."""
@@ -209,3 +211,21 @@ class CascadeRun:
         rows = [cells[k : k + 8] for k in range(0, len(cells), 8)]
         captions = [asked[k : k + 8] for k in range(0, len(asked), 8)]
         save_png(sheet(rows, captions=captions), path, {"step": self.trainer.step, "prompts": list(prompts), "guidance": scale})
+
+    @torch.no_grad()
+    def preview_enlarged(self, path: Path, count: int = 8, seed: int = 180, level: int = 100) -> None:
+        """Enlarge ``count`` pictures of concepts held out, small as the stage before would draw them; the originals below."""
+        trainer = self.trainer
+        batch = next(Batch(*trainer.checks["held out"][0]).to(trainer.device).parts(count))
+        whole = trainer.composed(batch)
+        small = F.interpolate(whole, size=trainer.recipe.size // 4, mode="area")
+        scheduler = Scheduler(prediction_type=trainer.recipe.target)
+        network = PatchNetwork(trainer.average.image)
+        stage = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
+        sources = generators(range(seed, seed + len(whole)))
+        start, noise = (draw(sources, len(whole), stage.image_shape, stage.device) for _ in range(2))
+        beside, times = stage.beside(small, noise), stage.schedule.timesteps(10)
+        run = denoise(stage, given(None), start, times, solver=dpm_solver, threshold=clamp(-1, 1), beside=beside)
+        shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(run), whole)
+        rows = [[to_image(p, (-1, 1)) for p in pictures] for pictures in shown]
+        save_png(sheet(rows), path, {"step": trainer.step, "level": level})

@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,23 +31,28 @@ def read(path: Path) -> Iterator[tuple[Image.Image, Subject]]:
     In a folder each picture has a ``NAME.json`` like that of the shards or a ``NAME.txt`` with its caption beside it;
     a picture without either is called by its file name. UserError where nothing is found or a file is damaged.
     """
-    path = Path(path)
+    for content, where, subject in _contents(Path(path)):
+        yield _opened(content, where), subject
+
+
+def _contents(path: Path) -> Iterator[tuple[bytes, object, Subject]]:
+    """The files of the pictures of ``path``, where each lies, and what it shows."""
     shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar"))
     if not path.exists():
         raise UserError(f"--data {path}: does not exist; name a folder of shards or of pictures.")
     found = False
     for shard in shards:
-        for image, subject in _of_shard(shard):
+        for entry in _of_shard(shard):
             found = True
-            yield image, subject
+            yield entry
     for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if not shards else ():
         found = True
-        yield _opened(file.read_bytes(), file), _beside(file)
+        yield file.read_bytes(), file, _beside(file)
     if not found:
         raise UserError(f"--data {path}: holds neither .tar shards nor pictures ({', '.join(SUFFIXES)}).")
 
 
-def _of_shard(shard: Path) -> Iterator[tuple[Image.Image, Subject]]:
+def _of_shard(shard: Path) -> Iterator[tuple[bytes, str, Subject]]:
     picture, told, key = None, None, None
     try:
         with tarfile.open(shard) as tar:
@@ -62,7 +68,7 @@ def _of_shard(shard: Path) -> Iterator[tuple[Image.Image, Subject]]:
                 elif f".{suffix.lower()}" in SUFFIXES:
                     picture = content
                 if picture is not None and told is not None:
-                    yield _opened(picture, f"{shard}/{key}"), Subject.from_json(told)
+                    yield picture, f"{shard}/{key}", Subject.from_json(told)
                     picture, told = None, None
     except UserError:
         raise
@@ -118,11 +124,10 @@ class Gallery:
     @classmethod
     def open(cls, path: Path, size: int) -> Gallery:
         """All pictures of ``path`` (see :func:`read`) at ``size`` pixels, on the CPU."""
-        pictures, subjects = [], []
-        for image, subject in read(path):
-            pictures.append(premultiplied(image, size))
-            subjects.append(subject)
-        return cls(torch.stack(pictures), subjects)
+        found = list(_contents(Path(path)))
+        with ThreadPoolExecutor() as threads:
+            pictures = list(threads.map(lambda one: premultiplied(_opened(one[0], one[1]), size), found))
+        return cls(torch.stack(pictures), [subject for _, _, subject in found])
 
     def to(self, device: torch.device | str) -> Gallery:
         return Gallery(self.pictures.to(device), self.subjects)
@@ -145,5 +150,8 @@ class Gallery:
         zero = torch.zeros_like(across)
         theta = torch.stack([torch.stack([across, zero, left], 1), torch.stack([zero, down, up], 1)], 1)
         grid = F.affine_grid(theta, [len(index), 4, size, size], align_corners=False)
-        placed = F.grid_sample(torch.cat([colour, alpha], 1), grid, align_corners=False)
-        return (placed[:, :3] + (1 - placed[:, 3:]) * paper[:, :, None, None]) * 2 - 1
+        # Moving a picture at its own resolution would blur it by half a pixel where lines are drawn between pixels.
+        sharp = size == layers.shape[-1]
+        mode = "bicubic" if sharp else "bilinear"
+        placed = F.grid_sample(torch.cat([colour, alpha], 1), grid, mode, align_corners=False)
+        return (placed[:, :3] + (1 - placed[:, 3:]) * paper[:, :, None, None]).clamp(0, 1) * 2 - 1
