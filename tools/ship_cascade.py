@@ -44,7 +44,9 @@ pictures that are close to one of the above should name its makers.
 
 A text encoder learned by retrieval which words belong to which picture (1.3 million pictures shown), and was frozen; the drawing
 network is a patch transformer that predicts the clean picture and is penalised in velocity, trained on one NVIDIA H100.
-All of it, with what failed: docs/embedded-model.md. Recipe: `stage-1/recipe.json`; the last run's log: `stage-1/log.jsonl`.
+The second stage enlarges what the first drew, told how noisy it was shown that, and reads no prompt: 1.2 million of the same
+pictures at 256 pixels. All of it, with what failed: docs/embedded-model.md. In each stage's folder stand its recipe
+(`recipe.json`) and its log (`log.jsonl`).
 
 ## What it is worth
 
@@ -72,7 +74,7 @@ def stages_table() -> str:
         held = sum(f.stat().st_size for f in folder.rglob("*.safetensors"))
         rows.append(
             f"| {folder.name} | {stage['size']}x{stage['size']} | {stage['network']}, predicts {stage['predicts']} | "
-            f"{held / 2e6:.1f} M, with text encoder | {held:,} |"
+            f"{held / 2e6:.1f} M{', with text encoder' if stage['text encoder'] else ''} | {held:,} |"
         )
     return "\n".join(rows) + "\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from phosphene.models.cascade import Cascade
+    from phosphene.models.cascade import Cascade, Stage
     from phosphene.sampler import Step
     from phosphene.tasks.generate import Settings
 
@@ -38,6 +38,13 @@ class Drawing:
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     seed: Seed = 180
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
+    upscale_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps."),
+    ] = None
+    noise_level: Annotated[
+        int | None, typer.Option(help="How much the second stage may change: by default 100 of glyph, 250 of DeepFloyd IF.")
+    ] = None
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None
     text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto"
@@ -48,6 +55,9 @@ class Drawing:
         """UserError where options contradict each other; before anything heavy is imported."""
         if self.timesteps is not None and self.steps is not None:
             raise UserError(f"--steps {self.steps}: --timesteps says which already; leave one of the two out.")
+        for name, value in (("--upscale-steps", self.upscale_steps), ("--noise-level", self.noise_level)):
+            if value is not None and not self.upscale:
+                raise UserError(f"{name} {value}: is of the second stage; leave it out, or leave out --no-upscale.")
         if self.text_encoder not in ("auto", "none"):
             raise UserError(f"--text-encoder {self.text_encoder}: choose auto or none.")
         self.visited()
@@ -64,9 +74,12 @@ class Drawing:
         said = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
         said |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
-        cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
+        cascade: Cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
+        if self.noise_level is not None:
+            stages = [s if s.noising is None else replace(s, noise_level=self.noise_level) for s in cascade.stages]
+            cascade = replace(cascade, stages=tuple(stages))
         return cascade
 
     def settings(self) -> Settings:
@@ -76,6 +89,16 @@ class Drawing:
         route = Route(self.solver, self.steps, self.eta, self.resample or 1)
         route.table()
         return Settings(route, self.visited(), self.threshold, max_rows=64)
+
+    def manners(self, stages: Sequence[Stage]) -> list[Settings]:
+        """How each of ``stages`` is sampled."""
+        from phosphene.tasks.generate import ENLARGING
+
+        first = self.settings()
+        second = first if stages[-1].reads else ENLARGING._replace(max_rows=first.max_rows)
+        if self.upscale_steps is not None:
+            second = second._replace(route=second.route._replace(steps=self.upscale_steps), timesteps=None)
+        return [first, *[second] * (len(stages) - 1)]
 
     def scales(self) -> tuple[float, float]:
         """Guidance of the two stages."""

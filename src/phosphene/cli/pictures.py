@@ -73,17 +73,18 @@ def generate(
     from phosphene.tasks.generate import timesteps
 
     every = [replace(drawing, **changes) for _, changes in swept]
-    settings = [each.settings() for each in every]  # all are refused before one is drawn
+    for each in every:  # all are refused before one is drawn
+        each.settings()
     stages = drawing.open(prompts).stages
-    for manner in settings:
-        for stage in stages:
+    settings = [each.manners(stages) for each in every]
+    for manners in settings:
+        for stage, manner in zip(stages, manners, strict=True):
             timesteps(stage, manner)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
     alone = len(seeds) * len(swept) == 1
     scale = 1 if alone else max(1, SHOWN // 2 // stages[-1].image_shape[-1])
     cells = []
-    for each, manner in zip(every, settings, strict=True):
-        manners = [manner] * len(stages)
+    for each, manners in zip(every, settings, strict=True):
         run = draw_pictures(stages, list(prompts) * count, seeds, each.negative, each.scales(), manners)
         cells += [to_image(p, stages[-1].value_range, scale) for p in finished(run)]
     rows = common.rows(cells, len(prompts))
@@ -187,7 +188,7 @@ def edit(
     asks = asking([prompt or None], drawing.negative)
     source = generators([drawing.seed] * len(starts))
     first = task.edit(stages[0], asks(stages[0], drawing.guidance), to_tensor(small), starts, source, settings)
-    run = onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages))
+    run = onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages))
     cells = [to_image(p, stages[-1].value_range) for p in finished(run)]
     side, labels = cells[0].width, [f"start {s}" for s in starts]
     whole = sheet([[*cells, squared(picture, side, fit)]], captions=[[*labels, "the original"]])
@@ -240,7 +241,7 @@ def inpaint(
     asks = asking([prompt or None], drawing.negative)
     source = generators([drawing.seed])
     first = task.inpaint(stages[0], asks(stages[0], drawing.guidance), *at(stages[0].image_shape[-1]), source, settings)
-    result = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages))).cpu()
+    result = finished(onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages))).cpu()
     shown, where = at(result.shape[-1])
     blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
     measured = {how: float(task.seam(picture, where)) for how, picture in blends.items()}
@@ -367,7 +368,7 @@ def hybrid(
         asks = asking(prompts, drawing.negative)
         blur = (sigmas or [2.0])[0]
         first = task.completed(stages[0], asks(stages[0], drawing.guidance), small, band, source, blur, settings)
-        picture = finished(onward(stages, first, asks, source, drawing.scales(), [settings] * len(stages)))[0].cpu()
+        picture = finished(onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages)))[0].cpu()
         said = f"{band} frequencies of {from_} kept"
     arguments = {"prompts": list(prompts), "kind": kind, "sigma": sigma, "from": None if from_ is None else str(from_)}
     common.readings([to_image(picture, (-1, 1))])
@@ -395,8 +396,8 @@ def compose(
         inside = (to_tensor(squared(read_picture(Path(mask), "--mask"), 256).convert("L")) + 1) / 2
     else:
         raise UserError(f"--mask {mask}: choose one of {', '.join(task.SHAPES)}, or name a picture.")
-    stages, settings = drawing.open(prompts).stages, drawing.settings()
-    run = task.compose(stages, prompts, inside, [drawing.seed], drawing.scales(), drawing.negative, [settings] * len(stages))
+    stages = drawing.open(prompts).stages
+    run = task.compose(stages, prompts, inside, [drawing.seed], drawing.scales(), drawing.negative, drawing.manners(stages))
     write(to_image(finished(run)[0], (-1, 1)), out, "compose", drawing, {"prompts": list(prompts), "mask": mask})
     common.say(f"picture in {out}")
 
@@ -422,9 +423,9 @@ def morph(
         require_animation(animate)
     if len(prompts) == 1 and to_seed is not None:
         prompts = [*prompts, *prompts]
-    stages, settings = drawing.open(prompts).stages, drawing.settings()
+    stages = drawing.open(prompts).stages
     seeds = (drawing.seed, drawing.seed if to_seed is None else to_seed)
-    run = task.morph(stages, prompts, frames, seeds, drawing.scales(), drawing.negative, [settings] * len(stages))
+    run = task.morph(stages, prompts, frames, seeds, drawing.scales(), drawing.negative, drawing.manners(stages))
     pictures = finished(run)
     cells = [to_image(p, (-1, 1)) for p in pictures]
     arguments = {"prompts": list(prompts), "frames": frames, "to_seed": to_seed}
@@ -464,7 +465,7 @@ def _best(
         return pictures[chosen].cpu(), found
     one = pictures[chosen : chosen + 1]
     drawn = iter([Step(0, 1, CLEAN, one, one)])
-    whole = onward(stages, drawn, asks, source[chosen : chosen + 1], drawing.scales(), [settings] * len(stages))
+    whole = onward(stages, drawn, asks, source[chosen : chosen + 1], drawing.scales(), drawing.manners(stages))
     return finished(whole, "enlarging")[0].cpu(), found
 
 

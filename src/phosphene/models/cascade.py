@@ -39,6 +39,8 @@ TOKENS = 77
 
 NOISE_LEVEL = 250
 """How noisy a super-resolution stage is shown the small picture, where nobody says: the default of diffusers."""
+OWN_NOISE_LEVEL = 100
+"""The same of our upscalers: enough to hide what the first stage got wrong, little enough to keep what it drew."""
 
 PATCHES = "PixArtTransformer2DModel"
 """The network of our own cascades, as diffusers calls it."""
@@ -495,7 +497,8 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
         elif offload == "none":
             network = network.to(device)
     runs_on = None if offload == "none" else device
-    return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, noising, runs_on=runs_on)
+    level = OWN_NOISE_LEVEL if patches else NOISE_LEVEL
+    return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, noising, level, runs_on)
 
 
 def _layer_by_layer(network: nn.Module, device: torch.device) -> nn.Module:

@@ -65,7 +65,7 @@ def anagram(
     negative: str | None = None,
     weights: Sequence[float] | None = None,
     reduce: str = "mean",
-    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+    settings: Sequence[Settings | None] = (DEFAULT, None),
 ) -> Iterator[Step]:
     """Draw a picture for each seed that reads as ``prompts[k]`` through ``views[k]``, with every one of ``stages``.
 

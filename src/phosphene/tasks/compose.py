@@ -48,7 +48,7 @@ def compose(
     seeds: Sequence[int],
     guidance: Sequence[float] = GUIDANCE,
     negative: str | None = None,
-    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+    settings: Sequence[Settings | None] = (DEFAULT, None),
 ) -> Iterator[Step]:
     """Draw a picture for each seed with every one of ``stages``: see :func:`regions`."""
     return by_stages(stages, lambda stage, scale: regions(stage, prompts, mask, scale, negative), seeds, guidance, settings)

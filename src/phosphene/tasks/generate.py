@@ -49,6 +49,9 @@ class Settings(NamedTuple):
 
 DEFAULT = Settings()
 
+ENLARGING = Settings(Route("dpm", 8))
+"""Of a second stage that goes by the small picture alone: with no prompt there is no guidance to follow with care."""
+
 Asked = Expression | Sequence[Expression]
 """What the denoiser is asked for: one expression, or several that take turns."""
 
@@ -125,18 +128,27 @@ def require_fit(stage: Stage, image: Tensor, count: int) -> None:
         raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all seeds or one for each.")
 
 
+def enlarging(stage: Stage) -> Settings:
+    """How a second stage is sampled where nothing else is said."""
+    return DEFAULT if stage.reads else ENLARGING
+
+
 def enlarge(
     stage: Stage,
     expression: Asked,
     small: Tensor,
     source: Sequence[torch.Generator],
-    settings: Settings = DEFAULT,
+    settings: Settings | None = None,
 ) -> Iterator[Step]:
-    """Super-resolution: denoise, from pure noise, the large picture of each of ``small`` (B, C, h, w; in [-1, 1])."""
+    """Super-resolution: denoise, from pure noise, the large picture of each of ``small`` (B, C, h, w; in [-1, 1]).
+
+    Without ``settings`` it is done as is usual for the stage, see :func:`enlarging`.
+    """
     if stage.noising is None:
         raise UserError("stage: draws pictures and enlarges none; take a model with a second stage.")
     if len(small) != len(source):
         raise UserError(f"--seed: {len(source)} seeds for {len(small)} images; give one seed for each.")
+    settings = settings or enlarging(stage)
     times = timesteps(stage, settings)
     start, noise = (draw(source, len(source), stage.image_shape, stage.device) for _ in range(2))
     beside = stage.beside(small.to(start), noise)
@@ -149,9 +161,9 @@ def generate(
     seeds: Sequence[int],
     negative: str | None = None,
     guidance: Sequence[float] = GUIDANCE,
-    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+    settings: Sequence[Settings | None] = (DEFAULT, None),
 ) -> Iterator[Step]:
-    """Draw a picture for each seed with every one of ``stages``, each with its ``guidance`` and ``settings``.
+    """Draw a picture for each seed with every one of ``stages``, each with its ``guidance`` and ``settings`` (None: as usual).
 
     ``prompts`` is one for all pictures or one for each; ``stages`` those of a cascade, or its first alone. Where memory
     is short, call the cascade's ``encode`` and ``free_text`` before.
@@ -173,7 +185,7 @@ def by_stages(
     asks: Asks,
     seeds: Sequence[int],
     guidance: Sequence[float] = GUIDANCE,
-    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+    settings: Sequence[Settings | None] = (DEFAULT, None),
 ) -> Iterator[Step]:
     """Draw a picture for each seed with the first of ``stages``, and enlarge it with the next, asking each what ``asks`` says.
 
@@ -190,7 +202,7 @@ def onward(
     asks: Asks,
     source: Sequence[torch.Generator],
     guidance: Sequence[float] = GUIDANCE,
-    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+    settings: Sequence[Settings | None] = (DEFAULT, None),
 ) -> Iterator[Step]:
     """The steps of ``first``, a run of the first of ``stages``, and those by which the others enlarge what it finished."""
     picture = None

@@ -61,7 +61,7 @@ def hybrid(
     sigmas: Sequence[float] | None = None,
     guidance: Sequence[float] = GUIDANCE,
     negative: str | None = None,
-    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+    settings: Sequence[Settings | None] = (DEFAULT, None),
 ) -> Iterator[Step]:
     """Draw a hybrid of ``prompts`` for each seed with every one of ``stages``: see :func:`parted`."""
     return by_stages(

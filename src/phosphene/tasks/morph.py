@@ -47,7 +47,7 @@ def morph(
     seeds: tuple[int, int],
     guidance: Sequence[float] = GUIDANCE,
     negative: str | None = None,
-    settings: Sequence[Settings] = (DEFAULT, DEFAULT),
+    settings: Sequence[Settings | None] = (DEFAULT, None),
 ) -> Iterator[Step]:
     """``frames`` pictures on the way from ``prompts[0]`` with ``seeds[0]`` to ``prompts[1]`` with ``seeds[1]``.
 
