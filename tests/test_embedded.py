@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import PixArtTransformer2DModel
 from test_generate import call  # noqa: F401  (fixture)
 
 from phosphene import load
+from phosphene.cli.drawing import Drawing
 from phosphene.errors import UserError
+from phosphene.expression import given
 from phosphene.images import read_picture, read_provenance, to_tensor
 from phosphene.models import cascade, catalogue
-from phosphene.sampler import Route
-from phosphene.tasks.generate import Settings, generate
+from phosphene.models.cascade import open_cascade
+from phosphene.sampler import Route, generators, last
+from phosphene.tasks.generate import Settings, asked, enlarge, generate
 from phosphene.tasks.score import score
 
 PROMPTS = ("a red heart", "a castle", "a dog face", "a green apple")
@@ -57,9 +62,52 @@ def test_a_command_draws_with_it_offline(call, monkeypatch, tmp_path):  # noqa: 
     assert call("rerun", "heart.png", "-o", "again.png")[0] == 0
 
 
-def test_stock_diffusers_says_the_same(glyph):
+def test_the_second_stage_keeps_the_picture_and_draws_it_sharply(glyph, drawn):
+    """Made small again it is what the first stage drew; its edges are steeper than those of interpolation."""
+    large = last(enlarge(glyph.stages[1], given(None), drawn[:2], generators([180, 181])))
+    assert large.shape == (2, 3, 256, 256)
+    small = F.interpolate(large, size=64, mode="area")
+    assert (small - drawn[:2].clamp(-1, 1)).abs().mean() < 0.05
+    plain = F.interpolate(drawn[:2].clamp(-1, 1), size=256, mode="bicubic")
+    assert steepness(large) > 1.15 * steepness(plain)
+
+
+def steepness(x: torch.Tensor) -> float:
+    return float((x.diff(dim=-1).square().mean() + x.diff(dim=-2).square().mean()).sqrt())
+
+
+def test_the_second_stage_takes_eight_steps_of_one_row(glyph, drawn, monkeypatch):
+    """It reads no prompt, so that guidance costs nothing; and --upscale-steps says otherwise."""
+    stage, rows = glyph.stages[1], []
+    forward = stage.network.forward
+    monkeypatch.setattr(stage.network, "forward", lambda x, *args, **kwargs: rows.append(len(x)) or forward(x, *args, **kwargs))
+    list(enlarge(stage, asked(stage, ["a castle"]), drawn[:1], generators([180])))
+    assert rows == [1] * 8
+    first, second = Drawing(solver="ancestral", upscale_steps=3).manners(glyph.stages)
+    assert (first.route, second.route) == (Route("ancestral"), Route("dpm", 3))
+
+
+def test_products_in_bfloat16_stay_close_and_a_batch_is_its_pictures():
+    """A step differs by rounding alone, and not with how many pictures are beside it: every pass has the same shape."""
+    exact = open_cascade("glyph", dtype=torch.float32).stages[0]
+    assert not exact.network.quick
+    quick = copy.deepcopy(exact.network)
+    quick.quicken()
+    source = torch.Generator().manual_seed(0)
+    x, t = torch.randn(5, *exact.image_shape, generator=source), torch.tensor([900, 700, 500, 300, 100])
+    text = torch.stack([exact.embed(p) for p in ("a castle", None, "a dog face", None, "a skull")])
+    with torch.no_grad():
+        (theirs,), (ours,) = exact.network(x, t, text), quick(x, t, text)
+        assert (theirs - ours).abs().mean() < 0.005 and 0 < (theirs - ours).abs().max() < 0.1
+        for k in (0, 2, 4):
+            assert torch.equal(quick(x[k : k + 1], t[k : k + 1], text[k : k + 1])[0][0], ours[k])
+        parts = [exact.network(x[k : k + 1], t[k : k + 1], text[k : k + 1])[0] for k in range(5)]
+    torch.testing.assert_close(torch.cat(parts), theirs, atol=1e-4, rtol=0)
+
+
+def test_stock_diffusers_says_the_same():
     """The folder opens in the class its config names, with all weights, and answers alike."""
-    stage = glyph.stages[0]
+    stage = open_cascade("glyph", dtype=torch.float32).stages[0]
     stock, info = PixArtTransformer2DModel.from_pretrained(
         catalogue.EMBEDDED / "glyph" / "stage-1" / "transformer", output_loading_info=True
     )

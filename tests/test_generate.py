@@ -64,6 +64,31 @@ def size(path) -> tuple[int, int]:
         return image.size
 
 
+def test_the_second_stage_has_options_of_its_own(call, cascade):
+    """Steps and noise level change the picture, and are told of; another level is another picture of the same small one."""
+    base = ["generate", "a rocket", "--model", cascade, "--steps", 3]
+    for name, more in (("plain", ()), ("steps", ("--upscale-steps", 2)), ("level", ("--noise-level", 400))):
+        assert call(*base, *more, "-o", f"{name}.png")[0] == 0
+    pictures = [Path(f"{name}.png").read_bytes() for name in ("plain", "steps", "level")]
+    assert len(set(pictures)) == 3
+    assert read_provenance(Path("level.png"))["arguments"]["noise_level"] == 400
+    assert call("rerun", "level.png", "-o", "again.png")[0] == 0 and Path("again.png").read_bytes() == pictures[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--upscale-steps", 0), ("--upscale-steps 0",)),
+        (("--upscale-steps", 4, "--no-upscale"), ("--upscale-steps 4", "--no-upscale")),
+        (("--noise-level", 1000), ("--noise-level 1000", "0..999")),
+        (("--noise-level", 9, "--no-upscale"), ("--noise-level 9", "--no-upscale")),
+    ],
+)
+def test_options_of_the_second_stage_that_cannot_be(call, cascade, options, words):
+    code, _, err = call("generate", "a rocket", "--model", cascade, "--steps", 3, *options, "-o", "x.png")
+    assert code == 2 and err.count("\n") == 1 and all(w in err for w in words) and not Path("x.png").exists()
+
+
 def test_one_prompt_is_one_picture(call, cascade):
     code, out, err = call("generate", "a rocket", "--model", cascade, "--steps", 3, "-o", "rocket.png")
     assert (code, err) == (0, "") and "1 picture in rocket.png" in out and size("rocket.png") == (32, 32)

@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from phosphene.errors import UserError
+from phosphene.images import read_picture
 from phosphene.models import tokens
 from phosphene.models.cascade import open_cascade
 from phosphene.models.light import PatchNetwork
@@ -343,6 +344,14 @@ def test_the_rate_warms_up_stays_and_falls():
     assert recipe.rate(30, begun=30) == recipe.lr / 10  # taken up again, it warms up again
 
 
+def test_the_rate_falls_by_the_clock_too():
+    """A run that ends by its minutes falls over the last share of them, whatever --images says."""
+    recipe = tiny(images=16 * 10_000, cooldown=0.5, warmup=10)
+    assert recipe.rate(20, time_left=0.6) == recipe.lr and recipe.rate(20, time_left=0.25) == pytest.approx(recipe.lr / 2)
+    assert recipe.rate(20, time_left=-0.1) == 0
+    assert tiny(images=16 * 100, warmup=10).rate(20, time_left=0.0) == tiny().lr  # without a fall nothing changes
+
+
 def test_a_run_is_kept_opens_elsewhere_and_goes_on(shards, tmp_path):
     run = CascadeRun(tiny(images=16 * 8), tmp_path / "run", shards)
     reports = list(run)
@@ -431,6 +440,25 @@ def test_an_upscaler_goes_on_too(shards, tmp_path):
     (tmp_path / "run" / "model" / "recipe.json").write_text("{")
     with pytest.raises(UserError, match=r"recipe\.json: cannot be read"):
         CascadeRun(tiny(network="upscaler"), tmp_path / "run", shards, resume=True)
+
+
+def test_an_upscaler_shows_what_it_makes_of_pictures_held_out(shards, tmp_path):
+    list(CascadeRun(tiny(network="upscaler", images=16 * 2), tmp_path / "run", shards))
+    (shown,) = (tmp_path / "run" / "samples").iterdir()
+    assert shown.name == "step-000002.png" and read_picture(shown).width > 2 * 16
+
+
+def test_pictures_at_their_own_size_are_placed_sharply():
+    """Moved by half a pixel, a line at the gallery's own size keeps more of its contrast than bilinear weights leave it."""
+    line = torch.zeros(1, 4, 16, 16, dtype=torch.uint8)
+    line[:, :, :, 8] = 255
+    gallery = Gallery(line, [Subject("line", concept="line")])
+    place = torch.tensor([[1.0, 1.0, 1 / 16, 0.0]])
+    ink, paper, index = -torch.ones(1, 3), torch.zeros(1, 3), torch.tensor([0])
+    shown = (gallery.compose(index, ink, paper, place, 16) + 1) / 2
+    assert 0.52 < shown.max() <= 1 and shown.min() >= 0  # bilinear: 0.5
+    still = gallery.compose(index, ink, paper, torch.tensor([[1.0, 1.0, 0.0, 0.0]]), 16)
+    torch.testing.assert_close((still + 1) / 2, line[:, :3].float() / 255, atol=1e-5, rtol=0)
 
 
 def test_a_negated_view_of_the_upscaler_is_still_told_the_level(shards, tmp_path):

@@ -55,8 +55,8 @@ def command(name: str) -> list[str]:
 
 PAGE = """# Gallery
 
-Twelve anagrams and six hybrids of the embedded model, 64x64 pixels, shown four times as large, unretouched. Of each, sixteen
-seeds (180 to 195) were drawn in twenty steps of DPM-Solver++, and the one shown is what the model itself judged to read best
+Twelve anagrams and six hybrids of the embedded model, 256x256 pixels, unretouched. Of each, sixteen seeds (180 to 195) were drawn
+at 64x64 in twenty steps of DPM-Solver++, and the second stage enlarged the one that the model itself judged to read best
 (`--best-of 16`); the pairs were chosen to suit it, after four seeds each of some seventy. "Reads" is the verdict of somebody
 who knew the prompts and had not drawn the pictures, asked to be strict. The failures stay where they are. All of it is made again
 by `python tools/gallery.py --again`.

@@ -316,16 +316,18 @@ def open_cascade(
     """The cascade called ``name``, or its first ``stages``, ready to run on ``device``.
 
     ``name`` is an embedded cascade, a folder of one or of a single stage, or a repository of the Hugging Face hub.
-    ``dtype`` is float32 on the CPU and float16 elsewhere by default. ``embeddings`` is a file of prompt embeddings: a
-    prompt in it needs no text encoder. Without ``text`` none is fetched or loaded. In the folder ``cache`` is kept for
-    other processes what a text encoder of transformers said (our own is as quick as reading it). ``offload``
-    is for models larger than the device's memory: with "stages" the one that is not at work waits in main memory, with
-    "layers" all layers but the one at work do, which is slow (networks of our own are small and stay). Raises UserError
-    where files are missing, damaged or do not fit together.
+    ``dtype`` is float16 by default, and on the CPU float32, but for matrix products of our own networks, which are bfloat16
+    where the processor has instructions for that (say torch.float32 to have those exact as well). ``embeddings`` is a file
+    of prompt embeddings: a prompt in it needs no text encoder. Without ``text`` none is fetched or loaded. In the folder
+    ``cache`` is kept for other processes what a text encoder of transformers said (our own is as quick as reading it).
+    ``offload`` is for models larger than the device's memory: with "stages" the one that is not at work waits in main
+    memory, with "layers" all layers but the one at work do, which is slow (networks of our own are small and stay). Raises
+    UserError where files are missing, damaged or do not fit together.
     """
     if offload not in OFFLOADS:
         raise UserError(f"--offload {offload}: choose one of {', '.join(OFFLOADS)}.")
     device = torch.device(device)
+    free = dtype is None and device.type == "cpu"
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.float16)
     folder = _embedded(name) or Path(name)
     parts = hub.fetch(str(name), dtype, text and embeddings is None, stages) if _on_hub(folder) else _parts(folder)[:stages]
@@ -351,6 +353,11 @@ def open_cascade(
     kept = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
     reader = Reader(side, width, device, dtype, known, kept, silent=not text, offload=offload)
     opened = tuple(_stage(part, config, reader, device, dtype, offload) for part, config in zip(parts, configs, strict=True))
+    if light and free:
+        from phosphene.models.light import quicken
+
+        for stage in opened:
+            quicken(stage.network)
     if offload == "stages":
         _by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened[1:], parts[1:], strict=True):

@@ -21,6 +21,11 @@ from phosphene.models.t5 import T5Encoder
 from phosphene.models.tokens import encode, load
 from phosphene.models.transformer import PatchTransformer
 
+TOKENS = 1024
+"""Of a forward pass on the CPU: what lies between the layers stays in its cache, and each picture takes a third less time."""
+EVEN_TOKENS = 512
+"""The same in bfloat16, and each pass has exactly as many: products of another shape are rounded otherwise, which would show."""
+
 
 class PatchNetwork(nn.Module):
     """A PatchTransformer that is called like the networks of diffusers.
@@ -33,6 +38,18 @@ class PatchNetwork(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.config = SimpleNamespace(**transformer.config)
+        self.quick = False
+
+    def quicken(self) -> None:
+        """Multiply in bfloat16 from now on."""
+        self.transformer.halve_products()
+        self.quick = True
+
+    @property
+    def rows(self) -> int:
+        """Pictures of a forward pass on the CPU."""
+        tokens = (self.config.sample_size // self.config.patch_size) ** 2
+        return max(1, (EVEN_TOKENS if self.quick else TOKENS) // tokens)
 
     @property
     def reads(self) -> bool:
@@ -41,6 +58,14 @@ class PatchNetwork(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor, encoder_hidden_states: Tensor, class_labels: Tensor | None = None, return_dict: bool = False
     ) -> tuple[Tensor]:
+        rows, count = self.rows, len(x)
+        if x.device.type == "cpu" and (count > rows or (self.quick and count < rows)):
+            whole = (x, t, encoder_hidden_states)
+            if self.quick:  # the last part is made up to a whole one
+                index = torch.arange(count + -count % rows).clamp(max=count - 1)
+                whole = tuple(part[index] for part in whole)
+            parts = zip(*(part.split(rows) for part in whole), strict=True)
+            return (torch.cat([self(*part)[0] for part in parts])[:count],)
         if not self.reads:
             # A negating view negates all it sees; how noisy a picture is does not change by that.
             x = torch.cat([x[:, :-1], x[:, -1:].abs()], 1)
@@ -78,6 +103,16 @@ def patch_network(folder: Path, config: Mapping, dtype: torch.dtype) -> PatchNet
     transformer = PatchTransformer.from_config(config)
     fill(transformer, folder, "diffusion_pytorch_model")
     return PatchNetwork(transformer.to(dtype))
+
+
+def quicken(network: PatchNetwork) -> None:
+    """Let ``network`` multiply in bfloat16 where this processor is twice as fast in it and the network large enough to gain.
+
+    Processors without such instructions compute bfloat16 in float32, more slowly than that itself.
+    """
+    native = any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
+    if native and network.config.num_attention_heads * network.config.attention_head_dim >= 128:
+        network.quicken()
 
 
 def fill(network: nn.Module, folder: Path, name: str) -> None:

@@ -137,15 +137,19 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def itself(self, x: Tensor) -> Tensor:
+        x = x.to(self.to_k.weight.dtype)
         return self._attend(x, self.split(self.to_k(x)), self.split(self.to_v(x)), None)
 
     def text(self, x: Tensor, keys_values: Tensor, bias: Tensor | None) -> Tensor:
         """keys_values: (B, 2, heads, L, head width)."""
-        return self._attend(x, *keys_values.unbind(1), bias)
+        return self._attend(x.to(self.to_q.weight.dtype), *keys_values.unbind(1), bias)
 
     def _attend(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-        answer = F.scaled_dot_product_attention(self.split(self.to_q(x)), keys, values, attn_mask=bias)
-        return self.to_out(answer.transpose(1, 2).flatten(2))
+        queries = self.split(self.to_q(x))
+        if x.device.type == "cpu" and x.dtype == torch.bfloat16:  # attention takes up to half as long again in it
+            queries, keys, values = queries.float(), keys.float(), values.float()
+        answer = F.scaled_dot_product_attention(queries, keys, values, attn_mask=None if bias is None else bias.to(queries))
+        return self.to_out(answer.to(x.dtype).transpose(1, 2).flatten(2))
 
 
 class Expand(nn.Module):
@@ -156,11 +160,14 @@ class Expand(nn.Module):
         self.proj = nn.Linear(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
+        return F.gelu(self.proj(x.to(self.proj.weight.dtype)), approximate="tanh")
 
 
 class Block(nn.Module):
-    """Self-attention, attention to the text if there is one, feed-forward. The text's has neither norm nor gate (PixArt)."""
+    """Self-attention, attention to the text if there is one, feed-forward. The text's has neither norm nor gate (PixArt).
+
+    Linear maps may have another dtype than the tokens, which keep theirs: see :meth:`PatchTransformer.halve_products`.
+    """
 
     def __init__(self, width: int, heads: int, reads: bool) -> None:
         super().__init__()
@@ -286,12 +293,24 @@ class PatchTransformer(nn.Module):
         kept = {name: value for name, value in self.state_dict().items() if not any(part in name for part in reads)}
         self.load_state_dict(fresh.state_dict() | kept)
 
+    def halve_products(self) -> PatchTransformer:
+        """The blocks' matrix products in bfloat16 from now on; tokens, norms, gates, and what leads in and out stay as they are.
+
+        A step differs by some 0.4 % of the range from one in float32. Where the processor has instructions for it, it
+        takes half the time.
+        """
+        for block in self.transformer_blocks:
+            for module in block.modules():
+                if isinstance(module, nn.Linear):
+                    module.to(torch.bfloat16)
+        return self
+
     def prepare(self, text: Tensor, mask: Tensor | None = None) -> PreparedText:
         """What :meth:`forward` makes of a text, to be passed to it instead: a sampler needs it once, not at every step.
 
         text: (B, L, caption channels); mask: (B, L) bool, True for tokens to read, or None for all.
         """
-        text = self.caption_projection(text)
+        text = self.caption_projection(text).to(self.transformer_blocks[0].attn2.to_k.weight.dtype)
         maps = [to for block in self.transformer_blocks for to in (block.attn2.to_k, block.attn2.to_v)]
         # All keys and values of all blocks in one product: many small ones would leave a GPU waiting.
         both = F.linear(text, torch.cat([to.weight for to in maps]), torch.cat([to.bias for to in maps]))

@@ -21,7 +21,7 @@ from phosphene.tasks import hybrid as hybrids
 from phosphene.tasks import inpaint as inpainting
 from phosphene.tasks.animate import turn_css
 from phosphene.tasks.compose import shape
-from phosphene.tasks.generate import asked
+from phosphene.tasks.generate import asked, asking
 from phosphene.tasks.score import Reading, score
 
 A = "Part A: the power of diffusion models"
@@ -54,6 +54,29 @@ def setup(desk: Desk) -> Content:
     size = "x".join(str(n) for n in desk.stage.image_shape[1:])
     far = float((few - more).square().mean().sqrt())
     whole = sheet(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * 3, prompts])
+    sampler = " --solver dpm" if desk.quick else ""
+    figures = [
+        desk.keep(
+            whole,
+            "setup",
+            f"Three prompts in {steps[0]} and in {steps[1]} steps",
+            f'phosphene generate "a rocket" "a dog face" "a castle" --steps-sweep {steps[0]},{steps[1]} --no-upscale{sampler}',
+        )
+    ]
+    prose = []
+    if len(desk.stages) > 1:
+        large = desk.enlarged(more, asking(prompts))
+        side = large.shape[-1]
+        prose.append(
+            say(
+                "A second stage of the model enlarges them to {side}x{side}. It is shown the small picture, a little noised, "
+                "so that it may mend what the first stage got wrong, and draws the large one from noise, as the first did.",
+                side=side,
+            )
+        )
+        both = sheet([[desk.image(p, side) for p in row] for row in (more, large)], row_labels=[size, f"{side}x{side}"])
+        command = f'phosphene generate "a rocket" "a dog face" "a castle" --steps {steps[1]}{sampler}'
+        figures.append(desk.keep(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})", command))
     return Content(
         [
             say(
@@ -69,16 +92,9 @@ def setup(desk: Desk) -> Content:
                 "sharpen it. The two rows differ by {far} per pixel (root mean square, in a range of 2).",
                 far=f"{far:.2f}",
             ),
+            *prose,
         ],
-        [
-            desk.keep(
-                whole,
-                "setup",
-                f"Three prompts in {steps[0]} and in {steps[1]} steps",
-                f'phosphene generate "a rocket" "a dog face" "a castle" --steps-sweep {steps[0]},{steps[1]}'
-                + (" --solver dpm" if desk.quick else ""),
-            )
-        ],
+        figures,
     )
 
 
@@ -349,8 +365,11 @@ def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int
     views = anagrams.views_named([view], 2)
     made = last(anagrams.anagram([desk.stage], prompts, views, seeds, settings=[desk.route()])).cpu()
     best, sure = best_of(desk.stage, made, prompts, [v.apply for v in views])
+    picture = made[best : best + 1]
+    if not desk.quick:
+        picture = desk.enlarged(picture, lambda stage, scale: anagrams.readings(stage, prompts, views, scale))
     figure = desk.keep(
-        desk.image(made[best], 256),
+        desk.image(picture[0], 256),
         name,
         f"{prompts[0].capitalize()}, and {prompts[1]}",
         f'phosphene anagram "{prompts[0]}" "{prompts[1]}" --view {view} --best-of {len(seeds)}{desk.steps()}',
@@ -384,9 +403,12 @@ def hybrid_pictures(desk: Desk) -> Content:
         made = last(hybrids.hybrid([desk.stage], (far, near), seeds, settings=[desk.route()])).cpu()
         best, sure = best_of(desk.stage, made, (far, near), [Low(hybrids.SIGMAS[2][0]), lambda x: x])
         found.append(sure)
+        picture = made[best : best + 1]
+        if not desk.quick:
+            picture = desk.enlarged(picture, asking([None]))
         figures.append(
             desk.keep(
-                desk.image(made[best], 256),
+                desk.image(picture[0], 256),
                 f"hybrid-{near.split()[1]}",
                 f"From afar {far}, from near {near}",
                 f'phosphene hybrid "{far}" "{near}" --best-of {len(seeds)}{desk.steps()}',

@@ -27,7 +27,7 @@ from phosphene.sampler import Route
 
 if TYPE_CHECKING:
     from phosphene.models.cascade import Stage
-    from phosphene.tasks.generate import Settings
+    from phosphene.tasks.generate import Asks, Settings
 
 SEED = 180
 SIDE = 192
@@ -111,13 +111,18 @@ class Desk:
         return self._models[name]
 
     @property
-    def stage(self) -> Stage:
-        """The first stage of the text-to-image model."""
-        if "stage" not in self._models:
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the text-to-image model."""
+        if "stages" not in self._models:
             from phosphene.models.cascade import open_cascade
 
-            self._models["stage"] = open_cascade(self.cascade, self.device, stages=1).stages[0]
-        return self._models["stage"]
+            self._models["stages"] = open_cascade(self.cascade, self.device).stages
+        return self._models["stages"]
+
+    @property
+    def stage(self) -> Stage:
+        """The first of them."""
+        return self.stages[0]
 
     def route(self, steps: int = 34, quick: int = 10) -> Settings:
         """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""
@@ -135,6 +140,22 @@ class Desk:
         from phosphene.tasks.generate import generate
 
         return last(generate([self.stage], prompts, seeds, None, (guidance,), [self.route(**route)])).cpu()
+
+    def enlarged(self, pictures: Tensor, asks: Asks) -> Tensor:
+        """``pictures`` (N, C, H, W) of the first stage, drawn large by the second, which is asked what ``asks`` says.
+
+        As they are where the model has no second stage.
+        """
+        from phosphene.sampler import generators, last
+        from phosphene.tasks.generate import GUIDANCE, enlarge, enlarging
+
+        if len(self.stages) == 1:
+            return pictures
+        stage, manner = self.stages[1], enlarging(self.stages[1])
+        if self.quick:
+            manner = manner._replace(route=Route("dpm", 4))
+        source = generators([SEED] * len(pictures))
+        return last(enlarge(stage, asks(stage, GUIDANCE[1]), pictures, source, manner._replace(max_rows=8))).cpu()
 
     def image(self, picture: Tensor, side: int = SIDE) -> Image.Image:
         """(C, H, W) in [-1, 1], enlarged to about ``side`` pixels."""
