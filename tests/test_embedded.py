@@ -84,7 +84,8 @@ def test_the_second_stage_takes_eight_steps_of_one_row(glyph, drawn, monkeypatch
     list(enlarge(stage, asked(stage, ["a castle"]), drawn[:1], generators([180])))
     assert rows == [1] * 8
     first, second = Drawing(solver="ancestral", upscale_steps=3).manners(glyph.stages)
-    assert (first.route, second.route) == (Route("ancestral"), Route("dpm", 3))
+    assert (first.route, second.route) == (Route("ancestral"), Route("dpm", 3)) and second.thresholded
+    assert not any(manner.thresholded for manner in Drawing(threshold=False).manners(glyph.stages))
 
 
 def test_products_in_bfloat16_stay_close_and_a_batch_is_its_pictures():
@@ -103,6 +104,13 @@ def test_products_in_bfloat16_stay_close_and_a_batch_is_its_pictures():
             assert torch.equal(quick(x[k : k + 1], t[k : k + 1], text[k : k + 1])[0][0], ours[k])
         parts = [exact.network(x[k : k + 1], t[k : k + 1], text[k : k + 1])[0] for k in range(5)]
     torch.testing.assert_close(torch.cat(parts), theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_for_processors_that_have_it(monkeypatch, native):
+    for name in ("avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda: native, raising=False)
+    assert [stage.network.quick for stage in open_cascade("glyph").stages] == [native] * 2
 
 
 def test_stock_diffusers_says_the_same():

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from phosphene import cli
-from phosphene.images import read_provenance
+from phosphene.images import read_picture, read_provenance
 from phosphene.models import catalogue, hub
 from phosphene.training.captions import Subject
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, learned_tokenizer
@@ -69,19 +69,36 @@ def test_the_second_stage_has_options_of_its_own(call, cascade):
     base = ["generate", "a rocket", "--model", cascade, "--steps", 3]
     for name, more in (("plain", ()), ("steps", ("--upscale-steps", 2)), ("level", ("--noise-level", 400))):
         assert call(*base, *more, "-o", f"{name}.png")[0] == 0
-    pictures = [Path(f"{name}.png").read_bytes() for name in ("plain", "steps", "level")]
-    assert len(set(pictures)) == 3
+    assert len({read_picture(f"{name}.png").tobytes() for name in ("plain", "steps", "level")}) == 3
     assert read_provenance(Path("level.png"))["arguments"]["noise_level"] == 400
-    assert call("rerun", "level.png", "-o", "again.png")[0] == 0 and Path("again.png").read_bytes() == pictures[2]
+    assert (
+        call("rerun", "level.png", "-o", "again.png")[0] == 0 and Path("again.png").read_bytes() == Path("level.png").read_bytes()
+    )
+
+
+def test_a_model_without_second_stage_refuses_its_options(call, cascade):
+    for option, value in (("--upscale-steps", 4), ("--noise-level", 5000)):
+        code, _, err = call("generate", "a rocket", "--model", cascade / "stage-1", option, value, "-o", "x.png")
+        assert code == 2 and f"{option} {value}" in err and "has none" in err and not Path("x.png").exists()
+
+
+def test_a_sheet_of_denoising_refuses_them_too_and_can_be_made_again(call, cascade):
+    """It draws with the first stage alone, and says so without options that nobody typed."""
+    base = ["denoise", "castle-hill", "--model", cascade]
+    code, _, err = call(*base, "--noise-level", 20, "-o", "x.png")
+    assert code == 2 and "--noise-level 20" in err and not Path("x.png").exists()
+    assert call(*base, "-o", "sheet.png")[0] == 0 and call("rerun", "sheet.png", "-o", "again.png")[0] == 0
+    assert Path("again.png").read_bytes() == Path("sheet.png").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--upscale-steps", 0), ("--upscale-steps 0",)),
-        (("--upscale-steps", 4, "--no-upscale"), ("--upscale-steps 4", "--no-upscale")),
+        (("--upscale-steps", 1001), ("--upscale-steps 1001", "1..1000")),
+        (("--upscale-steps", 4, "--no-upscale"), ("--upscale-steps 4", "first")),
         (("--noise-level", 1000), ("--noise-level 1000", "0..999")),
-        (("--noise-level", 9, "--no-upscale"), ("--noise-level 9", "--no-upscale")),
+        (("--noise-level", 9, "--no-upscale"), ("--noise-level 9", "first")),
     ],
 )
 def test_options_of_the_second_stage_that_cannot_be(call, cascade, options, words):

@@ -29,7 +29,7 @@ class Drawing:
     """The options of a command that draws from text, by their names on the command line."""
 
     model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = "glyph"
-    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; by default 34 (20 of dpm and heun).")] = None
+    steps: Annotated[int | None, typer.Option(help="Timesteps of the first stage; by default 34 (20 of dpm and heun).")] = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     solver: SolverName = "ancestral"
     eta: Eta = None
@@ -57,7 +57,7 @@ class Drawing:
             raise UserError(f"--steps {self.steps}: --timesteps says which already; leave one of the two out.")
         for name, value in (("--upscale-steps", self.upscale_steps), ("--noise-level", self.noise_level)):
             if value is not None and not self.upscale:
-                raise UserError(f"{name} {value}: is of the second stage; leave it out, or leave out --no-upscale.")
+                raise UserError(f"{name} {value}: is of the second stage, and only the first draws here; leave it out.")
         if self.text_encoder not in ("auto", "none"):
             raise UserError(f"--text-encoder {self.text_encoder}: choose auto or none.")
         self.visited()
@@ -77,9 +77,13 @@ class Drawing:
         cascade: Cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
+        for name, value in (("--upscale-steps", self.upscale_steps), ("--noise-level", self.noise_level)):
+            if value is not None and len(cascade.stages) == 1:
+                raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")
         if self.noise_level is not None:
             stages = [s if s.noising is None else replace(s, noise_level=self.noise_level) for s in cascade.stages]
             cascade = replace(cascade, stages=tuple(stages))
+        self.manners(cascade.stages)  # refuses what the second stage cannot do before the first has drawn
         return cascade
 
     def settings(self) -> Settings:
@@ -95,8 +99,12 @@ class Drawing:
         from phosphene.tasks.generate import ENLARGING
 
         first = self.settings()
-        second = first if stages[-1].reads else ENLARGING._replace(max_rows=first.max_rows)
+        own = ENLARGING._replace(max_rows=first.max_rows, thresholded=first.thresholded)
+        second = first if stages[-1].reads else own
         if self.upscale_steps is not None:
+            most = stages[-1].schedule.steps
+            if self.upscale_steps > most:
+                raise UserError(f"--upscale-steps {self.upscale_steps}: must lie in 1..{most}.")
             second = second._replace(route=second.route._replace(steps=self.upscale_steps), timesteps=None)
         return [first, *[second] * (len(stages) - 1)]
 

@@ -121,6 +121,7 @@ def denoise(
 
     picture = read_picture(image)
     drawing = replace(drawing, upscale=False)
+    drawing.check()
     (stage,), settings = drawing.open([prompt]).stages, drawing.settings()
     clean = to_tensor(squared(picture, stage.image_shape[-1], fit))
     expression = asked(stage, [prompt or None], drawing.negative, drawing.guidance)

@@ -352,12 +352,8 @@ def open_cascade(
     side = above[0] if above else None
     kept = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
     reader = Reader(side, width, device, dtype, known, kept, silent=not text, offload=offload)
-    opened = tuple(_stage(part, config, reader, device, dtype, offload) for part, config in zip(parts, configs, strict=True))
-    if light and free:
-        from phosphene.models.light import quicken
-
-        for stage in opened:
-            quicken(stage.network)
+    place = (reader, device, dtype, offload, free)
+    opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
     if offload == "stages":
         _by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened[1:], parts[1:], strict=True):
@@ -482,7 +478,8 @@ def _network_config(part: Path) -> dict:
     return config
 
 
-def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype: torch.dtype, offload: str) -> Stage:
+def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype: torch.dtype, offload: str, quick: bool) -> Stage:
+    """``quick``: products of a network of ours may be bfloat16."""
     scheduler, schedule = _schedule(part / "scheduler")
     patches = config["_class_name"] == PATCHES
     shown, said = config.get("in_channels"), config.get("out_channels")
@@ -496,7 +493,7 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
     if patches:
         from phosphene.models.light import patch_network
 
-        network: nn.Module = patch_network(part / "transformer", config, dtype).to(device)
+        network: nn.Module = patch_network(part / "transformer", config, dtype, quick).to(device)
     else:
         network = _unet(part / "unet", dtype).to(memory_format=torch.channels_last).requires_grad_(False)
         if offload == "layers":

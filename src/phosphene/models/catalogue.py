@@ -80,9 +80,10 @@ def load(
 ) -> Model | Cascade:
     """The model called ``name`` (see :func:`folder`), ready to run on ``device``.
 
-    ``dtype`` is float32 on the CPU and float16 elsewhere by default. ``kind`` (diffusion, denoiser, classifier) says
-    what the caller can use; a model of another kind raises UserError, as do damaged or missing files. A text-to-image
-    cascade (a folder in the layout of diffusers, or a name on the hub) comes as a :class:`~phosphene.models.cascade.Cascade`.
+    ``dtype`` is float32 on the CPU and float16 elsewhere by default; of a cascade, see
+    :func:`~phosphene.models.cascade.open_cascade`. ``kind`` (diffusion, denoiser, classifier) says what the caller can use;
+    a model of another kind raises UserError, as do damaged or missing files. A text-to-image cascade (a folder in the
+    layout of diffusers, or a name on the hub) comes as a :class:`~phosphene.models.cascade.Cascade`.
     """
     if kind is None:
         from phosphene.models.cascade import is_cascade, open_cascade

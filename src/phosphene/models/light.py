@@ -23,8 +23,12 @@ from phosphene.models.transformer import PatchTransformer
 
 TOKENS = 1024
 """Of a forward pass on the CPU: what lies between the layers stays in its cache, and each picture takes a third less time."""
-EVEN_TOKENS = 512
-"""The same in bfloat16, and each pass has exactly as many: products of another shape are rounded otherwise, which would show."""
+EVEN_ROWS = 2
+"""Pictures of every forward pass in bfloat16 (one of large ones): products of another shape are rounded otherwise, which would
+show in what is drawn. Two are what guidance asks of a single picture."""
+
+LARGE = 128
+"""Channels from which products, and not what lies between them, are what a network's time goes to."""
 
 
 class PatchNetwork(nn.Module):
@@ -49,7 +53,8 @@ class PatchNetwork(nn.Module):
     def rows(self) -> int:
         """Pictures of a forward pass on the CPU."""
         tokens = (self.config.sample_size // self.config.patch_size) ** 2
-        return max(1, (EVEN_TOKENS if self.quick else TOKENS) // tokens)
+        fit = max(1, TOKENS // tokens)
+        return min(fit, EVEN_ROWS) if self.quick else fit
 
     @property
     def reads(self) -> bool:
@@ -59,7 +64,7 @@ class PatchNetwork(nn.Module):
         self, x: Tensor, t: Tensor, encoder_hidden_states: Tensor, class_labels: Tensor | None = None, return_dict: bool = False
     ) -> tuple[Tensor]:
         rows, count = self.rows, len(x)
-        if x.device.type == "cpu" and (count > rows or (self.quick and count < rows)):
+        if x.device.type == "cpu" and (count > rows or (self.quick and 0 < count < rows)):
             whole = (x, t, encoder_hidden_states)
             if self.quick:  # the last part is made up to a whole one
                 index = torch.arange(count + -count % rows).clamp(max=count - 1)
@@ -98,21 +103,19 @@ def told(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([encoder(ids, mask)[0].float(), mask[0, :, None].float()], 1)
 
 
-def patch_network(folder: Path, config: Mapping, dtype: torch.dtype) -> PatchNetwork:
-    """The network in ``folder``; UserError where its files are missing, damaged or do not fit."""
+def patch_network(folder: Path, config: Mapping, dtype: torch.dtype, quick: bool = False) -> PatchNetwork:
+    """The network in ``folder``; UserError where its files are missing, damaged or do not fit.
+
+    ``quick`` lets it multiply in bfloat16 where this processor has instructions for that and it is large enough to gain.
+    Other processors compute bfloat16 by way of float32, and more slowly than that itself.
+    """
     transformer = PatchTransformer.from_config(config)
     fill(transformer, folder, "diffusion_pytorch_model")
-    return PatchNetwork(transformer.to(dtype))
-
-
-def quicken(network: PatchNetwork) -> None:
-    """Let ``network`` multiply in bfloat16 where this processor is twice as fast in it and the network large enough to gain.
-
-    Processors without such instructions compute bfloat16 in float32, more slowly than that itself.
-    """
+    network = PatchNetwork(transformer.to(dtype))
     native = any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
-    if native and network.config.num_attention_heads * network.config.attention_head_dim >= 128:
+    if quick and native and transformer.pos_embed.proj.out_channels >= LARGE:
         network.quicken()
+    return network
 
 
 def fill(network: nn.Module, folder: Path, name: str) -> None:

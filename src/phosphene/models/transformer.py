@@ -326,7 +326,7 @@ class PatchTransformer(nn.Module):
 
         text, mask: as in :meth:`prepare`, or what that returned (and no mask: it is in there); None and None for a network
         that reads no text. Floats have the dtype of
-        the weights, or what autocast makes of them; timesteps may be integers or floats.
+        what leads in and out, or what autocast makes of it; timesteps may be integers or floats.
         """
         p = self.config["patch_size"]
         if x.shape[2] % p or x.shape[3] % p:

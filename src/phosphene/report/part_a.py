@@ -75,7 +75,8 @@ def setup(desk: Desk) -> Content:
             )
         )
         both = sheet([[desk.image(p, side) for p in row] for row in (more, large)], row_labels=[size, f"{side}x{side}"])
-        command = f'phosphene generate "a rocket" "a dog face" "a castle" --steps {steps[1]}{sampler}'
+        few = " --upscale-steps 4" if desk.quick else ""
+        command = f'phosphene generate "a rocket" "a dog face" "a castle" --steps {steps[1]}{sampler}{few}'
         figures.append(desk.keep(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})", command))
     return Content(
         [
@@ -365,11 +366,9 @@ def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int
     views = anagrams.views_named([view], 2)
     made = last(anagrams.anagram([desk.stage], prompts, views, seeds, settings=[desk.route()])).cpu()
     best, sure = best_of(desk.stage, made, prompts, [v.apply for v in views])
-    picture = made[best : best + 1]
-    if not desk.quick:
-        picture = desk.enlarged(picture, lambda stage, scale: anagrams.readings(stage, prompts, views, scale))
+    large = desk.enlarged(made[best : best + 1], lambda stage, scale: anagrams.readings(stage, prompts, views, scale))
     figure = desk.keep(
-        desk.image(picture[0], 256),
+        desk.image(large[0], 256),
         name,
         f"{prompts[0].capitalize()}, and {prompts[1]}",
         f'phosphene anagram "{prompts[0]}" "{prompts[1]}" --view {view} --best-of {len(seeds)}{desk.steps()}',
@@ -403,12 +402,10 @@ def hybrid_pictures(desk: Desk) -> Content:
         made = last(hybrids.hybrid([desk.stage], (far, near), seeds, settings=[desk.route()])).cpu()
         best, sure = best_of(desk.stage, made, (far, near), [Low(hybrids.SIGMAS[2][0]), lambda x: x])
         found.append(sure)
-        picture = made[best : best + 1]
-        if not desk.quick:
-            picture = desk.enlarged(picture, asking([None]))
+        large = desk.enlarged(made[best : best + 1], asking([None]))
         figures.append(
             desk.keep(
-                desk.image(picture[0], 256),
+                desk.image(large[0], 256),
                 f"hybrid-{near.split()[1]}",
                 f"From afar {far}, from near {near}",
                 f'phosphene hybrid "{far}" "{near}" --best-of {len(seeds)}{desk.steps()}',

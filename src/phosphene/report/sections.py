@@ -121,8 +121,14 @@ class Desk:
 
     @property
     def stage(self) -> Stage:
-        """The first of them."""
-        return self.stages[0]
+        """The first of them, which is all that most sections need."""
+        if "stages" in self._models:
+            return self.stages[0]
+        if "stage" not in self._models:
+            from phosphene.models.cascade import open_cascade
+
+            self._models["stage"] = open_cascade(self.cascade, self.device, stages=1).stages[0]
+        return self._models["stage"]
 
     def route(self, steps: int = 34, quick: int = 10) -> Settings:
         """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""

@@ -192,7 +192,7 @@ def by_stages(
     The steps of the stages follow one another, and those at timestep -1 are the finished pictures of each.
     """
     source = generators(seeds)
-    first = text_to_image(stages[0], asks(stages[0], guidance[0]), source, settings[0])
+    first = text_to_image(stages[0], asks(stages[0], guidance[0]), source, settings[0] or DEFAULT)
     return onward(stages, first, asks, source, guidance, settings)
 
 

@@ -67,5 +67,6 @@ def morph(
         return between(stage, prompts, shares, scale, negative)
 
     start = slerp(ends[0], ends[1], shares)
-    first = sampled(stage, asks(stage, guidance[0]), start, timesteps(stage, settings[0]), source, settings[0])
+    manner = settings[0] or DEFAULT
+    first = sampled(stage, asks(stage, guidance[0]), start, timesteps(stage, manner), source, manner)
     return onward(stages, first, asks, source, guidance, settings)

@@ -22,7 +22,7 @@ from phosphene.errors import UserError
 from phosphene.expression import given, guide
 from phosphene.images import require_writable, save_png, sheet, to_image
 from phosphene.models import tokens
-from phosphene.models.cascade import Scheduler, Stage, Text
+from phosphene.models.cascade import OWN_NOISE_LEVEL, Scheduler, Stage, Text
 from phosphene.models.light import PatchNetwork, told
 from phosphene.plots import loss_curves
 from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
@@ -213,18 +213,18 @@ class CascadeRun:
         save_png(sheet(rows, captions=captions), path, {"step": self.trainer.step, "prompts": list(prompts), "guidance": scale})
 
     @torch.no_grad()
-    def preview_enlarged(self, path: Path, count: int = 8, seed: int = 180, level: int = 100) -> None:
+    def preview_enlarged(self, path: Path, count: int = 8, seed: int = 180) -> None:
         """Enlarge ``count`` pictures of concepts held out, small as the stage before would draw them; the originals below."""
         trainer = self.trainer
         batch = next(Batch(*trainer.checks["held out"][0]).to(trainer.device).parts(count))
         whole = trainer.composed(batch)
         small = F.interpolate(whole, size=trainer.recipe.size // 4, mode="area")
         scheduler = Scheduler(prediction_type=trainer.recipe.target)
-        network = PatchNetwork(trainer.average.image)
+        network, level = PatchNetwork(trainer.average.image), min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)
         stage = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
         sources = generators(range(seed, seed + len(whole)))
         start, noise = (draw(sources, len(whole), stage.image_shape, stage.device) for _ in range(2))
-        beside, times = stage.beside(small, noise), stage.schedule.timesteps(10)
+        beside, times = stage.beside(small, noise), stage.schedule.timesteps(8)
         run = denoise(stage, given(None), start, times, solver=dpm_solver, threshold=clamp(-1, 1), beside=beside)
         shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(run), whole)
         rows = [[to_image(p, (-1, 1)) for p in pictures] for pictures in shown]
