@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
@@ -93,17 +94,35 @@ def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) ->
     require_animation(path)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".gif":
-            some = frames[:: max(1, len(frames) // 8)]  # one palette for all, of frames from all along the way
-            strip = Image.new("RGB", (sum(frame.width for frame in some), some[0].height))
-            for k, frame in enumerate(some):
-                strip.paste(frame, (k * some[0].width, 0))
-            colours = strip.quantize(255, dither=Image.Dither.NONE)
-            paletted = [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
+            paletted = _paletted(frames)
             # GIF counts hundredths of a second.
             every = max(2, round(100 / rate)) * 10
             paletted[0].save(temporary, "GIF", save_all=True, append_images=paletted[1:], duration=every, loop=0, optimize=True)
         else:
             _write_mp4(frames, temporary, rate)
+
+
+def _paletted(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """``frames`` in one palette of 255 colours, made of frames from all along the way."""
+    some = frames[:: max(1, len(frames) // 8)]
+    strip = Image.new("RGB", (sum(frame.width for frame in some), some[0].height))
+    for k, frame in enumerate(some):
+        strip.paste(frame, (k * some[0].width, 0))
+    colours = strip.quantize(255, dither=Image.Dither.NONE).getpalette()
+    palette = np.array(colours, dtype=np.int32).reshape(-1, 3)[:255]
+    # Pillow looks each colour up in the palette, two seconds a frame of a smooth picture. Here colours that share their six
+    # upper bits are looked up once for all frames.
+    bits = [np.asarray(frame.convert("RGB"), dtype=np.int32) >> 2 for frame in frames]
+    codes = [(b[..., 0] << 12) | (b[..., 1] << 6) | b[..., 2] for b in bits]
+    found = np.unique(np.concatenate([np.unique(c) for c in codes]))
+    middles = np.stack([found >> 12, (found >> 6) & 63, found & 63], axis=1) * 4 + 2
+    table = np.zeros(1 << 18, dtype=np.uint8)
+    for part in np.array_split(np.arange(len(found)), len(found) // 4096 + 1):
+        table[found[part]] = ((middles[part, None] - palette) ** 2).sum(2).argmin(1)
+    images = [Image.fromarray(table[c]) for c in codes]
+    for image in images:
+        image.putpalette(colours)  # makes it one of palette colours
+    return images
 
 
 def _write_mp4(frames: Sequence[Image.Image], path: Path, rate: float) -> None:

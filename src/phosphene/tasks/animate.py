@@ -39,12 +39,15 @@ def eased(share: float) -> float:
 
 def turning(picture: Tensor, view: View, captions: tuple[str, str]) -> Iterator[Image.Image]:
     """Frames of ``picture`` (3, S, S; in [-1, 1]) as it is, turning into what ``view`` shows, and back."""
-    there = [0.0] * REST + [eased((k + 1) / (MOVE + 1)) for k in range(MOVE)]
-    back = [1.0] * REST + [eased(1 - (k + 1) / (MOVE + 1)) for k in range(MOVE)]
     scale = max(1, round(SIDE / picture.shape[-1]))
     large = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2) if scale > 1 else picture
-    for share in there + back:
-        yield _captioned(on_the_way(large, view, share, scale), captions[0] if share < 0.5 else captions[1], abs(2 * share - 1))
+
+    def frame(share: float) -> Image.Image:
+        return _captioned(on_the_way(large, view, share, scale), captions[share >= 0.5], abs(2 * share - 1))
+
+    first, final = frame(0.0), frame(1.0)
+    moving = [frame(eased((k + 1) / (MOVE + 1))) for k in range(MOVE)]
+    yield from [first] * REST + moving + [final] * REST + moving[::-1]
 
 
 def on_the_way(picture: Tensor, view: View, share: float, scale: int = 1) -> Tensor:
