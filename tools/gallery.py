@@ -23,22 +23,22 @@ ANAGRAMS = {
     "umbrella-sailboat": ("an umbrella", "a sailboat", "flip"),
     "heart-spade": ("a red heart", "a spade suit", "flip"),
     "gem-mountain": ("a gem stone", "a mountain", "flip"),
-    "glass-mushroom": ("a wine glass", "a mushroom", "rotate-180"),
+    "glass-bell": ("a wine glass", "a bell", "flip"),
     "trophy-bell": ("a trophy", "a bell", "flip"),
     "peach-heart": ("a peach", "a red heart", "rotate-180"),
-    "castle-dog": ("a castle", "a dog face", "flip"),
+    "pear-bulb": ("a pear", "a light bulb", "flip"),
     "beard-curls": ("a man with beard", "a woman with curly hair", "rotate-180"),
     "skull-ghost": ("a skull on a black background", "a ghost icon", "negate"),
     "moon-banana": ("a crescent moon", "a banana", "rotate-90"),
-    "heart-strawberry": ("a red heart", "a strawberry", "jigsaw"),
+    "droplet-balloon": ("a blue droplet", "a blue balloon", "flip"),
 }
 HYBRIDS = {
     "heart-smile": ("a red heart", "a smiling face", "frequency", ("--sigma", "2.5")),
     "apple-anger": ("a red apple", "an angry face", "frequency", ("--sigma", "2")),
-    "tree-dog": ("a green tree", "a dog face", "frequency", ("--sigma", "2")),
     "heart-cat": ("a red heart", "a cat face", "frequency", ("--sigma", "2")),
     "cat-melon": ("a cat face", "a watermelon", "color", ()),
-    "tiger-apple": ("a tiger face", "a green apple", "color", ()),
+    "dog-apple": ("a dog face", "a green apple", "color", ()),
+    "ghost-lemon": ("a ghost", "a lemon", "color", ()),
 }
 SAID, READ = PICTURES / "said.json", PICTURES / "read.json"
 SHARED = ("--solver", "dpm", "--best-of", "16")
@@ -58,7 +58,7 @@ PAGE = """# Gallery
 Twelve anagrams and six hybrids of the embedded model, 256x256 pixels, unretouched. Of each, sixteen seeds (180 to 195) were drawn
 at 64x64 in twenty steps of DPM-Solver++, and the second stage enlarged the one that the model itself judged to read best
 (`--best-of 16`); the pairs were chosen to suit it, after four seeds each of some seventy. "Reads" is the verdict of somebody
-who knew the prompts and had not drawn the pictures, asked to be strict. The failures stay where they are. All of it is made again
+who knew the prompts, had not drawn the pictures, and was asked whether a critical visitor would see both. The failures stay where they are. All of it is made again
 by `python tools/gallery.py --again`.
 
 **Readable both ways: {anagrams} of {of_anagrams} anagrams, {hybrids} of {of_hybrids} hybrids.**
@@ -69,7 +69,7 @@ by `python tools/gallery.py --again`.
 ## Hybrids
 
 Frequency hybrids are shown at shrinking sizes, as from afar; look from across the room, or at the smallest. Colour hybrids are
-shown with the grey picture that the first prompt rules.
+shown with the grey picture that the first prompt rules; what is asked of the colours is to be those of the second prompt, no more.
 
 {hybrid_rows}"""
 
