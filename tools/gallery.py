@@ -57,9 +57,9 @@ PAGE = """# Gallery
 
 Twelve anagrams and six hybrids of the embedded model, 256x256 pixels, unretouched. Of each, sixteen seeds (180 to 195) were drawn
 at 64x64 in twenty steps of DPM-Solver++, and the second stage enlarged the one that the model itself judged to read best
-(`--best-of 16`); the pairs were chosen to suit it, after four seeds each of some seventy. "Reads" is the verdict of somebody
-who knew the prompts, had not drawn the pictures, and was asked whether a critical visitor would see both. The failures stay where they are. All of it is made again
-by `python tools/gallery.py --again`.
+(`--best-of 16`); the pairs were chosen to suit it, from some eighty that were tried. "Reads" is the verdict of somebody who knew
+the prompts, had not drawn the pictures, and was asked whether a critical visitor would see both. The failures stay where they
+are. All of it is made again by `python tools/gallery.py --again`.
 
 **Readable both ways: {anagrams} of {of_anagrams} anagrams, {hybrids} of {of_hybrids} hybrids.**
 
@@ -69,7 +69,8 @@ by `python tools/gallery.py --again`.
 ## Hybrids
 
 Frequency hybrids are shown at shrinking sizes, as from afar; look from across the room, or at the smallest. Colour hybrids are
-shown with the grey picture that the first prompt rules; what is asked of the colours is to be those of the second prompt, no more.
+shown with the grey picture that the first prompt rules; of the colours it is asked that they are those of the second prompt, no
+more.
 
 {hybrid_rows}"""
 
