@@ -293,17 +293,16 @@ class PatchTransformer(nn.Module):
         kept = {name: value for name, value in self.state_dict().items() if not any(part in name for part in reads)}
         self.load_state_dict(fresh.state_dict() | kept)
 
-    def halve_products(self) -> PatchTransformer:
+    def halve_products(self) -> None:
         """The blocks' matrix products in bfloat16 from now on; tokens, norms, gates, and what leads in and out stay as they are.
 
-        A step differs by some 0.4 % of the range from one in float32. Where the processor has instructions for it, it
-        takes half the time.
+        An answer differs by some 0.2 % from one in float32 (root mean square, of values up to 1). Where the processor has
+        instructions for it, it takes some 0.6 of the time.
         """
         for block in self.transformer_blocks:
             for module in block.modules():
                 if isinstance(module, nn.Linear):
                     module.to(torch.bfloat16)
-        return self
 
     def prepare(self, text: Tensor, mask: Tensor | None = None) -> PreparedText:
         """What :meth:`forward` makes of a text, to be passed to it instead: a sampler needs it once, not at every step.
