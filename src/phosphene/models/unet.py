@@ -77,25 +77,35 @@ class MnistUNet(nn.Module):
             self.class1, self.class2 = embedder(classes, 2 * d), embedder(classes, d)
 
     def forward(self, x: Tensor, t: Tensor | None = None, c: Tensor | None = None) -> Tensor:
+        told = self._told(t, c)
         first = self.first(x)
         down1 = self.down1(first)
         down2 = self.down2(down1)
-        u = self.unflatten(F.gelu(F.avg_pool2d(down2, 7)))
-        u = self._condition(u, 1, t, c)
+        u = self.unflatten(F.gelu(down2.mean((2, 3), keepdim=True)))
+        u = self._condition(u, told[0])
         u = _joined(self.up1, u, down2)
-        u = self._condition(u, 2, t, c)
+        u = self._condition(u, told[1])
         u = _joined(self.up2, u, down1)
         return _joined(self.out, u, first)
 
-    def _condition(self, u: Tensor, place: int, t: Tensor | None, c: Tensor | None) -> Tensor:
-        rows = max(len(told) for told in (u, t, c) if told is not None)
+    def _told(self, t: Tensor | None, c: Tensor | None) -> list[list[Tensor | None]]:
+        """For either level the factor that says the class and the term that says the time, None where there is none."""
+        return [
+            [
+                getattr(self, f"class{level}")(c)[:, :, None, None] if self.config["classes"] else None,
+                getattr(self, f"time{level}")(t[:, None])[:, :, None, None] if self.config["time"] else None,
+            ]
+            for level in (1, 2)
+        ]
+
+    def _condition(self, u: Tensor, told: list[Tensor | None]) -> Tensor:
+        factor, term = told
+        rows = max(len(part) for part in (u, factor, term) if part is not None)
         if rows > len(u):
             u = u.repeat(rows // len(u), 1, 1, 1)
-        if self.config["classes"]:
-            u = u * getattr(self, f"class{place}")(c)[:, :, None, None]
-        if self.config["time"]:
-            u = u + getattr(self, f"time{place}")(t[:, None])[:, :, None, None]
-        return u
+        if factor is not None:
+            u = u * factor
+        return u if term is None else u + term
 
 
 def _joined(layers: nn.Sequential, u: Tensor, skip: Tensor) -> Tensor:

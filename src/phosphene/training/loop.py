@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import suppress
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -73,15 +73,10 @@ class Trainer:
             share_statistics(self.network)
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         self.parameters = list(self.network.parameters())
-        self._averaged = [(a, b) for a, b in zip(_floats(self.ema), _floats(self.network), strict=True)]
-        self._halved = None
-        if compiled:
-            self._forward = torch.compile(self.network)
-        else:
-            if self.on_gpu and world == 1:
-                tune_if_possible(self.network)
-            self._halved = InHalf(self.network) if self.on_gpu else None
-            self._forward = self._halved or self.network
+        kernels = our_kernels() if self.on_gpu and world == 1 and not compiled else None
+        aside = kernels.tune(self.network) if kernels else None
+        self._halved = InHalf(self.network) if self.on_gpu and not compiled else None
+        self._forward = torch.compile(self.network) if compiled else self._halved or self.network
         self.optimiser = torch.optim.Adam(
             self.parameters, lr=torch.tensor(recipe.lr, device=device), fused=True, capturable=self.on_gpu
         )
@@ -96,6 +91,10 @@ class Trainer:
         self.losses = torch.zeros(self.steps, device=device)
         self.norms = torch.zeros(self.steps, device=device)
         self._batch = torch.arange(self.rows, device=device) + self.place.rank * self.rows
+        self._flat = None
+        if kernels:
+            self._flat = kernels.FlatStep(self.network, self.ema, self._halved, self.optimiser, self.count, recipe.ema, aside)
+        self._averaged = [(a, b) for a, b in zip(floats(self.ema), floats(self.network), strict=True)]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager_steps = 0
 
@@ -133,6 +132,8 @@ class Trainer:
         factor = self.recipe.lr_decay ** (self.epoch / self.recipe.epochs)
         for group in self.optimiser.param_groups:
             group["lr"].fill_(self.recipe.lr * factor)
+        if self._halved is not None:
+            self._halved.refresh()
 
     def _step(self) -> None:
         if not self.on_gpu:
@@ -167,6 +168,15 @@ class Trainer:
             loss = self.loss(self._forward, x0, self.labels[index], self.draws)
         loss.backward()
         loss = loss.detach()
+        self.count += 1
+        norm = self._flat.step() if self._flat is not None else self._plain_update(loss)
+        step = self.position // self.recipe.batch_size
+        self.losses.index_copy_(0, step[None], loss[None].float())
+        self.norms.index_copy_(0, step[None], norm[None].float())
+        self.position += self.recipe.batch_size
+
+    def _plain_update(self, loss: Tensor) -> Tensor:
+        """All-reduce, Adam, average and half-precision copies, by PyTorch's own kernels. The norm of the gradients."""
         if self._halved is not None:
             self._halved.return_gradients()
         if self.place.world > 1:
@@ -174,15 +184,13 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters], foreach=True)
         self.optimiser.step()
         self._average()
-        step = self.position // self.recipe.batch_size
-        self.losses.index_copy_(0, step[None], loss[None].float())
-        self.norms.index_copy_(0, step[None], norm[None].float())
-        self.position += self.recipe.batch_size
+        if self._halved is not None:
+            self._halved.refresh()
+        return norm
 
     @torch.no_grad()
     def _average(self) -> None:
         """``ema += (1 - decay) (weights - ema)``, with a shorter memory at first; BatchNorm's statistics alike."""
-        self.count += 1
         keep = torch.clamp((1 + self.count) / (10 + self.count), max=self.recipe.ema)
         ema, now = [a for a, _ in self._averaged], [b for _, b in self._averaged]
         change = torch._foreach_sub(now, ema)
@@ -218,10 +226,10 @@ class Trainer:
         for index, parameter in enumerate(self.parameters):
             start = f"optimiser.{index}."
             state = {k[len(start) :]: v.to(parameter.device) for k, v in tensors.items() if k.startswith(start)}
-            # Moments lie in memory as their parameter does, or a fused step would round differently.
-            self.optimiser.state[parameter] = {
-                k: torch.empty_like(parameter).copy_(v) if v.shape == parameter.shape else v for k, v in state.items()
-            }
+            kept = self.optimiser.state[parameter]
+            for k, v in state.items():
+                # Moments lie in memory as their parameter does, or a fused step would round differently.
+                kept.setdefault(k, torch.empty_like(parameter if v.shape == parameter.shape else v)).copy_(v)
         self.generator.set_state(tensors["generator"])
         self.count.copy_(tensors["count"])
         self.losses.copy_(tensors["losses"])
@@ -231,37 +239,40 @@ class Trainer:
 class InHalf:
     """``network`` called with bf16 copies of its matrices, made and their gradients returned in one launch each.
 
-    Autocast alone would cast some sixty weights, and their gradients back, one by one at every step.
+    Autocast alone would cast some sixty weights, and their gradients back, one by one at every step. The copies hold
+    what :meth:`refresh` last gave them.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network, self.config = network, network.config
-        matrices = {name: p for name, p in network.named_parameters() if p.ndim >= 2}
-        self.weights = list(matrices.values())
-        self.halves = {name: p.detach().to(torch.bfloat16).requires_grad_() for name, p in matrices.items()}
-        self.gradients = [torch.zeros_like(p) for p in self.weights]
+        self.weights = {name: p for name, p in network.named_parameters() if p.ndim >= 2}
+        self.halves = {name: p.detach().to(torch.bfloat16).requires_grad_() for name, p in self.weights.items()}
+        self.gradients = {name: torch.zeros_like(p) for name, p in self.weights.items()}
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        torch._foreach_copy_(list(self.halves.values()), list(self.weights.values()))
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
-        halves = list(self.halves.values())
-        with torch.no_grad():
-            torch._foreach_copy_(halves, self.weights)
-        for half in halves:
+        for half in self.halves.values():
             half.grad = None
         return functional_call(self.network, self.halves, inputs)
 
     def return_gradients(self) -> None:
-        torch._foreach_copy_(self.gradients, [half.grad for half in self.halves.values()])
-        for weight, gradient in zip(self.weights, self.gradients, strict=True):
+        torch._foreach_copy_(list(self.gradients.values()), [half.grad for half in self.halves.values()])
+        for weight, gradient in zip(self.weights.values(), self.gradients.values(), strict=True):
             weight.grad = gradient
 
 
-def tune_if_possible(network: nn.Module) -> None:
+def our_kernels() -> ModuleType | None:
     """Our Triton kernels, where Triton is installed (it comes with torch's GPU builds for Linux)."""
-    with suppress(ImportError):
-        from phosphene.training.kernels import tune
+    try:
+        from phosphene.training import kernels
+    except ImportError:
+        return None
+    return kernels
 
-        tune(network)
 
-
-def _floats(network: nn.Module) -> list[Tensor]:
+def floats(network: nn.Module) -> list[Tensor]:
+    """Weights and statistics, as they lie in memory."""
     return [v for v in network.state_dict().values() if v.is_floating_point()]
