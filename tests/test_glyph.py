@@ -25,7 +25,7 @@ from phosphene.models.retrieval import Retrieval, open_judge
 from phosphene.models.t5 import T5Encoder
 from phosphene.sampler import Route
 from phosphene.tasks.generate import Settings, generate
-from phosphene.training.captions import ALSO, BLACK, COLOURS, WHITE, Subject, Thesaurus, tell
+from phosphene.training.captions import ALSO, BLACK, COLOURS, EVERYDAY, WHITE, Subject, Thesaurus, tell
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, Stories, learned_tokenizer
 from phosphene.training.cascade_run import CascadeRun
 from phosphene.training.pictures import Gallery, premultiplied, read
@@ -127,6 +127,13 @@ def test_styles_are_named_in_a_part_of_the_stories():
     named = sum(any(w in s.text for w in ("3d",)) for s in stories(Subject("rocket", "fluent 3d"))) / 3000
     assert 0.4 < named < 0.6
     assert all("rocket" in s.text for s in stories(Subject("rocket", "fluent 3d")))
+
+
+def test_things_are_also_called_what_people_call_them():
+    told = stories(Subject("automobile", "noto"))
+    assert sum("automobile" not in s.text and "car" in s.text.split() for s in told) / len(told) == pytest.approx(0.35, abs=0.04)
+    assert all(names and all(name == name.strip().lower() for name in names) for names in EVERYDAY.values())
+    assert all(caption not in names for caption, names in EVERYDAY.items())
 
 
 def test_a_subject_needs_a_caption():
