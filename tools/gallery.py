@@ -20,25 +20,25 @@ PICTURES = DOCS / "images" / "gallery"
 
 ANAGRAMS = {
     "tulip-bell": ("a tulip", "a bell", "flip"),
-    "umbrella-sailboat": ("an umbrella", "a sailboat", "flip"),
-    "heart-spade": ("a red heart", "a spade suit", "flip"),
-    "gem-mountain": ("a gem stone", "a mountain", "flip"),
-    "glass-bell": ("a wine glass", "a bell", "flip"),
+    "blood-balloon": ("a drop of blood", "a red balloon", "flip"),
+    "heart-spade": ("a black heart", "a spade suit", "flip"),
+    "pizza-tent": ("a pizza", "a tent", "flip"),
+    "cone-tree": ("an ice cream cone", "an evergreen tree", "flip"),
     "trophy-bell": ("a trophy", "a bell", "flip"),
     "peach-heart": ("a peach", "a red heart", "rotate-180"),
-    "pear-bulb": ("a pear", "a light bulb", "flip"),
+    "chestnut-heart": ("a chestnut", "a brown heart", "flip"),
     "beard-curls": ("a man with beard", "a woman with curly hair", "rotate-180"),
-    "skull-ghost": ("a skull on a black background", "a ghost icon", "negate"),
+    "hat-bucket": ("a top hat", "a bucket", "flip"),
     "moon-banana": ("a crescent moon", "a banana", "rotate-90"),
     "droplet-balloon": ("a blue droplet", "a blue balloon", "flip"),
 }
 HYBRIDS = {
     "heart-smile": ("a red heart", "a smiling face", "frequency", ("--sigma", "2.5")),
-    "apple-anger": ("a red apple", "an angry face", "frequency", ("--sigma", "2")),
-    "heart-cat": ("a red heart", "a cat face", "frequency", ("--sigma", "2")),
-    "cat-melon": ("a cat face", "a watermelon", "color", ()),
+    "apple-frown": ("a red apple", "a frowning face", "frequency", ("--sigma", "2")),
+    "tangerine-smile": ("a tangerine", "a smiling face", "frequency", ("--sigma", "2.5")),
+    "skull-apple": ("a skull", "a green apple", "color", ()),
     "dog-apple": ("a dog face", "a green apple", "color", ()),
-    "ghost-lemon": ("a ghost", "a lemon", "color", ()),
+    "cat-lemon": ("a cat face", "a lemon", "color", ()),
 }
 SAID, READ = PICTURES / "said.json", PICTURES / "read.json"
 SHARED = ("--solver", "dpm", "--best-of", "16")

@@ -7,13 +7,11 @@ shard is trained on beside the others.
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import tarfile
-from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
+from shrink_shards import add
 
 from phosphene.training.captions import MASK, Subject
 from phosphene.training.pictures import read
@@ -62,17 +60,10 @@ def main() -> None:
             for style, parts in sorted(styles.items()):
                 if not {part for part, *_ in layout} <= parts.keys():
                     continue
-                content = io.BytesIO()
                 # Drawn large and then made small: edges of parts must not be sampled twice at the final size.
-                scene(parts, layout, 4 * options.size).resize((options.size,) * 2, Image.Resampling.BOX).save(
-                    content, "WEBP", quality=92, method=4
-                )
-                subject = Subject(caption, style, keywords, f"scene/{caption}")
-                key = f"{caption.replace(' ', '-')}-{style.replace(' ', '-')}"
-                for suffix, data in (("webp", content.getvalue()), ("json", json.dumps(asdict(subject)).encode())):
-                    entry = tarfile.TarInfo(f"{key}.{suffix}")
-                    entry.size = len(data)
-                    tar.addfile(entry, io.BytesIO(data))
+                small = scene(parts, layout, 4 * options.size).resize((options.size,) * 2, Image.Resampling.BOX)
+                key = f"{caption} {style}".replace(" ", "-")
+                add(tar, key, small, Subject(caption, style, keywords, f"scene/{caption}"))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from phosphene.training.captions import MASK
+from phosphene.training.captions import MASK, Subject
 from phosphene.training.pictures import premultiplied, read
 
 
@@ -27,6 +27,16 @@ def straight(layers: np.ndarray) -> Image.Image:
     return Image.fromarray(np.concatenate([colour.round().clip(0, 255), alpha], 2).astype(np.uint8), "RGBA")
 
 
+def add(tar: tarfile.TarFile, key: str, image: Image.Image, subject: Subject) -> None:
+    """One captioned picture of a shard."""
+    content = io.BytesIO()
+    image.save(content, "WEBP", lossless=subject.style == MASK, quality=92, method=4, exact=False)
+    for suffix, data in (("webp", content.getvalue()), ("json", json.dumps(asdict(subject)).encode())):
+        entry = tarfile.TarInfo(f"{key}.{suffix}")
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
@@ -35,12 +45,8 @@ def main() -> None:
     options = parser.parse_args()
     with tarfile.open(options.target, "w") as tar:
         for number, (image, subject) in enumerate(read(options.source)):
-            small, content = straight(premultiplied(image, options.size).permute(1, 2, 0).numpy()), io.BytesIO()
-            small.save(content, "WEBP", lossless=subject.style == MASK, quality=92, method=4, exact=False)
-            for suffix, data in (("webp", content.getvalue()), ("json", json.dumps(asdict(subject)).encode())):
-                entry = tarfile.TarInfo(f"{number:06d}.{suffix}")
-                entry.size = len(data)
-                tar.addfile(entry, io.BytesIO(data))
+            small = straight(premultiplied(image, options.size).permute(1, 2, 0).numpy())
+            add(tar, f"{number:06d}", small, subject)
 
 
 if __name__ == "__main__":
