@@ -22,14 +22,14 @@ ANAGRAMS = {
     "tulip-bell": ("a tulip", "a bell", "flip"),
     "blood-balloon": ("a drop of blood", "a red balloon", "flip"),
     "heart-spade": ("a black heart", "a spade suit", "flip"),
-    "pizza-tent": ("a pizza", "a tent", "flip"),
-    "cone-tree": ("an ice cream cone", "an evergreen tree", "flip"),
+    "thumbs": ("a thumbs up", "a thumbs down", "flip"),
+    "six-nine": ("keycap 6", "keycap 9", "rotate-180"),
     "trophy-bell": ("a trophy", "a bell", "flip"),
     "peach-heart": ("a peach", "a red heart", "rotate-180"),
-    "chestnut-heart": ("a chestnut", "a brown heart", "flip"),
+    "charts": ("a chart increasing", "a chart decreasing", "flip"),
     "beard-curls": ("a man with beard", "a woman with curly hair", "rotate-180"),
     "hat-bucket": ("a top hat", "a bucket", "flip"),
-    "moon-banana": ("a crescent moon", "a banana", "rotate-90"),
+    "moons": ("a waxing crescent moon", "a waning crescent moon", "mirror"),
     "droplet-balloon": ("a blue droplet", "a blue balloon", "flip"),
 }
 HYBRIDS = {
@@ -57,9 +57,10 @@ PAGE = """# Gallery
 
 Twelve anagrams and six hybrids of the embedded model, 256x256 pixels, unretouched. Of each, sixteen seeds (180 to 195) were drawn
 at 64x64 in twenty steps of DPM-Solver++, and the second stage enlarged the one that the model itself judged to read best
-(`--best-of 16`); the pairs were chosen to suit it, from some eighty that were tried. "Reads" is the verdict of somebody who knew
-the prompts, had not drawn the pictures, and was asked whether a critical visitor would see both. The failures stay where they
-are. All of it is made again by `python tools/gallery.py --again`.
+(`--best-of 16`). The pairs were chosen to suit it, from some ninety that were tried: of a first choice three anagrams and two
+hybrids read, and most of what failed was replaced, so this is a choice of pairs, not of seeds. "Reads" is the verdict of somebody
+who knew the prompts, had not drawn the pictures, and was asked whether a critical visitor would see both. The failures that are
+left stay where they are. All of it is made again by `python tools/gallery.py --again`.
 
 **Readable both ways: {anagrams} of {of_anagrams} anagrams, {hybrids} of {of_hybrids} hybrids.**
 

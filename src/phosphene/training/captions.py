@@ -67,7 +67,7 @@ latin number keycap digit input abc abcd cl cool free id new ng ok sos up vs jap
 clock oclock o'clock thirty zodiac note notes musical score symbol trademark copyright registered text writing stop
 percent question exclamation infinity back end soon top east west northeast northwest southeast southwest north
 south flag country map currency dollar euro pound yen sterling battery eleven twelve one two three four five six
-seven eight nine ten"""
+seven eight nine ten increasing decreasing waxing waning first last quarter"""
 HANDED = frozenset(_HANDED.split())
 """Words of pictures that must not be mirrored: lettering and directions."""
 
