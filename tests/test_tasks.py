@@ -38,8 +38,9 @@ def stage(cascade):  # noqa: F811
     return cascade.stages[0]
 
 
-def same(found, expected, tolerance=1e-5):
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+def same(found, expected, tolerance=None):
+    """To 1e-5 of a deviation of 1. The random network's pictures have one of 7 where nothing holds them in range."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance or 1e-5 * max(1.0, float(expected.std())))
     assert expected.std() > 0.02
 
 
@@ -84,7 +85,7 @@ def test_an_anagram_is_the_loop_of_its_formula(stage, name):
         return (a + v.invert(b)) / 2, (va + v.sign * v.invert(vb)) / 2
 
     found = last(anagram([stage], [BOAT, MAN], [VIEWS["identity"], v], [3, 4], settings=(ROUGH,)))
-    same(found, torch.cat([plainly(stage, step, seed) for seed in (3, 4)]), 2e-4)
+    same(found, torch.cat([plainly(stage, step, seed) for seed in (3, 4)]))
 
 
 def test_weights_and_turns_of_an_anagram(stage):
@@ -97,7 +98,7 @@ def test_weights_and_turns_of_an_anagram(stage):
 
     views = views_named(["flip"], 2)
     found = last(anagram([stage], [BOAT, MAN], views, [3], weights=[3, 1], settings=(ROUGH,)))
-    same(found, plainly(stage, heavy, 3), 2e-4)
+    same(found, plainly(stage, heavy, 3))
 
     def by_turns(x, t):
         if TIMES.index(t) % 2 == 0:
@@ -106,7 +107,7 @@ def test_weights_and_turns_of_an_anagram(stage):
         return flip.invert(noise), flip.invert(variance)
 
     found = last(anagram([stage], [BOAT, MAN], views, [3], reduce="alternate", settings=(ROUGH,)))
-    same(found, plainly(stage, by_turns, 3), 2e-4)
+    same(found, plainly(stage, by_turns, 3))
 
 
 def rows(stage, expression):
@@ -174,7 +175,7 @@ def test_other_kinds_are_loops_of_their_formulas(stage, kind):
         b, vb = guided(stage, x, t, MAN, 7.0)
         return part(a) + b - part(b), (va + vb) / 2
 
-    same(last(hybrid([stage], [BOAT, MAN], [3], kind, settings=(ROUGH,))), plainly(stage, step, 3), 2e-4)
+    same(last(hybrid([stage], [BOAT, MAN], [3], kind, settings=(ROUGH,))), plainly(stage, step, 3))
 
 
 @pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept()])
@@ -284,7 +285,7 @@ def test_what_is_kept_is_noised_anew_each_step(stage):
             x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
             kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
             x = mask * x + (1 - mask) * kept
-    same(last(inpaint(stage, wanted([BOAT]), image, mask, generators([3]), settings)), x, 2e-4)
+    same(last(inpaint(stage, wanted([BOAT]), image, mask, generators([3]), settings)), x)
 
 
 def test_soft_masks_mix(stage):
@@ -342,7 +343,7 @@ def test_prompts_rule_their_regions(stage):
         m = half()
         return m * a + (1 - m) * b, m * va + (1 - m) * vb
 
-    same(last(compose([stage], [BOAT, MAN], mask, [3], settings=(ROUGH,))), plainly(stage, step, 3), 2e-4)
+    same(last(compose([stage], [BOAT, MAN], mask, [3], settings=(ROUGH,))), plainly(stage, step, 3))
 
 
 def test_shapes():
@@ -443,8 +444,8 @@ def test_both_ends_of_a_morph_are_the_pictures_of_its_prompts(stage):
     same(strip[2:], last(text_to_image(stage, wanted([MAN]), generators([9]), settings)), 5e-5)
     # With a solver that adds noise, the beginning is still the first prompt's picture.
     strip = last(morph([stage], [BOAT, MAN], 3, (5, 5), settings=[ROUGH]))
-    same(strip[:1], last(text_to_image(stage, wanted([BOAT]), generators([5]), ROUGH)), 2e-4)
-    same(strip[2:], last(text_to_image(stage, wanted([MAN]), generators([5]), ROUGH)), 2e-4)
+    same(strip[:1], last(text_to_image(stage, wanted([BOAT]), generators([5]), ROUGH)))
+    same(strip[2:], last(text_to_image(stage, wanted([MAN]), generators([5]), ROUGH)))
     refusal(lambda: morph([stage], [BOAT], 3, (1, 2)), "morph takes two")
     refusal(lambda: morph([stage], [BOAT, MAN], 1, (1, 2)), "--frames 1")
 

@@ -308,7 +308,7 @@ def view(name: str, seed: int = 0) -> View:
     """The view called ``name``; ``patches:8`` is patches of 8 by 8. ``seed`` is for those whose pieces are laid by chance."""
     known, _, number = name.partition(":")
     if known not in VIEWS:
-        raise UserError(f"--view {name}: unknown; choose one of {', '.join(VIEWS)}, or for an anagram four-way.")
+        raise UserError(f"--view {name}: unknown; choose one of {', '.join(VIEWS)}.")
     found = VIEWS[known]
     if number:
         if not getattr(found, "grid", None):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # A map is a matrix of (images * height * width) rows and (channels) columns.
 TILE = (64, 64)  # rows and columns that a program of an element-wise kernel has
 SUMS = (256, 32)  # rows and columns that a program of a reduction reads at once
-ALIGNED = 64  # numbers, between the beginnings of tensors in flat memory
+ALIGNED = 64  # numbers, of which tensors in flat memory begin at a multiple: tensor cores want it
 PROGRAMS = 132  # of a reduction, for each block of columns: one for each multiprocessor of an H100
 
 
@@ -260,7 +260,7 @@ class Aside:
         with torch.cuda.stream(self.stream):
             yield
 
-    def join(self, *_: object) -> None:
+    def join(self) -> None:
         """What the present stream is given from now on comes after everything done aside."""
         torch.cuda.current_stream().wait_stream(self.stream)
 
@@ -384,13 +384,13 @@ class FlatStep:
         aside: Aside,
     ) -> None:
         self.count, self.decay, self.aside, self.group = count, decay, aside, optimiser.param_groups[0]
-        self.weights = {name: p for name, p in network.named_parameters()}
+        self.weights = dict(network.named_parameters())
         self.halves = halved.halves
-        self.learnt, self.value = _laid_out([*self.weights.values()], [b for b in network.buffers() if b.is_floating_point()])
-        _, self.average = _laid_out([*ema.parameters()], [b for b in ema.buffers() if b.is_floating_point()])
+        places, self.value = _laid_out(network)
+        _, self.average = _laid_out(ema)
+        self.places, self.learnt = dict(zip(self.weights, places, strict=False)), places[len(self.weights)]
         self.gradient, self.first, self.second = (torch.zeros_like(self.value[: self.learnt]) for _ in range(3))
         self.half = self.value[: self.learnt].to(next(iter(self.halves.values())).dtype)
-        self.places = dict(zip(self.weights, _places([*self.weights.values()])[:-1], strict=True))
         for name, p in self.weights.items():
             optimiser.state[p] = {
                 "step": count,
@@ -427,15 +427,11 @@ class FlatStep:
         return norm
 
 
-def _places(tensors: list[Tensor]) -> list[int]:
-    """Where each begins when they lie one behind the other, aligned as tensor cores want it; and where the last one ends."""
-    return list(accumulate((-(-x.numel() // ALIGNED) * ALIGNED for x in tensors), initial=0))
-
-
-def _laid_out(parameters: list[Tensor], buffers: list[Tensor]) -> tuple[int, Tensor]:
-    """Make all of them views of one tensor. Returns how much of it the parameters take, and the tensor."""
-    *places, end = _places(parameters + buffers)
-    flat = torch.zeros(end, device=parameters[0].device)
-    for x, place in zip(parameters + buffers, places, strict=True):
+def _laid_out(network: nn.Module) -> tuple[list[int], Tensor]:
+    """Make parameters, then floating buffers, views of one tensor: where each begins and the last one ends, and the tensor."""
+    tensors = [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
+    places = list(accumulate((-(-x.numel() // ALIGNED) * ALIGNED for x in tensors), initial=0))
+    flat = torch.zeros(places[-1], device=tensors[0].device)
+    for x, place in zip(tensors, places, strict=False):
         x.data = flat[place:].as_strided(x.shape, x.stride()).copy_(x.data)
-    return _places(parameters)[-1], flat
+    return places, flat

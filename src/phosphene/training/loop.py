@@ -94,7 +94,7 @@ class Trainer:
         self._flat = None
         if kernels:
             self._flat = kernels.FlatStep(self.network, self.ema, self._halved, self.optimiser, self.count, recipe.ema, aside)
-        self._averaged = [(a, b) for a, b in zip(floats(self.ema), floats(self.network), strict=True)]
+        self._averaged = [(a, b) for a, b in zip(_floats(self.ema), _floats(self.network), strict=True)]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager_steps = 0
 
@@ -247,7 +247,7 @@ class InHalf:
         self.network, self.config = network, network.config
         self.weights = {name: p for name, p in network.named_parameters() if p.ndim >= 2}
         self.halves = {name: p.detach().to(torch.bfloat16).requires_grad_() for name, p in self.weights.items()}
-        self.gradients = {name: torch.zeros_like(p) for name, p in self.weights.items()}
+        self.gradients = [torch.zeros_like(p) for p in self.weights.values()]
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -259,8 +259,8 @@ class InHalf:
         return functional_call(self.network, self.halves, inputs)
 
     def return_gradients(self) -> None:
-        torch._foreach_copy_(list(self.gradients.values()), [half.grad for half in self.halves.values()])
-        for weight, gradient in zip(self.weights.values(), self.gradients.values(), strict=True):
+        torch._foreach_copy_(self.gradients, [half.grad for half in self.halves.values()])
+        for weight, gradient in zip(self.weights.values(), self.gradients, strict=True):
             weight.grad = gradient
 
 
@@ -273,6 +273,5 @@ def our_kernels() -> ModuleType | None:
     return kernels
 
 
-def floats(network: nn.Module) -> list[Tensor]:
-    """Weights and statistics, as they lie in memory."""
+def _floats(network: nn.Module) -> list[Tensor]:
     return [v for v in network.state_dict().values() if v.is_floating_point()]
