@@ -208,7 +208,7 @@ def test_what_cannot_be_made_again_is_one_sentence(call):
 def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
     from phosphene.training import cascade as training
 
-    monkeypatch.setattr(training, "held_out", lambda concept: concept == "disc 3")
+    monkeypatch.setattr(training, "held_out", lambda concept, one_in: concept == "disc 3")
     Path("pictures").mkdir()
     for k in range(6):
         image = Image.new("RGBA", (32, 32))

@@ -282,6 +282,9 @@ def test_held_out_concepts_are_never_trained(gallery):
     train, held = (Stories(many, tokenizer, tiny(), None, split) for split in ("train", "held out"))
     mine, others = ({subjects[i].concept for k in range(80) for i in s.stories(k)[0]} for s in (train, held))
     assert mine and others and not mine & others and 2 <= len(others) <= 25
+    all_of_them = tiny(held_out=0)
+    train, held = (Stories(many, tokenizer, all_of_them, None, split) for split in ("train", "held out"))
+    assert not held and {subjects[i].concept for k in range(80) for i in train.stories(k)[0]} & others
     masks = [subjects[i].style == "icon" for k in range(80) for i in train.stories(k)[0]]
     assert sum(masks) / len(masks) == pytest.approx(0.35, abs=0.06)
 
@@ -301,7 +304,18 @@ def something_is_held_out(monkeypatch, request):
     from phosphene.training import cascade
 
     if request.node.name != "test_held_out_concepts_are_never_trained":
-        monkeypatch.setattr(cascade, "held_out", lambda concept: concept == "ring")
+        monkeypatch.setattr(cascade, "held_out", lambda concept, one_in: concept == "ring" if one_in > 1 else one_in == 1)
+
+
+def test_where_nothing_is_held_out_only_training_is_checked(gallery, shards, tmp_path):
+    recipe = tiny(held_out=0, images=16 * 2)
+    (*_, report) = CascadeRun(recipe, tmp_path / "run", shards)
+    assert set(report.checks) == {"train, right", "train, shuffled"}
+    list(CascadeRun(tiny(network="upscaler", held_out=0, images=16), tmp_path / "upscaler", shards))
+    with pytest.raises(UserError, match="--held-out 1: leaves no picture to train with; say 0"):
+        CascadeTrainer(tiny(held_out=1), gallery, learned_tokenizer(gallery, recipe, None))
+    with pytest.raises(UserError, match="--held-out -1: must be 0"):
+        tiny(held_out=-1)
 
 
 @pytest.mark.parametrize("target", ["sample", "epsilon", "v_prediction"])
@@ -516,7 +530,7 @@ def judged(shards, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("judge") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cascade, "held_out", lambda concept: concept == "ring")
+        patch.setattr(cascade, "held_out", lambda concept, one_in: concept == "ring")
         run = CascadeRun(retrieving(), out, shards)
         return run, list(run), out / "model"
 

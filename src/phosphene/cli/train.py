@@ -62,6 +62,9 @@ def train(
     hidden: Annotated[int | None, typer.Option(help="cascade, upscaler: width of the transformer.")] = None,
     layers: Annotated[int | None, typer.Option(help="cascade, upscaler: blocks of the transformer.")] = None,
     heads: Annotated[int | None, typer.Option(help="cascade, upscaler: attention heads.")] = None,
+    held_out: Annotated[
+        int | None, typer.Option(help="cascade, upscaler: one concept in so many is not trained with but measured by; 0: none.")
+    ] = None,
     teacher: Annotated[Path | None, typer.Option(help="cascade: retrieval model whose text encoder it takes.")] = None,
     wordnet: Annotated[Path | None, typer.Option(help="cascade: WordNet's folder, or a thesaurus.json.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="cascade, upscaler: processes that write captions.")] = None,
@@ -73,7 +76,7 @@ def train(
     captions (NAME.txt or NAME.json beside NAME.png).
     """
     stage = {"images": images, "cooldown": cooldown, "target": target, "patch": patch, "optimizer": optimizer}
-    stage |= {"hidden": hidden, "layers": layers, "heads": heads}
+    stage |= {"hidden": hidden, "layers": layers, "heads": heads, "held_out": held_out}
     if network in ("cascade", "upscaler", "retrieval"):
         given = stage | {"batch_size": batch_size, "lr": lr, "drop": drop, "ema": ema, "seed": seed}
         others = {"dataset": dataset, "epochs": epochs, "width": width, "objective": objective, "schedule": schedule}

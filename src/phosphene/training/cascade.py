@@ -28,7 +28,7 @@ from phosphene.models.light import fill
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine
-from phosphene.training.captions import Story, Thesaurus, held_out, tell
+from phosphene.training.captions import HELD_OUT, Story, Thesaurus, held_out, tell
 from phosphene.training.muon import Muon
 from phosphene.training.pictures import Gallery
 
@@ -76,6 +76,7 @@ class CascadeRecipe:
     vocabulary: int = 4096
     length: int = 24  # tokens of a prompt
     level: int = 300  # of the upscaler: the small picture is noised up to this timestep
+    held_out: int = HELD_OUT  # one concept in so many is not trained with but measured by; 0: none
     taught: bool = False  # the text encoder comes from a retrieval model and stays as it is
 
     def __post_init__(self) -> None:
@@ -93,6 +94,7 @@ class CascadeRecipe:
         check("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
         check("ema", 0 <= self.ema < 1, "must lie in [0, 1)")
         check("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
+        check("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")
         check("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
 
     @property
@@ -185,14 +187,16 @@ class Stories(torch.utils.data.Dataset):
         self, gallery: Gallery, tokenizer, recipe: CascadeRecipe, thesaurus: Thesaurus | None, split: str = "train"
     ) -> None:
         self.subjects, self.tokenizer, self.recipe, self.thesaurus = gallery.subjects, tokenizer, recipe, thesaurus
-        held = [held_out(s.concept) == (split == "held out") for s in gallery.subjects]
+        held = [held_out(s.concept, recipe.held_out) == (split == "held out") for s in gallery.subjects]
         mine = [k for k, kept in enumerate(held) if kept]
         masks = [k for k in mine if gallery.subjects[k].style == "icon"]
         others = [k for k in mine if gallery.subjects[k].style != "icon"]
         self.groups = [(others, 1 - MASKS), (masks, MASKS)] if masks and others else [(mine, 1.0)]
         self.split = split
-        if not mine:
-            raise UserError(f"--data: no picture is left for the {split} split; give more of them.")
+
+    def __bool__(self) -> bool:
+        """Whether there is a picture to tell of."""
+        return any(group for group, _ in self.groups)
 
     def stories(self, k: int) -> tuple[list[int], list[Story], random.Random]:
         chance = random.Random(f"{self.recipe.seed} {self.split} {k}")
@@ -263,12 +267,12 @@ class CascadeTrainer:
             self.painter = self.build(tokenizer.get_vocab_size()).to(self.device)
         self.average = copy.deepcopy(self.painter).requires_grad_(False)
         self.stories = Stories(gallery, tokenizer, recipe, thesaurus)
+        if not self.stories:
+            raise UserError(f"--held-out {recipe.held_out}: leaves no picture to train with; say 0, or give more pictures.")
         # An upscaler reads no captions, so shuffling them changes nothing.
         self.asked = ("right",) if self.painter.text is None else ("right", "shuffled")
-        self.checks = {
-            "train": Stories(gallery, tokenizer, recipe, None),
-            "held out": Stories(gallery, tokenizer, recipe, None, "held out"),
-        }
+        splits = {split: Stories(gallery, tokenizer, recipe, None, split) for split in ("train", "held out")}
+        self.checks = {split: stories for split, stories in splits.items() if stories}
         on_gpu = self.device.type == "cuda"
         # What a laptop has the memory for; the gradient is that of the whole batch all the same.
         self.rows = 32 if self.summed and not on_gpu else recipe.batch_size

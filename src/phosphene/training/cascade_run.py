@@ -153,7 +153,7 @@ class CascadeRun:
 
     def _require_same(self, recipe: CascadeRecipe, saved: CascadeRecipe) -> None:
         free = {"images", "optimizer", "lr", "warmup", "cooldown", "ema", "batch_size", "seed"}
-        free |= {"most", "drop", "weight_decay", "level"}
+        free |= {"most", "drop", "weight_decay", "level", "held_out"}
         differing = [k for k, v in vars(saved).items() if k not in free and vars(recipe)[k] != v]
         if differing:
             name = differing[0]
@@ -179,7 +179,7 @@ class CascadeRun:
             raise KeyboardInterrupt
         curves = {"training": [(line["images"], line["loss"]) for line in lines]}
         for name in self.trainer.checked:
-            curves[name] = [(line["images"], line["checks"][name]) for line in lines if line["checks"]]
+            curves[name] = [(line["images"], line["checks"][name]) for line in lines if name in line["checks"]]
         loss_curves(curves, self.out / "loss.png", "loss of the average and of the steps", x="images seen")
 
     def _keep(self) -> None:
@@ -214,9 +214,10 @@ class CascadeRun:
 
     @torch.no_grad()
     def preview_enlarged(self, path: Path, count: int = 8, seed: int = 180) -> None:
-        """Enlarge ``count`` pictures of concepts held out, small as the stage before would draw them; the originals below."""
+        """Enlarge ``count`` pictures, held out where some are, small as the stage before would draw them; the originals below."""
         trainer = self.trainer
-        batch = next(Batch(*trainer.checks["held out"][0]).to(trainer.device).parts(count))
+        stories = trainer.checks.get("held out", trainer.checks["train"])
+        batch = next(Batch(*stories[0]).to(trainer.device).parts(count))
         whole = trainer.composed(batch)
         small = F.interpolate(whole, size=trainer.recipe.size // 4, mode="area")
         scheduler = Scheduler(prediction_type=trainer.recipe.target)
