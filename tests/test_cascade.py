@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
+import phosphene
 from phosphene.errors import UserError
 from phosphene.expression import Evaluation, bands, given, guide, mean, seen
 from phosphene.models.cascade import Scheduler, open_cascade, read_embeddings
@@ -492,8 +493,11 @@ def test_weights_may_wait_in_main_memory(folder, cascade, offload):
     places = {p.device.type for stage in other.stages for p in stage.network.parameters()}
     assert places == {"meta" if offload == "layers" else "cpu"}
     assert [stage.device.type for stage in other.stages] == ["cpu", "cpu"]
-    with pytest.raises(UserError, match="--offload disk: choose one of none, stages, layers"):
-        open_cascade(folder, offload="disk")
+    for opens in (open_cascade, phosphene.load):
+        with pytest.raises(UserError, match="--offload disk: choose one of none, stages, layers"):
+            opens(folder, offload="disk")
+    with pytest.raises(TypeError, match="offload: for text-to-image cascades, and class-20 is none"):
+        phosphene.load("class-20", offload="stages")
 
 
 def test_the_tokenizer_of_deepfloyd_is_a_sentencepiece_model(copy):

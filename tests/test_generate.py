@@ -76,6 +76,16 @@ def test_the_second_stage_has_options_of_its_own(call, cascade):
     )
 
 
+def test_many_prompts_of_one_seed_are_broken_into_rows(call, cascade):
+    """Ten prompts are two rows of five; with seeds or scales for rows each prompt keeps its column."""
+    base = ["generate", *"abcdefghij", "--model", cascade / "stage-1", "--steps", 1]
+    assert call(*base, "-o", "many.png")[0] == 0 and call(*base[:6], *base[11:], "-o", "five.png")[0] == 0
+    assert size("many.png") == (size("five.png")[0], 2 * size("five.png")[1] - 6)
+    for more in (("--count", 2), ("--guidance-sweep", "1,3"), ("--guidance-sweep", "7")):
+        assert call(*base, *more, "-o", "rows.png")[0] == 0
+        assert size("rows.png")[0] > 1.9 * size("five.png")[0]
+
+
 def test_a_model_without_second_stage_refuses_its_options(call, cascade):
     for option, value in (("--upscale-steps", 4), ("--noise-level", 5000)):
         code, _, err = call("generate", "a rocket", "--model", cascade / "stage-1", option, value, "-o", "x.png")

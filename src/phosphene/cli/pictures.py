@@ -33,6 +33,8 @@ Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it 
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 SHOWN = 256
 """Pixels of a picture on a sheet, at least."""
+ABREAST = 8
+"""Columns of a sheet, at most, where it has one row only: more prompts than that go on in the next."""
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
 
 
@@ -47,7 +49,8 @@ def generate(
 ) -> None:
     """Draw pictures of what PROMPTS say.
 
-    A column for each prompt, a row for each seed, small pictures enlarged; a single picture is written as it is.
+    A column for each prompt, a row for each seed, small pictures enlarged; many prompts of one seed are broken into
+    rows, and a single picture is written as it is.
     """
     require_prompts(prompts)
     if len(prompts) * count > MOST_PICTURES:
@@ -87,8 +90,13 @@ def generate(
     for each, manners in zip(every, settings, strict=True):
         run = draw_pictures(stages, list(prompts) * count, seeds, each.negative, each.scales(), manners)
         cells += [to_image(p, stages[-1].value_range, scale) for p in finished(run)]
-    rows = common.rows(cells, len(prompts))
-    labels = [list(prompts) if k == len(rows) - 1 else [""] * len(prompts) for k in range(len(rows))]
+    if count == 1 and option is None:  # one row, which may be too long for a page
+        columns = math.ceil(len(prompts) / math.ceil(len(prompts) / ABREAST))
+        labels = common.rows(prompts, columns)
+    else:
+        columns = len(prompts)
+        labels = [*[[""] * columns] * (len(cells) // columns - 1), list(prompts)]
+    rows = common.rows(cells, columns)
     names = [name for name, _ in swept] if option else ()
     picture = cells[0] if alone else sheet(rows, row_labels=names, captions=labels)
     arguments = {"prompts": list(prompts), "count": count, "guidance_sweep": guidance_sweep, "steps_sweep": steps_sweep}

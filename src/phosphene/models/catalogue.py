@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -76,20 +76,27 @@ def verify(path: Path) -> None:
 
 
 def load(
-    name: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kind: str | None = None
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    kind: str | None = None,
+    **options: Any,
 ) -> Model | Cascade:
     """The model called ``name`` (see :func:`folder`), ready to run on ``device``.
 
     ``dtype`` is float32 on the CPU and float16 elsewhere by default; of a cascade, see
     :func:`~phosphene.models.cascade.open_cascade`. ``kind`` (diffusion, denoiser, classifier) says what the caller can use;
     a model of another kind raises UserError, as do damaged or missing files. A text-to-image cascade (a folder in the
-    layout of diffusers, or a name on the hub) comes as a :class:`~phosphene.models.cascade.Cascade`.
+    layout of diffusers, or a name on the hub) comes as a :class:`~phosphene.models.cascade.Cascade`, and ``options`` are
+    what else ``open_cascade`` takes, such as ``offload`` and ``embeddings``; other models take none (TypeError).
     """
     if kind is None:
         from phosphene.models.cascade import is_cascade, open_cascade
 
         if is_cascade(name):
-            return open_cascade(name, device, dtype)
+            return open_cascade(name, device, dtype, **options)
+    if options:
+        raise TypeError(f"{', '.join(options)}: for text-to-image cascades, and {name} is none")
     path = folder(name)
     config = read_config(path)
     if config["kind"] not in _BUILDERS:

@@ -378,7 +378,7 @@ def edit_tab(studio: Studio, _: gr.Tab) -> None:
             picture = canvas("Paint, or put a picture here", masks=False)
         with gr.Column():
             prompt = gr.Textbox("a house", label="What it is to become")
-            strength = gr.Slider(0.05, 1, 0.7, step=0.05, label="How much of it is noised away")
+            strength = gr.Slider(0.05, 1, 0.85, step=0.05, label="How much of it is noised away")
             how, seed = sampling(34, "ancestral"), seeds()
             bench = Bench(studio)
             bench.results()
