@@ -36,7 +36,7 @@ COMMANDS = (
     'denoise castle-hill --prompt "a castle"',
     'edit sketch-house --prompt "a house" --no-upscale',
     'edit sketch-house --prompt "a house"',
-    'inpaint clock-tower clock-tower-mask --prompt "a rocket"',
+    'inpaint castle-hill castle-hill-mask --prompt "a house"',
     'anagram "a castle" "a dog face" --view flip --no-upscale',
     'anagram "a castle" "a dog face" --view flip',
     'anagram "a castle" "a dog face" --view flip --solver dpm --best-of 16',

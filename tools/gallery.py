@@ -26,10 +26,10 @@ ANAGRAMS = {
     "six-nine": ("keycap 6", "keycap 9", "rotate-180"),
     "trophy-bell": ("a trophy", "a bell", "flip"),
     "peach-heart": ("a peach", "a red heart", "rotate-180"),
-    "charts": ("a chart increasing", "a chart decreasing", "flip"),
-    "beard-curls": ("a man with beard", "a woman with curly hair", "rotate-180"),
-    "hat-bucket": ("a top hat", "a bucket", "flip"),
     "moons": ("a waxing crescent moon", "a waning crescent moon", "mirror"),
+    "beard-curls": ("a man with beard", "a woman with curly hair", "rotate-180"),
+    "pear-bulb": ("a pear", "a light bulb", "flip"),
+    "castle-dog": ("a castle", "a dog face", "rotate-180"),
     "droplet-balloon": ("a blue droplet", "a blue balloon", "flip"),
 }
 HYBRIDS = {
@@ -37,7 +37,7 @@ HYBRIDS = {
     "apple-frown": ("a red apple", "a frowning face", "frequency", ("--sigma", "2")),
     "tangerine-smile": ("a tangerine", "a smiling face", "frequency", ("--sigma", "2.5")),
     "skull-apple": ("a skull", "a green apple", "color", ()),
-    "dog-apple": ("a dog face", "a green apple", "color", ()),
+    "owl-tulip": ("an owl", "a tulip", "color", ()),
     "cat-lemon": ("a cat face", "a lemon", "color", ()),
 }
 SAID, READ = PICTURES / "said.json", PICTURES / "read.json"
@@ -57,8 +57,8 @@ PAGE = """# Gallery
 
 Twelve anagrams and six hybrids of the embedded model, 256x256 pixels, unretouched. Of each, sixteen seeds (180 to 195) were drawn
 at 64x64 in twenty steps of DPM-Solver++, and the second stage enlarged the one that the model itself judged to read best
-(`--best-of 16`). The pairs were chosen to suit it, from some ninety that were tried: of a first choice three anagrams and two
-hybrids read, and most of what failed was replaced, so this is a choice of pairs, not of seeds. "Reads" is the verdict of somebody
+(`--best-of 16`). The pairs were chosen to suit it, from some hundred and forty that were tried, so this is a choice of pairs, not
+of seeds: of the last forty-eight, thought up without trying, some eight read both ways. "Reads" is the verdict of somebody
 who knew the prompts, had not drawn the pictures, and was asked whether a critical visitor would see both. The failures that are
 left stay where they are. All of it is made again by `python tools/gallery.py --again`.
 

@@ -26,15 +26,15 @@ def settle(page: Page) -> None:
 
 
 def stroke(page: Page, panel: Locator) -> None:
-    """Paint over the top of the clock tower."""
+    """Paint over the castle."""
     canvas = panel.locator("canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     middle, side = box["x"] + box["width"] / 2, min(box["width"], box["height"])
-    for x in (-0.05, 0.0, 0.05):
+    for x in (-0.16, -0.12, -0.08, -0.04, 0.0, 0.04, 0.08, 0.12, 0.16):
         page.mouse.move(middle + x * side, box["y"] + box["height"] / 2 - 0.22 * side)
         page.mouse.down()
-        page.mouse.move(middle + x * side, box["y"] + box["height"] / 2, steps=6)
+        page.mouse.move(middle + x * side, box["y"] + box["height"] / 2 + 0.1 * side, steps=6)
         page.mouse.up()
 
 

@@ -43,7 +43,8 @@ pictures that are close to one of the above should name its makers.
 ## How it was made
 
 A text encoder learned by retrieval which words belong to which picture (1.3 million pictures shown), and was frozen; the drawing
-network is a patch transformer that predicts the clean picture and is penalised in velocity, trained on one NVIDIA H100.
+network is a patch transformer that predicts the clean picture and is penalised in velocity, trained on one NVIDIA H100. Some
+pictures were put together or drawn by us (`tools/scenes.py`), and what ships is the mean of two states of its training.
 The second stage enlarges what the first drew, told how noisy it was shown that, and reads no prompt: 1.2 million of the same
 pictures at 256 pixels. All of it, with what failed: docs/embedded-model.md. In each stage's folder stand its recipe
 (`recipe.json`) and its log (`log.jsonl`).

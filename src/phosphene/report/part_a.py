@@ -26,7 +26,7 @@ from phosphene.tasks.score import Reading, score
 
 A = "Part A: the power of diffusion models"
 TOWER = "clock-tower"
-HYBRIDS = (("a red apple", "an angry face"), ("a green tree", "a dog face"))
+HYBRIDS, NEAR = (("a red heart", "a smiling face"), ("a tangerine", "a smiling face")), 2.5
 SMALL = 128
 """Pixels of a picture on sheets with many."""
 
@@ -301,18 +301,19 @@ def sketches(desk: Desk) -> Content:
 
 @section(A, "1.7.2", "Inpainting", (3, 12))
 def inpainted(desk: Desk) -> Content:
-    stage, figures, seams = desk.stage, [], []
+    stage, image = desk.stage, desk.sample("castle-hill")
+    mask, figures, seams = (desk.sample("castle-hill-mask").mean(1, keepdim=True) + 1) / 2, [], []
     settings = desk.route()._replace(route=Route("ancestral", 17 if desk.quick else 34))
-    for picture, white, prompt in ((TOWER, "clock-tower-mask", "a rocket"), ("castle-hill", "castle-hill-mask", "a tree")):
-        image = desk.sample(picture)
-        mask = (desk.sample(white).mean(1, keepdim=True) + 1) / 2
+    for prompt in ("a house", "a palm tree"):
         run = inpainting.inpaint(stage, asked(stage, [prompt]), image, mask, generators([SEED]), settings)
         made = last(run).cpu()
         seams.append(float(inpainting.seam(made, mask)))
         shown = [image[0], (image * (1 - mask) + mask)[0], made[0]]
         cells = strip(desk, shown, ["the original", "to be repainted", f"as {prompt}"], 160)
-        command = f'phosphene inpaint {picture} {white} --prompt "{prompt}"' + (" --steps 17" if desk.quick else "")
-        figures.append(desk.keep(cells, f"inpainted-{picture}", f"{prompt.capitalize()} in the picture {picture}", command))
+        command = f'phosphene inpaint castle-hill castle-hill-mask --prompt "{prompt}"' + (" --steps 17" if desk.quick else "")
+        figures.append(
+            desk.keep(cells, f"inpainted-{prompt.split()[-1]}", f"{prompt.capitalize()} in place of the castle", command)
+        )
     return Content(
         [
             "After every step, put back what is to stay, noised as far as the step has come:",
@@ -328,7 +329,7 @@ def inpainted(desk: Desk) -> Content:
     )
 
 
-@section(A, "1.7.3", "Text-conditioned image-to-image", (4, 28))
+@section(A, "1.7.3", "Text-conditioned image-to-image", (6, 42))
 def guided_edits(desk: Desk) -> Content:
     return Content(
         [
@@ -336,8 +337,9 @@ def guided_edits(desk: Desk) -> Content:
             "long as it can."
         ],
         [
-            _edited(desk, TOWER, "a rocket", "edited-rocket", "A clock tower on its way to a rocket"),
-            _edited(desk, "sketch-house", "a castle", "edited-castle", "A sketched house on its way to a castle"),
+            _edited(desk, TOWER, "a castle", "edited-castle", "A clock tower on its way to a castle"),
+            _edited(desk, "sketch-house", "a house", "edited-home", "A sketched house on its way to a house"),
+            _edited(desk, "sketch-face", "a smiling face", "edited-face", "A sketched face on its way to a smiling one"),
         ],
     )
 
@@ -380,7 +382,7 @@ def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int
 
 @section(A, "1.8", "Visual anagrams", (9, 110))
 def visual_anagrams(desk: Desk) -> Content:
-    pairs = [("a tulip", "a bell", "flip"), ("a trophy", "a bell", "flip"), ("a peach", "a red heart", "rotate-180")]
+    pairs = [("a castle", "a dog face", "rotate-180"), ("a trophy", "a bell", "flip"), ("a pear", "a light bulb", "flip")]
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     made = [turning(desk, (a, b), view, seeds, f"anagram-{k}") for k, (a, b, view) in enumerate(pairs)]
     return Content(
@@ -399,16 +401,16 @@ def hybrid_pictures(desk: Desk) -> Content:
     figures, found = [], []
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     for far, near in HYBRIDS:
-        made = last(hybrids.hybrid([desk.stage], (far, near), seeds, settings=[desk.route()])).cpu()
-        best, sure = best_of(desk.stage, made, (far, near), [Low(hybrids.SIGMAS[2][0]), lambda x: x])
+        made = last(hybrids.hybrid([desk.stage], (far, near), seeds, sigmas=[NEAR], settings=[desk.route()])).cpu()
+        best, sure = best_of(desk.stage, made, (far, near), [Low(NEAR), lambda x: x])
         found.append(sure)
         large = desk.enlarged(made[best : best + 1], asking([None]))
         figures.append(
             desk.keep(
                 desk.image(large[0], 256),
-                f"hybrid-{near.split()[1]}",
+                f"hybrid-{far.split()[-1]}",
                 f"From afar {far}, from near {near}",
-                f'phosphene hybrid "{far}" "{near}" --best-of {len(seeds)}{desk.steps()}',
+                f'phosphene hybrid "{far}" "{near}" --sigma {NEAR} --best-of {len(seeds)}{desk.steps()}',
                 far=True,
                 readings=(near, far),
             )

@@ -333,7 +333,7 @@ def canvas(label: str, masks: bool) -> gr.ImageEditor:
     brush = gr.Brush(default_size=48 if masks else 10, colors=inks,
         color_mode="fixed" if masks else "defaults")  # fmt: skip
     editor = gr.ImageEditor(
-        ground("clock-tower" if masks else "sketch-house"),
+        ground("castle-hill" if masks else "sketch-house"),
         label=label,
         type="pil",
         sources=(),
@@ -398,7 +398,7 @@ def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
         with gr.Column():
             picture = canvas("Paint white what is to change", masks=True)
         with gr.Column():
-            prompt = gr.Textbox("a rocket", label="What is to be there")
+            prompt = gr.Textbox("a house", label="What is to be there")
             how, seed = sampling(34, "ancestral"), seeds()
             bench = Bench(studio, "Repaint")
             bench.results()
