@@ -24,7 +24,7 @@ ANAGRAMS = {
     "heart-spade": ("a black heart", "a spade suit", "flip"),
     "thumbs": ("a thumbs up", "a thumbs down", "flip"),
     "six-nine": ("keycap 6", "keycap 9", "rotate-180"),
-    "trophy-bell": ("a trophy", "a bell", "flip"),
+    "triangles": ("a red triangle pointed up", "a red triangle pointed down", "flip"),
     "peach-heart": ("a peach", "a red heart", "rotate-180"),
     "moons": ("a waxing crescent moon", "a waning crescent moon", "mirror"),
     "beard-curls": ("a man with beard", "a woman with curly hair", "rotate-180"),
@@ -58,7 +58,8 @@ PAGE = """# Gallery
 Twelve anagrams and six hybrids of the embedded model, 256x256 pixels, unretouched. Of each, sixteen seeds (180 to 195) were drawn
 at 64x64 in twenty steps of DPM-Solver++, and the second stage enlarged the one that the model itself judged to read best
 (`--best-of 16`). The pairs were chosen to suit it, from some hundred and forty that were tried, so this is a choice of pairs, not
-of seeds: of the last forty-eight, thought up without trying, some eight read both ways. "Reads" is the verdict of somebody
+of seeds: of the last forty-eight, thought up without trying, some eight read both ways, and four that failed here were replaced
+by plainer ones (a triangle, two moons). "Reads" is the verdict of somebody
 who knew the prompts, had not drawn the pictures, and was asked whether a critical visitor would see both. The failures that are
 left stay where they are. All of it is made again by `python tools/gallery.py --again`.
 

@@ -382,9 +382,9 @@ def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int
 
 @section(A, "1.8", "Visual anagrams", (9, 110))
 def visual_anagrams(desk: Desk) -> Content:
-    pairs = [("a castle", "a dog face", "rotate-180"), ("a trophy", "a bell", "flip"), ("a pear", "a light bulb", "flip")]
+    pairs = [("a tulip", "a bell"), ("a black heart", "a spade suit"), ("a drop of blood", "a red balloon")]
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
-    made = [turning(desk, (a, b), view, seeds, f"anagram-{k}") for k, (a, b, view) in enumerate(pairs)]
+    made = [turning(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(pairs)]
     return Content(
         [
             "Ask for one thing as the picture stands and for another as it looks turned, turn the second answer back, and take "
