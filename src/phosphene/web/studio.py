@@ -427,9 +427,9 @@ def anagram_tab(studio: Studio, _: gr.Tab) -> None:
             name = gr.Dropdown(VIEWS, value="flip", label="The other view")
             gr.Examples(
                 [
-                    ["an umbrella", "a sailboat", "flip"],
-                    ["a castle", "a dog face", "flip"],
-                    ["a happy face", "a sad face", "rotate-180"],
+                    ["a black heart", "a spade suit", "flip"],
+                    ["a drop of blood", "a red balloon", "flip"],
+                    ["keycap 6", "keycap 9", "rotate-180"],
                 ],
                 [first, other, name],
             )
@@ -454,7 +454,7 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
         with gr.Column():
             far = gr.Textbox("a red heart", label="From afar")
             near = gr.Textbox("a smiling face", label="From near")
-            gr.Examples([["a green tree", "a dog face"], ["a red apple", "an angry face"]], [far, near])
+            gr.Examples([["a tangerine", "a smiling face"], ["a red apple", "a frowning face"]], [far, near])
             sigma = gr.Slider(0.5, 5, 2.5, step=0.25, label="Where they part (blur, in 64ths of the picture)")
             best = gr.Slider(1, MOST_BEST, 2, step=1, label="Draw so many and keep the one that reads best")
             how, seed = sampling(), seeds()
