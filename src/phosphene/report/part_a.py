@@ -26,7 +26,9 @@ from phosphene.tasks.score import Reading, score
 
 A = "Part A: the power of diffusion models"
 TOWER = "clock-tower"
-HYBRIDS, NEAR = (("a red heart", "a smiling face"), ("a tangerine", "a smiling face")), 2.5
+HYBRIDS = (("a red heart", "a smiling face"), ("a tangerine", "a smiling face"))
+SIGMA = 2.5
+"""The blur that parts their prompts, in pixels of a 64-pixel picture."""
 SMALL = 128
 """Pixels of a picture on sheets with many."""
 
@@ -301,8 +303,9 @@ def sketches(desk: Desk) -> Content:
 
 @section(A, "1.7.2", "Inpainting", (3, 12))
 def inpainted(desk: Desk) -> Content:
-    stage, image = desk.stage, desk.sample("castle-hill")
-    mask, figures, seams = (desk.sample("castle-hill-mask").mean(1, keepdim=True) + 1) / 2, [], []
+    stage, figures, seams = desk.stage, [], []
+    image = desk.sample("castle-hill")
+    mask = (desk.sample("castle-hill-mask").mean(1, keepdim=True) + 1) / 2
     settings = desk.route()._replace(route=Route("ancestral", 17 if desk.quick else 34))
     for prompt in ("a house", "a palm tree"):
         run = inpainting.inpaint(stage, asked(stage, [prompt]), image, mask, generators([SEED]), settings)
@@ -401,8 +404,8 @@ def hybrid_pictures(desk: Desk) -> Content:
     figures, found = [], []
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     for far, near in HYBRIDS:
-        made = last(hybrids.hybrid([desk.stage], (far, near), seeds, sigmas=[NEAR], settings=[desk.route()])).cpu()
-        best, sure = best_of(desk.stage, made, (far, near), [Low(NEAR), lambda x: x])
+        made = last(hybrids.hybrid([desk.stage], (far, near), seeds, sigmas=[SIGMA], settings=[desk.route()])).cpu()
+        best, sure = best_of(desk.stage, made, (far, near), [Low(SIGMA), lambda x: x])
         found.append(sure)
         large = desk.enlarged(made[best : best + 1], asking([None]))
         figures.append(
@@ -410,7 +413,7 @@ def hybrid_pictures(desk: Desk) -> Content:
                 desk.image(large[0], 256),
                 f"hybrid-{far.split()[-1]}",
                 f"From afar {far}, from near {near}",
-                f'phosphene hybrid "{far}" "{near}" --sigma {NEAR} --best-of {len(seeds)}{desk.steps()}',
+                f'phosphene hybrid "{far}" "{near}" --sigma {SIGMA} --best-of {len(seeds)}{desk.steps()}',
                 far=True,
                 readings=(near, far),
             )
