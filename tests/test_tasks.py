@@ -178,7 +178,7 @@ def test_other_kinds_are_loops_of_their_formulas(stage, kind):
     same(last(hybrid([stage], [BOAT, MAN], [3], kind, settings=(ROUGH,))), plainly(stage, step, 3))
 
 
-@pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept()])
+@pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept(), Swept(10, 30)])
 def test_the_law_holds_for_every_component(component):
     x = randn(2, 3, 12, 12)
     whole = factored(guide(given("a")), seen(guide(given("b")), VIEWS["rotate-90"]), component)
@@ -294,6 +294,9 @@ def test_soft_masks_mix(stage):
     found = last(inpaint(stage, wanted([BOAT]), image, soft, generators([1]), QUICK))
     assert found[..., 8:].equal(image[..., 8:])
     assert 0.0 < (found[..., :8] - image[..., :8]).abs().mean()
+    # White by a rounding error more than white is white.
+    white = last(inpaint(stage, wanted([BOAT]), image, half() * 1.0000001, generators([1]), QUICK))
+    assert white.equal(last(inpaint(stage, wanted([BOAT]), image, half(), generators([1]), QUICK)))
 
 
 def test_masks_that_cannot_be(stage):

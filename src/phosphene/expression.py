@@ -22,6 +22,9 @@ from phosphene.frequency import Component, Low
 from phosphene.models.protocol import Denoiser, Estimate
 from phosphene.views import Identity, View
 
+ROUNDING = 1e-5
+"""How far resizing and blurring in float32 may carry the values of a mask out of 0..1."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -128,10 +131,19 @@ def factored(part: Expression, rest: Expression, component: Component) -> Factor
 
 
 def masked(inside: Expression, outside: Expression, mask: Tensor) -> Masked:
-    """``inside`` where ``mask`` is 1, ``outside`` where it is 0. mask: (H, W), or broadcastable to (B, C, H, W), in [0, 1]."""
-    if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
-        raise UserError("mask: values must lie in [0, 1]; divide an 8-bit mask by 255.")
-    return Masked(inside, outside, mask)
+    """``inside`` where ``mask`` is 1, ``outside`` where it is 0. mask: (H, W), or broadcastable to (B, C, H, W), in 0..1."""
+    return Masked(inside, outside, clamped_mask(mask))
+
+
+def clamped_mask(mask: Tensor, option: str = "mask") -> Tensor:
+    """``mask`` in 0..1, what rounding has put outside clamped. UserError, naming ``option``, where it is more than rounding."""
+    low, high = float(mask.min()), float(mask.max())
+    if not bool(torch.isfinite(mask).all()):
+        raise UserError(f"{option}: has values that are no finite numbers; all must lie in 0..1.")
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        mend = "divide an 8-bit mask by 255" if low >= 0 and high > 2 else "clamp what overshoots"
+        raise UserError(f"{option}: values run from {low:g} to {high:g} and must lie in 0..1; {mend}.")
+    return mask.clamp(0, 1) if low < 0 or high > 1 else mask
 
 
 Path = tuple[View, ...]

@@ -8,9 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from phosphene.evaluation.pictures import psnr, ssim
-from phosphene.frequency import Low, blend, laplacian_pyramid
+from phosphene.frequency import Low
 from phosphene.images import sheet
 from phosphene.models.cascade import Stage
+from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.report import formulas
 from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
 from phosphene.sampler import Route, generators, last

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.frequency import blend as blended
+from phosphene.expression import clamped_mask
 from phosphene.frequency import low_pass
 from phosphene.models.cascade import Stage
+from phosphene.pyramid import blend as blended
 from phosphene.sampler import Step, draw
 from phosphene.schedule import CLEAN
 from phosphene.tasks.generate import DEFAULT, Asked, Settings, sampled, timesteps
@@ -40,7 +41,7 @@ def inpaint(
     if tuple(image.shape) != (1, *stage.image_shape) or tuple(mask.shape) != (1, 1, *stage.image_shape[1:]):
         shapes = [tuple(image.shape), tuple(mask.shape)]
         raise UserError(f"MASK: picture and mask are {shapes[0]} and {shapes[1]}; this stage draws {stage.image_shape}.")
-    require_mask(mask)
+    mask = require_mask(mask)
     noise = draw(source, len(source), stage.image_shape, stage.device)
     image, mask = image.to(noise), mask.to(noise)
 
@@ -55,12 +56,12 @@ def inpaint(
     return sampled(stage, expression, noise, timesteps(stage, settings), source, settings, edit=keep)
 
 
-def require_mask(mask: Tensor, option: str = "MASK") -> None:
-    """UserError where ``mask`` leaves nothing to repaint."""
-    if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
-        raise UserError(f"{option}: values must lie in 0..1; divide an 8-bit mask by 255.")
+def require_mask(mask: Tensor, option: str = "MASK") -> Tensor:
+    """``mask`` within 0..1: see :func:`~phosphene.expression.clamped_mask`. UserError where it leaves nothing to repaint."""
+    mask = clamped_mask(mask, option)
     if float(mask.max()) == 0:
         raise UserError(f"{option}: is all black, so nothing would be repainted; paint white what is to change.")
+    return mask
 
 
 def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
