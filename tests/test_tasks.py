@@ -15,7 +15,7 @@ from phosphene.frequency import Grey, Low, Swept, low_pass
 from phosphene.sampler import Route, generators, last
 from phosphene.schedule import linear
 from phosphene.tasks.anagram import anagram, readings, views_named
-from phosphene.tasks.animate import MARGIN, on_the_way, turning
+from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turning
 from phosphene.tasks.compose import compose, regions, shape
 from phosphene.tasks.denoise import iterated, levels
 from phosphene.tasks.edit import STARTS, edit, start_of
@@ -468,6 +468,40 @@ def test_a_turning_picture_begins_and_ends_as_what_it_shows(name):
     assert middle.isfinite().all() and not middle.allclose(on_the_way(picture, v, 0.0), atol=0.1)
     frames = list(turning(picture, v, ("one", "other")))
     assert len({frame.size for frame in frames}) == 1 and len(frames) > 40
+
+
+def where_is(frame):
+    """The row and column, from the middle, of what is dark in a frame."""
+    dark = (0.5 - frame.mean(0)).clamp(min=0)
+    place = torch.arange(len(dark)) - (len(dark) - 1) / 2
+    return tuple(float((dark.sum(axis) * place).sum() / dark.sum()) for axis in (1, 0))
+
+
+@pytest.mark.parametrize(("name", "up"), [("rotate-90", 1), ("rotate-270", -1)])
+def test_a_quarter_turn_goes_the_short_way(name, up):
+    picture = torch.ones(3, 64, 64)
+    picture[:, 28:36, 52:60] = -1  # a mark in the middle of the right
+    y, x = where_is(on_the_way(picture, view(name), 0.5))
+    assert y == pytest.approx(-up * 24 / math.sqrt(2), abs=1) and x == pytest.approx(24 / math.sqrt(2), abs=1)
+    y, x = where_is(on_the_way(picture, view(name), 1.0))
+    assert y == pytest.approx(-up * 24, abs=0.5) and x == pytest.approx(0, abs=0.5)
+    # CSS counts degrees clockwise.
+    assert turn_css(view(name)) == f"rotate({-90 * up}deg)"
+
+
+@pytest.mark.parametrize(("column", "left"), [(1, 1), (2, -1)])
+def test_squares_at_a_hinge_go_the_short_way(column, left):
+    picture = torch.ones(3, 64, 64)
+    middle = 16 * column + 8  # of a square of the second row: turning left in the second column, right in the third
+    picture[:, 16:20, middle - 2 : middle + 2] = -1  # a mark at its top
+
+    def frame(share):
+        return where_is(on_the_way(picture, view("square-hinge"), share))
+
+    (y0, x0), (y, x), (y1, x1) = frame(0.0), frame(0.5), frame(1.0)
+    assert x1 - x0 == pytest.approx(-6 * left, abs=0.5) and y1 - y0 == pytest.approx(6, abs=0.5)
+    # Half way it has passed the corner on that side, and is not below.
+    assert (x0 - x) * left > 2 and y0 < y < y1
 
 
 # Measures
