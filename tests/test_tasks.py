@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import Echo, randn, refusal
+from skimage.metrics import structural_similarity
 from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
 
 from phosphene.evaluation.pictures import psnr, ssim
@@ -515,3 +517,22 @@ def test_psnr_and_ssim():
     assert (ssim(x, noisy) > ssim(x, noisier)).all() and (ssim(x, noisier) > 0).all()
     sharp = randn(1, 3, 32, 32).clamp(-1, 1)
     assert ssim(sharp, -sharp).max() < 0 < ssim(sharp, sharp * 0.9).min()
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.3, 1.0])
+def test_ssim_is_scikit_image_s(strength):
+    # A border of one shade, wider than half a window: nothing depends on how either goes on beyond the picture.
+    x = F.pad(low_pass(randn(2, 3, 40, 32), 1.5).clamp(-1, 1), (6,) * 4, value=0.25)
+    y = F.pad((x + strength * randn(*x.shape, seed=1)).clamp(-1, 1)[..., 6:-6, 6:-6], (6,) * 4, value=-0.5)
+    for ours, one, other in zip(ssim(x, y), (x.double() + 1) / 2, (y.double() + 1) / 2, strict=True):
+        _, theirs = structural_similarity(
+            one.numpy(),
+            other.numpy(),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,  # the paper's, and the reason that the weights alone make the window
+            data_range=1.0,
+            channel_axis=0,
+            full=True,
+        )
+        assert float(ours) == pytest.approx(float(theirs.mean()), abs=2e-5)
