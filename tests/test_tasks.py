@@ -21,8 +21,8 @@ from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turning
 from phosphene.tasks.compose import compose, regions, shape
 from phosphene.tasks.denoise import iterated, levels
 from phosphene.tasks.edit import STARTS, edit, start_of
-from phosphene.tasks.generate import Settings, image_to_image, text_to_image, threshold, timesteps, wanted
-from phosphene.tasks.hybrid import completed, hybrid, parted
+from phosphene.tasks.generate import Settings, asking, image_to_image, onward, text_to_image, threshold, timesteps, wanted
+from phosphene.tasks.hybrid import KINDS, completed, hybrid, keeping, part_of, parted
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.score import score
@@ -211,6 +211,54 @@ def test_an_inverse_hybrid_keeps_its_band(stage, band):
     assert drawn[0].std() > 0.02 and not drawn[0].allclose(drawn[1], atol=0.02)
     refusal(lambda: completed(stage, wanted([BOAT]), image, "middle", generators([1])), "--band middle")
     refusal(lambda: completed(stage, wanted([BOAT]), image[..., :8], "low", generators([1])), "--from")
+
+
+@pytest.mark.parametrize("band", ["low", "high"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
+    part = {"frequency": lambda x: low_pass(x, 0.5), "color": Grey(), "motion": Swept(9, 30), "scale": lambda x: x / 2}[kind]
+    image, settings = randn(1, *SMALL, seed=5).clamp(-1, 1), Settings(Route("ddim"), TIMES, thresholded=False)
+    source = torch.Generator().manual_seed(3)
+    x = torch.randn(1, *SMALL, generator=source)
+    abar = [float(a) for a in stage.schedule.abar]
+    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
+        noise, _ = guided(stage, x, t, BOAT, 7.0)
+        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
+        kept, x = image, clean
+        if s is not None:
+            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
+            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
+        x = part(kept) + (x - part(x)) if band == "low" else (kept - part(kept)) + part(x)
+    component = part_of(kind, 2.0, Swept(9, 30))
+    same(last(completed(stage, wanted([BOAT]), image, band, generators([3]), component, settings)), x)
+
+
+@pytest.mark.parametrize("band", ["low", "high"])
+def test_an_inverse_hybrid_keeps_its_band_in_the_second_stage(cascade, band):  # noqa: F811
+    large = low_pass(randn(1, *LARGE, seed=9), 1.0).clamp(-1, 1)
+    small = F.interpolate(large, size=SMALL[1:], mode="area")
+
+    def kept(x, component):
+        return component(x) if band == "low" else x - component(x)
+
+    def drawn(component, keeps=True):
+        source, asks = generators([1, 2]), asking([BOAT])
+        first = completed(cascade.stages[0], wanted([BOAT]), small, band, source, component, QUICK)
+
+        def edits(stage):
+            return keeping(stage, large, band, source, component)
+
+        return last(onward(cascade.stages, first, asks, source, settings=(QUICK, QUICK), edits=edits if keeps else None))
+
+    # A picture's grey taken of its grey is its grey: this band is the photo's to rounding.
+    grey = Grey()
+    assert drawn(grey).shape == (2, *LARGE)
+    torch.testing.assert_close(kept(drawn(grey), grey), kept(large, grey).expand(2, -1, -1, -1), rtol=0, atol=1e-5)
+    # A blur of a blur blurs more, so low frequencies are kept but for those at the border.
+    low = Low(2.0)
+    away = [(kept(drawn(low, keeps), low) - kept(large, low)).abs().mean() for keeps in (True, False)]
+    assert away[0] < 0.35 * away[1]
+    refusal(lambda: keeping(cascade.stages[1], small, band, generators([1])), "--from")
 
 
 # Editing

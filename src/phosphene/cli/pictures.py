@@ -15,7 +15,7 @@ from phosphene.cli.drawing import Drawing, drawing_command, finished, require_pr
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from PIL import Image
     from torch import Tensor
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from phosphene.expression import Expression
     from phosphene.frequency import Component
     from phosphene.models.cascade import Stage
+    from phosphene.sampler import Step
     from phosphene.tasks.generate import Asked, Asks, Settings
     from phosphene.tasks.score import Reading
 
@@ -372,12 +373,19 @@ def hybrid(
         looks = [part, *[lambda x: x] * (len(prompts) - 1)]
         picture, said = _best(stages, asks, drawing, settings, prompts, looks, best_of)
     else:
-        small = to_tensor(squared(real, stages[0].image_shape[-1], fit))
+        part = task.part_of(kind, (sigmas or [2.0])[0])
         source = generators([drawing.seed])
         asks = asking(prompts, drawing.negative)
-        blur = (sigmas or [2.0])[0]
-        first = task.completed(stages[0], asks(stages[0], drawing.guidance), small, band, source, blur, settings)
-        picture = finished(onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages)))[0].cpu()
+
+        def at(stage: Stage) -> Tensor:
+            return to_tensor(squared(real, stage.image_shape[-1], fit))
+
+        def edits(stage: Stage) -> Callable[[Step], Tensor]:
+            return task.keeping(stage, at(stage), band, source, part)
+
+        first = task.completed(stages[0], asks(stages[0], drawing.guidance), at(stages[0]), band, source, part, settings)
+        run = onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages), edits)
+        picture = finished(run)[0].cpu()
         said = f"{band} frequencies of {from_} kept"
     arguments = {"prompts": list(prompts), "kind": kind, "sigma": sigma, "from": None if from_ is None else str(from_)}
     common.readings([to_image(picture, (-1, 1))])

@@ -139,10 +139,12 @@ def enlarge(
     small: Tensor,
     source: Sequence[torch.Generator],
     settings: Settings | None = None,
+    edit: Callable[[Step], Tensor] | None = None,
 ) -> Iterator[Step]:
     """Super-resolution: denoise, from pure noise, the large picture of each of ``small`` (B, C, h, w; in [-1, 1]).
 
-    Without ``settings`` it is done as is usual for the stage, see :func:`enlarging`.
+    ``edit`` is that of :func:`~phosphene.sampler.denoise`. Without ``settings`` it is done as is usual for the stage, see
+    :func:`enlarging`.
     """
     if stage.noising is None:
         raise UserError("stage: draws pictures and enlarges none; take a model with a second stage.")
@@ -152,7 +154,7 @@ def enlarge(
     times = timesteps(stage, settings)
     start, noise = (draw(source, len(source), stage.image_shape, stage.device) for _ in range(2))
     beside = stage.beside(small.to(start), noise)
-    return sampled(stage, expression, start, times, source, settings, beside)
+    return sampled(stage, expression, start, times, source, settings, beside, edit)
 
 
 def generate(
@@ -203,14 +205,18 @@ def onward(
     source: Sequence[torch.Generator],
     guidance: Sequence[float] = GUIDANCE,
     settings: Sequence[Settings | None] = (DEFAULT, None),
+    edits: Callable[[Stage], Callable[[Step], Tensor]] | None = None,
 ) -> Iterator[Step]:
-    """The steps of ``first``, a run of the first of ``stages``, and those by which the others enlarge what it finished."""
+    """The steps of ``first``, a run of the first of ``stages``, and those by which the others enlarge what it finished.
+
+    ``edits`` makes the ``edit`` of each of the others.
+    """
     picture = None
     for step in first:
         picture = step.xt
         yield step
     for stage, scale, manner in zip(stages[1:], guidance[1:], settings[1:], strict=False):
-        for step in enlarge(stage, asks(stage, scale), picture, source, manner):
+        for step in enlarge(stage, asks(stage, scale), picture, source, manner, edits and edits(stage)):
             picture = step.xt
             yield step
 
