@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline
+from hypothesis import given as example
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import MOST_PIXELS, SAMPLES, read_picture, read_provenance, save_animation, squared, to_tensor
+from phosphene.images import MOST_PIXELS, SAMPLES, fitted, read_picture, read_provenance, save_animation, squared, to_tensor
 from phosphene.tasks.animate import MOVE
 
 STEPS = ["--steps", 4]
@@ -136,6 +140,42 @@ def test_views_of_an_anagram(call, here, cascade):  # noqa: F811
         assert animation.n_frames > 20
     assert call("anagram", *two[:4], "--reduce", "alternate", *base, "-o", "a.png", "--animate", "turn.mp4")[0] == 0
     assert Path("turn.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory):
+    """A cascade of pictures 24 wide and 16 high, then twice that."""
+    place = tmp_path_factory.mktemp("wide")
+    tokenizer, encoder = tiny_text()
+    schedulers = {"scheduler": DDPMScheduler(**IF_2), "image_noising_scheduler": DDPMScheduler(beta_schedule="squaredcos_cap_v2")}
+    one = {"tokenizer": tokenizer, "text_encoder": encoder, "scheduler": DDPMScheduler(**IF_1)}
+    IFPipeline(unet=tiny_unet(1, [16, 24]), **one, **BARE).save_pretrained(place / "stage-1")
+    unet = tiny_unet(2, [32, 48], in_channels=6, class_embed_type="timestep", time_embedding_dim=32)
+    two = IFSuperResolutionPipeline(tokenizer=None, text_encoder=None, unet=unet, **schedulers, **BARE)
+    two.save_pretrained(place / "stage-2")
+    return place
+
+
+WIDE = {
+    "generate": ["a rocket"],
+    "denoise": ["ball.png", "--t", "300,600", "--start", 1],
+    "edit": ["ball.png", "--start", 2],
+    "inpaint": ["ball.png", "mask.png"],
+    "anagram": ["a rocket", "a skull", "--view", "rotate-180"],
+    "hybrid": ["a skull", "--from", "ball.png"],
+    "compose": ["a rocket", "a skull"],
+}
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_pictures_need_not_be_square(call, here, wide, name, fit):  # noqa: F811
+    fits = ["--fit", fit] if name in ("denoise", "edit", "inpaint", "hybrid") else []
+    code, _, err = call(name, *WIDE[name], *fits, "--model", wide, "--steps", 3, "-o", "wide.png")
+    assert (code, err) == (0, "")
+    if name in ("generate", "edit", "inpaint", "compose"):
+        assert size("wide.png") == (48, 32)
 
 
 def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811
@@ -281,3 +321,15 @@ def test_squares_and_tensors():
     tensor = to_tensor(squared(wide, 16))
     assert tensor.shape == (1, 3, 16, 16) and tensor[0, 0].min() == 1 and tensor[0, 1].max() == -1
     assert MOST_PIXELS < Image.MAX_IMAGE_PIXELS
+
+
+@example(st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.integers(1, 30))
+def test_a_picture_of_any_shape_is_fitted_to_any_shape(width, height, high, wide):
+    image = Image.new("RGB", (width, height), (10, 20, 30))
+    assert fitted(image, (high, wide)).size == (wide, high)
+    assert fitted(image, (high, wide)).getcolors() == [(high * wide, (10, 20, 30))]
+    if min(width, height) * min(wide / width, high / height) >= 1:
+        padded = fitted(image, (high, wide), "pad")
+        assert padded.size == (wide, high) and {c for _, c in padded.getcolors()} <= {(10, 20, 30), (255, 255, 255)}
+    if width * high == height * wide:
+        assert fitted(image, (high, wide), "pad").getcolors() == [(high * wide, (10, 20, 30))]

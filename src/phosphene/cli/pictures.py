@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option("--out", "-o")]
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")]
-Fit = Annotated[str, typer.Option(help="crop or pad: how a picture is made square.")]
-Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is made square (--fit).")]
+Fit = Annotated[str, typer.Option(help="crop or pad: how a picture is given the model's shape.")]
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is given the model's shape (--fit).")]
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 SHOWN = 256
 """Pixels of a picture on a sheet, at least."""
@@ -123,7 +123,7 @@ def denoise(
     common.require_picture(out)
     times = common.numbers("--t", t, int, "250,500,750")
     from phosphene.evaluation.pictures import psnr, ssim
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import denoise as task
     from phosphene.tasks.generate import asked
@@ -132,7 +132,7 @@ def denoise(
     drawing = replace(drawing, upscale=False)
     drawing.check()
     (stage,), settings = drawing.open([prompt]).stages, drawing.settings()
-    clean = to_tensor(squared(picture, stage.image_shape[-1], fit))
+    clean = to_tensor(fitted(picture, stage.image_shape[1:], fit))
     expression = asked(stage, [prompt or None], drawing.negative, drawing.guidance)
     found = task.levels(stage, expression, clean, times, generators([drawing.seed]))
     steps = list(common.shown(task.iterated(stage, expression, clean, generators([drawing.seed]), start, settings), "denoising"))
@@ -179,7 +179,7 @@ def edit(
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
     common.require_picture(out)
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import edit as task
     from phosphene.tasks.generate import asking, onward, timesteps
@@ -193,15 +193,15 @@ def edit(
     else:
         usual = len(timesteps(stages[0], settings))
         starts = [s for s in task.STARTS if s < usual] or [0]
-    small = squared(picture, stages[0].image_shape[-1], fit)
+    small = fitted(picture, stages[0].image_shape[1:], fit)
 
     asks = asking([prompt or None], drawing.negative)
     source = generators([drawing.seed] * len(starts))
     first = task.edit(stages[0], asks(stages[0], drawing.guidance), to_tensor(small), starts, source, settings)
     run = onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages))
     cells = [to_image(p, stages[-1].value_range) for p in finished(run)]
-    side, labels = cells[0].width, [f"start {s}" for s in starts]
-    whole = sheet([[*cells, squared(picture, side, fit)]], captions=[[*labels, "the original"]])
+    labels = [f"start {s}" for s in starts]
+    whole = sheet([[*cells, fitted(picture, stages[-1].image_shape[1:], fit)]], captions=[[*labels, "the original"]])
     arguments = {"image": str(image), "prompt": prompt, "start": start, "strength": strength, "fit": fit}
     write(cells[0] if len(cells) == 1 else whole, out, "edit", drawing, arguments)
     common.say(f"{common.several(len(cells), 'picture')} in {out}")
@@ -225,7 +225,7 @@ def inpaint(
     common.require_picture(out)
     from PIL import Image
 
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import inpaint as task
     from phosphene.tasks.generate import asking, onward
@@ -240,19 +240,19 @@ def inpaint(
         raise UserError(f"MASK {mask}: is all black, so nothing would be repainted; paint white what is to change.")
     stages, settings = drawing.open([prompt]).stages, drawing.settings()
 
-    def at(size: int) -> tuple[Tensor, Tensor]:
-        """Picture and mask, squared alike; what is padded is kept."""
-        square = squared(Image.merge("RGB", [white] * 3), size, fit)
+    def at(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Picture and mask, fitted alike; what is padded is kept."""
+        where = fitted(Image.merge("RGB", [white] * 3), size, fit)
         if fit == "pad":
-            inside = squared(Image.new("RGB", white.size, "black"), size, fit)
-            square = Image.composite(Image.new("RGB", square.size), square, inside.convert("L"))
-        return to_tensor(squared(original, size, fit)), (to_tensor(square.convert("L")) + 1) / 2
+            inside = fitted(Image.new("RGB", white.size, "black"), size, fit)
+            where = Image.composite(Image.new("RGB", where.size), where, inside.convert("L"))
+        return to_tensor(fitted(original, size, fit)), (to_tensor(where.convert("L")) + 1) / 2
 
     asks = asking([prompt or None], drawing.negative)
     source = generators([drawing.seed])
-    first = task.inpaint(stages[0], asks(stages[0], drawing.guidance), *at(stages[0].image_shape[-1]), source, settings)
+    first = task.inpaint(stages[0], asks(stages[0], drawing.guidance), *at(stages[0].image_shape[1:]), source, settings)
     result = finished(onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages))).cpu()
-    shown, where = at(result.shape[-1])
+    shown, where = at(result.shape[-2:])
     blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
     measured = {how: float(task.seam(picture, where)) for how, picture in blends.items()}
     seams = {how: "no border" if math.isnan(value) else f"{value:.2f}" for how, value in measured.items()}
@@ -342,7 +342,7 @@ def hybrid(
     require_prompts(prompts)
     common.require_picture(out)
     from phosphene.frequency import Grey, Low, Swept
-    from phosphene.images import read_picture, squared, to_image, to_tensor
+    from phosphene.images import fitted, read_picture, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import hybrid as task
     from phosphene.tasks.generate import asking, onward
@@ -378,7 +378,7 @@ def hybrid(
         asks = asking(prompts, drawing.negative)
 
         def at(stage: Stage) -> Tensor:
-            return to_tensor(squared(real, stage.image_shape[-1], fit))
+            return to_tensor(fitted(real, stage.image_shape[1:], fit))
 
         def edits(stage: Stage) -> Callable[[Step], Tensor]:
             return task.keeping(stage, at(stage), band, source, part)

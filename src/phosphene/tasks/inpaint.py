@@ -75,7 +75,7 @@ def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
     if how == "paste":
         return mask * result + (1 - mask) * original
     # Each level is a blur wide: the mask is soft by as much, and reaches no further than its own white.
-    levels = max(2, min(5, result.shape[-1].bit_length() - 4))
+    levels = max(2, min(5, min(result.shape[-2:]).bit_length() - 4))
     return blended(result, original, low_pass(mask, 1.0).expand(len(result), -1, -1, -1), levels)
 
 
