@@ -178,6 +178,33 @@ def test_pictures_need_not_be_square(call, here, wide, name, fit):  # noqa: F811
         assert size("wide.png") == (48, 32)
 
 
+@pytest.mark.parametrize("kind", ["frequency", "color", "motion", "scale"])
+def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, kind):  # noqa: F811
+    command = ["hybrid", "a skull", "--from", "ball.png", "--kind", kind, "--model", cascade, *STEPS]
+    kept = [call(*command, "--band", band, "-o", f"{band}.png") for band in ("low", "high")]
+    assert [code for code, _, _ in kept] == [0, 0], kept
+    assert all("of ball.png kept" in out for _, out, _ in kept)
+    assert (read_picture("low.png").tobytes() == read_picture("high.png").tobytes()) == (kind == "scale")
+    code, out, err = call("rerun", "high.png", "-o", "again.png")
+    assert code == 0 and "byte for byte" in out, err
+
+
+def test_motion_has_a_length_and_a_direction(call, here, cascade):  # noqa: F811
+    command = ["hybrid", "a rocket", "a skull", "--kind", "motion", "--model", cascade, *STEPS]
+    several = {"plain": [], "usual": ["--length", 15, "--angle", 0], "long": ["--length", 30], "up": ["--angle", 90]}
+    for name, more in several.items():
+        assert call(*command, *more, "-o", f"{name}.png")[0] == 0
+    drawn = {name: read_picture(f"{name}.png").tobytes() for name in several}
+    assert drawn["plain"] == drawn["usual"] and len(set(drawn.values())) == 3
+
+
+def test_two_jigsaws_of_different_seeds_in_one_anagram(call, here, cascade):  # noqa: F811
+    command = ["anagram", "a rocket", "a skull", "a dog", "--view", "jigsaw@1", "--view", "jigsaw@2", "--model", cascade, *STEPS]
+    code, _, err = call(*command, "-o", "two.png")
+    assert (code, err) == (0, "")
+    assert call("rerun", "two.png", "-o", "again.png")[0] == 0
+
+
 def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811
     base = ["--model", cascade, *STEPS, "--no-upscale"]
     assert call("hybrid", "a rocket", "a skull", "a dog", "--sigma", "4,2", *base, "-o", "three.png")[0] == 0
@@ -261,6 +288,12 @@ def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
         (["hybrid", "a", "b", "--sigma", "0"], ["--sigma"]),
         (["hybrid", "a"], ["two or three prompts"]),
         (["hybrid", "a", "b", "--kind", "smell"], ["--kind smell"]),
+        (["hybrid", "a", "--from", "ball.png", "--kind", "smell"], ["--kind smell"]),
+        (["hybrid", "a", "--from", "ball.png", "--kind", "color", "--sigma", "2"], ["--sigma 2", "frequency"]),
+        (["hybrid", "a", "b", "--length", "9"], ["--length 9", "motion"]),
+        (["hybrid", "a", "b", "--kind", "motion", "--length", "0.5"], ["--length 0.5"]),
+        (["hybrid", "a", "b", "--kind", "motion", "--angle", "nan"], ["--angle nan"]),
+        (["anagram", "a", "b", "--view", "flip@3"], ["--view flip@3"]),
         (["hybrid", "a", "b", "--from", "ball.png"], ["--from ball.png"]),
         (["hybrid", "a", "--from", "ball.png", "--band", "middle"], ["--band middle"]),
         (["hybrid", "a", "b", "--band", "high"], ["--band high", "--from"]),

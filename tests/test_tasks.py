@@ -572,6 +572,8 @@ def test_ssim_is_scikit_image_s(strength):
     # A border of one shade, wider than half a window: nothing depends on how either goes on beyond the picture.
     x = F.pad(low_pass(randn(2, 3, 40, 32), 1.5).clamp(-1, 1), (6,) * 4, value=0.25)
     y = F.pad((x + strength * randn(*x.shape, seed=1)).clamp(-1, 1)[..., 6:-6, 6:-6], (6,) * 4, value=-0.5)
+    # The second pair is dark and flat, where the constants count.
+    x[1], y[1] = 0.05 * x[1] - 0.95, 0.05 * y[1] - 0.95
     for ours, one, other in zip(ssim(x, y), (x.double() + 1) / 2, (y.double() + 1) / 2, strict=True):
         _, theirs = structural_similarity(
             one.numpy(),

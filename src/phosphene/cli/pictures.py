@@ -283,7 +283,7 @@ def anagram(
     """Draw a picture that shows something else in another view.
 
     Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
-    square-hinge (patches:8 and the like for more pieces), and four-way, which are four at once.
+    square-hinge (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once.
     """
     require_prompts(prompts)
     common.require_picture(out)
@@ -330,7 +330,11 @@ def hybrid(
     from_: Annotated[
         Path | None, typer.Option("--from", help="A picture that takes the place of FAR or NEAR: see --band.")
     ] = None,
-    band: Annotated[str | None, typer.Option(help="low or high: what is kept of --from. [default: low]")] = None,
+    band: Annotated[
+        str | None, typer.Option(help="What is kept of --from: low, what FAR would rule, or high, the rest. [default: low]")
+    ] = None,
+    length: Annotated[float | None, typer.Option(help="Of --kind motion, in 64ths of the picture. [default: 15]")] = None,
+    angle: Annotated[float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]")] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
     out: Out = Path("hybrid.png"),
@@ -341,15 +345,19 @@ def hybrid(
     """
     require_prompts(prompts)
     common.require_picture(out)
-    from phosphene.frequency import Grey, Low, Swept
+    from phosphene.frequency import Swept
     from phosphene.images import fitted, read_picture, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import hybrid as task
     from phosphene.tasks.generate import asking, onward
 
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
-    if from_ is not None and (len(prompts) != 1 or kind != "frequency" or best_of > 1):
-        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --kind nor --best-of.")
+    if from_ is not None and (len(prompts) != 1 or best_of > 1):
+        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
+    for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
+        if value is not None and kind != of:
+            raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
+    motion = Swept(*(usual if value is None else value for value, usual in ((length, 15.0), (angle, 0.0))))
     if from_ is None and band is not None:
         raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
     if from_ is not None and sigmas is not None and len(sigmas) != 1:
@@ -361,19 +369,14 @@ def hybrid(
     if real is None:
 
         def asks(stage: Stage, scale: float) -> Expression:
-            return task.parted(stage, prompts, kind, sigmas, scale, drawing.negative)
+            return task.parted(stage, prompts, kind, sigmas, scale, drawing.negative, motion)
 
         asks(stages[0], drawing.guidance)
-        part = {
-            "frequency": Low(max(sigmas or task.SIGMAS[len(prompts)])),
-            "color": Grey(),
-            "motion": Swept(),
-            "scale": lambda x: x,
-        }[kind]
+        part = task.part_of(kind, max(sigmas or task.SIGMAS[len(prompts)]), motion) if kind != "scale" else lambda x: x
         looks = [part, *[lambda x: x] * (len(prompts) - 1)]
         picture, said = _best(stages, asks, drawing, settings, prompts, looks, best_of)
     else:
-        part = task.part_of(kind, (sigmas or [2.0])[0])
+        part = task.part_of(kind, (sigmas or [2.0])[0], motion)
         source = generators([drawing.seed])
         asks = asking(prompts, drawing.negative)
 
@@ -386,8 +389,9 @@ def hybrid(
         first = task.completed(stages[0], asks(stages[0], drawing.guidance), at(stages[0]), band, source, part, settings)
         run = onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages), edits)
         picture = finished(run)[0].cpu()
-        said = f"{band} frequencies of {from_} kept"
+        said = f"{task.KEPT[kind][task.BANDS.index(band)]} of {from_} kept"
     arguments = {"prompts": list(prompts), "kind": kind, "sigma": sigma, "from": None if from_ is None else str(from_)}
+    arguments |= {"length": length, "angle": angle}
     common.readings([to_image(picture, (-1, 1))])
     whole = _walking_away(picture) if kind == "frequency" else _with_part(picture, part)
     write(whole, out, "hybrid", drawing, arguments | {"band": band if real is not None else None, "fit": fit, "best_of": best_of})

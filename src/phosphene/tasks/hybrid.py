@@ -23,6 +23,13 @@ SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
 """Blurs that part two or three prompts, in pixels of a 64-pixel picture; 2 is Part A's."""
 BANDS = ("low", "high")
 """What is kept of a photo: what the first prompt would rule, whatever the kind, or the rest."""
+KEPT = {
+    "frequency": ("low frequencies", "high frequencies"),
+    "color": ("the light", "the colours"),
+    "motion": ("what sweeping by leaves", "what sweeping by takes"),
+    "scale": ("half", "half"),
+}
+"""What that is called."""
 COARSE, MOTION = Low(2.0), Swept()
 
 
