@@ -438,7 +438,10 @@ def test_what_rounding_adds_to_a_mask_is_clamped():
     exact = torch.tensor([[0.0, 1.0]])
     assert clamped_mask(exact) is exact
     # Enlarging by Lanczos overshoots by more than rounding: that is for its maker to clamp.
-    with pytest.raises(UserError, match=r"^--mask: values run from -0.01 to 1.02 and must lie in 0..1; clamp what overshoots\.$"):
+    with pytest.raises(
+        UserError,
+        match=r"^--mask: values run from -0.01 to 1.02 and must lie in 0..1; clamp what overshoots, and leave no NaN\.$",
+    ):
         clamped_mask(torch.tensor([-0.01, 1.02]), "--mask")
 
 

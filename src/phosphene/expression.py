@@ -22,9 +22,6 @@ from phosphene.frequency import Component, Low
 from phosphene.models.protocol import Denoiser, Estimate
 from phosphene.views import Identity, View
 
-ROUNDING = 1e-5
-"""How far resizing and blurring in float32 may carry the values of a mask out of 0..1."""
-
 
 @dataclass(frozen=True)
 class Given:
@@ -135,13 +132,11 @@ def masked(inside: Expression, outside: Expression, mask: Tensor) -> Masked:
     return Masked(inside, outside, clamped_mask(mask))
 
 
-def clamped_mask(mask: Tensor, option: str = "mask") -> Tensor:
-    """``mask`` in 0..1, what rounding has put outside clamped. UserError, naming ``option``, where it is more than rounding."""
+def clamped_mask(mask: Tensor, option: str = "mask", rounding: float = 1e-5) -> Tensor:
+    """``mask`` in 0..1, what ``rounding`` has put outside clamped. UserError, naming ``option``, where it is more than that."""
     low, high = float(mask.min()), float(mask.max())
-    if not bool(torch.isfinite(mask).all()):
-        raise UserError(f"{option}: has values that are no finite numbers; all must lie in 0..1.")
-    if low < -ROUNDING or high > 1 + ROUNDING:
-        mend = "divide an 8-bit mask by 255" if low >= 0 and high > 2 else "clamp what overshoots"
+    if not (low >= -rounding and high <= 1 + rounding):  # NaN is neither
+        mend = "divide an 8-bit mask by 255" if low >= 0 and high > 2 else "clamp what overshoots, and leave no NaN"
         raise UserError(f"{option}: values run from {low:g} to {high:g} and must lie in 0..1; {mend}.")
     return mask.clamp(0, 1) if low < 0 or high > 1 else mask
 
@@ -229,10 +224,9 @@ class Evaluation:
         for part, asked in zip(pictures.split(most), embedding.split(most, dim=1), strict=True):
             times = torch.full((k * len(part),), t, dtype=torch.long, device=x.device)
             answers.append(self.denoiser(part, times, asked.flatten(0, 1)))
-
         noise = self._by_leaf([a.noise for a in answers], k)
-        learned = answers[0].variance is not None
-        variance = self._by_leaf([a.variance for a in answers], k) if learned else [None] * len(self.leaves)
+        learned = [a.variance for a in answers if a.variance is not None]
+        variance = self._by_leaf(learned, k) if learned else [None] * len(self.leaves)
         said = {leaf: Estimate(n, v) for leaf, n, v in zip(self.leaves, noise, variance, strict=True)}
         return _fold(self.expression, (), said)
 

@@ -104,8 +104,7 @@ class Swept:
     def __call__(self, x: Tensor) -> Tensor:
         reach = max(1, round(self.length * x.shape[-1] / REFERENCE_SIZE / 2))
         if self.angle % 180 == 0:
-            count = 2 * reach + 1
-            return _along_rows(x, (1 / count,) * count)
+            return _along_rows(x, (1 / (2 * reach + 1),) * (2 * reach + 1))
         reach = min(reach, min(x.shape[-2:]) - 1)  # reflection cannot reach past the picture
         kernel = _line(reach, self.angle % 180, x.device, x.dtype).expand(x.shape[1], 1, -1, -1)
         return F.conv2d(F.pad(x, (reach,) * 4, mode="reflect"), kernel, groups=x.shape[1])

@@ -274,16 +274,14 @@ class Jigsaw(Moved):
                     shape, turn = ("edge", (odd + borders[0]) % 2), borders[0]
                 alike.setdefault(shape, []).append((row * n + column, turn))
         target, turns = torch.empty(n * n, dtype=torch.long), torch.empty(n * n, dtype=torch.long)
-        drawn = []
-        for pieces in alike.values():
-            order = torch.randperm(len(pieces), generator=generator)
-            drawn.append((order, torch.randint(2, (len(pieces),), generator=generator).tolist()))
+        sizes = [len(pieces) for pieces in alike.values()]
+        drawn = [(torch.randperm(k, generator=generator), torch.randint(2, (k,), generator=generator)) for k in sizes]
         for (shape, pieces), (order, halves) in zip(alike.items(), drawn, strict=True):
             # Only what leaves a piece in its place is drawn again, after all the rest, so that other seeds mean what they did.
             while bool((order == torch.arange(len(pieces))).any()):
                 order = torch.randperm(len(pieces), generator=generator)
             # An inner piece fits either way round.
-            for (number, turn), k, half in zip(pieces, order.tolist(), halves, strict=True):
+            for (number, turn), k, half in zip(pieces, order.tolist(), halves.tolist(), strict=True):
                 place, wanted = pieces[k]
                 target[number] = place
                 turns[number] = (wanted - turn + (2 * half if shape == ("inner",) else 0)) % 4
@@ -308,10 +306,7 @@ VIEWS: dict[str, View] = {
 
 
 def view(name: str, seed: int = 0) -> View:
-    """The view called ``name``; ``patches:8`` is patches of 8 by 8, ``jigsaw@3`` the jigsaw of seed 3.
-
-    ``seed`` is for those whose pieces are laid by chance and that name none themselves.
-    """
+    """The view called ``name``: ``patches:8`` has 8 by 8 pieces, ``jigsaw@3`` lays them by a seed of its own, not by ``seed``."""
     plain, at, own = name.partition("@")
     known, _, number = plain.partition(":")
     if known not in VIEWS:
@@ -323,8 +318,6 @@ def view(name: str, seed: int = 0) -> View:
         if not number.isdecimal() or int(number) < 2:
             raise UserError(f"--view {name}: the number of pieces along a side must be a whole number from 2 on.")
         found = replace(found, grid=int(number))
-    if at and not hasattr(found, "seed"):
-        raise UserError(f"--view {name}: nothing of {known} is laid by chance; leave @{own} out.")
-    if at and not (own.isdecimal() and int(own) < 2**32):
-        raise UserError(f"--view {name}: the seed after @ must be a whole number in 0..{2**32 - 1}, such as {plain}@3.")
+    if at and not (hasattr(found, "seed") and own.isdecimal() and int(own) < 2**32):
+        raise UserError(f"--view {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
     return replace(found, seed=int(own) if at else seed) if hasattr(found, "seed") else found
