@@ -245,7 +245,7 @@ class Evaluation:
         return self._embedding.unflatten(0, (-1, len(self._paths) * len(x)))
 
     def _by_leaf(self, parts: list[Tensor], k: int) -> tuple[Tensor, ...]:
-        """The answers to all parts of a pass, (B, C, H, W) for each leaf: they come by condition within a part only."""
+        """Answers part by part, by condition within each, as (B, C, H, W) a leaf: joined along pictures all go by condition."""
         return torch.cat([part.unflatten(0, (k, -1)) for part in parts], dim=1).flatten(0, 1).chunk(len(self.leaves))
 
     def _embed(self, conditions: tuple[Hashable | None, ...], batch: int) -> Tensor:
