@@ -22,7 +22,7 @@ from phosphene import cli
 from phosphene.cli.digits import GREEN
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER, PROVENANCE, read_provenance
-from phosphene.models import catalogue
+from phosphene.models import catalogue, folders
 from phosphene.sampler import Route
 from phosphene.training.data import load_dataset
 from phosphene.training.distributed import Place
@@ -51,18 +51,18 @@ def made(tmp_path_factory) -> dict[str, str]:
     write("five", "class", classes=5, timesteps=10)
     write("time", "time", timesteps=10)
     write("denoiser", "denoiser")
-    weights = write("damaged-denoiser", "denoiser") / catalogue.WEIGHTS
+    weights = write("damaged-denoiser", "denoiser") / folders.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
     write("classifier", "classifier")
     write("judge-of-five", "classifier", classes=5)
-    weights = write("damaged", "class", timesteps=10) / catalogue.WEIGHTS
+    weights = write("damaged", "class", timesteps=10) / folders.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
-    weights = write("torn", "class", timesteps=10) / catalogue.WEIGHTS
+    weights = write("torn", "class", timesteps=10) / folders.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:1000])
-    (folder / "torn" / catalogue.SUMS).unlink()
-    config = write("other-shape", "class", timesteps=10) / catalogue.CONFIG
+    (folder / "torn" / folders.SUMS).unlink()
+    config = write("other-shape", "class", timesteps=10) / folders.CONFIG
     config.write_text(config.read_text().replace('"width": 8', '"width": 12'))
-    (folder / "other-shape" / catalogue.SUMS).unlink()
+    (folder / "other-shape" / folders.SUMS).unlink()
     (folder / "empty").mkdir()
     return {path.name: str(path) for path in folder.iterdir()}
 
@@ -483,7 +483,7 @@ def test_evaluate_models_of_every_kind(call, made):
 
     # The same as by hand.
     real, judge = load_dataset("digits"), catalogue.load(made["classifier"])
-    reference = refer(judge, real, 40)
+    reference = refer(judge, real.train, real.test, 40)
     model = catalogue.load(made["class"])
     by_hand = measure(model, judge, reference, 40, 3.0, Route("ddim", 3), 180)
     assert by_kind[0][1]["accuracy"] == by_hand.accuracy and by_kind[0][1]["frechet"] == pytest.approx(by_hand.frechet)
@@ -682,7 +682,7 @@ def embedded(made, tmp_path_factory, monkeypatch) -> Path:
         (folder / name).mkdir()
         for file in Path(made[name]).iterdir():
             (folder / name / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(catalogue, "EMBEDDED", folder)
+    monkeypatch.setattr(folders, "EMBEDDED", folder)
     return folder
 
 
@@ -702,7 +702,7 @@ def test_models(call, refused, embedded):
     refused("models", "info", "nowhere", words=("nowhere", "class, classifier"))
     refused("models", "verify", "nowhere", words="nowhere")
 
-    weights = embedded / "class" / catalogue.WEIGHTS
+    weights = embedded / "class" / folders.WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     code, out, err = call("models", "verify")
@@ -718,7 +718,7 @@ def test_names_of_embedded_models_are_the_defaults(call, embedded):
 
 
 def test_no_embedded_models(call, here, monkeypatch):
-    monkeypatch.setattr(catalogue, "EMBEDDED", here / "none")
+    monkeypatch.setattr(folders, "EMBEDDED", here / "none")
     code, out, err = call("models")
     assert (code, err) == (0, "") and "phosphene train" in out
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from phosphene import cli
 from phosphene.images import read_picture, read_provenance
-from phosphene.models import catalogue, hub
+from phosphene.models import folders, hub
 from phosphene.training.captions import Subject
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, learned_tokenizer
 from phosphene.training.pictures import Gallery
@@ -270,7 +270,7 @@ def test_models_tells_of_cascades(call, cascade, tmp_path, monkeypatch):
     assert code == 2 and "SHA256SUMS" in err
     # As if it came with the package.
     shutil.copytree(cascade, tmp_path / "models" / "tiny")
-    monkeypatch.setattr(catalogue, "EMBEDDED", tmp_path / "models")
+    monkeypatch.setattr(folders, "EMBEDDED", tmp_path / "models")
     names = sorted(p.relative_to(tmp_path / "models" / "tiny") for p in (tmp_path / "models" / "tiny").rglob("*") if p.is_file())
     sums = "".join(f"{hashlib.sha256((tmp_path / 'models' / 'tiny' / n).read_bytes()).hexdigest()}  {n}\n" for n in names)
     (tmp_path / "models" / "tiny" / "SHA256SUMS").write_text(sums)

@@ -23,14 +23,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 import phosphene
+from phosphene.devices import choose_device
 from phosphene.errors import UserError
-from phosphene.models import catalogue
+from phosphene.models import catalogue, folders
 from phosphene.models.digits import TARGETS, DigitDiffusion
 from phosphene.schedule import linear
 from phosphene.training import checkpoint
 from phosphene.training import run as run_module
 from phosphene.training.data import PARTS, Split, load_dataset
-from phosphene.training.distributed import choose_device
 from phosphene.training.loop import Trainer
 from phosphene.training.objectives import Draws, _jittered, build, diffusion
 from phosphene.training.recipes import NETWORKS, Recipe, recipe
@@ -430,8 +430,8 @@ def test_a_run_leaves_what_it_says(files, tmp_path):
     assert [line["loss"] for line in lines] == [r.loss for r in reports] and lines[2]["epoch"] == 1
     assert all(r.images_per_second > 0 for r in reports) and reports[-1].seconds_left == 0 < reports[0].seconds_left
 
-    assert catalogue.folder(out) == out / "model-02"
-    model = catalogue.load(out, kind="diffusion")
+    assert folders.folder(out) == out / "model-02"
+    model = catalogue.load(out, role="diffusion")
     assert isinstance(model, DigitDiffusion) and model.classes == 10
     for suffix, network in (("", run.trainer.ema), ("-raw", run.trainer.network)):
         stored = load_file(out / f"model-02{suffix}" / "model.safetensors")

@@ -14,7 +14,7 @@ import json
 import shutil
 from pathlib import Path
 
-from phosphene.models import catalogue, weights
+from phosphene.models import catalogue, folders, weights
 from phosphene.training.recipes import Recipe
 
 WHAT = {
@@ -80,14 +80,14 @@ def main() -> None:
     parser.add_argument("--machine", default="one NVIDIA H100")
     parser.add_argument("--figures", default="", help="a paragraph for the card")
     options = parser.parse_args()
-    out = catalogue.EMBEDDED / options.name
+    out = folders.EMBEDDED / options.name
     if options.files:
         log, config, values = options.files
         kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "storage"}
         catalogue.write(out, kept, weights.load(values), options.storage)
         shutil.copy(log, out / "log.jsonl")
     statistics = ("running_mean", "running_var")
-    learned = {k: v for k, v in weights.load(out / catalogue.WEIGHTS).items() if not k.endswith(statistics)}
+    learned = {k: v for k, v in weights.load(out / folders.WEIGHTS).items() if not k.endswith(statistics)}
     parameters = sum(v.numel() for v in learned.values())
     text = card(options.name, catalogue.read_config(out), parameters, options.machine, options.figures)
     (out / "README.md").write_text(text)

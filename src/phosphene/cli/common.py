@@ -63,7 +63,7 @@ def numbers(option: str, text: str, kind: type, example: str) -> list:
 
 
 def device(name: str) -> torch.device:
-    from phosphene.training.distributed import choose_device
+    from phosphene.devices import choose_device
 
     return choose_device(name)
 
@@ -74,7 +74,7 @@ def max_rows(device: torch.device) -> int:
 
 
 def require_file(path: Path, option: str) -> None:
-    from phosphene.images import require_writable
+    from phosphene.files import require_writable
 
     if path.is_dir():
         raise UserError(f"{option} {path}: is a folder; name a file in it.")
@@ -89,9 +89,9 @@ def require_picture(path: Path, option: str = "-o") -> None:
 
 def model_folder(name: str) -> Path:
     """Of a cascade or any other model, embedded or not."""
-    from phosphene.models import cascade, catalogue
+    from phosphene.models import cascade, folders
 
-    return cascade.locate(name) if cascade.is_cascade(name) else catalogue.folder(name)
+    return cascade.locate(name) if cascade.is_cascade(name) else folders.folder(name)
 
 
 # What they say and show
@@ -230,10 +230,3 @@ def now() -> str:
 
 def size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def write_text(path: Path, text: str) -> None:
-    from phosphene.models.weights import replacing
-
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

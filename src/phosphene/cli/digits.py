@@ -65,7 +65,7 @@ def digits(
     from phosphene.tasks import digits as task
 
     place, name = common.device(device), model or ("time-20" if unconditional else "class-20")
-    diffusion = common.kept((name, str(place)), lambda: catalogue.load(name, place, kind="diffusion"))
+    diffusion = common.kept((name, str(place)), lambda: catalogue.load(name, place, role="diffusion"))
     expression = task.wanted(diffusion, None if classes is None else classes * count, guidance)
     seeds = range(seed, seed + columns * count)
     route = Route(solver, steps, eta, resample or 1)
@@ -108,7 +108,7 @@ def denoise_digits(
     from phosphene.training.data import load_dataset
 
     place = common.device(device)
-    network = catalogue.load(model, place, kind="denoiser")
+    network = catalogue.load(model, place, role="denoiser")
     clean = load_dataset(dataset, data).test.images[:count].float() / 255
     if len(clean) < count:
         raise UserError(f"--count {count}: the test split of {dataset} has {len(clean)} pictures; choose at most as many.")
@@ -158,8 +158,8 @@ def ambigram(
     from phosphene.tasks.ambigram import ROUTE, UPSIDE_DOWN, best, draw_ambigrams, judge
 
     place = common.device(device)
-    diffusion = common.kept((model, str(place)), lambda: catalogue.load(model, place, kind="diffusion"))
-    reader = common.kept((classifier, str(place)), lambda: catalogue.load(classifier, place, kind="classifier"))
+    diffusion = common.kept((model, str(place)), lambda: catalogue.load(model, place, role="diffusion"))
+    reader = common.kept((classifier, str(place)), lambda: catalogue.load(classifier, place, role="classifier"))
     known = range(diffusion.classes)
     if every and not known:
         raise UserError(f"--model {model}: knows no classes; take one that does, such as class-20.")

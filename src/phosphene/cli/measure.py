@@ -66,8 +66,9 @@ def evaluate(
     if figures is not None:
         common.require_file(figures, "--json")
     from phosphene.evaluation.digits import refer
+    from phosphene.files import write_text
     from phosphene.images import save_png, sheet
-    from phosphene.models import catalogue
+    from phosphene.models import catalogue, folders
     from phosphene.plots import loss_curves
     from phosphene.sampler import Route
     from phosphene.training.data import load_dataset
@@ -76,13 +77,13 @@ def evaluate(
     route = Route(solver, steps, eta, resample or 1)
     route.table()
     loaded = [catalogue.load(name, place) for name in names]
-    kinds = [catalogue.read_config(catalogue.folder(name))["kind"] for name in names]
+    kinds = [catalogue.KINDS[catalogue.read_config(folders.folder(name))["kind"]].role for name in names]
     curves = _loss_curves(names) if picture is not None else {}
     if picture is not None and not curves and set(kinds) != {"diffusion"}:
         raise UserError(f"--picture {picture}: shows samples of diffusion models or losses of runs; name only such models.")
-    reader = catalogue.load(classifier, place, kind="classifier") if "diffusion" in kinds else None
+    reader = catalogue.load(classifier, place, role="classifier") if "diffusion" in kinds else None
     real = load_dataset(dataset, data)
-    reference = None if reader is None else refer(reader, real, samples)
+    reference = None if reader is None else refer(reader, real.train, real.test, samples)
     settings = {"samples": samples, "route": route, "seed": seed}
 
     results, panels = [], []
@@ -94,7 +95,7 @@ def evaluate(
             elif kind == "denoiser":
                 rows = _of_denoiser(model, real, seed, advance)
             else:
-                rows = [{"pictures": len(real.test), "accuracy": refer(model, real, len(real.test)).accuracy}]
+                rows = [{"pictures": len(real.test), "accuracy": refer(model, real.train, real.test, len(real.test)).accuracy}]
             results.append({"model": name, "kind": kind, "figures": rows})
 
     _show_figures(results)
@@ -109,7 +110,7 @@ def evaluate(
     provenance = common.provenance("evaluate", names, arguments)
     if figures is not None:
         whole = {**provenance, "machine": common.machine(place), "date": common.now(), "classifier": judge, "results": results}
-        common.write_text(figures, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        write_text(figures, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
         common.say(f"figures in {figures}")
     if picture is not None and curves:
         loss_curves(curves, picture, "training loss")
@@ -135,7 +136,7 @@ def report(
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"-o {out}: is a file; name a folder.")
-    from phosphene.images import require_writable
+    from phosphene.files import require_writable
     from phosphene.report.page import write
 
     require_writable(out / "index.html")

@@ -28,11 +28,11 @@ def models_default(context: typer.Context) -> None:
 @models.command("list")
 def models_list() -> None:
     """Name, kind, size and epoch of each embedded model."""
-    from phosphene.models import cascade, catalogue
+    from phosphene.models import cascade, catalogue, folders
 
     rows = []
-    for name in catalogue.embedded():
-        path = catalogue.folder(name)
+    for name in folders.embedded():
+        path = folders.folder(name)
         config = catalogue.read_config(path)
         rows.append([name, config["kind"], f"{common.size(path):,}", config.get("storage", "-"), str(config.get("epoch", "-"))])
     for name in cascade.embedded():
@@ -81,17 +81,17 @@ def models_verify(
     name: Annotated[str | None, typer.Argument(help="A name, a model folder or a run; all embedded by default.")] = None,
 ) -> None:
     """Compare the files of a model, or of all, with their SHA-256."""
-    from phosphene.models import cascade, catalogue
+    from phosphene.models import cascade, folders
 
     if name is not None:
-        if not (common.model_folder(name) / catalogue.SUMS).is_file():
-            raise UserError(f"{common.model_folder(name)}: holds no {catalogue.SUMS}, so there is nothing to compare with.")
-        catalogue.verify(common.model_folder(name))
+        if not (common.model_folder(name) / folders.SUMS).is_file():
+            raise UserError(f"{common.model_folder(name)}: holds no {folders.SUMS}, so there is nothing to compare with.")
+        folders.verify(common.model_folder(name))
         return common.say(f"{name}: whole")
     broken = []
-    for each in [*catalogue.embedded(), *cascade.embedded()]:
+    for each in [*folders.embedded(), *cascade.embedded()]:
         try:
-            catalogue.verify(common.model_folder(each))
+            folders.verify(common.model_folder(each))
             common.say(f"{each}: whole")
         except UserError as error:
             broken.append(each)

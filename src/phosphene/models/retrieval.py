@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
+from phosphene.models.light import fill
 from phosphene.models.t5 import T5Encoder
 
 PATCH = 4
@@ -125,8 +126,6 @@ class Judge:
 
 def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
     """The retrieval model in ``folder``, as :mod:`phosphene.training.retrieval` writes it; UserError where it is no such."""
-    from phosphene.models.light import fill
-
     folder, configs = Path(folder), []
     for part in ("text_encoder", "picture_encoder"):
         path = folder / part / "config.json"

@@ -7,11 +7,10 @@ from itertools import groupby
 from pathlib import Path
 
 from phosphene import __version__
-from phosphene.images import require_writable
-from phosphene.models.weights import replacing
+from phosphene.devices import choose_device
+from phosphene.files import require_writable, write_text
 from phosphene.report import beyond  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
 from phosphene.report.sections import SEED, Desk, Progress, build, chosen
-from phosphene.training.distributed import choose_device
 
 
 def write(
@@ -36,6 +35,5 @@ def write(
     environment = jinja2.Environment(loader=jinja2.PackageLoader("phosphene.report", "."), autoescape=True, trim_blocks=True)
     told = {"parts": parts, "version": __version__, "model": cascade, "seed": SEED, "quick": quick}
     text = environment.get_template("page.html").render(**told)
-    with replacing(out / "index.html") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out / "index.html", text)
     return out / "index.html"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
-from phosphene.evaluation.pictures import psnr, ssim
+from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.frequency import Low, blend, laplacian_pyramid
 from phosphene.images import sheet
-from phosphene.models.cascade import Stage
+from phosphene.models.stage import Stage
 from phosphene.report import formulas
 from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
 from phosphene.sampler import Route, generators, last

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from phosphene.expression import given
 from phosphene.images import sheet, to_image
-from phosphene.models import catalogue
+from phosphene.models import folders
 from phosphene.plots import loss_curves
 from phosphene.report import formulas
 from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
@@ -32,7 +32,7 @@ def digits(desk: Desk, count: int = 10) -> Tensor:
 def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: str) -> Figure:
     """Loss curves from the logs that ship with models; ``names`` are models and how the curve is called."""
     curves = {
-        label: [(line["epoch"], line["loss"]) for line in read_log(catalogue.EMBEDDED / name / "log.jsonl")]
+        label: [(line["epoch"], line["loss"]) for line in read_log(folders.EMBEDDED / name / "log.jsonl")]
         for name, label in names.items()
     }
     loss_curves(curves, desk.out / f"{file}.png", title)

@@ -20,10 +20,13 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.expression import given, guide
-from phosphene.images import require_writable, save_png, sheet, to_image
+from phosphene.files import require_writable
+from phosphene.images import save_png, sheet, to_image
 from phosphene.models import tokens
-from phosphene.models.cascade import OWN_NOISE_LEVEL, Scheduler, Stage, Text
 from phosphene.models.light import PatchNetwork, told
+from phosphene.models.scheduler import Scheduler
+from phosphene.models.stage import OWN_NOISE_LEVEL, Stage
+from phosphene.models.text import Text
 from phosphene.plots import loss_curves
 from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
 from phosphene.training.captions import Thesaurus

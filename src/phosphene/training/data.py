@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.models.weights import cache_folder
+from phosphene.files import cache_folder
 
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

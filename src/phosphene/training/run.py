@@ -18,9 +18,9 @@ from typing import Protocol
 
 from phosphene import __version__
 from phosphene.errors import UserError
-from phosphene.images import require_writable, save_png
+from phosphene.files import require_writable, write_text
+from phosphene.images import save_png
 from phosphene.models import catalogue
-from phosphene.models.weights import replacing
 from phosphene.plots import loss_curves
 from phosphene.training import checkpoint
 from phosphene.training.data import load_dataset
@@ -176,10 +176,8 @@ class _Log:
     def open(self, done: int) -> None:
         """Begin, or go on after ``done`` steps: what a killed run logged beyond its checkpoint is dropped."""
         kept = [line for line in read_log(self.path) if line["step"] <= done] if done else []
-        with replacing(self.out / "recipe.json") as temporary:
-            temporary.write_text(json.dumps(self.recipe.to_json(), indent=2) + "\n")
-        with replacing(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self.out / "recipe.json", json.dumps(self.recipe.to_json(), indent=2) + "\n")
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a")
         with suppress(ImportError):  # tensorboard comes with the extra "train"
             from torch.utils.tensorboard import SummaryWriter
