@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
 import time
 import types
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import rich.console
@@ -24,12 +26,14 @@ from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER, PROVENANCE, read_provenance
 from phosphene.models import catalogue, folders
 from phosphene.sampler import Route
-from phosphene.training.data import load_dataset
+from phosphene.training.cascade import CascadeRecipe
 from phosphene.training.distributed import Place
-from phosphene.training.loop import Trainer
-from phosphene.training.objectives import build
-from phosphene.training.recipes import recipe
-from phosphene.training.run import read_log
+from phosphene.training.ema import Average
+from phosphene.training.log import read_log
+from phosphene.training.mnist.data import load_dataset
+from phosphene.training.mnist.objectives import build
+from phosphene.training.mnist.recipes import NETWORKS, recipe
+from phosphene.training.stages import StageOptions
 
 torch.set_num_threads(1)
 
@@ -598,16 +602,16 @@ def test_train_resume_and_show_the_losses(call, refused, here):
 
 
 def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(call, monkeypatch):
-    steps, average = [], Trainer._average
+    steps, follow = [], Average.follow
 
-    def interrupt(trainer):
-        average(trainer)
+    def interrupt(average, count):
+        follow(average, count)
         steps.append(None)
         if len(steps) == 3:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_average", interrupt)
+        patch.setattr(Average, "follow", interrupt)
         code, out, err = call("train", "denoiser", *SMALL, "--epochs", 3, "--out", "my run")
     assert code == 130 and "done" not in out and err.count("\n") == 1
     assert err.startswith("phosphene: stopped, and the checkpoint in my run is kept")
@@ -635,10 +639,46 @@ def test_a_terminal_sees_training_live(here, monkeypatch, capfd):
     assert "images/s" in err and "left" in err and "epoch 1 of 1" in out
 
 
+OPTIONS = {
+    "denoiser": {"sigma", "compile"},
+    "time": {"objective", "schedule", "timesteps", "time-spread", "time-mean", "compile"},
+    "class": {"objective", "schedule", "timesteps", "time-spread", "time-mean", "drop", "compile"},
+    "classifier": {"compile"},
+    "cascade": {"drop", "target", "patch", "hidden", "layers", "heads", "held-out", "teacher", "wordnet", "minutes", "cooldown"},
+    "upscaler": {"target", "patch", "hidden", "layers", "heads", "held-out", "wordnet", "minutes", "cooldown"},
+    "retrieval": {"drop", "held-out", "wordnet", "minutes", "cooldown"},
+}
+"""Of each network; all have --lr and --seed."""
+
+
+@pytest.mark.parametrize("network", OPTIONS)
+def test_a_network_has_the_options_of_its_recipe_and_no_others(call, refused, network):
+    _, out, _ = call("train", network, "--help")
+    found = set(re.findall(r"^  --([a-z-]+)", out, re.MULTILINE))
+    assert {*OPTIONS[network], "lr", "seed", "out", "resume", "device", "data"} <= found
+    foreign = {name for names in OPTIONS.values() for name in names} - OPTIONS[network]
+    assert not foreign & found
+    for name in foreign:
+        refused("train", network, f"--{name}", "1", words=f"No such option: --{name}")
+
+
+def test_help_says_what_holds_where_nothing_is_said(call):
+    for network in OPTIONS:
+        out = " ".join(call("train", network, "--help")[1].split())
+        if network in NETWORKS:
+            usual = recipe(network)
+            assert f"first level. [default: {usual.width}]" in out and f"rate. [default: {usual.lr}]" in out
+
+
+def test_options_of_stages_are_fields_of_their_recipe():
+    known = get_type_hints(CascadeRecipe)
+    assert all(known[name] | None == kind for name, kind in get_type_hints(StageOptions).items())
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["gan"], "train gan"),
+        (["gan"], "'gan'"),
         (["class", "--dataset", "cifar"], "--dataset cifar"),
         (["class", "--dataset", "mnist", "--data", "nowhere"], "--data nowhere"),
         (["class", "--dataset", "mnist", "--data", "."], "--data ."),
@@ -769,10 +809,6 @@ def test_report_tells_each_section(call, refused, here, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("upscaler", "--data", ".", "--teacher", "judge"), ("--teacher judge", "upscaler")),
-        (("retrieval", "--data", ".", "--teacher", "judge"), ("--teacher judge", "retrieval")),
-        (("class", "--teacher", "judge"), ("--teacher judge", "class")),
-        (("time", "--patch", "8"), ("--patch 8", "time")),
         (("cascade", "--data", ".", "--target", "noise"), ("--target noise", "sample")),
         (("cascade", "--data", ".", "--heads", "7"), ("--hidden 320", "7 heads")),
         (("cascade", "--data", ".", "--teacher", "judge"), ("--teacher judge", "phosphene train retrieval")),

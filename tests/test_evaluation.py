@@ -17,10 +17,10 @@ from phosphene.models.protocol import Estimate
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.sampler import Route
 from phosphene.schedule import linear
-from phosphene.training.data import Dataset, Split, load_dataset
-from phosphene.training.loop import Trainer
-from phosphene.training.objectives import build
-from phosphene.training.recipes import recipe
+from phosphene.training.mnist.data import Dataset, Split, load_dataset
+from phosphene.training.mnist.loop import Trainer
+from phosphene.training.mnist.objectives import build
+from phosphene.training.mnist.recipes import recipe
 
 torch.set_num_threads(1)
 

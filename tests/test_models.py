@@ -10,11 +10,12 @@ import torch
 from conftest import refusal
 from torch import nn
 
+from phosphene.defaults import OBJECTIVES
 from phosphene.errors import UserError
 from phosphene.expression import Evaluation, given, guide, mean, seen
 from phosphene.models import catalogue, folders, weights
 from phosphene.models.classifier import DigitClassifier
-from phosphene.models.digits import TARGETS, DigitDiffusion, from_target, to_target
+from phosphene.models.digits import DigitDiffusion, from_target, to_target
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import KINDS, linear, schedule_from, straight
 from phosphene.views import VIEWS
@@ -254,7 +255,7 @@ def test_width_0():
     refusal(lambda: DigitClassifier(0), "--width 0")
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", OBJECTIVES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_noise_comes_back_from_every_target(target, kind):
     """A network that answers what it was trained to answer yields the noise that was added."""
@@ -279,7 +280,7 @@ def test_conditions_of_a_digit_model():
     bare = DigitDiffusion(MnistUNet(4, time=True), linear())
     assert bare.embed(None).shape == (0,)
     refusal(lambda: bare.embed(3), "no classes")
-    refusal(lambda: DigitDiffusion(bare.network, linear(), "score"), "score", *TARGETS)
+    refusal(lambda: DigitDiffusion(bare.network, linear(), "score"), "score", *OBJECTIVES)
 
 
 # The catalogue
@@ -501,7 +502,7 @@ def test_conditions_of_one_picture_share_the_way_down(folded):
         torch.testing.assert_close(network(x, t, c), network(x.repeat(2, 1, 1, 1), t, c), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", OBJECTIVES)
 def test_an_expression_that_shares_equals_one_that_does_not(target):
     torch.manual_seed(0)
     model = DigitDiffusion(MnistUNet(8, time=True, classes=10).eval(), linear(50), target)

@@ -15,7 +15,8 @@ import shutil
 from pathlib import Path
 
 from phosphene.models import catalogue, folders, weights
-from phosphene.training.recipes import Recipe
+from phosphene.training.mnist.recipes import Recipe
+from phosphene.training.options import options_of
 
 WHAT = {
     "denoiser": "The one-step denoiser of the MNIST chapter: it maps a digit with Gaussian noise to the digit.",
@@ -45,18 +46,10 @@ sevens are mostly without a bar and ones mostly a plain stroke, and a model can 
 """
 
 
-OPTIONS = {
-    "class": ("objective", "schedule", "timesteps", "time_spread", "time_mean", "drop"),
-    "time": ("objective", "schedule", "timesteps", "time_spread", "time_mean"),
-    "denoiser": ("sigma",),
-}
-"""What of a recipe matters to a network, besides what matters to all."""
-
-
 def card(name: str, config: dict, parameters: int, machine: str, figures: str) -> str:
     """The README of a shipped model."""
     recipe = vars(Recipe.from_json(config["recipe"]))
-    shown = ("epochs", "width", "batch_size", "lr", "lr_decay", "ema", "seed", *OPTIONS.get(recipe["network"], ()))
+    shown = [name for name in options_of(Recipe, recipe["network"]) if name not in ("dataset", "keep")]
     return CARD.format(
         name=name,
         what=WHAT[recipe["network"]],

@@ -24,6 +24,7 @@ from phosphene.cli.common import (
     Steps,
     app,
 )
+from phosphene.defaults import CASCADE, SEED
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from phosphene.models.catalogue import Model
     from phosphene.models.digits import DigitDiffusion
     from phosphene.sampler import Route
-    from phosphene.training.data import Dataset
+    from phosphene.training.mnist.data import Dataset
 
 
 @app.command()
@@ -48,7 +49,7 @@ def evaluate(
     steps: Steps = None,
     eta: Eta = None,
     resample: Resample = None,
-    seed: Seed = 180,
+    seed: Seed = SEED,
     classifier: Judge = "classifier",
     dataset: DatasetName = "mnist",
     data: Data = None,
@@ -71,7 +72,7 @@ def evaluate(
     from phosphene.models import catalogue, folders
     from phosphene.plots import loss_curves
     from phosphene.sampler import Route
-    from phosphene.training.data import load_dataset
+    from phosphene.training.mnist.data import load_dataset
 
     place = common.device(device)
     route = Route(solver, steps, eta, resample or 1)
@@ -125,7 +126,7 @@ def evaluate(
 @app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.")] = Path("report"),
-    model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = "glyph",
+    model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: two minutes on a laptop.")] = False,
     sections: Annotated[str | None, typer.Option(help="Some alone, by name or number, such as 1.8,ambigrams.")] = None,
     device: Device = "auto",
@@ -207,7 +208,7 @@ def _of_denoiser(network: Model, real: Dataset, seed: int, advance: Advance) -> 
 
 def _loss_curves(names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
     """Losses over epochs of each run; nothing unless all of ``names`` are runs."""
-    from phosphene.training.run import read_log
+    from phosphene.training.log import read_log
 
     logs = {name: read_log(Path(name) / "log.jsonl") for name in names}
     if not all(logs.values()):

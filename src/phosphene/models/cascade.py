@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from phosphene.defaults import NOISE_LEVEL, OWN_NOISE_LEVEL
 from phosphene.devices import OFFLOADS, by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError
 from phosphene.models import folders, hub
@@ -19,7 +20,7 @@ from phosphene.models.diffusers_files import AGAIN, PATCHES, network_config, net
 from phosphene.models.light import LightText, patch_network
 from phosphene.models.prompts import PromptCache
 from phosphene.models.scheduler import read_schedule
-from phosphene.models.stage import NOISE_LEVEL, OWN_NOISE_LEVEL, Stage
+from phosphene.models.stage import Stage
 from phosphene.models.text import Text, read_embeddings
 
 

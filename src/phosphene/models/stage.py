@@ -10,16 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from phosphene.defaults import NOISE_LEVEL
 from phosphene.errors import UserError
 from phosphene.models.protocol import Estimate
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.text import Text
 from phosphene.schedule import NoiseSchedule
-
-NOISE_LEVEL = 250
-"""How noisy a super-resolution stage is shown the small picture, where nobody says: the default of diffusers."""
-OWN_NOISE_LEVEL = 100
-"""The same of our upscalers: enough to hide what the first stage got wrong, little enough to keep what it drew."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,17 +7,18 @@ from itertools import groupby
 from pathlib import Path
 
 from phosphene import __version__
+from phosphene.defaults import CASCADE, SEED
 from phosphene.devices import choose_device
 from phosphene.files import require_writable, write_text
 from phosphene.report import beyond  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
-from phosphene.report.sections import SEED, Desk, Progress, build, chosen
+from phosphene.report.sections import Desk, Progress, build, chosen
 
 
 def write(
     out: Path,
     device: str,
     progress: Progress,
-    cascade: str = "glyph",
+    cascade: str = CASCADE,
     quick: bool = False,
     sections: Sequence[str] | None = None,
 ) -> Path:

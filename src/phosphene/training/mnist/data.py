@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phosphene.defaults import DATASETS
 from phosphene.errors import UserError
 from phosphene.files import cache_folder
 
@@ -57,7 +58,6 @@ SOURCES = {
         ),
     ),
 }
-DATASETS = (*SOURCES, "digits", "idx")
 
 
 @dataclass(frozen=True)
