@@ -24,6 +24,7 @@ from phosphene.cli.common import (
     Steps,
     app,
 )
+from phosphene.defaults import DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ GREEN = (34, 139, 84)
 @app.command()
 def digits(
     wanted: Annotated[str | None, typer.Argument(metavar="DIGITS", help="Such as 0123456789: a column for each.")] = None,
-    guidance: Guidance = 5.0,
-    seed: Seed = 180,
+    guidance: Guidance = DIGIT_GUIDANCE,
+    seed: Seed = SEED,
     model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.")] = None,
     count: Count = 1,
     steps: Steps = None,
@@ -91,7 +92,7 @@ def denoise_digits(
     dataset: DatasetName = "mnist",
     data: Data = None,
     count: Count = 10,
-    seed: Seed = 180,
+    seed: Seed = SEED,
     sigma: Annotated[str, typer.Option(help="Levels of noise, separated by commas.")] = "0,.2,.4,.5,.6,.8,1",
     device: Device = "auto",
     out: Annotated[Path, typer.Option("--out", "-o")] = Path("denoise-digits.png"),
@@ -105,7 +106,7 @@ def denoise_digits(
     from phosphene.images import save_png, sheet, to_image
     from phosphene.models import catalogue
     from phosphene.tasks.denoise_digits import denoise_at
-    from phosphene.training.data import load_dataset
+    from phosphene.training.mnist.data import load_dataset
 
     place = common.device(device)
     network = catalogue.load(model, place, role="denoiser")
@@ -131,9 +132,9 @@ def ambigram(
     wanted: Annotated[str | None, typer.Argument(metavar="DIGITS", help="Two digits: upright and turned, such as 69.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
     count: Annotated[int, typer.Option(min=1, max=MOST_PICTURES, help="Pictures to draw for each pair.")] = 16,
-    seed: Seed = 180,
+    seed: Seed = SEED,
     guidance: Guidance = 8.0,
-    solver: Annotated[str | None, typer.Option(help="ancestral, ddim, dpm or heun; the best for ambigrams by default.")] = None,
+    solver: Annotated[str | None, typer.Option(help=f"{one_of(SOLVERS)}; the best for ambigrams by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None,
     eta: Eta = None,
     resample: Resample = None,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from torch import Tensor
 
+from phosphene.defaults import CASCADE, SEED
 from phosphene.errors import UserError
 from phosphene.files import write_text
 from phosphene.images import save_png, to_image
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from phosphene.models.stage import Stage
     from phosphene.tasks.generate import Asks, Settings
 
-SEED = 180
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
 KEPT = ".kept"
@@ -98,7 +98,7 @@ class Desk:
 
     out: Path
     device: str
-    cascade: str = "glyph"
+    cascade: str = CASCADE
     quick: bool = False
 
     def __post_init__(self) -> None:
