@@ -38,7 +38,7 @@ from phosphene.training.stages import StageOptions
 torch.set_num_threads(1)
 
 CELL, GAP, LABEL = 112, 6, 22  # of a sheet of digits at scale 4: a cell, what lies between, a row of column labels
-SMALL = ("--dataset", "digits", "--width", "4", "--timesteps", "20", "--batch-size", "500", "--device", "cpu")
+SMALL = ("--dataset", "digits", "--width", "4", "--batch-size", "500", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -549,7 +549,7 @@ def test_evaluations_that_cannot_be(refused, here, made, argv, words):
 
 
 def test_train_resume_and_show_the_losses(call, refused, here):
-    argv = ("train", "class", *SMALL, "--epochs", 2, "--keep", 1)
+    argv = ("train", "class", *SMALL, "--timesteps", 20, "--epochs", 2, "--keep", 1)
     code, out, err = call(*argv)
     assert (code, err) == (0, "")
     run = Path("runs/class")

@@ -66,6 +66,11 @@ def read_config(path: Path) -> dict:
     return config
 
 
+def role(name: str | Path) -> str:
+    """What the model called ``name`` is used as: diffusion, denoiser or classifier."""
+    return KINDS[read_config(folder(name))["kind"]].role
+
+
 def load(
     name: str | Path,
     device: str | torch.device = "cpu",
