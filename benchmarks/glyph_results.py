@@ -19,7 +19,6 @@ from torch import Tensor
 
 from phosphene.images import save_png, sheet, to_image
 from phosphene.models.cascade import open_cascade
-from phosphene.models.retrieval import open_judge
 from phosphene.sampler import Route, generators, last
 from phosphene.tasks.generate import Settings, text_to_image, wanted
 from phosphene.training.pictures import Gallery
@@ -48,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.real and options.model is None:
         parser.error("name a MODEL, or give --real")
-    judge = open_judge(options.judge, options.device)
+    judge = measure.open_judge(options.judge, options.device)
     gallery = Gallery.open(options.data, 80)
     options.out.mkdir(parents=True, exist_ok=True)
     stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]

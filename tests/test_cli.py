@@ -33,7 +33,7 @@ from phosphene.training.log import read_log
 from phosphene.training.mnist.data import load_dataset
 from phosphene.training.mnist.objectives import build
 from phosphene.training.mnist.recipes import NETWORKS, recipe
-from phosphene.training.stages import StageOptions
+from phosphene.training.options import StageOptions
 
 torch.set_num_threads(1)
 

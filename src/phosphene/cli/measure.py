@@ -12,19 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    Advance,
-    Data,
-    DatasetName,
-    Device,
-    Eta,
-    Judge,
-    Resample,
-    Seed,
-    SolverName,
-    Steps,
-    app,
-)
+from phosphene.cli.common import Advance, Data, DatasetName, Device, Eta, Judge, Resample, Seed, SolverName, Steps, app
 from phosphene.defaults import CASCADE, SEED
 from phosphene.errors import UserError
 from phosphene.files import require_writable, write_text

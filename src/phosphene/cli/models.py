@@ -9,10 +9,7 @@ from typing import Annotated
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    Device,
-    app,
-)
+from phosphene.cli.common import Device, app
 from phosphene.errors import UserError
 
 models = typer.Typer(help="Which models are embedded, and are they whole?")

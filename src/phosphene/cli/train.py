@@ -18,8 +18,7 @@ from phosphene.cli.common import Data, Device, app
 from phosphene.defaults import one_of
 from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed
-from phosphene.training.options import options_of
-from phosphene.training.stages import StageOptions
+from phosphene.training.options import StageOptions, options_of
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]

@@ -15,12 +15,7 @@ from phosphene.report.sections import Desk, Progress, build, chosen
 
 
 def write(
-    out: Path,
-    device: str,
-    progress: Progress,
-    cascade: str = CASCADE,
-    quick: bool = False,
-    sections: Sequence[str] | None = None,
+    out: Path, device: str, progress: Progress, cascade: str = CASCADE, quick: bool = False, sections: Sequence[str] | None = None
 ) -> Path:
     """Make the page in the folder ``out`` and return its index.html.
 
