@@ -200,9 +200,7 @@ class _Ruler:
         return [{"pictures": count, "accuracy": refer(model, self.real.train, self.real.test, count).accuracy}]
 
 
-def _draw(
-    path: Path, curves: Mapping[str, Any], panels: Sequence[tuple[str, Image.Image]], real: Dataset, provenance: dict
-) -> None:
+def _draw(path: Path, curves: Mapping, panels: Sequence[tuple], real: Dataset, provenance: dict) -> None:
     """Loss curves where there are some, else samples beside real digits."""
     from phosphene.images import save_png, sheet
     from phosphene.plots import loss_curves

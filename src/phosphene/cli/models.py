@@ -62,14 +62,12 @@ def models_fetch(
     """
     if text_encoder not in ("auto", "none"):
         raise UserError(f"--text-encoder {text_encoder}: choose auto or none.")
+    from phosphene.devices import usual_dtype
     from phosphene.models import hub
 
     if not hub.NAME.fullmatch(name) or Path(name).exists():
         raise UserError(f"OWNER/NAME {name}: is no name on the hub; write it like DeepFloyd/IF-I-XL-v1.0.")
-    import torch
-
-    dtype = torch.float32 if common.device(device).type == "cpu" else torch.float16
-    for part in hub.fetch(name, dtype, text=text_encoder == "auto"):
+    for part in hub.fetch(name, usual_dtype(common.device(device)), text=text_encoder == "auto"):
         common.say(f"{part}: {common.size(part):,} bytes")
 
 

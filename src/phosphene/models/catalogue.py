@@ -41,14 +41,10 @@ def _diffusion(network: nn.Module, config: Mapping) -> DigitDiffusion:
     return DigitDiffusion(network, schedule_from(config["schedule"]), config["target"])
 
 
-def _itself(network: nn.Module, config: Mapping) -> nn.Module:
-    return network
-
-
 KINDS = {
     "diffusion": Kind(MnistUNet, _diffusion, "diffusion"),
-    "denoiser": Kind(MnistUNet, _itself, "denoiser"),
-    "classifier": Kind(DigitClassifier, _itself, "classifier"),
+    "denoiser": Kind(MnistUNet, lambda network, _: network, "denoiser"),
+    "classifier": Kind(DigitClassifier, lambda network, _: network, "classifier"),
 }
 """Another architecture is another entry."""
 

@@ -19,22 +19,18 @@ from phosphene.models import weights
 NAME = "checkpoint.safetensors"
 
 
-class Stoppable(Protocol):
-    """A trainer that ends after the step in progress once ``stopping`` is set."""
-
-    stopping: bool
-
-
 class Resumable(Protocol):
-    """A trainer whose state is tensors and a position; its recipe has ``to_json`` and ``from_json``."""
+    """A trainer whose state is tensors and a position; its recipe has ``to_json`` and ``from_json``.
+
+    Once ``stopping`` is set it ends after the step in progress.
+    """
 
     recipe: Any
+    stopping: bool
 
     def state(self) -> tuple[dict[str, Tensor], dict]: ...
 
-    def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
-        """Continue from a :meth:`state`. Raises KeyError or RuntimeError where it does not fit."""
-        ...
+    def restore(self, tensors: dict[str, Tensor], position: dict) -> None: ...  # KeyError, RuntimeError: it does not fit
 
 
 def save(trainer: Resumable, path: Path) -> None:
@@ -66,7 +62,7 @@ def load(trainer: Resumable, path: Path) -> None:
 
 
 @contextmanager
-def asked_to_stop(trainer: Stoppable) -> Iterator[None]:
+def asked_to_stop(trainer: Resumable) -> Iterator[None]:
     """Ctrl-C ends the run after the step in progress: between steps the state is whole, within one it is not."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -68,7 +68,7 @@ class Recipe:
         known = {f.name for f in fields(cls)}
         try:
             return cls(**{k: tuple(v) if k == "keep" else v for k, v in values.items() if k in known})
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise UserError(f"recipe.json: is incomplete or damaged ({error}); start the run anew.") from error
 
 
@@ -107,9 +107,7 @@ def resumed(network: str, out: Path, **changes: Any) -> Recipe:
         return recipe(network, **changes)  # the run says what is missing
     try:
         saved = Recipe.from_json(json.loads(path.read_text()))
-    except UserError:
-        raise
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a recipe ({error}); start the run anew.") from error
     asked = {name: value for name, value in changes.items() if value is not None}
     whole = {**saved.to_json(), **asked, "network": network}

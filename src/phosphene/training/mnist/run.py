@@ -89,7 +89,9 @@ class Run:
     def __iter__(self) -> Iterator[Report]:
         leads, trainer = self.place.leads, self.trainer
         at_start = before = self._done
-        log = self._opened_log() if leads else None
+        if leads:
+            write_text(self.out / "recipe.json", json.dumps(self.recipe.to_json(), indent=2) + "\n")
+            log = Log(self.out, at_start)
         saved = marked = begun = time.monotonic()
         total = self.recipe.epochs * trainer.steps
         try:
@@ -127,10 +129,6 @@ class Run:
     def _done(self) -> int:
         """Steps since the run began."""
         return self.trainer.epoch * self.trainer.steps + self.trainer.done
-
-    def _opened_log(self) -> Log:
-        write_text(self.out / "recipe.json", json.dumps(self.recipe.to_json(), indent=2) + "\n")
-        return Log(self.out, self._done)
 
     def _save(self, log: Log) -> None:
         log.flush()  # first, so that the log never lacks a step that the checkpoint has
