@@ -49,7 +49,8 @@ sevens are mostly without a bar and ones mostly a plain stroke, and a model can 
 def card(name: str, config: dict, parameters: int, machine: str, figures: str) -> str:
     """The README of a shipped model."""
     recipe = vars(Recipe.from_json(config["recipe"]))
-    shown = [name for name in options_of(Recipe, recipe["network"]) if name not in ("dataset", "keep")]
+    options = {k: told for k, told in options_of(Recipe, recipe["network"]).items() if k not in ("dataset", "keep")}
+    shown = sorted(options, key=lambda k: bool(options[k]["networks"]))  # first what all networks have
     return CARD.format(
         name=name,
         what=WHAT[recipe["network"]],

@@ -27,7 +27,6 @@ class Recipe:
     batch_size: int = option(128, "Of all processes together.")
     lr: float = option(1e-3, "Adam's learning rate.")
     lr_decay: float = option(0.1, "Factor lost over the whole run, a constant factor each epoch; 1 keeps the rate.")
-    ema: float = option(0.999, "Memory of the moving average of the weights.")
     seed: int = option(SEED, "Of weights, order and noise.", min=0, max=2**32 - 1)
     objective: str = option("noise", f"{one_of(OBJECTIVES)}.", DIFFUSION)
     schedule: str = option("linear", f"{one_of(SCHEDULES)}.", DIFFUSION)
@@ -36,6 +35,7 @@ class Recipe:
     time_mean: float = option(0.0, "Of that logit-normal: below 0 favours cleaner pictures.", DIFFUSION)
     drop: float = option(0.1, "Share of examples whose class is withheld.", ("class",))
     sigma: float = option(0.5, "Of the noise it learns to remove.", ("denoiser",))
+    ema: float = option(0.999, "Memory of the moving average of the weights.")
     keep: tuple[int, ...] = option((), "Epochs whose models are kept besides the last, such as 5,20.")
 
     def __post_init__(self) -> None:
