@@ -23,11 +23,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from phosphene.schedule import linear
-from phosphene.training.data import load_dataset
 from phosphene.training.distributed import Place
-from phosphene.training.loop import Trainer
-from phosphene.training.objectives import build
-from phosphene.training.recipes import recipe
+from phosphene.training.mnist.data import load_dataset
+from phosphene.training.mnist.loop import Trainer
+from phosphene.training.mnist.objectives import build
+from phosphene.training.mnist.recipes import recipe
 
 FLOP_PER_IMAGE = 3 * 2 * 267e6  # forward and backward of 267 M multiply-adds
 TENSOR_CORES = 800e12  # FLOP/s, measured on an H100 with bf16 matrix products

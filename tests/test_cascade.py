@@ -26,8 +26,10 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 import phosphene
 from phosphene.errors import UserError
 from phosphene.expression import Evaluation, bands, given, guide, mean, seen
-from phosphene.models.cascade import Scheduler, open_cascade, read_embeddings
+from phosphene.models.cascade import open_cascade
 from phosphene.models.protocol import Estimate
+from phosphene.models.scheduler import Scheduler
+from phosphene.models.text import read_embeddings
 from phosphene.sampler import Route, ddim, denoise, draw, generators, last
 from phosphene.schedule import CLEAN, squared_cosine
 from phosphene.tasks.generate import (

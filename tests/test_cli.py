@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
 import time
 import types
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import rich.console
@@ -22,19 +24,21 @@ from phosphene import cli
 from phosphene.cli.digits import GREEN
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER, PROVENANCE, read_provenance
-from phosphene.models import catalogue
+from phosphene.models import catalogue, folders
 from phosphene.sampler import Route
-from phosphene.training.data import load_dataset
+from phosphene.training.cascade import CascadeRecipe
 from phosphene.training.distributed import Place
-from phosphene.training.loop import Trainer
-from phosphene.training.objectives import build
-from phosphene.training.recipes import recipe
-from phosphene.training.run import read_log
+from phosphene.training.ema import Average
+from phosphene.training.log import read_log
+from phosphene.training.mnist.data import load_dataset
+from phosphene.training.mnist.objectives import build
+from phosphene.training.mnist.recipes import NETWORKS, recipe
+from phosphene.training.options import StageOptions
 
 torch.set_num_threads(1)
 
 CELL, GAP, LABEL = 112, 6, 22  # of a sheet of digits at scale 4: a cell, what lies between, a row of column labels
-SMALL = ("--dataset", "digits", "--width", "4", "--timesteps", "20", "--batch-size", "500", "--device", "cpu")
+SMALL = ("--dataset", "digits", "--width", "4", "--batch-size", "500", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +55,18 @@ def made(tmp_path_factory) -> dict[str, str]:
     write("five", "class", classes=5, timesteps=10)
     write("time", "time", timesteps=10)
     write("denoiser", "denoiser")
-    weights = write("damaged-denoiser", "denoiser") / catalogue.WEIGHTS
+    weights = write("damaged-denoiser", "denoiser") / folders.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
     write("classifier", "classifier")
     write("judge-of-five", "classifier", classes=5)
-    weights = write("damaged", "class", timesteps=10) / catalogue.WEIGHTS
+    weights = write("damaged", "class", timesteps=10) / folders.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
-    weights = write("torn", "class", timesteps=10) / catalogue.WEIGHTS
+    weights = write("torn", "class", timesteps=10) / folders.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:1000])
-    (folder / "torn" / catalogue.SUMS).unlink()
-    config = write("other-shape", "class", timesteps=10) / catalogue.CONFIG
+    (folder / "torn" / folders.SUMS).unlink()
+    config = write("other-shape", "class", timesteps=10) / folders.CONFIG
     config.write_text(config.read_text().replace('"width": 8', '"width": 12'))
-    (folder / "other-shape" / catalogue.SUMS).unlink()
+    (folder / "other-shape" / folders.SUMS).unlink()
     (folder / "empty").mkdir()
     return {path.name: str(path) for path in folder.iterdir()}
 
@@ -128,7 +132,7 @@ def size(path: Path) -> tuple[int, int]:
 
 def test_help_is_quick_and_wakes_nothing_heavy():
     """DESIGN section 6: half a second; a second is left to busy machines."""
-    asked = "import sys; from phosphene.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    asked = "import sys; from phosphene.__main__ import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -483,7 +487,7 @@ def test_evaluate_models_of_every_kind(call, made):
 
     # The same as by hand.
     real, judge = load_dataset("digits"), catalogue.load(made["classifier"])
-    reference = refer(judge, real, 40)
+    reference = refer(judge, real.train, real.test, 40)
     model = catalogue.load(made["class"])
     by_hand = measure(model, judge, reference, 40, 3.0, Route("ddim", 3), 180)
     assert by_kind[0][1]["accuracy"] == by_hand.accuracy and by_kind[0][1]["frechet"] == pytest.approx(by_hand.frechet)
@@ -545,7 +549,7 @@ def test_evaluations_that_cannot_be(refused, here, made, argv, words):
 
 
 def test_train_resume_and_show_the_losses(call, refused, here):
-    argv = ("train", "class", *SMALL, "--epochs", 2, "--keep", 1)
+    argv = ("train", "class", *SMALL, "--timesteps", 20, "--epochs", 2, "--keep", 1)
     code, out, err = call(*argv)
     assert (code, err) == (0, "")
     run = Path("runs/class")
@@ -598,16 +602,16 @@ def test_train_resume_and_show_the_losses(call, refused, here):
 
 
 def test_ctrl_c_keeps_the_run_and_says_how_to_go_on(call, monkeypatch):
-    steps, average = [], Trainer._average
+    steps, follow = [], Average.follow
 
-    def interrupt(trainer):
-        average(trainer)
+    def interrupt(average, count):
+        follow(average, count)
         steps.append(None)
         if len(steps) == 3:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_average", interrupt)
+        patch.setattr(Average, "follow", interrupt)
         code, out, err = call("train", "denoiser", *SMALL, "--epochs", 3, "--out", "my run")
     assert code == 130 and "done" not in out and err.count("\n") == 1
     assert err.startswith("phosphene: stopped, and the checkpoint in my run is kept")
@@ -635,10 +639,46 @@ def test_a_terminal_sees_training_live(here, monkeypatch, capfd):
     assert "images/s" in err and "left" in err and "epoch 1 of 1" in out
 
 
+OPTIONS = {
+    "denoiser": {"sigma", "compile"},
+    "time": {"objective", "schedule", "timesteps", "time-spread", "time-mean", "compile"},
+    "class": {"objective", "schedule", "timesteps", "time-spread", "time-mean", "drop", "compile"},
+    "classifier": {"compile"},
+    "cascade": {"drop", "target", "patch", "hidden", "layers", "heads", "held-out", "teacher", "wordnet", "minutes", "cooldown"},
+    "upscaler": {"target", "patch", "hidden", "layers", "heads", "held-out", "wordnet", "minutes", "cooldown"},
+    "retrieval": {"drop", "held-out", "wordnet", "minutes", "cooldown"},
+}
+"""Of each network; all have --lr and --seed."""
+
+
+@pytest.mark.parametrize("network", OPTIONS)
+def test_a_network_has_the_options_of_its_recipe_and_no_others(call, refused, network):
+    _, out, _ = call("train", network, "--help")
+    found = set(re.findall(r"^  --([a-z-]+)", out, re.MULTILINE))
+    assert {*OPTIONS[network], "lr", "seed", "out", "resume", "device", "data"} <= found
+    foreign = {name for names in OPTIONS.values() for name in names} - OPTIONS[network]
+    assert not foreign & found
+    for name in foreign:
+        refused("train", network, f"--{name}", "1", words=f"No such option: --{name}")
+
+
+def test_help_says_what_holds_where_nothing_is_said(call):
+    for network in OPTIONS:
+        out = " ".join(call("train", network, "--help")[1].split())
+        if network in NETWORKS:
+            usual = recipe(network)
+            assert f"first level. [default: {usual.width}]" in out and f"rate. [default: {usual.lr}]" in out
+
+
+def test_options_of_stages_are_fields_of_their_recipe():
+    known = get_type_hints(CascadeRecipe)
+    assert all(known[name] | None == kind for name, kind in get_type_hints(StageOptions).items())
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["gan"], "train gan"),
+        (["gan"], "'gan'"),
         (["class", "--dataset", "cifar"], "--dataset cifar"),
         (["class", "--dataset", "mnist", "--data", "nowhere"], "--data nowhere"),
         (["class", "--dataset", "mnist", "--data", "."], "--data ."),
@@ -682,7 +722,7 @@ def embedded(made, tmp_path_factory, monkeypatch) -> Path:
         (folder / name).mkdir()
         for file in Path(made[name]).iterdir():
             (folder / name / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(catalogue, "EMBEDDED", folder)
+    monkeypatch.setattr(folders, "EMBEDDED", folder)
     return folder
 
 
@@ -702,7 +742,7 @@ def test_models(call, refused, embedded):
     refused("models", "info", "nowhere", words=("nowhere", "class, classifier"))
     refused("models", "verify", "nowhere", words="nowhere")
 
-    weights = embedded / "class" / catalogue.WEIGHTS
+    weights = embedded / "class" / folders.WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     code, out, err = call("models", "verify")
@@ -718,7 +758,7 @@ def test_names_of_embedded_models_are_the_defaults(call, embedded):
 
 
 def test_no_embedded_models(call, here, monkeypatch):
-    monkeypatch.setattr(catalogue, "EMBEDDED", here / "none")
+    monkeypatch.setattr(folders, "EMBEDDED", here / "none")
     code, out, err = call("models")
     assert (code, err) == (0, "") and "phosphene train" in out
 
@@ -769,10 +809,6 @@ def test_report_tells_each_section(call, refused, here, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("upscaler", "--data", ".", "--teacher", "judge"), ("--teacher judge", "upscaler")),
-        (("retrieval", "--data", ".", "--teacher", "judge"), ("--teacher judge", "retrieval")),
-        (("class", "--teacher", "judge"), ("--teacher judge", "class")),
-        (("time", "--patch", "8"), ("--patch 8", "time")),
         (("cascade", "--data", ".", "--target", "noise"), ("--target noise", "sample")),
         (("cascade", "--data", ".", "--heads", "7"), ("--hidden 320", "7 heads")),
         (("cascade", "--data", ".", "--teacher", "judge"), ("--teacher judge", "phosphene train retrieval")),

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from phosphene.errors import UserError
-from phosphene.training import data
-from phosphene.training.data import PARTS, SOURCES, Source, load_dataset, read_idx
+from phosphene.training.mnist import data
+from phosphene.training.mnist.data import PARTS, SOURCES, Source, load_dataset, read_idx
 
 torch.set_num_threads(1)
 

@@ -16,7 +16,7 @@ from phosphene.cli.drawing import Drawing
 from phosphene.errors import UserError
 from phosphene.expression import given
 from phosphene.images import read_picture, read_provenance, to_tensor
-from phosphene.models import cascade, catalogue
+from phosphene.models import cascade, folders
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import Route, generators, last
 from phosphene.tasks.generate import Settings, asked, enlarge, generate
@@ -117,7 +117,7 @@ def test_stock_diffusers_says_the_same():
     """The folder opens in the class its config names, with all weights, and answers alike."""
     stage = open_cascade("glyph", dtype=torch.float32).stages[0]
     stock, info = PixArtTransformer2DModel.from_pretrained(
-        catalogue.EMBEDDED / "glyph" / "stage-1" / "transformer", output_loading_info=True
+        folders.EMBEDDED / "glyph" / "stage-1" / "transformer", output_loading_info=True
     )
     assert not any(info[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     source = torch.Generator().manual_seed(0)
@@ -132,8 +132,8 @@ def test_stock_diffusers_says_the_same():
 
 def test_a_damaged_file_is_named(monkeypatch, tmp_path):
     """A byte that differs from the sums is found before anything is built."""
-    shutil.copytree(catalogue.EMBEDDED / "glyph", tmp_path / "glyph")
-    monkeypatch.setattr(catalogue, "EMBEDDED", tmp_path)
+    shutil.copytree(folders.EMBEDDED / "glyph", tmp_path / "glyph")
+    monkeypatch.setattr(folders, "EMBEDDED", tmp_path)
     file = tmp_path / "glyph" / "stage-1" / "text_encoder" / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
@@ -144,10 +144,10 @@ def test_a_damaged_file_is_named(monkeypatch, tmp_path):
 
 def test_it_is_small_enough_to_ship():
     """At most 45 MB in all, no file above 16 MB, a card that names every source of its pictures."""
-    files = [f for f in (catalogue.EMBEDDED / "glyph").rglob("*") if f.is_file()]
+    files = [f for f in (folders.EMBEDDED / "glyph").rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in files) < 45e6
     assert max(f.stat().st_size for f in files) < 16e6
-    card = (catalogue.EMBEDDED / "glyph" / "README.md").read_text()
+    card = (folders.EMBEDDED / "glyph" / "README.md").read_text()
     for source in (
         "Fluent Emoji",
         "Noto Emoji",

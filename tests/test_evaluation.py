@@ -17,10 +17,10 @@ from phosphene.models.protocol import Estimate
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.sampler import Route
 from phosphene.schedule import linear
-from phosphene.training.data import Dataset, Split, load_dataset
-from phosphene.training.loop import Trainer
-from phosphene.training.objectives import build
-from phosphene.training.recipes import recipe
+from phosphene.training.mnist.data import Dataset, Split, load_dataset
+from phosphene.training.mnist.loop import Trainer
+from phosphene.training.mnist.objectives import build
+from phosphene.training.mnist.recipes import recipe
 
 torch.set_num_threads(1)
 
@@ -137,14 +137,14 @@ def test_describe_in_half_precision_answers_in_single():
 
 def test_five_epochs_teach_the_classifier_digits(trained, digits):
     """The writers of the test split are strangers to it."""
-    assert refer(trained, digits, 300).accuracy > 0.9
+    assert refer(trained, digits.train, digits.test, 300).accuracy > 0.9
 
 
 # What is measured
 
 
 def test_the_reference_is_the_test_split_as_the_classifier_sees_it(trained, digits):
-    reference = refer(trained, digits, 300)
+    reference = refer(trained, digits.train, digits.test, 300)
     probabilities, features = describe(trained, digits.test.images.float() / 255)
     torch.testing.assert_close(reference.features, features)
     right = probabilities.argmax(1) == digits.test.labels
@@ -156,7 +156,7 @@ def test_the_reference_is_the_test_split_as_the_classifier_sees_it(trained, digi
 def test_worse_pictures_are_further_away(trained, digits):
     """Real digits, digits under noise, noise: the distance tells them apart in this order."""
     torch.manual_seed(0)
-    reference = refer(trained, digits, 360)
+    reference = refer(trained, digits.train, digits.test, 360)
     real = digits.train.images[360:720].float() / 255
     noise = torch.rand_like(real)
     distances = []
@@ -190,7 +190,7 @@ def test_a_model_that_draws_what_is_asked_is_right_and_one_that_swaps_is_wrong(t
     probabilities, _ = describe(trained, digits.train.images.float() / 255)
     sure = [int((probabilities[:, c] * (digits.train.labels == c)).argmax()) for c in range(10)]
     pictures = digits.train.images[sure].float() / 255
-    reference = refer(trained, digits, 100)
+    reference = refer(trained, digits.train, digits.test, 100)
     figures = measure(Copier(pictures), trained, reference, samples=30, guidance=1.0)
     torch.testing.assert_close(figures.pictures, pictures.repeat(3, 1, 1, 1), atol=1e-3, rtol=0)
     assert figures.accuracy == 1 and figures.accuracy_by_class == [1.0] * 10
@@ -208,7 +208,7 @@ def scribbler() -> DigitDiffusion:
 
 
 def test_figures_of_a_random_model(scribbler, trained, digits):
-    reference = refer(trained, digits, 20)
+    reference = refer(trained, digits.train, digits.test, 20)
     figures = measure(scribbler, trained, reference, samples=20, route=Route(steps=3))
     assert figures.samples == 20 and figures.pictures.shape == (20, 1, 28, 28) and figures.pictures.device.type == "cpu"
     assert figures.pictures.min() >= 0 and figures.pictures.max() <= 1
@@ -227,7 +227,7 @@ def test_figures_of_a_random_model(scribbler, trained, digits):
 def test_figures_of_a_model_without_classes(trained, digits):
     torch.manual_seed(0)
     model = DigitDiffusion(fused(MnistUNet(4, time=True)), linear(50))
-    figures = measure(model, trained, refer(trained, digits, 8), samples=8, route=Route("ddim", 2))
+    figures = measure(model, trained, refer(trained, digits.train, digits.test, 8), samples=8, route=Route("ddim", 2))
     assert figures.accuracy is None and figures.accuracy_by_class == []
     assert figures.pictures.shape == (8, 1, 28, 28) and math.isfinite(figures.frechet)
 
@@ -235,7 +235,7 @@ def test_figures_of_a_model_without_classes(trained, digits):
 def test_fewer_samples_than_classes_leave_no_number_that_is_none(scribbler, trained, digits):
     """Figures go to JSON, which has no NaN: a class that was not drawn must not be one."""
     try:
-        figures = measure(scribbler, trained, refer(trained, digits, 5), samples=5, route=Route(steps=2))
+        figures = measure(scribbler, trained, refer(trained, digits.train, digits.test, 5), samples=5, route=Route(steps=2))
     except UserError as error:
         assert "--samples 5" in str(error)
         return
@@ -245,12 +245,12 @@ def test_fewer_samples_than_classes_leave_no_number_that_is_none(scribbler, trai
 @pytest.mark.parametrize("samples", [-1, 0, 1])
 def test_too_few_samples(scribbler, trained, digits, samples):
     with pytest.raises(UserError, match=f"--samples {samples}"):
-        measure(scribbler, trained, refer(trained, digits, 20), samples=samples)
+        measure(scribbler, trained, refer(trained, digits.train, digits.test, 20), samples=samples)
 
 
 def test_an_unknown_solver(scribbler, trained, digits):
     with pytest.raises(UserError, match="--solver magic"):
-        measure(scribbler, trained, refer(trained, digits, 20), samples=4, route=Route("magic"))
+        measure(scribbler, trained, refer(trained, digits.train, digits.test, 20), samples=4, route=Route("magic"))
 
 
 def test_a_split_has_the_length_of_its_pictures(digits):

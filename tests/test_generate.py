@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from phosphene import cli
 from phosphene.images import read_picture, read_provenance
-from phosphene.models import catalogue, hub
+from phosphene.models import folders, hub
 from phosphene.training.captions import Subject
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, learned_tokenizer
 from phosphene.training.pictures import Gallery
@@ -239,18 +239,12 @@ def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
     assert (code, err) == (0, "") and size("disc.png") == (16, 16)
 
 
-def test_options_of_stages_are_refused_elsewhere(call):
-    code, _, err = call("train", "denoiser", "--images", 10)
-    assert code == 2 and "--images 10: belongs to train cascade" in err
-
-
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         (["--images", "10"], "--data"),
         (["--data", "nowhere"], "--data nowhere"),
-        (["--data", ".", "--epochs", "3"], "--epochs 3"),
-        (["--data", ".", "--lr-decay", "0.5"], "--lr-decay 0.5"),
+        (["--data", ".", "--epochs", "3"], "--epochs"),
         (["--data", ".", "--resume", "--out", "nowhere"], "--resume"),
         (["--data", ".", "--images", "0"], "--images 0"),
         (["--data", ".", "--lr", "nan"], "--lr nan"),
@@ -270,7 +264,7 @@ def test_models_tells_of_cascades(call, cascade, tmp_path, monkeypatch):
     assert code == 2 and "SHA256SUMS" in err
     # As if it came with the package.
     shutil.copytree(cascade, tmp_path / "models" / "tiny")
-    monkeypatch.setattr(catalogue, "EMBEDDED", tmp_path / "models")
+    monkeypatch.setattr(folders, "EMBEDDED", tmp_path / "models")
     names = sorted(p.relative_to(tmp_path / "models" / "tiny") for p in (tmp_path / "models" / "tiny").rglob("*") if p.is_file())
     sums = "".join(f"{hashlib.sha256((tmp_path / 'models' / 'tiny' / n).read_bytes()).hexdigest()}  {n}\n" for n in names)
     (tmp_path / "models" / "tiny" / "SHA256SUMS").write_text(sums)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from judge import open_judge
 from PIL import Image, ImageDraw
 
 from phosphene.errors import UserError
@@ -21,7 +22,7 @@ from phosphene.images import read_picture
 from phosphene.models import tokens
 from phosphene.models.cascade import open_cascade
 from phosphene.models.light import PatchNetwork
-from phosphene.models.retrieval import Retrieval, open_judge
+from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
 from phosphene.sampler import Route
 from phosphene.tasks.generate import Settings, generate

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from phosphene.models.unet import MnistUNet
-from phosphene.training.data import load_dataset
-from phosphene.training.loop import InHalf, Trainer
-from phosphene.training.objectives import build
-from phosphene.training.recipes import recipe
+from phosphene.training.mnist.data import load_dataset
+from phosphene.training.mnist.half import InHalf
+from phosphene.training.mnist.loop import Trainer
+from phosphene.training.mnist.objectives import build
+from phosphene.training.mnist.recipes import recipe
 
-kernels = pytest.importorskip("phosphene.training.kernels")
+pytest.importorskip("triton")
+from phosphene.training.mnist.kernels import batchnorm, fast_update, layers
 
 
 class InTurn:
@@ -30,7 +32,7 @@ class InTurn:
 
 @pytest.fixture(autouse=True)
 def one_stream(monkeypatch):
-    monkeypatch.setattr(kernels, "Aside", InTurn)
+    monkeypatch.setattr(layers, "Aside", InTurn)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
 
@@ -43,7 +45,7 @@ def distance(ours, theirs):
 def test_normalised_gelu_equals_pytorch(shape):
     images, channels, height, width = shape
     torch.manual_seed(0)
-    ours, theirs = kernels.BatchNormGelu2d(channels), nn.BatchNorm2d(channels)
+    ours, theirs = batchnorm.BatchNormGelu2d(channels), nn.BatchNorm2d(channels)
     with torch.no_grad():
         ours.weight.uniform_(0.5, 1.5)
         ours.bias.uniform_(-1, 1)
@@ -68,7 +70,7 @@ def test_normalised_gelu_equals_pytorch(shape):
 def test_a_tuned_network_equals_the_plain_one(network, few_programs):
     plain = network.to(memory_format=torch.channels_last).train()
     tuned = copy.deepcopy(plain)
-    kernels.tune(tuned)
+    layers.tune(tuned)
     assert list(tuned.state_dict()) == list(plain.state_dict())
     inputs = [torch.randn(2, 1, 28, 28)]
     if network.config["time"]:
@@ -84,8 +86,8 @@ def test_a_tuned_network_equals_the_plain_one(network, few_programs):
 @pytest.fixture
 def few_programs(monkeypatch):
     """Larger tiles: the interpreter takes a millisecond for every program."""
-    monkeypatch.setattr(kernels, "TILE", (2048, 16))
-    monkeypatch.setattr(kernels, "SUMS", (1024, 16))
+    monkeypatch.setattr(batchnorm, "TILE", (2048, 16))
+    monkeypatch.setattr(batchnorm, "SUMS", (1024, 16))
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +95,15 @@ def digits():
     return load_dataset("digits")
 
 
-def trainer(digits, flat):
+def trainer(digits, fast):
     """As on a GPU, except that the copies are float32: in bf16 a last bit that differs would be seen for ever."""
     settings = recipe("class", epochs=1, width=4, batch_size=2)
     network, loss, _ = build(settings, 10)
     made = Trainer(settings, network, loss, digits.train)
     made._halved = made._forward = InHalf(made.network)
     made._halved.halves = {name: p.detach().clone().requires_grad_() for name, p in made._halved.weights.items()}
-    if flat:
-        aside = kernels.tune(made.network)
-        made._flat = kernels.FlatStep(made.network, made.ema, made._halved, made.optimiser, made.count, settings.ema, aside)
+    if fast:
+        made._fast_update = fast_update(made._halved, made.average, made.optimiser, made.count)
     return made
 
 

@@ -10,11 +10,12 @@ import torch
 from conftest import refusal
 from torch import nn
 
+from phosphene.defaults import OBJECTIVES
 from phosphene.errors import UserError
 from phosphene.expression import Evaluation, given, guide, mean, seen
-from phosphene.models import catalogue, weights
+from phosphene.models import catalogue, folders, weights
 from phosphene.models.classifier import DigitClassifier
-from phosphene.models.digits import TARGETS, DigitDiffusion, from_target, to_target
+from phosphene.models.digits import DigitDiffusion, from_target, to_target
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import KINDS, linear, schedule_from, straight
 from phosphene.views import VIEWS
@@ -254,7 +255,7 @@ def test_width_0():
     refusal(lambda: DigitClassifier(0), "--width 0")
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", OBJECTIVES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_noise_comes_back_from_every_target(target, kind):
     """A network that answers what it was trained to answer yields the noise that was added."""
@@ -279,7 +280,7 @@ def test_conditions_of_a_digit_model():
     bare = DigitDiffusion(MnistUNet(4, time=True), linear())
     assert bare.embed(None).shape == (0,)
     refusal(lambda: bare.embed(3), "no classes")
-    refusal(lambda: DigitDiffusion(bare.network, linear(), "score"), "score", *TARGETS)
+    refusal(lambda: DigitDiffusion(bare.network, linear(), "score"), "score", *OBJECTIVES)
 
 
 # The catalogue
@@ -315,7 +316,7 @@ KINDS_OF_MODEL = ("diffusion", "denoiser", "classifier")
 def test_a_model_comes_back_as_it_was(kind, tmp_path):
     network = make(kind, tmp_path / "model")
     assert sorted(os.listdir(tmp_path / "model")) == ["SHA256SUMS", "config.json", "model.safetensors"]
-    model = catalogue.load(tmp_path / "model", kind=kind)
+    model = catalogue.load(tmp_path / "model", role=kind)
     x = torch.rand(4, 1, 28, 28)
     with torch.no_grad():
         wanted = answer(kind, DigitDiffusion(network, straight(20), "flow") if kind == "diffusion" else network, x)
@@ -428,7 +429,7 @@ def test_a_model_of_another_kind(kind, tmp_path):
     make(kind, tmp_path / "model")
     for other in KINDS_OF_MODEL:
         if other != kind:
-            refusal(lambda other=other: catalogue.load(tmp_path / "model", kind=other), "--model", kind, other)
+            refusal(lambda other=other: catalogue.load(tmp_path / "model", role=other), "--model", kind, other)
 
 
 def test_names_that_are_no_model(tmp_path):
@@ -447,18 +448,18 @@ def run_with(folder: Path, *epochs: int) -> Path:
 
 
 def test_a_run_stands_for_the_average_of_its_last_epoch(tmp_path):
-    assert catalogue.folder(run_with(tmp_path / "run", 5, 20)) == tmp_path / "run" / "model-20"
+    assert folders.folder(run_with(tmp_path / "run", 5, 20)) == tmp_path / "run" / "model-20"
     make("denoiser", tmp_path / "real" / "model-03")
     assert isinstance(catalogue.load(tmp_path / "real"), MnistUNet)
 
 
 def test_the_last_epoch_is_the_largest_number(tmp_path):
-    assert catalogue.folder(run_with(tmp_path / "run", 5, 20, 100)) == tmp_path / "run" / "model-100"
+    assert folders.folder(run_with(tmp_path / "run", 5, 20, 100)) == tmp_path / "run" / "model-100"
 
 
-@pytest.mark.parametrize("name", catalogue.embedded())
+@pytest.mark.parametrize("name", folders.embedded())
 def test_embedded_models_are_whole(name):
-    assert (catalogue.EMBEDDED / name / "SHA256SUMS").is_file()
+    assert (folders.EMBEDDED / name / "SHA256SUMS").is_file()
     catalogue.load(name)
 
 
@@ -501,7 +502,7 @@ def test_conditions_of_one_picture_share_the_way_down(folded):
         torch.testing.assert_close(network(x, t, c), network(x.repeat(2, 1, 1, 1), t, c), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", OBJECTIVES)
 def test_an_expression_that_shares_equals_one_that_does_not(target):
     torch.manual_seed(0)
     model = DigitDiffusion(MnistUNet(8, time=True, classes=10).eval(), linear(50), target)

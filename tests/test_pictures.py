@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from judge import INKS, Composition, composed, compositions, diversity, nearest, ranks, score, seen, shown
 from PIL import Image
 
 from phosphene.errors import UserError
-from phosphene.evaluation.pictures import INKS, Composition, composed, compositions, diversity, nearest, ranks, score, seen, shown
 from phosphene.images import MUTED, sheet
 from phosphene.training.captions import STYLES, Subject, held_out
 from phosphene.training.pictures import Gallery

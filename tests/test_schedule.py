@@ -12,8 +12,9 @@ from diffusers import DDPMScheduler
 from hypothesis import given as example
 from hypothesis import strategies as st
 
+from phosphene.defaults import OBJECTIVES
 from phosphene.errors import UserError
-from phosphene.models.digits import TARGETS, from_target, to_target
+from phosphene.models.digits import from_target, to_target
 from phosphene.schedule import CLEAN, NoiseSchedule, linear, rescaled_linear, schedule_from, squared_cosine, straight
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -239,7 +240,7 @@ def test_an_unknown_spacing_is_refused():
 
 
 @every_schedule
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", OBJECTIVES)
 def test_the_true_answer_to_any_target_is_the_true_noise(schedule, target):
     x0, noise = randn(5, 1, 4, 4, seed=3, dtype=torch.float64), randn(5, 1, 4, 4, seed=4, dtype=torch.float64)
     t = torch.tensor([0, 1, schedule.steps // 2, schedule.steps - 2, schedule.steps - 1])

@@ -11,7 +11,7 @@ from conftest import Echo, randn, refusal
 from skimage.metrics import structural_similarity
 from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
 
-from phosphene.evaluation.pictures import psnr, ssim
+from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import Evaluation, factored, given, guide, mean, seen
 from phosphene.frequency import Grey, Low, Swept, low_pass
 from phosphene.sampler import Route, generators, last

@@ -23,18 +23,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 import phosphene
+from phosphene.defaults import OBJECTIVES
+from phosphene.devices import choose_device
 from phosphene.errors import UserError
-from phosphene.models import catalogue
-from phosphene.models.digits import TARGETS, DigitDiffusion
+from phosphene.models import catalogue, folders
+from phosphene.models.digits import DigitDiffusion
 from phosphene.schedule import linear
 from phosphene.training import checkpoint
-from phosphene.training import run as run_module
-from phosphene.training.data import PARTS, Split, load_dataset
-from phosphene.training.distributed import choose_device
-from phosphene.training.loop import Trainer
-from phosphene.training.objectives import Draws, _jittered, build, diffusion
-from phosphene.training.recipes import NETWORKS, Recipe, recipe
-from phosphene.training.run import Run, read_log
+from phosphene.training.log import read_log
+from phosphene.training.mnist import run as run_module
+from phosphene.training.mnist.data import PARTS, Split, load_dataset
+from phosphene.training.mnist.loop import Trainer
+from phosphene.training.mnist.objectives import Draws, _jittered, build, diffusion
+from phosphene.training.mnist.recipes import NETWORKS, Recipe, recipe
+from phosphene.training.mnist.run import Run
 
 torch.set_num_threads(1)
 
@@ -290,7 +292,7 @@ def test_a_gradient_that_is_no_number_is_named(few):
 
 @pytest.mark.parametrize(
     ("network", "objective"),
-    [("denoiser", "noise"), ("classifier", "noise"), *((network, t) for network in ("time", "class") for t in TARGETS)],
+    [("denoiser", "noise"), ("classifier", "noise"), *((network, t) for network in ("time", "class") for t in OBJECTIVES)],
 )
 def test_the_loss_falls(few, network, objective):
     trainer = make(small(network, objective=objective, epochs=4), few, report_every=3)
@@ -430,8 +432,8 @@ def test_a_run_leaves_what_it_says(files, tmp_path):
     assert [line["loss"] for line in lines] == [r.loss for r in reports] and lines[2]["epoch"] == 1
     assert all(r.images_per_second > 0 for r in reports) and reports[-1].seconds_left == 0 < reports[0].seconds_left
 
-    assert catalogue.folder(out) == out / "model-02"
-    model = catalogue.load(out, kind="diffusion")
+    assert folders.folder(out) == out / "model-02"
+    model = catalogue.load(out, role="diffusion")
     assert isinstance(model, DigitDiffusion) and model.classes == 10
     for suffix, network in (("", run.trainer.ema), ("-raw", run.trainer.network)):
         stored = load_file(out / f"model-02{suffix}" / "model.safetensors")
@@ -618,8 +620,8 @@ def test_a_checkpoint_of_another_data_set(few, finished, tmp_path):
 DIGITS = {"dataset": "digits", "width": 8, "batch_size": 64, "lr": 1e-3}
 CHILD = f"""
 import sys, time, torch
-from phosphene.training.recipes import recipe
-from phosphene.training.run import Run
+from phosphene.training.mnist.recipes import recipe
+from phosphene.training.mnist.run import Run
 torch.set_num_threads(1)
 network, epochs, out, pause = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 run = Run(recipe(network, epochs=epochs, **{DIGITS}), out, device="cpu", save_every=5)

@@ -14,8 +14,9 @@ import json
 import shutil
 from pathlib import Path
 
-from phosphene.models import catalogue, weights
-from phosphene.training.recipes import Recipe
+from phosphene.models import catalogue, folders, weights
+from phosphene.training.mnist.recipes import Recipe
+from phosphene.training.options import options_of
 
 WHAT = {
     "denoiser": "The one-step denoiser of the MNIST chapter: it maps a digit with Gaussian noise to the digit.",
@@ -45,18 +46,11 @@ sevens are mostly without a bar and ones mostly a plain stroke, and a model can 
 """
 
 
-OPTIONS = {
-    "class": ("objective", "schedule", "timesteps", "time_spread", "time_mean", "drop"),
-    "time": ("objective", "schedule", "timesteps", "time_spread", "time_mean"),
-    "denoiser": ("sigma",),
-}
-"""What of a recipe matters to a network, besides what matters to all."""
-
-
 def card(name: str, config: dict, parameters: int, machine: str, figures: str) -> str:
     """The README of a shipped model."""
     recipe = vars(Recipe.from_json(config["recipe"]))
-    shown = ("epochs", "width", "batch_size", "lr", "lr_decay", "ema", "seed", *OPTIONS.get(recipe["network"], ()))
+    options = {k: told for k, told in options_of(Recipe, recipe["network"]).items() if k not in ("dataset", "keep")}
+    shown = sorted(options, key=lambda k: bool(options[k]["networks"]))  # first what all networks have
     return CARD.format(
         name=name,
         what=WHAT[recipe["network"]],
@@ -80,14 +74,14 @@ def main() -> None:
     parser.add_argument("--machine", default="one NVIDIA H100")
     parser.add_argument("--figures", default="", help="a paragraph for the card")
     options = parser.parse_args()
-    out = catalogue.EMBEDDED / options.name
+    out = folders.EMBEDDED / options.name
     if options.files:
         log, config, values = options.files
         kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "storage"}
         catalogue.write(out, kept, weights.load(values), options.storage)
         shutil.copy(log, out / "log.jsonl")
     statistics = ("running_mean", "running_var")
-    learned = {k: v for k, v in weights.load(out / catalogue.WEIGHTS).items() if not k.endswith(statistics)}
+    learned = {k: v for k, v in weights.load(out / folders.WEIGHTS).items() if not k.endswith(statistics)}
     parameters = sum(v.numel() for v in learned.values())
     text = card(options.name, catalogue.read_config(out), parameters, options.machine, options.figures)
     (out / "README.md").write_text(text)

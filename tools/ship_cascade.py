@@ -1,6 +1,6 @@
 """Put a trained stage into the cascade that ships, and write its sums and its card.
 
-    python tools/ship_cascade.py stage-1 RUN FIGURES.json     from tools/glyph_results.py
+    python tools/ship_cascade.py stage-1 RUN FIGURES.json     from benchmarks/glyph_results.py
     python tools/ship_cascade.py                              the card and the sums anew
 
 ``RUN`` holds ``model`` and ``log.jsonl``. A stage that shipped before is replaced whole.
@@ -14,10 +14,10 @@ import json
 import shutil
 from pathlib import Path
 
-from phosphene.models import catalogue
+from phosphene.models import folders
 from phosphene.models.cascade import describe
 
-HERE = catalogue.EMBEDDED / "glyph"
+HERE = folders.EMBEDDED / "glyph"
 
 CARD = """# glyph
 
@@ -53,7 +53,7 @@ pictures at 256 pixels. All of it, with what failed: docs/embedded-model.md. In 
 
 {figures}
 By a judge of its own kind, a retrieval model of another seed that was not the text encoder's teacher; the real pictures have
-97.5 % and 100 % (`python tools/glyph_results.py`).
+97.5 % and 100 % (`python benchmarks/glyph_results.py`).
 
 ## Limits
 
@@ -81,7 +81,7 @@ def stages_table() -> str:
 
 
 def figures_table(figures: dict) -> str:
-    """What tools/glyph_results.py measured."""
+    """What benchmarks/glyph_results.py measured."""
     seen, parts, near, spread = (figures[k] for k in ("seen", "compositions", "nearest", "diversity"))
     rows = [
         ("200 seen captions, all styles: top-1, top-5", f"{seen['top1']:.1%}, {seen['top5']:.1%}"),
@@ -109,12 +109,12 @@ def main() -> None:
         shutil.copy(options.run / "log.jsonl", place)
     if options.figures:
         shutil.copy(options.figures, HERE / "figures.json")
-    (HERE / catalogue.SUMS).unlink(missing_ok=True)
+    (HERE / folders.SUMS).unlink(missing_ok=True)
     figures = json.loads((HERE / "figures.json").read_text())
     (HERE / "README.md").write_text(CARD.format(stages=stages_table(), figures=figures_table(figures)))
     held = sorted(path for path in HERE.rglob("*") if path.is_file())
     sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(HERE).as_posix()}\n" for path in held)
-    (HERE / catalogue.SUMS).write_text("".join(sums))
+    (HERE / folders.SUMS).write_text("".join(sums))
 
 
 if __name__ == "__main__":

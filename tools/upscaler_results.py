@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.evaluation.pictures import psnr, ssim
+from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.images import save_png, sheet, to_image
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import Route, generators, last

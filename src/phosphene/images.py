@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, Unidentif
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.models.weights import replacing
+from phosphene.files import replacing, require_writable
 
 PROVENANCE = "phosphene"
 """The PNG text chunk that says, as JSON, how the picture was made."""
@@ -246,14 +246,3 @@ def read_provenance(path: Path) -> dict:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: its provenance is damaged ({error}); make the picture again.") from error
-
-
-def require_writable(path: Path, what: str = "-o") -> None:
-    """Fail early, before hours of work, where ``path`` could not be written. Leaves nothing behind."""
-    import os
-
-    parent = Path(path).absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"{what} {path}: {parent} cannot be written to; choose another place.")

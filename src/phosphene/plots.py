@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from phosphene.models.weights import replacing
+from phosphene.files import replacing
 
 
 def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str = "epoch") -> None:

@@ -11,9 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    app,
-)
+from phosphene.cli.common import app
 from phosphene.errors import UserError
 
 

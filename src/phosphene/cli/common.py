@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 import typer
 
 from phosphene import __version__
+from phosphene.defaults import DATASETS, SOLVERS, one_of
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first pict
 Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Data = Annotated[Path | None, typer.Option(help="Folder with the four IDX files; without it they are looked for, then fetched.")]
-DatasetName = Annotated[str, typer.Option(help="mnist, fashion, digits (needs no files) or idx.")]
+DatasetName = Annotated[str, typer.Option(help=f"{one_of(DATASETS)}; digits needs no files.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.")]
-SolverName = Annotated[str, typer.Option(help="ancestral, ddim, dpm or heun.")]
-Steps = Annotated[int | None, typer.Option(help="Timesteps to visit; by default 300 (ancestral), 50 (ddim) or 8 (dpm, heun).")]
+SolverName = Annotated[str, typer.Option(help=f"{one_of(SOLVERS)}.")]
+USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
+Steps = Annotated[int | None, typer.Option(help=f"Timesteps to visit; by default {USUAL}.")]
 Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
 Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
 Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
@@ -63,7 +65,7 @@ def numbers(option: str, text: str, kind: type, example: str) -> list:
 
 
 def device(name: str) -> torch.device:
-    from phosphene.training.distributed import choose_device
+    from phosphene.devices import choose_device
 
     return choose_device(name)
 
@@ -74,7 +76,7 @@ def max_rows(device: torch.device) -> int:
 
 
 def require_file(path: Path, option: str) -> None:
-    from phosphene.images import require_writable
+    from phosphene.files import require_writable
 
     if path.is_dir():
         raise UserError(f"{option} {path}: is a folder; name a file in it.")
@@ -89,9 +91,9 @@ def require_picture(path: Path, option: str = "-o") -> None:
 
 def model_folder(name: str) -> Path:
     """Of a cascade or any other model, embedded or not."""
-    from phosphene.models import cascade, catalogue
+    from phosphene.models import cascade, folders
 
-    return cascade.locate(name) if cascade.is_cascade(name) else catalogue.folder(name)
+    return cascade.locate(name) if cascade.is_cascade(name) else folders.folder(name)
 
 
 # What they say and show
@@ -230,10 +232,3 @@ def now() -> str:
 
 def size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def write_text(path: Path, text: str) -> None:
-    from phosphene.models.weights import replacing
-
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

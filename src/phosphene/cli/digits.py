@@ -24,6 +24,7 @@ from phosphene.cli.common import (
     Steps,
     app,
 )
+from phosphene.defaults import DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ GREEN = (34, 139, 84)
 @app.command()
 def digits(
     wanted: Annotated[str | None, typer.Argument(metavar="DIGITS", help="Such as 0123456789: a column for each.")] = None,
-    guidance: Guidance = 5.0,
-    seed: Seed = 180,
+    guidance: Guidance = DIGIT_GUIDANCE,
+    seed: Seed = SEED,
     model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.")] = None,
     count: Count = 1,
     steps: Steps = None,
@@ -65,7 +66,7 @@ def digits(
     from phosphene.tasks import digits as task
 
     place, name = common.device(device), model or ("time-20" if unconditional else "class-20")
-    diffusion = common.kept((name, str(place)), lambda: catalogue.load(name, place, kind="diffusion"))
+    diffusion = common.kept((name, str(place)), lambda: catalogue.load(name, place, role="diffusion"))
     expression = task.wanted(diffusion, None if classes is None else classes * count, guidance)
     seeds = range(seed, seed + columns * count)
     route = Route(solver, steps, eta, resample or 1)
@@ -91,7 +92,7 @@ def denoise_digits(
     dataset: DatasetName = "mnist",
     data: Data = None,
     count: Count = 10,
-    seed: Seed = 180,
+    seed: Seed = SEED,
     sigma: Annotated[str, typer.Option(help="Levels of noise, separated by commas.")] = "0,.2,.4,.5,.6,.8,1",
     device: Device = "auto",
     out: Annotated[Path, typer.Option("--out", "-o")] = Path("denoise-digits.png"),
@@ -105,10 +106,10 @@ def denoise_digits(
     from phosphene.images import save_png, sheet, to_image
     from phosphene.models import catalogue
     from phosphene.tasks.denoise_digits import denoise_at
-    from phosphene.training.data import load_dataset
+    from phosphene.training.mnist.data import load_dataset
 
     place = common.device(device)
-    network = catalogue.load(model, place, kind="denoiser")
+    network = catalogue.load(model, place, role="denoiser")
     clean = load_dataset(dataset, data).test.images[:count].float() / 255
     if len(clean) < count:
         raise UserError(f"--count {count}: the test split of {dataset} has {len(clean)} pictures; choose at most as many.")
@@ -131,9 +132,9 @@ def ambigram(
     wanted: Annotated[str | None, typer.Argument(metavar="DIGITS", help="Two digits: upright and turned, such as 69.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
     count: Annotated[int, typer.Option(min=1, max=MOST_PICTURES, help="Pictures to draw for each pair.")] = 16,
-    seed: Seed = 180,
+    seed: Seed = SEED,
     guidance: Guidance = 8.0,
-    solver: Annotated[str | None, typer.Option(help="ancestral, ddim, dpm or heun; the best for ambigrams by default.")] = None,
+    solver: Annotated[str | None, typer.Option(help=f"{one_of(SOLVERS)}; the best for ambigrams by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None,
     eta: Eta = None,
     resample: Resample = None,
@@ -158,8 +159,8 @@ def ambigram(
     from phosphene.tasks.ambigram import ROUTE, UPSIDE_DOWN, best, draw_ambigrams, judge
 
     place = common.device(device)
-    diffusion = common.kept((model, str(place)), lambda: catalogue.load(model, place, kind="diffusion"))
-    reader = common.kept((classifier, str(place)), lambda: catalogue.load(classifier, place, kind="classifier"))
+    diffusion = common.kept((model, str(place)), lambda: catalogue.load(model, place, role="diffusion"))
+    reader = common.kept((classifier, str(place)), lambda: catalogue.load(classifier, place, role="classifier"))
     known = range(diffusion.classes)
     if every and not known:
         raise UserError(f"--model {model}: knows no classes; take one that does, such as class-20.")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from phosphene.models.cascade import Cascade, Stage
+    from phosphene.models.cascade import Cascade
+    from phosphene.models.stage import Stage
     from phosphene.sampler import Step
     from phosphene.tasks.generate import Settings
 
@@ -67,8 +68,8 @@ class Drawing:
 
     def open(self, prompts: Sequence[str | None]) -> Cascade:
         """The model, with ``prompts`` encoded and the text encoder let go of."""
+        from phosphene.files import cache_folder
         from phosphene.models.cascade import open_cascade
-        from phosphene.models.weights import cache_folder
 
         self.settings()  # refuses a solver that is none
         said = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}

@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    Advance,
-    Data,
-    DatasetName,
-    Device,
-    Eta,
-    Judge,
-    Resample,
-    Seed,
-    SolverName,
-    Steps,
-    app,
-)
+from phosphene.cli.common import Advance, Data, DatasetName, Device, Eta, Judge, Resample, Seed, SolverName, Steps, app
+from phosphene.defaults import CASCADE, SEED
 from phosphene.errors import UserError
+from phosphene.files import require_writable, write_text
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import Tensor
 
-    from phosphene.evaluation.classifier import DigitClassifier
     from phosphene.evaluation.digits import Reference
     from phosphene.models.catalogue import Model
+    from phosphene.models.classifier import DigitClassifier
     from phosphene.models.digits import DigitDiffusion
     from phosphene.sampler import Route
-    from phosphene.training.data import Dataset
+    from phosphene.training.mnist.data import Dataset
+
+JUDGED = (
+    "Distances are between features of {model}, which reads {accuracy:.2%} of the test split, and compare with no published "
+    "FID. Between two sets of real digits: {floor:.3f}."
+)
 
 
 @app.command()
@@ -48,7 +44,7 @@ def evaluate(
     steps: Steps = None,
     eta: Eta = None,
     resample: Resample = None,
-    seed: Seed = 180,
+    seed: Seed = SEED,
     classifier: Judge = "classifier",
     dataset: DatasetName = "mnist",
     data: Data = None,
@@ -65,66 +61,37 @@ def evaluate(
         common.require_picture(picture, "--picture")
     if figures is not None:
         common.require_file(figures, "--json")
-    from phosphene.evaluation.digits import refer
-    from phosphene.images import save_png, sheet
     from phosphene.models import catalogue
-    from phosphene.plots import loss_curves
     from phosphene.sampler import Route
-    from phosphene.training.data import load_dataset
+    from phosphene.training.mnist.data import load_dataset
 
-    place = common.device(device)
-    route = Route(solver, steps, eta, resample or 1)
-    route.table()
+    place, route = common.device(device), Route(solver, steps, eta, resample or 1)
+    route.table()  # refuses what does not belong to the solver
     loaded = [catalogue.load(name, place) for name in names]
-    kinds = [catalogue.read_config(catalogue.folder(name))["kind"] for name in names]
+    roles = [catalogue.role(name) for name in names]
     curves = _loss_curves(names) if picture is not None else {}
-    if picture is not None and not curves and set(kinds) != {"diffusion"}:
+    if picture is not None and not curves and set(roles) != {"diffusion"}:
         raise UserError(f"--picture {picture}: shows samples of diffusion models or losses of runs; name only such models.")
-    reader = catalogue.load(classifier, place, kind="classifier") if "diffusion" in kinds else None
-    real = load_dataset(dataset, data)
-    reference = None if reader is None else refer(reader, real, samples)
-    settings = {"samples": samples, "route": route, "seed": seed}
-
-    results, panels = [], []
-    with common.bar("measuring") as advance:
-        for name, kind, model in zip(names, kinds, loaded, strict=True):
-            if kind == "diffusion":
-                rows, more = _of_diffusion(model, reader, reference, scales, place, advance, **settings)
-                panels += [(f"{name}, {label}", panel) for label, panel in more]
-            elif kind == "denoiser":
-                rows = _of_denoiser(model, real, seed, advance)
-            else:
-                rows = [{"pictures": len(real.test), "accuracy": refer(model, real, len(real.test)).accuracy}]
-            results.append({"model": name, "kind": kind, "figures": rows})
-
+    reader = catalogue.load(classifier, place, role="classifier") if "diffusion" in roles else None
+    ruler = _Ruler(load_dataset(dataset, data), reader, place, samples, scales, route, seed)
+    results, panels = ruler.measured(list(zip(names, roles, loaded, strict=True)))
     _show_figures(results)
-    judge = None if reference is None else {"model": classifier, "accuracy": reference.accuracy, "floor": reference.floor}
-    if judge is not None:
-        common.say(
-            f"Distances are between features of {classifier}, which reads {judge['accuracy']:.2%} of the test split, and compare "
-            f"with no published FID. Between two sets of real digits: {judge['floor']:.3f}."
-        )
-    drawn = {"samples": samples, **route._asdict(), "seed": seed, "guidance": scales}
+    judge, drawn = ruler.judge(classifier), {"samples": samples, **route._asdict(), "seed": seed, "guidance": scales}
     arguments = {**drawn, "classifier": classifier, "dataset": dataset, "device": str(place)}
     provenance = common.provenance("evaluate", names, arguments)
     if figures is not None:
-        whole = {**provenance, "machine": common.machine(place), "date": common.now(), "classifier": judge, "results": results}
-        common.write_text(figures, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+        told = {"machine": common.machine(place), "date": common.now(), "classifier": judge, "results": results}
+        write_text(figures, json.dumps({**provenance, **told}, indent=2, ensure_ascii=False) + "\n")
         common.say(f"figures in {figures}")
-    if picture is not None and curves:
-        loss_curves(curves, picture, "training loss")
-    elif picture is not None:
-        test = [real.test.images[real.test.labels == c].float() / 255 for c in range(real.classes)]
-        panels.append((f"{dataset}, the test split", _panel(test)))
-        save_png(sheet([[panel for _, panel in panels]], captions=[[label for label, _ in panels]]), picture, provenance)
     if picture is not None:
+        _draw(picture, curves, panels, ruler.real, provenance)
         common.say(f"picture in {picture}")
 
 
 @app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.")] = Path("report"),
-    model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = "glyph",
+    model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: two minutes on a laptop.")] = False,
     sections: Annotated[str | None, typer.Option(help="Some alone, by name or number, such as 1.8,ambigrams.")] = None,
     device: Device = "auto",
@@ -135,7 +102,6 @@ def report(
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"-o {out}: is a file; name a folder.")
-    from phosphene.images import require_writable
     from phosphene.report.page import write
 
     require_writable(out / "index.html")
@@ -152,61 +118,103 @@ def report(
     common.say(f"the page is {page}")
 
 
-def _of_diffusion(
-    model: DigitDiffusion,
-    classifier: DigitClassifier,
-    reference: Reference,
-    scales: Sequence[float],
-    device: torch.device,
-    advance: Advance,
-    samples: int,
-    route: Route,
-    seed: int,
-) -> tuple[list[dict], list[tuple[str, Image.Image]]]:
-    """Figures of samples at each guidance scale, and a panel of each."""
-    from phosphene.evaluation.digits import measure
-    from phosphene.tasks.digits import timesteps
+@dataclass
+class _Ruler:
+    """What models are measured by: real digits, the classifier that reads them (for diffusion models), and how to sample."""
 
-    route = route._replace(steps=len(timesteps(model, route)))
-    rows, panels = [], []
-    scales = scales if model.classes else [1.0]
-    for index, scale in enumerate(scales):
-        advance(index, len(scales), f"guidance {scale:g}")
-        found = measure(model, classifier, reference, samples, scale, route, seed, common.max_rows(device))
-        rows.append(
-            {
-                "guidance": scale if model.classes else None,
-                "samples": found.samples,
-                "steps": route.steps,
-                "accuracy": found.accuracy,
-                "accuracy_by_class": found.accuracy_by_class,
-                "frechet": found.frechet,
-            }
-        )
-        label = f"guidance {scale:g}" if model.classes else "unconditional"
-        groups = model.classes or 10
-        panels.append((label, _panel([found.pictures[c::groups] for c in range(groups)])))
-    return rows, panels
+    real: Dataset
+    reader: DigitClassifier | None
+    device: torch.device
+    samples: int
+    scales: Sequence[float]
+    route: Route
+    seed: int
+    reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        from phosphene.evaluation.digits import refer
+
+        if self.reader is not None:
+            self.reference = refer(self.reader, self.real.train, self.real.test, self.samples)
+
+    def judge(self, name: str) -> dict | None:
+        """What is told of the classifier called ``name``, which is also said; None where there is none."""
+        if self.reference is None:
+            return None
+        told = {"model": name, "accuracy": self.reference.accuracy, "floor": self.reference.floor}
+        common.say(JUDGED.format(**told))
+        return told
+
+    def measured(self, models: Sequence[tuple[str, str, Any]]) -> tuple[list[dict], list[tuple[str, Image.Image]]]:
+        """The figures of each of ``models`` (name, role, model), and a panel of samples of each of diffusion."""
+        results, panels = [], []
+        with common.bar("measuring") as advance:
+            for name, role, model in models:
+                if role == "diffusion":
+                    rows, more = self.diffusion(model, advance)
+                    panels += [(f"{name}, {label}", panel) for label, panel in more]
+                elif role == "denoiser":
+                    rows = self.denoiser(model, advance)
+                else:
+                    rows = self.classifier(model)
+                results.append({"model": name, "kind": role, "figures": rows})
+        return results, panels
+
+    def diffusion(self, model: DigitDiffusion, advance: Advance) -> tuple[list[dict], list[tuple[str, Image.Image]]]:
+        """Figures of samples at each guidance scale, and a panel of each."""
+        from phosphene.evaluation.digits import measure
+        from phosphene.tasks.digits import timesteps
+
+        route = self.route._replace(steps=len(timesteps(model, self.route)))
+        rows, panels = [], []
+        scales = self.scales if model.classes else [1.0]
+        rest = (route, self.seed, common.max_rows(self.device))
+        for index, scale in enumerate(scales):
+            advance(index, len(scales), f"guidance {scale:g}")
+            found = measure(model, self.reader, self.reference, self.samples, scale, *rest)
+            row = {"guidance": scale if model.classes else None, "samples": found.samples, "steps": route.steps}
+            row |= {"accuracy": found.accuracy, "accuracy_by_class": found.accuracy_by_class, "frechet": found.frechet}
+            rows.append(row)
+            groups = model.classes or 10
+            label = f"guidance {scale:g}" if model.classes else "unconditional"
+            panels.append((label, _panel([found.pictures[c::groups] for c in range(groups)])))
+        return rows, panels
+
+    def denoiser(self, network: Model, advance: Advance) -> list[dict]:
+        """The error at each level of noise, over the whole test split."""
+        from phosphene.tasks.denoise_digits import SIGMAS, denoise_at
+
+        clean, rows = self.real.test.images.float() / 255, []
+        for index, sigma in enumerate(SIGMAS):
+            advance(index, len(SIGMAS), f"sigma {sigma:g}")
+            result = denoise_at(network, clean, self.seed, [sigma])
+            noisy, error = result.noisy_error.item(), result.error.item()
+            psnr = -10 * math.log10(error) if error > 0 else None
+            rows.append({"sigma": sigma, "pictures": len(clean), "noisy_mse": noisy, "mse": error, "psnr": psnr})
+        return rows
+
+    def classifier(self, model: DigitClassifier) -> list[dict]:
+        from phosphene.evaluation.digits import refer
+
+        count = len(self.real.test)
+        return [{"pictures": count, "accuracy": refer(model, self.real.train, self.real.test, count).accuracy}]
 
 
-def _of_denoiser(network: Model, real: Dataset, seed: int, advance: Advance) -> list[dict]:
-    """The error at each level of noise, over the whole test split."""
-    from phosphene.tasks.denoise_digits import SIGMAS, denoise_at
+def _draw(path: Path, curves: Mapping, panels: Sequence[tuple], real: Dataset, provenance: dict) -> None:
+    """Loss curves where there are some, else samples beside real digits."""
+    from phosphene.images import save_png, sheet
+    from phosphene.plots import loss_curves
 
-    clean = real.test.images.float() / 255
-    rows = []
-    for index, sigma in enumerate(SIGMAS):
-        advance(index, len(SIGMAS), f"sigma {sigma:g}")
-        result = denoise_at(network, clean, seed, [sigma])
-        error = result.error.item()
-        psnr = -10 * math.log10(error) if error > 0 else None
-        rows.append({"sigma": sigma, "pictures": len(clean), "noisy_mse": result.noisy_error.item(), "mse": error, "psnr": psnr})
-    return rows
+    if curves:
+        return loss_curves(curves, path, "training loss")
+    test = _panel([real.test.images[real.test.labels == c].float() / 255 for c in range(real.classes)])
+    panels = [*panels, (f"{real.name}, the test split", test)]
+    save_png(sheet([[panel for _, panel in panels]], captions=[[label for label, _ in panels]]), path, provenance)
 
 
 def _loss_curves(names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
     """Losses over epochs of each run; nothing unless all of ``names`` are runs."""
-    from phosphene.training.run import read_log
+    from phosphene.training.log import read_log
 
     logs = {name: read_log(Path(name) / "log.jsonl") for name in names}
     if not all(logs.values()):

@@ -9,10 +9,7 @@ from typing import Annotated
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    Device,
-    app,
-)
+from phosphene.cli.common import Device, app
 from phosphene.errors import UserError
 
 models = typer.Typer(help="Which models are embedded, and are they whole?")
@@ -28,11 +25,11 @@ def models_default(context: typer.Context) -> None:
 @models.command("list")
 def models_list() -> None:
     """Name, kind, size and epoch of each embedded model."""
-    from phosphene.models import cascade, catalogue
+    from phosphene.models import cascade, catalogue, folders
 
     rows = []
-    for name in catalogue.embedded():
-        path = catalogue.folder(name)
+    for name in folders.embedded():
+        path = folders.folder(name)
         config = catalogue.read_config(path)
         rows.append([name, config["kind"], f"{common.size(path):,}", config.get("storage", "-"), str(config.get("epoch", "-"))])
     for name in cascade.embedded():
@@ -65,14 +62,12 @@ def models_fetch(
     """
     if text_encoder not in ("auto", "none"):
         raise UserError(f"--text-encoder {text_encoder}: choose auto or none.")
+    from phosphene.devices import usual_dtype
     from phosphene.models import hub
 
     if not hub.NAME.fullmatch(name) or Path(name).exists():
         raise UserError(f"OWNER/NAME {name}: is no name on the hub; write it like DeepFloyd/IF-I-XL-v1.0.")
-    import torch
-
-    dtype = torch.float32 if common.device(device).type == "cpu" else torch.float16
-    for part in hub.fetch(name, dtype, text=text_encoder == "auto"):
+    for part in hub.fetch(name, usual_dtype(common.device(device)), text=text_encoder == "auto"):
         common.say(f"{part}: {common.size(part):,} bytes")
 
 
@@ -81,17 +76,17 @@ def models_verify(
     name: Annotated[str | None, typer.Argument(help="A name, a model folder or a run; all embedded by default.")] = None,
 ) -> None:
     """Compare the files of a model, or of all, with their SHA-256."""
-    from phosphene.models import cascade, catalogue
+    from phosphene.models import cascade, folders
 
     if name is not None:
-        if not (common.model_folder(name) / catalogue.SUMS).is_file():
-            raise UserError(f"{common.model_folder(name)}: holds no {catalogue.SUMS}, so there is nothing to compare with.")
-        catalogue.verify(common.model_folder(name))
+        if not (common.model_folder(name) / folders.SUMS).is_file():
+            raise UserError(f"{common.model_folder(name)}: holds no {folders.SUMS}, so there is nothing to compare with.")
+        folders.verify(common.model_folder(name))
         return common.say(f"{name}: whole")
     broken = []
-    for each in [*catalogue.embedded(), *cascade.embedded()]:
+    for each in [*folders.embedded(), *cascade.embedded()]:
         try:
-            catalogue.verify(common.model_folder(each))
+            folders.verify(common.model_folder(each))
             common.say(f"{each}: whole")
         except UserError as error:
             broken.append(each)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from phosphene.expression import Expression
     from phosphene.frequency import Component
-    from phosphene.models.cascade import Stage
+    from phosphene.models.stage import Stage
     from phosphene.sampler import Step
     from phosphene.tasks.generate import Asked, Asks, Settings
     from phosphene.tasks.score import Reading
@@ -122,7 +122,7 @@ def denoise(
     """
     common.require_picture(out)
     times = common.numbers("--t", t, int, "250,500,750")
-    from phosphene.evaluation.pictures import psnr, ssim
+    from phosphene.evaluation.likeness import psnr, ssim
     from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import denoise as task

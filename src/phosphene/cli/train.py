@@ -1,202 +1,90 @@
-"""``phosphene train``."""
+"""``phosphene train``: a command for each network, whose options are those of its recipe."""
 
 from __future__ import annotations
 
-import json
+import inspect
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    Data,
-    Device,
-    app,
-)
+from phosphene.cli.common import Data, Device, app
+from phosphene.defaults import one_of
 from phosphene.errors import UserError
+from phosphene.training.mnist.recipes import Recipe, recipe, resumed
+from phosphene.training.options import StageOptions, options_of
 
-if TYPE_CHECKING:
-    pass
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
+Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or NAME.png with NAME.txt or NAME.json beside each.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that write captions.")]
+WordNet = Annotated[Path | None, typer.Option(help="WordNet's folder, or a thesaurus.json.")]
+Teacher = Annotated[Path | None, typer.Option(help="Retrieval model whose text encoder it takes.")]
+Minutes = Annotated[float | None, typer.Option(min=0.0, help="Stop so long after the start.")]
 
-NETWORKS = "denoiser, time, class, classifier, cascade, upscaler or retrieval."
+train = typer.Typer(subcommand_metavar="NETWORK [OPTIONS]")
+app.add_typer(train, name="train")
+
+DIGITS = {
+    "denoiser": "The one-step denoiser.",
+    "time": "A diffusion model of digits that is told how noisy they are.",
+    "class": "A diffusion model that is told the digit too, and draws it on demand.",
+    "classifier": "The classifier that judges digits.",
+}
+STAGES = {
+    "cascade": "The first stage of a cascade: pictures from captions.",
+    "upscaler": "The second stage: larger pictures from small ones.",
+    "retrieval": "Which text belongs to which picture: the text encoder of a cascade, and its judge.",
+}
 
 
-@app.command()
-def train(
-    network: Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORKS)],
-    dataset: Annotated[str | None, typer.Option(help="mnist, fashion, digits (needs no files) or idx.")] = None,
+@train.callback(invoke_without_command=True)
+def networks(context: typer.Context) -> None:
+    """Train a network of the MNIST chapter, or a stage of a text-to-image cascade."""
+    if context.invoked_subcommand is None:
+        raise UserError(f"train: NETWORK is missing; choose {one_of([*DIGITS, *STAGES])}.")
+
+
+def _digits(
+    network: str,
+    changes: dict[str, Any],
     data: Data = None,
-    epochs: Annotated[int | None, typer.Option()] = None,
-    width: Annotated[int | None, typer.Option(help="Channels of the first level.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Of all processes together.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.")] = None,
-    lr_decay: Annotated[float | None, typer.Option(help="Factor lost over the whole run; 1 keeps the rate.")] = None,
-    objective: Annotated[str | None, typer.Option(help="noise, velocity or flow.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="linear, rescaled-linear, squared-cosine or straight.")] = None,
-    timesteps: Annotated[int | None, typer.Option(help="T of the schedule.")] = None,
-    time_spread: Annotated[float | None, typer.Option(help="Of the logit-normal timesteps are drawn from; 0: uniformly.")] = None,
-    time_mean: Annotated[float | None, typer.Option(help="Of that logit-normal: below 0 favours cleaner pictures.")] = None,
-    drop: Annotated[float | None, typer.Option(help="Share of examples whose class is withheld.")] = None,
-    sigma: Annotated[float | None, typer.Option(help="Of the denoiser's noise.")] = None,
-    ema: Annotated[float | None, typer.Option(help="Memory of the moving average of the weights.")] = None,
-    keep: Annotated[str | None, typer.Option(help="Epochs whose models are kept, such as 5,20.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1)] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    out: Out = None,
+    resume: Resume = False,
     device: Device = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 is every half minute.")] = 0,
-    images: Annotated[int | None, typer.Option(help="cascade, upscaler: pictures to see in all.")] = None,
-    cooldown: Annotated[
-        float | None, typer.Option(help="cascade, upscaler: last share of images or minutes, in which the rate falls.")
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="cascade, upscaler: predict sample, epsilon or v_prediction.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="cascade, upscaler: adamw, or muon for the blocks' matrices.")] = None,
-    patch: Annotated[int | None, typer.Option(help="cascade, upscaler: side of the patches, in pixels.")] = None,
-    hidden: Annotated[int | None, typer.Option(help="cascade, upscaler: width of the transformer.")] = None,
-    layers: Annotated[int | None, typer.Option(help="cascade, upscaler: blocks of the transformer.")] = None,
-    heads: Annotated[int | None, typer.Option(help="cascade, upscaler: attention heads.")] = None,
-    held_out: Annotated[
-        int | None, typer.Option(help="cascade, upscaler: one concept in so many is not trained with but measured by; 0: none.")
-    ] = None,
-    teacher: Annotated[Path | None, typer.Option(help="cascade: retrieval model whose text encoder it takes.")] = None,
-    wordnet: Annotated[Path | None, typer.Option(help="cascade: WordNet's folder, or a thesaurus.json.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="cascade, upscaler: processes that write captions.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.0, help="cascade, upscaler: stop so long after the start.")] = None,
 ) -> None:
-    """Train a network of the MNIST chapter, or a stage of a text-to-image cascade.
-
-    Options not given are the assignment's. A stage learns from --data: WebDataset shards, or a folder of pictures with
-    captions (NAME.txt or NAME.json beside NAME.png).
-    """
-    stage = {"images": images, "cooldown": cooldown, "target": target, "patch": patch, "optimizer": optimizer}
-    stage |= {"hidden": hidden, "layers": layers, "heads": heads, "held_out": held_out}
-    if network in ("cascade", "upscaler", "retrieval"):
-        given = stage | {"batch_size": batch_size, "lr": lr, "drop": drop, "ema": ema, "seed": seed}
-        others = {"dataset": dataset, "epochs": epochs, "width": width, "objective": objective, "schedule": schedule}
-        others |= {"lr_decay": lr_decay, "timesteps": timesteps, "time_spread": time_spread, "time_mean": time_mean}
-        others |= {"sigma": sigma, "keep": keep, "compile": compiled or None, "save_every": save_every or None}
-        _refuse(others, f"belongs to the MNIST chapter; leave it out of train {network}")
-        place = out or Path("runs") / network
-        return _train_cascade(network, given, data, place, resume, device, wordnet, workers or 0, minutes, teacher)
-    others = stage | {"teacher": teacher, "wordnet": wordnet, "workers": workers, "minutes": minutes}
-    _refuse(others, f"belongs to train cascade and train upscaler; leave it out of train {network}")
-    from phosphene.training.recipes import recipe
-    from phosphene.training.run import Run
-
-    changes = {
-        "dataset": dataset,
-        "epochs": epochs,
-        "width": width,
-        "batch_size": batch_size,
-        "lr": lr,
-        "lr_decay": lr_decay,
-        "objective": objective,
-        "schedule": schedule,
-        "timesteps": timesteps,
-        "time_spread": time_spread,
-        "time_mean": time_mean,
-        "drop": drop,
-        "sigma": sigma,
-        "ema": ema,
-        "keep": None if keep is None else tuple(common.numbers("--keep", keep, int, "5,20")),
-        "seed": seed,
-    }
+    """Options not given are the assignment's, or the resumed run's."""
     out = out or Path("runs") / network
-    if resume:
-        changes = _as_before(out, changes)
-    run = Run(recipe(network, **changes), out, data, resume, device, compiled, save_every)
+    if changes["keep"] is not None:
+        changes["keep"] = tuple(common.numbers("--keep", changes["keep"], int, "5,20"))
+    settings = resumed(network, out, **changes) if resume else recipe(network, **changes)
+    from phosphene.training.mnist.run import Run
+
+    run = Run(settings, out, data, resume, device, compiled, save_every)
     speaks, trainer = run.place.leads, run.trainer
     if speaks:
         size = sum(p.numel() for p in trainer.parameters)
-        done = f", {trainer.epoch} of {run.recipe.epochs} epochs done" if resume else ""
-        common.say(
-            f"training {network} on {run.recipe.dataset}: {size:,} parameters, on {trainer.place.device}, into {out}{done}"
-        )
-    interrupted = False
+        done = f", {trainer.epoch} of {settings.epochs} epochs done" if resume else ""
+        common.say(f"training {network} on {settings.dataset}: {size:,} parameters, on {trainer.place.device}, into {out}{done}")
     try:
         _show_training(run, speaks)
+        ended = trainer.finished
     except KeyboardInterrupt:
-        interrupted = True
-    if interrupted or not trainer.finished:
+        ended = False
+    if not ended:
         again = ["phosphene", "train", network, "--out", str(out), "--resume", *(["--data", str(data)] if data else [])]
         said = f"stopped, and the checkpoint in {out} is kept; `{shlex.join(again)}` goes on from there."
         raise common.Stopped(said if speaks else "")
     if speaks:
-        common.say(f"done: the model is in {out / f'model-{run.recipe.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
-
-
-def _refuse(options: Mapping[str, Any], why: str) -> None:
-    """Complain of the first of ``options`` that was given."""
-    for name, value in options.items():
-        if value is not None:
-            raise UserError(f"--{name.replace('_', '-')} {value}: {why}.")
-
-
-def _train_cascade(
-    network: str,
-    changes: Mapping[str, Any],
-    data: Path | None,
-    out: Path,
-    resume: bool,
-    device: str,
-    wordnet: Path | None,
-    workers: int,
-    minutes: float | None,
-    teacher: Path | None,
-) -> None:
-    from phosphene.training.cascade import stage_recipe
-    from phosphene.training.cascade_run import CascadeRun, saved_recipe
-
-    if data is None:
-        raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
-    if teacher is not None and network != "cascade":
-        raise UserError(f"--teacher {teacher}: train {network} takes none; leave it out.")
-    recipe = stage_recipe(network, **changes)
-    if resume:
-        recipe = replace(saved_recipe(out)[0], **{name: value for name, value in changes.items() if value is not None})
-    limit = math.inf if minutes is None else minutes * 60
-    run = CascadeRun(recipe, out, data, resume, common.device(device), wordnet, workers, limit, teacher)
-    size = sum(p.numel() for p in run.trainer.painter.parameters())
-    common.say(
-        f"training {network} on {len(run.trainer.gallery)} pictures: {size:,} parameters, on {run.trainer.device}, into {out}"
-    )
-    try:
-        for report in run:
-            done = report.step * recipe.batch_size
-            checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
-            common.say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
-    except KeyboardInterrupt:
-        raise common.Stopped(f"stopped; the model in {out} is kept, and --resume goes on from there.") from None
-    whole = run.trainer.step >= recipe.steps
-    ended = "done" if whole else f"stopped after {minutes:g} minutes, and --resume goes on from there"
-    common.say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
-
-
-def _as_before(out: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes that lead to the recipe of the run in ``out``, but for those the user asks for anew."""
-    from phosphene.training.recipes import Recipe
-
-    path = out / "recipe.json"
-    if not path.exists():
-        return dict(changes)  # Run says what is missing
-    try:
-        saved = Recipe.from_json(json.loads(path.read_text()))
-    except UserError:
-        raise
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read as a recipe ({error}); start the run anew.") from error
-    given = {name: value for name, value in changes.items() if value is not None}
-    whole = {**saved.to_json(), **given}
-    # Of kept epochs, those beyond a shorter --epochs would be complained of first, and they were not asked for.
-    keep = given.get("keep", tuple(e for e in saved.keep if e <= whole["epochs"]))
-    return {name: value for name, value in whole.items() if name != "network"} | {"keep": keep}
+        common.say(f"done: the model is in {out / f'model-{settings.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
 
 
 def _show_training(run: Any, speaks: bool) -> None:
@@ -216,8 +104,78 @@ def _show_training(run: Any, speaks: bool) -> None:
             losses += new
             if ended:
                 more = "".join(f", {name.replace('_', ' ')} {value:.4f}" for name, value in now.figures.items())
-                mean = sum(losses) / len(losses)
-                common.say(
-                    f"epoch {epoch} of {epochs}: loss {mean:.4f}, {now.images_per_second:,.0f} images/s, {left} left{more}"
-                )
+                mean, speed = sum(losses) / len(losses), now.images_per_second
+                common.say(f"epoch {epoch} of {epochs}: loss {mean:.4f}, {speed:,.0f} images/s, {left} left{more}")
                 losses = []
+
+
+def _stage(
+    network: str,
+    changes: dict[str, Any],
+    data: Pictures = None,
+    out: Out = None,
+    resume: Resume = False,
+    device: Device = "auto",
+    wordnet: WordNet = None,
+    workers: Workers = 0,
+    minutes: Minutes = None,
+    teacher: Teacher = None,
+) -> None:
+    """Learns from --data. Options not given are the usual ones, or the resumed run's."""
+    if data is None:
+        raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
+    from phosphene.training.cascade import stage_recipe
+    from phosphene.training.cascade_run import CascadeRun, saved_recipe
+
+    out = out or Path("runs") / network
+    settings = stage_recipe(network, **changes)
+    if resume:
+        settings = replace(saved_recipe(out)[0], **{name: value for name, value in changes.items() if value is not None})
+    limit = math.inf if minutes is None else minutes * 60
+    run = CascadeRun(settings, out, data, resume, common.device(device), wordnet, workers, limit, teacher)
+    size, trainer = sum(p.numel() for p in run.trainer.painter.parameters()), run.trainer
+    common.say(f"training {network} on {len(trainer.gallery)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
+    try:
+        for report in run:
+            done = report.step * settings.batch_size
+            checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
+            common.say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
+    except KeyboardInterrupt:
+        raise common.Stopped(f"stopped; the model in {out} is kept, and --resume goes on from there.") from None
+    whole = trainer.step >= settings.steps
+    ended = "done" if whole else f"stopped after {minutes:g} minutes, and --resume goes on from there"
+    common.say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
+
+
+def _option(name: str, told: Mapping[str, Any], kind: Any, usual: Any) -> inspect.Parameter:
+    """The option of a recipe's field of type ``kind``; what it is where nothing is said is told in its help."""
+    # Lists are read by the command. None: nothing was said, so that what is resumed or asked for otherwise can hold.
+    kind = kind if kind in (int, float) or type(None) in get_args(kind) else str
+    shown = ",".join(map(str, usual)) if isinstance(usual, tuple) else usual
+    help = told["help"] if shown in (None, "") else f"{told['help']} [default: {shown}]"
+    annotation = Annotated[kind | None, typer.Option(help=help, **told["limits"])]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _add(network: str, about: str, recipe: type, usual: Mapping[str, Any], run: Callable, without: str = "") -> None:
+    """The command ``train NETWORK``: an option for each field of ``recipe`` that belongs to it, then those of ``run``."""
+    hints, options = get_type_hints(recipe), options_of(recipe, network)
+    notes = get_type_hints(run, include_extras=True)
+    parameters = [_option(name, told, hints[name], usual.get(name)) for name, told in options.items()]
+    for name, parameter in inspect.signature(run).parameters.items():
+        if name not in ("network", "changes", without):
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=notes[name]))
+
+    def command(**values: Any) -> None:
+        changes = {name: values.pop(name) for name in options}
+        run(network, changes, **values)
+
+    command.__signature__ = inspect.Signature(parameters)
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    train.command(network, help=f"{about}\n\n{inspect.getdoc(run)}")(command)
+
+
+for _network, _about in DIGITS.items():
+    _add(_network, _about, Recipe, vars(recipe(_network)), _digits)
+for _network, _about in STAGES.items():
+    _add(_network, _about, StageOptions, {}, _stage, without="" if _network == "cascade" else "teacher")

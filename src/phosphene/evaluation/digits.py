@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,13 @@ from phosphene.expression import given, guide
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.sampler import Route, clamp, denoise, draw
-from phosphene.training.data import Dataset
+
+
+class Labelled(Protocol):
+    """Real pictures (N, 1, 28, 28) and what they show (N,), both uint8; a pixel p means p / 255."""
+
+    images: Tensor
+    labels: Tensor
 
 
 class Reference(NamedTuple):
@@ -35,12 +41,12 @@ class Figures(NamedTuple):
     pictures: Tensor  # (samples, 1, 28, 28), on the CPU
 
 
-def refer(classifier: DigitClassifier, dataset: Dataset, samples: int) -> Reference:
+def refer(classifier: DigitClassifier, train: Labelled, test: Labelled, samples: int) -> Reference:
     """The real side of the comparison."""
-    probabilities, test = describe(classifier, dataset.test.images.float() / 255)
-    _, train = describe(classifier, dataset.train.images[:samples].float() / 255)
-    accuracy = (probabilities.argmax(1).cpu() == dataset.test.labels).float().mean().item()
-    return Reference(test.cpu(), frechet_distance(train, test), accuracy)
+    probabilities, features = describe(classifier, test.images.float() / 255)
+    _, learned = describe(classifier, train.images[:samples].float() / 255)
+    accuracy = (probabilities.argmax(1).cpu() == test.labels).float().mean().item()
+    return Reference(features.cpu(), frechet_distance(learned, features), accuracy)
 
 
 def measure(

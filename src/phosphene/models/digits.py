@@ -7,11 +7,10 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor, nn
 
+from phosphene.defaults import OBJECTIVES
 from phosphene.errors import UserError
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import NoiseSchedule
-
-TARGETS = ("noise", "velocity", "flow")
 
 
 def to_target(schedule: NoiseSchedule, target: str, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,8 +50,8 @@ class DigitDiffusion:
     shares = True
 
     def __init__(self, network: nn.Module, schedule: NoiseSchedule, target: str = "noise") -> None:
-        if target not in TARGETS:
-            raise UserError(f"target {target!r}: choose one of {', '.join(TARGETS)}.")
+        if target not in OBJECTIVES:
+            raise UserError(f"target {target!r}: choose one of {', '.join(OBJECTIVES)}.")
         self.network, self.schedule, self.target = network, schedule, target
         self.classes: int = network.config["classes"]
 

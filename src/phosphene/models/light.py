@@ -1,4 +1,4 @@
-"""The embedded cascade's networks as a :class:`~phosphene.models.cascade.Stage` calls them.
+"""The embedded cascade's networks as a :class:`~phosphene.models.stage.Stage` calls them.
 
 Nothing here imports diffusers or transformers: loading those takes longer than a small model takes to draw. The files
 are theirs all the same.
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
-from phosphene.models import weights as files
-from phosphene.models.cascade import AGAIN, Text
+from phosphene.models import weights
+from phosphene.models.diffusers_files import AGAIN
 from phosphene.models.t5 import T5Encoder
+from phosphene.models.text import Text
 from phosphene.models.tokens import encode, load
 from phosphene.models.transformer import PatchTransformer
 
@@ -125,5 +126,5 @@ def fill(network: nn.Module, folder: Path, name: str) -> None:
         raise UserError(f"{folder / name}.safetensors: is missing; {AGAIN}.")
     held: dict[str, Tensor] = {}
     for shard in shards:
-        held |= files.load(shard)
-    files.fill(network, held, shards[0])
+        held |= weights.load(shard)
+    weights.fill(network, held, shards[0])

@@ -10,17 +10,11 @@ are ConvNeXt's (Liu et al. 2022, figure 4) with one group norm in place of the l
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
-from phosphene.models import tokens
 from phosphene.models.t5 import T5Encoder
 
 PATCH = 4
@@ -95,47 +89,3 @@ class Retrieval(nn.Module):
         right = torch.arange(len(x), device=x.device)
         both = F.cross_entropy(scores, right, reduction="none") + F.cross_entropy(scores.T, right, reduction="none")
         return both / 2
-
-
-class Judge:
-    """A trained Retrieval with its tokenizer, on a device."""
-
-    def __init__(self, network: Retrieval, tokenizer: Any, length: int) -> None:
-        self.network, self.tokenizer, self.length = network.eval(), tokenizer, length
-
-    @property
-    def device(self) -> torch.device:
-        return self.network.space.sharpness.device
-
-    @torch.no_grad()
-    def texts(self, prompts: Sequence[str], most: int = 1024) -> Tensor:
-        """Unit vectors (N, 128)."""
-        ids, mask = tokens.encode(self.tokenizer, list(prompts), self.length)
-        pairs = zip(ids.split(most), mask.split(most), strict=True)
-        return torch.cat([self.network.of_texts(i.to(self.device), m.to(self.device)) for i, m in pairs])
-
-    @torch.no_grad()
-    def pictures(self, pictures: Tensor, most: int = 256) -> Tensor:
-        """(N, 3, S, S) in [-1, 1] to unit vectors (N, 128). Pictures of another size than it learned from are resized."""
-        size = self.network.space.config["size"]
-        if pictures.shape[-1] != size:
-            pictures = F.interpolate(pictures, size=size, mode="area")
-        return torch.cat([self.network.of_pictures(part.to(self.device)) for part in pictures.split(most)])
-
-
-def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
-    """The retrieval model in ``folder``, as :mod:`phosphene.training.retrieval` writes it; UserError where it is no such."""
-    from phosphene.models.light import fill
-
-    folder, configs = Path(folder), []
-    for part in ("text_encoder", "picture_encoder"):
-        path = folder / part / "config.json"
-        try:
-            configs.append(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); name a folder written by phosphene train retrieval.") from error
-    network = Retrieval(T5Encoder.from_config(configs[0]), int(configs[1]["size"]))
-    fill(network.text, folder / "text_encoder", "model")
-    fill(network.space, folder / "picture_encoder", "model")
-    tokenizer, length = tokens.load(folder / "tokenizer")
-    return Judge(network.to(device).requires_grad_(False), tokenizer, length)

@@ -6,10 +6,7 @@ eight-bit integers and one scale. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,32 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
+from phosphene.files import replacing
 
 STORAGES = ("float32", "float16", "int8")
 SCALE = ".int8-scale"
-
-
-def cache_folder() -> Path:
-    """Where downloads and what may be computed again are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phosphene"
-
-
-@contextmanager
-def replacing(path: Path):
-    """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def save(weights: Mapping[str, Tensor], path: Path, storage: str = "float32", metadata: dict[str, str] | None = None) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from PIL import Image, ImageOps
 
+from phosphene.defaults import SEED
 from phosphene.images import sheet, to_image
 from phosphene.plots import lines
 from phosphene.report import formulas
 from phosphene.report.part_a import SMALL, strip, turning
 from phosphene.report.part_b import STEPS
-from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
+from phosphene.report.sections import Content, Desk, Figure, say, section
 from phosphene.sampler import Route, last
 from phosphene.tasks import ambigram, anagram, compose, hybrid, morph
 from phosphene.tasks.digits import sample, wanted

@@ -7,20 +7,15 @@ from itertools import groupby
 from pathlib import Path
 
 from phosphene import __version__
-from phosphene.images import require_writable
-from phosphene.models.weights import replacing
+from phosphene.defaults import CASCADE, SEED
+from phosphene.devices import choose_device
+from phosphene.files import require_writable, write_text
 from phosphene.report import beyond  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
-from phosphene.report.sections import SEED, Desk, Progress, build, chosen
-from phosphene.training.distributed import choose_device
+from phosphene.report.sections import Desk, Progress, build, chosen
 
 
 def write(
-    out: Path,
-    device: str,
-    progress: Progress,
-    cascade: str = "glyph",
-    quick: bool = False,
-    sections: Sequence[str] | None = None,
+    out: Path, device: str, progress: Progress, cascade: str = CASCADE, quick: bool = False, sections: Sequence[str] | None = None
 ) -> Path:
     """Make the page in the folder ``out`` and return its index.html.
 
@@ -36,6 +31,5 @@ def write(
     environment = jinja2.Environment(loader=jinja2.PackageLoader("phosphene.report", "."), autoescape=True, trim_blocks=True)
     told = {"parts": parts, "version": __version__, "model": cascade, "seed": SEED, "quick": quick}
     text = environment.get_template("page.html").render(**told)
-    with replacing(out / "index.html") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out / "index.html", text)
     return out / "index.html"

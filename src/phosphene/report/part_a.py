@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
-from phosphene.evaluation.pictures import psnr, ssim
+from phosphene.defaults import SEED
+from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.frequency import Low
 from phosphene.images import sheet
-from phosphene.models.cascade import Stage
+from phosphene.models.stage import Stage
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.report import formulas
-from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
+from phosphene.report.sections import Content, Desk, Figure, say, section
 from phosphene.sampler import Route, generators, last
 from phosphene.tasks import anagram as anagrams
 from phosphene.tasks import denoise as denoising

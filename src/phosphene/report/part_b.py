@@ -6,17 +6,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from phosphene.defaults import SEED
 from phosphene.expression import given
 from phosphene.images import sheet, to_image
-from phosphene.models import catalogue
+from phosphene.models import folders
 from phosphene.plots import loss_curves
 from phosphene.report import formulas
-from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
+from phosphene.report.sections import Content, Desk, Figure, say, section
 from phosphene.sampler import Route, last
 from phosphene.tasks.ambigram import describe
 from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
 from phosphene.tasks.digits import sample, wanted
-from phosphene.training.run import read_log
+from phosphene.training.log import read_log
 
 B = "Part B: diffusion models from scratch"
 STEPS = 16
@@ -32,7 +33,7 @@ def digits(desk: Desk, count: int = 10) -> Tensor:
 def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: str) -> Figure:
     """Loss curves from the logs that ship with models; ``names`` are models and how the curve is called."""
     curves = {
-        label: [(line["epoch"], line["loss"]) for line in read_log(catalogue.EMBEDDED / name / "log.jsonl")]
+        label: [(line["epoch"], line["loss"]) for line in read_log(folders.EMBEDDED / name / "log.jsonl")]
         for name, label in names.items()
     }
     loss_curves(curves, desk.out / f"{file}.png", title)

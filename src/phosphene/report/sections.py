@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from torch import Tensor
 
+from phosphene.defaults import CASCADE, SEED
 from phosphene.errors import UserError
+from phosphene.files import write_text
 from phosphene.images import save_png, to_image
-from phosphene.models import catalogue
-from phosphene.models.weights import replacing
+from phosphene.models import catalogue, folders
 from phosphene.sampler import Route
 
 if TYPE_CHECKING:
-    from phosphene.models.cascade import Stage
+    from phosphene.models.stage import Stage
     from phosphene.tasks.generate import Asks, Settings
 
-SEED = 180
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
 KEPT = ".kept"
@@ -98,7 +98,7 @@ class Desk:
 
     out: Path
     device: str
-    cascade: str = "glyph"
+    cascade: str = CASCADE
     quick: bool = False
 
     def __post_init__(self) -> None:
@@ -194,7 +194,7 @@ def _models(desk: Desk) -> str:
     """A digest of the models' sums; of a cascade from elsewhere its files' names, sizes and dates."""
     from phosphene.models.cascade import is_cascade, locate
 
-    sums = [path.read_text() for path in sorted(catalogue.EMBEDDED.glob(f"*/{catalogue.SUMS}"))]
+    sums = [path.read_text() for path in sorted(folders.EMBEDDED.glob(f"*/{folders.SUMS}"))]
     if is_cascade(desk.cascade):
         place = locate(desk.cascade)
         found = sorted(file for file in place.rglob("*") if file.is_file())
@@ -236,8 +236,8 @@ def build(desk: Desk, sections: Sequence[Section], progress: Progress) -> Iterat
             content = each.make(desk)
             spent, paid = spent + time.perf_counter() - begun, paid + each.cost[price]
             pictures = {f.file: hashlib.sha256((desk.out / f.file).read_bytes()).hexdigest() for f in content.figures}
-            with replacing(desk.out / KEPT / f"{each.name}.json") as temporary:
-                temporary.write_text(json.dumps({"digest": digest, "pictures": pictures, "content": asdict(content)}))
+            kept = {"digest": digest, "pictures": pictures, "content": asdict(content)}
+            write_text(desk.out / KEPT / f"{each.name}.json", json.dumps(kept))
         yield each, content
     progress("done", len(sections), len(sections), 0.0)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from phosphene.errors import UserError
-from phosphene.models.weights import replacing
+from phosphene.files import replacing
 
 Colour = tuple[float, float, float]
 

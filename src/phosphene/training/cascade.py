@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
-from phosphene.models.cascade import beside
 from phosphene.models.light import fill
+from phosphene.models.stage import beside
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine

@@ -18,19 +18,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.defaults import OWN_NOISE_LEVEL
 from phosphene.errors import UserError
 from phosphene.expression import given, guide
-from phosphene.images import require_writable, save_png, sheet, to_image
+from phosphene.files import require_writable
+from phosphene.images import save_png, sheet, to_image
 from phosphene.models import tokens
-from phosphene.models.cascade import OWN_NOISE_LEVEL, Scheduler, Stage, Text
 from phosphene.models.light import PatchNetwork, told
+from phosphene.models.scheduler import Scheduler
+from phosphene.models.stage import Stage
+from phosphene.models.text import Text
 from phosphene.plots import loss_curves
 from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
 from phosphene.training.captions import Thesaurus
 from phosphene.training.cascade import Batch, CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
+from phosphene.training.checkpoint import asked_to_stop
+from phosphene.training.log import read_log
 from phosphene.training.pictures import Gallery
 from phosphene.training.retrieval import RetrievalTrainer
-from phosphene.training.run import asked_to_stop, read_log
 
 PROMPTS = (
     "a rocket",

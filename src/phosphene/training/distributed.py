@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
-from phosphene.errors import UserError
+from phosphene.devices import choose_device
 
 
 class Place:
@@ -41,22 +41,6 @@ class Place:
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device called ``name``; ``auto`` is the first GPU if there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: unknown; choose auto, cpu or cuda.") from error
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device {name}: nothing can be computed there; choose auto, cpu or cuda.")
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, True):
-        raise UserError(f"--device {name}: no such device is visible to torch; choose cpu.")
-    return device
 
 
 def average(tensors: Iterable[Tensor]) -> None:

@@ -26,10 +26,11 @@ import gradio as gr
 from PIL import Image
 
 from phosphene.cli import Failed
+from phosphene.defaults import DIGIT_GUIDANCE, GUIDANCE, SEED, SOLVERS
 from phosphene.errors import UserError
 from phosphene.images import SAMPLES, read_picture, squared
 from phosphene.tasks.animate import turn_css
-from phosphene.views import view
+from phosphene.views import VIEWS, view
 from phosphene.web.jobs import SIDE, Job, Shelf, Update
 
 MOST_CHARACTERS, MOST_PROMPTS, MOST_BEST = 200, 6, 8
@@ -39,8 +40,8 @@ CANVAS = 384
 KEPT = 60
 """Results that stay on disk, and in the gallery."""
 PAIRS = ("a trophy | a bell | flip", "an umbrella | a sailboat | flip", "a peach | a red heart | rotate-180")
-SOLVERS = ["ancestral", "ddim", "dpm", "heun"]
-VIEWS = ["flip", "mirror", "rotate-90", "rotate-180", "negate", "inner-circle", "jigsaw", "patches", "square-hinge", "skew"]
+SHOWN_VIEWS = [name for name in VIEWS if name not in ("identity", "rotate-270", "pixels")]
+"""Not the picture as it stands, nor a turn that is another's picture turned, nor what no picture survives."""
 
 CSS = """
 .gradio-container { max-width: 1080px !important; margin: 0 auto !important; }
@@ -291,17 +292,17 @@ class Bench:
 
 def seeds() -> tuple[gr.Number, gr.Checkbox]:
     with gr.Row():
-        number = gr.Number(180, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
+        number = gr.Number(SEED, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
         return number, gr.Checkbox(True, label="Keep this seed", info="else each picture has its own")
 
 
-def sampling(steps: int = 20, solver: str = "dpm", guidance: float = 7.0) -> list:
+def sampling(solver: str = "dpm") -> list:
     """Sliders that all tabs with a cascade have: guidance, steps, solver."""
     with gr.Accordion("How it is sampled", open=False):
         return [
-            gr.Slider(1, 12, guidance, step=0.5, label="Guidance"),
-            gr.Slider(3, 100, steps, step=1, label="Steps"),
-            gr.Dropdown(SOLVERS, value=solver, label="Solver"),
+            gr.Slider(1, 12, GUIDANCE, step=0.5, label="Guidance"),
+            gr.Slider(3, 100, SOLVERS[solver].cascade, step=1, label="Steps"),
+            gr.Dropdown(list(SOLVERS), value=solver, label="Solver"),
         ]
 
 
@@ -379,7 +380,7 @@ def edit_tab(studio: Studio, _: gr.Tab) -> None:
         with gr.Column():
             prompt = gr.Textbox("a house", label="What it is to become")
             strength = gr.Slider(0.05, 1, 0.85, step=0.05, label="How much of it is noised away")
-            how, seed = sampling(34, "ancestral"), seeds()
+            how, seed = sampling("ancestral"), seeds()
             bench = Bench(studio)
             bench.results()
 
@@ -399,7 +400,7 @@ def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
             picture = canvas("Paint white what is to change", masks=True)
         with gr.Column():
             prompt = gr.Textbox("a house", label="What is to be there")
-            how, seed = sampling(34, "ancestral"), seeds()
+            how, seed = sampling("ancestral"), seeds()
             bench = Bench(studio, "Repaint")
             bench.results()
 
@@ -424,7 +425,7 @@ def anagram_tab(studio: Studio, _: gr.Tab) -> None:
         with gr.Column():
             first = gr.Textbox("a tulip", label="As it stands")
             other = gr.Textbox("a bell", label="In the other view")
-            name = gr.Dropdown(VIEWS, value="flip", label="The other view")
+            name = gr.Dropdown(SHOWN_VIEWS, value="flip", label="The other view")
             gr.Examples(
                 [
                     ["a black heart", "a spade suit", "flip"],
@@ -477,7 +478,7 @@ def digits_tab(studio: Studio, _: gr.Tab) -> None:
         with gr.Column():
             what = gr.Radio(["digits", "ambigram"], value="digits", label="Draw", info="an ambigram is another digit upside down")
             digits = gr.Textbox("0123456789", label="Which digits (two for an ambigram)")
-            guidance = gr.Slider(0, 10, 5, step=0.5, label="Guidance")
+            guidance = gr.Slider(0, 10, DIGIT_GUIDANCE, step=0.5, label="Guidance")
             steps = gr.Slider(2, 100, 16, step=1, label="Steps (of DPM-Solver++)")
             seed = seeds()
             bench = Bench(studio)
@@ -500,8 +501,8 @@ def digits_tab(studio: Studio, _: gr.Tab) -> None:
 
 def train_tab(studio: Studio, _: gr.Tab) -> None:
     from phosphene.plots import loss_curves
-    from phosphene.training.recipes import recipe
-    from phosphene.training.run import Run
+    from phosphene.training.mnist.recipes import recipe
+    from phosphene.training.mnist.run import Run
 
     with gr.Row():
         with gr.Column():

@@ -1,6 +1,6 @@
 """Measure a text-to-image model as docs/embedded-model.md does, and draw its grids.
 
-    python tools/glyph_results.py MODEL --judge JUDGE --data SHARDS --out FOLDER [--steps 34] [--device cuda]
+    python benchmarks/glyph_results.py MODEL --judge JUDGE --data SHARDS --out FOLDER [--steps 34] [--device cuda]
 
 JUDGE is a folder of phosphene train retrieval; SHARDS are the pictures that both learned from. First seeds, nothing
 picked. Writes figures.json and three sheets. ``--real`` measures the pictures of SHARDS themselves instead of drawn ones:
@@ -13,13 +13,12 @@ import argparse
 import json
 from pathlib import Path
 
+import judge as measure
 import torch
 from torch import Tensor
 
-from phosphene.evaluation import pictures as measure
 from phosphene.images import save_png, sheet, to_image
 from phosphene.models.cascade import open_cascade
-from phosphene.models.retrieval import open_judge
 from phosphene.sampler import Route, generators, last
 from phosphene.tasks.generate import Settings, text_to_image, wanted
 from phosphene.training.pictures import Gallery
@@ -48,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.real and options.model is None:
         parser.error("name a MODEL, or give --real")
-    judge = open_judge(options.judge, options.device)
+    judge = measure.open_judge(options.judge, options.device)
     gallery = Gallery.open(options.data, 80)
     options.out.mkdir(parents=True, exist_ok=True)
     stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]

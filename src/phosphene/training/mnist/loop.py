@@ -7,21 +7,21 @@ graph, replayed. The loop is a generator: logging, pictures and checkpoints belo
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from phosphene.errors import UserError
-from phosphene.training.data import Split
 from phosphene.training.distributed import Place, average, share_statistics
-from phosphene.training.objectives import Draws, Loss
-from phosphene.training.recipes import Recipe
+from phosphene.training.ema import Average
+from phosphene.training.mnist.data import Split
+from phosphene.training.mnist.half import InHalf
+from phosphene.training.mnist.kernels import fast_update
+from phosphene.training.mnist.objectives import Draws, Loss
+from phosphene.training.mnist.recipes import Recipe
 
 WARM_STEPS = 3
 """Steps run eagerly before the CUDA graph is captured: cuDNN picks its kernels and Adam makes its state in them."""
@@ -71,10 +71,9 @@ class Trainer:
         self.network = network.to(device, memory_format=torch.channels_last).train()
         if world > 1:
             share_statistics(self.network)
-        self.ema = copy.deepcopy(self.network).requires_grad_(False)
+        self.average = Average(self.network, recipe.ema)
+        self.ema = self.average.network
         self.parameters = list(self.network.parameters())
-        kernels = our_kernels() if self.on_gpu and world == 1 and not compiled else None
-        aside = kernels.tune(self.network) if kernels else None
         self._halved = InHalf(self.network) if self.on_gpu and not compiled else None
         self._forward = torch.compile(self.network) if compiled else self._halved or self.network
         self.optimiser = torch.optim.Adam(
@@ -91,10 +90,8 @@ class Trainer:
         self.losses = torch.zeros(self.steps, device=device)
         self.norms = torch.zeros(self.steps, device=device)
         self._batch = torch.arange(self.rows, device=device) + self.place.rank * self.rows
-        self._flat = None
-        if kernels:
-            self._flat = kernels.FlatStep(self.network, self.ema, self._halved, self.optimiser, self.count, recipe.ema, aside)
-        self._averaged = [(a, b) for a, b in zip(_floats(self.ema), _floats(self.network), strict=True)]
+        fast = self._halved is not None and world == 1
+        self._fast_update = fast_update(self._halved, self.average, self.optimiser, self.count) if fast else None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager_steps = 0
 
@@ -169,7 +166,7 @@ class Trainer:
         loss.backward()
         loss = loss.detach()
         self.count += 1
-        norm = self._flat.step() if self._flat is not None else self._plain_update(loss)
+        norm = self._plain_update(loss) if self._fast_update is None else self._fast_update()
         step = self.position // self.recipe.batch_size
         self.losses.index_copy_(0, step[None], loss[None].float())
         self.norms.index_copy_(0, step[None], norm[None].float())
@@ -183,19 +180,10 @@ class Trainer:
             average([p.grad for p in self.parameters] + [loss])
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters], foreach=True)
         self.optimiser.step()
-        self._average()
+        self.average.follow(self.count)
         if self._halved is not None:
             self._halved.refresh()
         return norm
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """``ema += (1 - decay) (weights - ema)``, with a shorter memory at first; BatchNorm's statistics alike."""
-        keep = torch.clamp((1 + self.count) / (10 + self.count), max=self.recipe.ema)
-        ema, now = [a for a, _ in self._averaged], [b for _, b in self._averaged]
-        change = torch._foreach_sub(now, ema)
-        torch._foreach_mul_(change, 1 - keep)
-        torch._foreach_add_(ema, change)
 
     def _checked_losses(self, start: int, stop: int) -> list[float]:
         losses, norms = torch.stack([self.losses[start:stop], self.norms[start:stop]]).tolist()  # the host waits here
@@ -234,44 +222,3 @@ class Trainer:
         self.count.copy_(tensors["count"])
         self.losses.copy_(tensors["losses"])
         self.epoch, self.done = int(position["epoch"]), int(position["done"])
-
-
-class InHalf:
-    """``network`` called with bf16 copies of its matrices, made and their gradients returned in one launch each.
-
-    Autocast alone would cast some sixty weights, and their gradients back, one by one at every step. The copies hold
-    what :meth:`refresh` last gave them.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network, self.config = network, network.config
-        self.weights = {name: p for name, p in network.named_parameters() if p.ndim >= 2}
-        self.halves = {name: p.detach().to(torch.bfloat16).requires_grad_() for name, p in self.weights.items()}
-        self.gradients = [torch.zeros_like(p) for p in self.weights.values()]
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        torch._foreach_copy_(list(self.halves.values()), list(self.weights.values()))
-
-    def __call__(self, *inputs: Tensor | None) -> Tensor:
-        for half in self.halves.values():
-            half.grad = None
-        return functional_call(self.network, self.halves, inputs)
-
-    def return_gradients(self) -> None:
-        torch._foreach_copy_(self.gradients, [half.grad for half in self.halves.values()])
-        for weight, gradient in zip(self.weights.values(), self.gradients, strict=True):
-            weight.grad = gradient
-
-
-def our_kernels() -> ModuleType | None:
-    """Our Triton kernels, where Triton is installed (it comes with torch's GPU builds for Linux)."""
-    try:
-        from phosphene.training import kernels
-    except ImportError:
-        return None
-    return kernels
-
-
-def _floats(network: nn.Module) -> list[Tensor]:
-    return [v for v in network.state_dict().values() if v.is_floating_point()]

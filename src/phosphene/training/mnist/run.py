@@ -7,28 +7,26 @@ epoch kept two models: model-05/ (the moving average) and model-05-raw/ (the wei
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from phosphene import __version__
 from phosphene.errors import UserError
-from phosphene.images import require_writable, save_png
+from phosphene.files import require_writable, write_text
+from phosphene.images import save_png
 from phosphene.models import catalogue
-from phosphene.models.weights import replacing
 from phosphene.plots import loss_curves
 from phosphene.training import checkpoint
-from phosphene.training.data import load_dataset
+from phosphene.training.checkpoint import asked_to_stop
 from phosphene.training.distributed import Place
-from phosphene.training.loop import Progress, Trainer
-from phosphene.training.objectives import build
-from phosphene.training.preview import preview
-from phosphene.training.recipes import Recipe
+from phosphene.training.log import NAME, Log, read_log
+from phosphene.training.mnist.data import load_dataset
+from phosphene.training.mnist.loop import Progress, Trainer
+from phosphene.training.mnist.objectives import build
+from phosphene.training.mnist.preview import preview
+from phosphene.training.mnist.recipes import Recipe
 
 SAVE_SECONDS = 30
 REPORT_STEPS = 50
@@ -89,50 +87,54 @@ class Run:
             checkpoint.load(self.trainer, self.out / checkpoint.NAME)
 
     def __iter__(self) -> Iterator[Report]:
-        trainer, log = self.trainer, _Log(self.out, self.recipe)
-        if self.place.leads:
-            log.open(trainer.epoch * trainer.steps + trainer.done)
-        saved, begun = time.monotonic(), time.monotonic()
-        at_start = trainer.epoch * trainer.steps + trainer.done
-        marked, before = begun, at_start
+        leads, trainer = self.place.leads, self.trainer
+        at_start = before = self._done
+        if leads:
+            write_text(self.out / "recipe.json", json.dumps(self.recipe.to_json(), indent=2) + "\n")
+            log = Log(self.out, at_start)
+        saved = marked = begun = time.monotonic()
         total = self.recipe.epochs * trainer.steps
         try:
             with asked_to_stop(trainer):
                 for progress in trainer.run():
-                    done = trainer.epoch * trainer.steps + trainer.done
-                    now = time.monotonic()
+                    done, now = self._done, time.monotonic()
                     speed = (done - before) * self.recipe.batch_size / (now - marked)
                     left = (total - done) * (now - begun) / max(1, done - at_start)
-                    figures = self._end_epoch(log) if progress.epoch_ended and self.place.leads else {}
+                    figures = self._end_epoch() if progress.epoch_ended and leads else {}
                     loss = sum(progress.losses) / len(progress.losses)
-                    if self.place.leads:
-                        log.add(done, trainer.steps, progress.losses, speed, figures)
-                        due = (
-                            done // self.save_every > before // self.save_every if self.save_every else now - saved > SAVE_SECONDS
-                        )
-                        if due:
+                    if leads:
+                        epoch = round(done / trainer.steps, 4)
+                        log.add({"step": done, "epoch": epoch, "loss": loss, "images_per_second": round(speed, 1), **figures})
+                        every = self.save_every
+                        if done // every > before // every if every else now - saved > SAVE_SECONDS:
                             self._save(log)
                             saved = now
                     marked, before = time.monotonic(), done
                     yield Report(progress, self.recipe.epochs, loss, speed, left, figures)
-            if self.place.leads:
+            if leads:
                 self._save(log)
-                log.plot()
+                self._plot()
             if trainer.stopping and not trainer.finished:
                 raise KeyboardInterrupt
         except GeneratorExit:  # the caller had enough, between two reports
-            if self.place.leads:
+            if leads:
                 self._save(log)
             raise
         finally:
-            log.close()
+            if leads:
+                log.close()
             self.place.wait()
 
-    def _save(self, log: _Log) -> None:
+    @property
+    def _done(self) -> int:
+        """Steps since the run began."""
+        return self.trainer.epoch * self.trainer.steps + self.trainer.done
+
+    def _save(self, log: Log) -> None:
         log.flush()  # first, so that the log never lacks a step that the checkpoint has
         checkpoint.save(self.trainer, self.out / checkpoint.NAME)
 
-    def _end_epoch(self, log: _Log) -> dict:
+    def _end_epoch(self) -> dict:
         """Samples, figures and, where due, models."""
         epoch, trainer = self.trainer.epoch, self.trainer
         picture, figures = preview(trainer.ema, self.config, self.test, self.recipe.seed)
@@ -145,76 +147,6 @@ class Run:
                 catalogue.write(self.out / f"model-{epoch:02d}{suffix}", {**config, "average": not suffix}, weights)
         return figures
 
-
-class Stoppable(Protocol):
-    """A trainer that ends after the step in progress once ``stopping`` is set."""
-
-    stopping: bool
-
-
-@contextmanager
-def asked_to_stop(trainer: Stoppable) -> Iterator[None]:
-    """Ctrl-C ends the run after the step in progress: between steps the state is whole, within one it is not."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: setattr(trainer, "stopping", True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class _Log:
-    """log.jsonl, TensorBoard where it is installed, and the loss curve."""
-
-    def __init__(self, out: Path, recipe: Recipe) -> None:
-        self.out, self.recipe = out, recipe
-        self.path = out / "log.jsonl"
-        self._file = self._board = None
-
-    def open(self, done: int) -> None:
-        """Begin, or go on after ``done`` steps: what a killed run logged beyond its checkpoint is dropped."""
-        kept = [line for line in read_log(self.path) if line["step"] <= done] if done else []
-        with replacing(self.out / "recipe.json") as temporary:
-            temporary.write_text(json.dumps(self.recipe.to_json(), indent=2) + "\n")
-        with replacing(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self.path.open("a")
-        with suppress(ImportError):  # tensorboard comes with the extra "train"
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=done)
-
-    def add(self, done: int, steps: int, losses: list[float], speed: float, figures: dict) -> None:
-        loss = sum(losses) / len(losses)
-        line = {"step": done, "epoch": round(done / steps, 4), "loss": loss, "images_per_second": round(speed, 1), **figures}
-        self._file.write(json.dumps(line) + "\n")
-        if self._board is not None:
-            self._board.add_scalar("loss", loss, done)
-            self._board.add_scalar("images per second", speed, done)
-            for name, value in figures.items():
-                self._board.add_scalar(name, value, done)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def plot(self) -> None:
-        self.flush()
-        points = [(line["epoch"], line["loss"]) for line in read_log(self.path)]
+    def _plot(self) -> None:
+        points = [(line["epoch"], line["loss"]) for line in read_log(self.out / NAME)]
         loss_curves({self.recipe.network: points}, self.out / "loss.png", f"{self.recipe.network}, {self.recipe.dataset}")
-
-    def close(self) -> None:
-        for writer in (self._file, self._board):
-            if writer is not None:
-                writer.close()
-
-
-def read_log(path: Path) -> list[dict]:
-    """The lines of a run's log.jsonl; a last line cut short by a kill is left out."""
-    lines = []
-    if path.is_file():
-        for text in path.read_text().splitlines():
-            with suppress(json.JSONDecodeError):
-                lines.append(json.loads(text))
-    return lines

@@ -6,23 +6,68 @@ than its own; so every figure says among how many it had to win. Judges err too:
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.frequency import low_pass
-from phosphene.models.retrieval import Judge
+from phosphene.models import tokens
+from phosphene.models.light import fill
+from phosphene.models.retrieval import Retrieval
+from phosphene.models.t5 import T5Encoder
 from phosphene.training.captions import MASK, STYLES, Subject, held_out
 from phosphene.training.pictures import Gallery
 
 INKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black")
 """Colours that nobody takes for one another."""
+
+
+class Judge:
+    """A trained Retrieval with its tokenizer, on a device."""
+
+    def __init__(self, network: Retrieval, tokenizer: Any, length: int) -> None:
+        self.network, self.tokenizer, self.length = network.eval(), tokenizer, length
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.space.sharpness.device
+
+    @torch.no_grad()
+    def texts(self, prompts: Sequence[str], most: int = 1024) -> Tensor:
+        """Unit vectors (N, 128)."""
+        ids, mask = tokens.encode(self.tokenizer, list(prompts), self.length)
+        pairs = zip(ids.split(most), mask.split(most), strict=True)
+        return torch.cat([self.network.of_texts(i.to(self.device), m.to(self.device)) for i, m in pairs])
+
+    @torch.no_grad()
+    def pictures(self, pictures: Tensor, most: int = 256) -> Tensor:
+        """(N, 3, S, S) in [-1, 1] to unit vectors (N, 128). Pictures of another size than it learned from are resized."""
+        size = self.network.space.config["size"]
+        if pictures.shape[-1] != size:
+            pictures = F.interpolate(pictures, size=size, mode="area")
+        return torch.cat([self.network.of_pictures(part.to(self.device)) for part in pictures.split(most)])
+
+
+def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
+    """The retrieval model in ``folder``, as :mod:`phosphene.training.retrieval` writes it; UserError where it is no such."""
+    folder, configs = Path(folder), []
+    for part in ("text_encoder", "picture_encoder"):
+        path = folder / part / "config.json"
+        try:
+            configs.append(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); name a folder written by phosphene train retrieval.") from error
+    network = Retrieval(T5Encoder.from_config(configs[0]), int(configs[1]["size"]))
+    fill(network.text, folder / "text_encoder", "model")
+    fill(network.space, folder / "picture_encoder", "model")
+    tokenizer, length = tokens.load(folder / "tokenizer")
+    return Judge(network.to(device).requires_grad_(False), tokenizer, length)
 
 
 class Asked(NamedTuple):
@@ -175,25 +220,6 @@ def nearest(pictures: Tensor, gallery: Gallery, side: int = 16) -> tuple[Tensor,
     distance = torch.cdist(asked, known) / known.shape[1] ** 0.5
     best = distance.min(dim=1)
     return best.values, best.indices
-
-
-def psnr(x: Tensor, y: Tensor) -> Tensor:
-    """Peak signal to noise of pictures (B, C, H, W) in [-1, 1] in decibels, (B,): infinite where they are equal."""
-    return 10 * torch.log10(4 / (x - y).square().flatten(1).mean(1))
-
-
-def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Structural similarity of pictures (B, C, H, W) in [-1, 1], (B,): 1 where they are equal.
-
-    Wang et al. 2004, eq. 13, with Gaussian windows of sigma 1.5 and 11 pixels, over all channels.
-    """
-    blurred = partial(low_pass, sigma=1.5, size=11)
-    x, y = (x + 1) / 2, (y + 1) / 2  # it is made for brightness, which is not negative
-    mx, my = blurred(x), blurred(y)
-    vx, vy, both = blurred(x * x) - mx * mx, blurred(y * y) - my * my, blurred(x * y) - mx * my
-    c1, c2 = 0.01**2, 0.03**2
-    value = (2 * mx * my + c1) * (2 * both + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
-    return value.flatten(1).mean(1)
 
 
 def shown(gallery: Gallery, index: Sequence[int], size: int) -> Tensor:

@@ -13,7 +13,7 @@ from phosphene.expression import given, guide
 from phosphene.images import sheet, to_image
 from phosphene.models import catalogue
 from phosphene.sampler import clamp, ddim, denoise, draw, generators, last
-from phosphene.training.data import Split
+from phosphene.training.mnist.data import Split
 
 ROWS, STEPS = 4, 20
 

@@ -8,6 +8,7 @@ import typer
 
 from phosphene.cli import common
 from phosphene.cli.common import Device, app
+from phosphene.defaults import CASCADE
 from phosphene.errors import UserError
 
 
@@ -15,7 +16,7 @@ from phosphene.errors import UserError
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
-    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = "glyph",
+    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE,
     device: Device = "auto",
 ) -> None:
     """Open the studio: paint, prompt, and watch noise become a picture, in a browser.

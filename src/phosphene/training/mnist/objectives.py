@@ -16,7 +16,7 @@ from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import to_target
 from phosphene.models.unet import MnistUNet
 from phosphene.schedule import KINDS, NoiseSchedule
-from phosphene.training.recipes import Recipe
+from phosphene.training.mnist.recipes import Recipe
 
 DROPOUT = 0.3  # of the classifier's maps
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
+from phosphene.defaults import DATASETS, NETWORKS, OBJECTIVES, SCHEDULES, SEED, one_of
 from phosphene.errors import UserError
-from phosphene.models.digits import TARGETS
-from phosphene.schedule import KINDS
+from phosphene.training.options import option
 
-NETWORKS = ("denoiser", "time", "class", "classifier")
-DATA_FREE = ("data", "out", "resume", "device", "compile")
+DIFFUSION = ("time", "class")
 
 
 @dataclass(frozen=True)
@@ -20,22 +21,22 @@ class Recipe:
     """Everything that decides which weights come out; two runs of one recipe on one CPU are bit-identical."""
 
     network: str  # one of NETWORKS
-    dataset: str = "mnist"
-    epochs: int = 20
-    width: int = 64
-    batch_size: int = 128
-    lr: float = 1e-3
-    lr_decay: float = 0.1  # the factor lost over the whole run, a constant factor each epoch; 1 keeps the rate
-    seed: int = 180
-    objective: str = "noise"  # one of models.digits.TARGETS; diffusion only
-    schedule: str = "linear"
-    timesteps: int = 300
-    time_spread: float = 0.0  # of the logit-normal that timesteps are drawn from; 0 draws them uniformly
-    time_mean: float = 0.0  # of that logit-normal: below 0 are more of the cleaner pictures, above 0 of the noisier
-    drop: float = 0.1  # share of examples whose class is withheld
-    sigma: float = 0.5  # of the denoiser's noise
-    ema: float = 0.999
-    keep: tuple[int, ...] = ()  # epochs whose models are kept, besides the last
+    dataset: str = option("mnist", f"{one_of(DATASETS)}; digits needs no files.")
+    epochs: int = option(20, "Passes over the pictures.")
+    width: int = option(64, "Channels of the first level.")
+    batch_size: int = option(128, "Of all processes together.")
+    lr: float = option(1e-3, "Adam's learning rate.")
+    lr_decay: float = option(0.1, "Factor lost over the whole run, a constant factor each epoch; 1 keeps the rate.")
+    seed: int = option(SEED, "Of weights, order and noise.", min=0, max=2**32 - 1)
+    objective: str = option("noise", f"{one_of(OBJECTIVES)}.", DIFFUSION)
+    schedule: str = option("linear", f"{one_of(SCHEDULES)}.", DIFFUSION)
+    timesteps: int = option(300, "T of the schedule.", DIFFUSION)
+    time_spread: float = option(0.0, "Of the logit-normal timesteps are drawn from; 0: uniformly.", DIFFUSION)
+    time_mean: float = option(0.0, "Of that logit-normal: below 0 favours cleaner pictures.", DIFFUSION)
+    drop: float = option(0.1, "Share of examples whose class is withheld.", ("class",))
+    sigma: float = option(0.5, "Of the noise it learns to remove.", ("denoiser",))
+    ema: float = option(0.999, "Memory of the moving average of the weights.")
+    keep: tuple[int, ...] = option((), "Epochs whose models are kept besides the last, such as 5,20.")
 
     def __post_init__(self) -> None:
         def check(option: str, value: Any, good: bool, remedy: str) -> None:
@@ -49,8 +50,8 @@ class Recipe:
         check("lr", self.lr, math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
         check("lr-decay", self.lr_decay, 0 < self.lr_decay <= 1, "must lie in (0, 1]")
         check("seed", self.seed, 0 <= self.seed < 2**40, "must lie in 0..2^40")
-        check("objective", self.objective, self.objective in TARGETS, f"choose one of {', '.join(TARGETS)}")
-        check("schedule", self.schedule, self.schedule in KINDS, f"choose one of {', '.join(KINDS)}")
+        check("objective", self.objective, self.objective in OBJECTIVES, f"choose one of {', '.join(OBJECTIVES)}")
+        check("schedule", self.schedule, self.schedule in SCHEDULES, f"choose one of {', '.join(SCHEDULES)}")
         check("timesteps", self.timesteps, self.timesteps >= 2, "must be at least 2")
         check("time-spread", self.time_spread, 0 <= self.time_spread < math.inf, "must be 0 (uniform) or above, such as 1")
         check("time-mean", self.time_mean, math.isfinite(self.time_mean), "must be a finite number, such as 0")
@@ -67,7 +68,7 @@ class Recipe:
         known = {f.name for f in fields(cls)}
         try:
             return cls(**{k: tuple(v) if k == "keep" else v for k, v in values.items() if k in known})
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise UserError(f"recipe.json: is incomplete or damaged ({error}); start the run anew.") from error
 
 
@@ -97,3 +98,19 @@ def recipe(network: str, **changes: Any) -> Recipe:
     if "keep" not in changes:
         settings["keep"] = tuple(e for e in settings.get("keep", ()) if e <= epochs)
     return Recipe(network=network, **settings)
+
+
+def resumed(network: str, out: Path, **changes: Any) -> Recipe:
+    """The recipe of the run in ``out``, but for ``changes`` that are not None. UserError where it cannot be read."""
+    path = out / "recipe.json"
+    if not path.exists():
+        return recipe(network, **changes)  # the run says what is missing
+    try:
+        saved = Recipe.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a recipe ({error}); start the run anew.") from error
+    asked = {name: value for name, value in changes.items() if value is not None}
+    whole = {**saved.to_json(), **asked, "network": network}
+    # Of kept epochs, those beyond a shorter --epochs would be complained of first, and they were not asked for.
+    whole["keep"] = asked.get("keep", tuple(e for e in saved.keep if e <= whole["epochs"]))
+    return Recipe(**whole)

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phosphene.defaults import DATASETS
 from phosphene.errors import UserError
-from phosphene.models.weights import cache_folder
+from phosphene.files import cache_folder
 
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -57,7 +58,6 @@ SOURCES = {
         ),
     ),
 }
-DATASETS = (*SOURCES, "digits", "idx")
 
 
 @dataclass(frozen=True)

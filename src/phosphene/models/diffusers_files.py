@@ -1,0 +1,136 @@
+"""The layout of diffusers: which files a stage has, and reading them so that what is wrong is one sentence.
+
+A folder is one stage, as diffusers writes it, or holds ``stage-1`` and ``stage-2``, each such a folder:
+
+    model_index.json           says that it is one
+    unet/ or transformer/      config.json and diffusion_pytorch_model.safetensors
+    scheduler/                 scheduler_config.json: schedule, target, variance, thresholding
+    image_noising_scheduler/   the same for the picture that a super-resolution stage is shown
+    tokenizer/, text_encoder/  T5; one for both stages is enough, and may lie above them
+
+Every size comes from these files. Weights are safetensors; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from phosphene.errors import UserError
+
+PATCHES = "PixArtTransformer2DModel"
+"""The network of our own cascades, as diffusers calls it."""
+
+AGAIN = "fetch the model again"
+
+
+def stage_folders(folder: Path) -> list[Path]:
+    """The stage folders of ``folder``."""
+    if (folder / "model_index.json").is_file():
+        parts = [folder]
+    else:
+        parts = [folder / name for name in ("stage-1", "stage-2") if (folder / name).is_dir()]
+    if not parts:
+        missing = "holds neither model_index.json nor stage-1" if folder.is_dir() else "no such folder"
+        raise UserError(f"--model {folder}: {missing}; name a folder in the layout of diffusers.")
+    for part in parts:
+        read_json(part / "model_index.json")
+    return parts
+
+
+def network_folder(part: Path) -> Path:
+    return part / "transformer" if (part / "transformer").is_dir() else part / "unet"
+
+
+def text_width(config: Mapping) -> int | None:
+    """Of the text that a network reads; None if it reads none."""
+    if config["_class_name"] == PATCHES:
+        return config.get("caption_channels")
+    return config.get("encoder_hid_dim") or config.get("cross_attention_dim")
+
+
+def network_config(part: Path) -> dict:
+    path = network_folder(part) / "config.json"
+    config = read_json(path)
+    if config.get("_class_name") not in ("UNet2DConditionModel", PATCHES):
+        raise UserError(f"{path}: says {config.get('_class_name')}, not UNet2DConditionModel; this is no model of IF's kind.")
+    if not isinstance(config.get("sample_size"), int | list):
+        raise UserError(f"{path}: says no sample_size, the height of its pictures; {AGAIN}.")
+    return config
+
+
+def unet(folder: Path, dtype: torch.dtype) -> nn.Module:
+    variant = variant_of(folder, "diffusion_pytorch_model", dtype)
+    from diffusers import UNet2DConditionModel
+    from diffusers.utils import logging
+
+    options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": True}
+    with loading(folder), quiet(logging):
+        network, info = UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, variant=variant, **options)
+    require_whole(folder, info)
+    return network
+
+
+def variant_of(folder: Path, name: str, dtype: torch.dtype) -> str | None:
+    """Which of the weight files to read, as diffusers names them: fp16 where half is enough or all there is."""
+    plain = [folder / f"{name}.safetensors", folder / f"{name}.safetensors.index.json"]
+    half = [folder / f"{name}.fp16.safetensors", folder / f"{name}.safetensors.index.fp16.json"]
+    whole, halved = (any(path.is_file() for path in paths) for paths in (plain, half))
+    if not whole and not halved:
+        pickled = " (pickled weights are not read)" if any(folder.glob("*.bin")) else ""
+        raise UserError(f"{plain[0]}: is missing{pickled}; {AGAIN}.")
+    return "fp16" if halved and (dtype == torch.float16 or not whole) else None
+
+
+@contextmanager
+def loading(path: Path) -> Iterator[None]:
+    """What the libraries raise at damaged files becomes one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be loaded ({first_line(error)}); {AGAIN}.") from error
+
+
+@contextmanager
+def quiet(logging: ModuleType) -> Iterator[None]:
+    """Neither bars nor warnings from a library, by its ``utils.logging``: what is wrong is said once, by us."""
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def require_whole(path: Path, info: Mapping) -> None:
+    """The libraries fill weights that a file lacks with random numbers, and say so in a log at most."""
+    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if info.get(what):
+            first = sorted(str(name) for name in info[what])[0]
+            raise UserError(f"{path}: the weights do not fit config.json ({what.partition('_')[0]}: {first}); {AGAIN}.")
+
+
+def read_json(path: Path) -> dict:
+    try:
+        held = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is missing; {AGAIN}.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: is not readable JSON ({first_line(error)}); {AGAIN}.") from error
+    if not isinstance(held, dict):
+        raise UserError(f"{path}: is no JSON object; {AGAIN}.")
+    return held
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,0 +1,138 @@
+"""Prompts to embeddings: those of a file, those kept from before, or those of a T5 encoder in the layout of transformers."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from phosphene.devices import layer_by_layer
+from phosphene.errors import UserError
+from phosphene.models.diffusers_files import AGAIN, loading, quiet, require_whole, variant_of
+from phosphene.models.prompts import PromptCache
+
+TOKENS = 77
+"""Prompts are padded to as many tokens, and must not be longer: what the text-to-image networks were trained with."""
+
+
+class Text:
+    """Prompts to embeddings: those of a file, or T5's.
+
+    Tokenizer and encoder are loaded when the first unknown prompt comes; :meth:`free` lets them go. What was encoded
+    stays known, and with a ``cache`` is known from then on. ``width`` is that of the networks' text input; ``known`` maps
+    prompts to (77, width). Where ``silent``, the encoder is never loaded.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        width: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        known: Mapping[str, Tensor] | None = None,
+        cache: PromptCache | None = None,
+        silent: bool = False,
+        offload: str = "none",
+    ) -> None:
+        self.cache, self.silent, self.offload = cache, silent, offload
+        self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
+        self.given = sorted(known or ())
+        self._known = {_tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
+        self._t5: tuple[Callable, nn.Module] | None = None
+
+    def embed(self, prompt: Hashable | None) -> Tensor:
+        """(77, width) float32 on the CPU; None is the empty prompt. UserError where it cannot be had."""
+        if prompt is not None and not isinstance(prompt, str):
+            raise UserError(f"prompt {prompt!r}: must be text.")
+        key = _tidy(prompt or "")
+        if key not in self._known:
+            kept = self.cache.get(key) if self.cache else None
+            # Each prompt is encoded alone, so that its embedding does not depend on its company.
+            self._known[key] = self._encode(key) if kept is None else kept
+            if self.cache and kept is None:
+                self.cache.put(key, self._known[key])
+        return self._known[key]
+
+    def free(self) -> None:
+        """Let go of tokenizer and encoder (11 GB for DeepFloyd IF, in half precision)."""
+        self._t5 = None
+
+    def _require_encoder(self, prompt: str) -> Path:
+        """Where the text encoder lies; UserError where it is not there or must not be loaded."""
+        if self.folder is not None and not self.silent:
+            return self.folder
+        if self.given:
+            known = ", ".join(repr(p) for p in self.given)
+            raise UserError(f"prompt {prompt!r}: is not among the prompt embeddings; choose one of {known}.")
+        if self.silent:
+            raise UserError(f"prompt {prompt!r}: was never encoded here; leave --text-encoder none out, or give --embeddings.")
+        raise UserError(f"prompt {prompt!r}: the model has no text encoder; name a file of prompt embeddings.")
+
+    @torch.no_grad()
+    def _encode(self, prompt: str) -> Tensor:
+        if self._t5 is None:
+            self._t5 = self._load(prompt)
+        tokenizer, encoder = self._t5
+        tokens = tokenizer(prompt, padding="max_length", max_length=TOKENS, return_tensors="pt").to(self.device)
+        if tokens.input_ids.shape[1] > TOKENS:
+            raise UserError(f"prompt {prompt!r}: has {tokens.input_ids.shape[1]} tokens, of at most {TOKENS}; shorten it.")
+        # The mask goes to T5 and no further: the networks were trained to see the padding.
+        hidden = encoder(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        return hidden[0].float().cpu()
+
+    def _load(self, prompt: str) -> tuple[Callable, nn.Module]:
+        folder = self._require_encoder(prompt)
+        from transformers import T5EncoderModel, T5Tokenizer
+        from transformers.utils import logging
+
+        tokens, weights = folder / "tokenizer", folder / "text_encoder"
+        if not any((tokens / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+            # transformers would warn and go on with another tokenizer.
+            raise UserError(f"{tokens}: holds neither tokenizer.json nor spiece.model; {AGAIN}.")
+        variant = variant_of(weights, "model", self.dtype)
+        options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": True}
+        with loading(tokens):
+            tokenizer = T5Tokenizer.from_pretrained(tokens, local_files_only=True)
+        with loading(weights), quiet(logging):
+            encoder, info = T5EncoderModel.from_pretrained(weights, dtype=self.dtype, variant=variant, **options)
+        require_whole(weights, info)
+        if encoder.config.d_model != self.width:
+            raise UserError(
+                f"{weights / 'config.json'}: d_model is {encoder.config.d_model}, but the stages read {self.width}; "
+                "take the text encoder that belongs to them."
+            )
+        encoder = encoder.requires_grad_(False).eval()
+        if self.offload == "layers":
+            return tokenizer, layer_by_layer(encoder, self.device)
+        return tokenizer, encoder.to(self.device)  # alone there, and freed before a stage comes
+
+
+def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
+    """A file of prompt embeddings, a dictionary from prompts to (1, 77, width), as prompts to (77, width) float32."""
+    example = "it should be a dictionary from prompts to tensors, written by torch.save"
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; name a file of prompt embeddings.") from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        # An UnpicklingError tells at length how to switch the safe loader off: that is no advice to pass on.
+        raise UserError(f"{path}: is damaged or holds more than tensors; {example}.") from error
+    if not isinstance(held, dict) or not held:
+        raise UserError(f"{path}: holds no prompt embeddings; {example}.")
+    known = {}
+    for prompt, embedding in held.items():
+        if not isinstance(prompt, str) or not isinstance(embedding, Tensor):
+            raise UserError(f"{path}: holds {type(embedding).__name__} for {prompt!r}; {example}.")
+        if tuple(embedding.shape) not in ((1, TOKENS, width), (TOKENS, width)):
+            shape = "x".join(str(n) for n in embedding.shape)
+            raise UserError(f"{path}: {prompt!r} is {shape}, but this model reads 1x{TOKENS}x{width}; take its own embeddings.")
+        known[prompt] = embedding.detach().view(TOKENS, width).float()
+    return known
+
+
+def _tidy(prompt: str) -> str:
+    """Prompts as the text encoder reads them: DeepFloyd's case and ends."""
+    return prompt.lower().strip()

@@ -1,0 +1,138 @@
+"""The recipes of CONTRIBUTING, followed to the letter: a solver, a view and a kind of model, used from the command line.
+
+Each is a file that is imported before the command, in a process of its own, so that what derives from the tables is made
+with it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_generate import cascade  # noqa: F401  (fixture)
+
+from phosphene.images import read_picture
+
+SOLVER = """
+from phosphene import defaults, sampler
+
+def euler(schedule, timesteps):
+    return sampler.ddim(schedule, timesteps, eta=0.0)
+
+sampler.SOLVERS["euler"] = euler
+defaults.SOLVERS["euler"] = defaults.Steps(cascade=3, digits=4)
+"""
+
+VIEW = """
+from dataclasses import dataclass
+
+from phosphene import views
+
+@dataclass(frozen=True)
+class Rolled(views.View):
+    sign = 1
+
+    def apply(self, x):
+        return x.roll(x.shape[-1] // 2, -1)
+
+    invert = apply
+
+views.VIEWS["rolled"] = Rolled()
+"""
+
+KIND = """
+import torch
+from torch import nn
+
+from phosphene.models import catalogue
+from phosphene.models.protocol import Estimate
+from phosphene.schedule import schedule_from
+
+class Mixer(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.config = {"width": width}
+        self.layers = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, 1, 3, padding=1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+class Mixed:
+    image_shape, value_range, classes = (1, 28, 28), (0.0, 1.0), 10
+
+    def __init__(self, network, schedule):
+        self.network, self.schedule = network, schedule
+
+    @property
+    def device(self):
+        return next(self.network.parameters()).device
+
+    def embed(self, condition):
+        return torch.tensor([-1.0 if condition is None else float(condition)])
+
+    def __call__(self, x, t, embedding):
+        return Estimate(self.network(x).float())
+
+def build(network, config):
+    return Mixed(network, schedule_from(config["schedule"]))
+
+catalogue.KINDS["mixer"] = catalogue.Kind(Mixer, build, role="diffusion")
+"""
+
+RUN = "import sys; sys.path.insert(0, '.'); import extension; from phosphene.__main__ import main; sys.exit(main())"
+
+
+@pytest.fixture
+def extended(tmp_path, monkeypatch):
+    """Run a command line, or some code, after a file with the extension was imported; what was printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(extension: str, *argv: object, code: str = RUN) -> str:
+        Path("extension.py").write_text(extension)
+        result = subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    return run
+
+
+def test_a_solver_is_offered_and_draws(extended):
+    assert "heun or euler" in extended(SOLVER, "digits", "--help")
+    extended(SOLVER, "digits", "3", "--solver", "euler", "--steps", 2, "-o", "one.png")
+    assert read_picture(Path("one.png")).size
+
+
+@pytest.mark.xfail(strict=True, reason="tasks.digits and tasks.generate still have tables of steps of their own")
+def test_a_solver_takes_the_steps_it_declares(extended):
+    extended(SOLVER, "digits", "3", "--solver", "euler", "-o", "usual.png")
+    extended(SOLVER, "digits", "3", "--solver", "euler", "--steps", 4, "-o", "four.png")
+    assert read_picture(Path("usual.png")) == read_picture(Path("four.png"))
+
+
+def test_a_view_draws_anagrams_and_is_on_the_studios_list(extended, cascade):  # noqa: F811
+    extended(VIEW, "anagram", "a", "b", "--view", "rolled", "--model", cascade / "stage-1", "--steps", 2, "-o", "one.png")
+    assert read_picture(Path("one.png")).size
+    listed = "import sys; sys.path.insert(0, '.'); import extension; from phosphene.web import studio; print(studio.SHOWN_VIEWS)"
+    pytest.importorskip("gradio")
+    assert "rolled" in extended(VIEW, code=listed)
+
+
+def test_a_kind_of_model_is_built_of_its_own_network(extended):
+    weights = """
+import sys; sys.path.insert(0, '.')
+from pathlib import Path
+import extension
+from phosphene.models import catalogue
+from phosphene.schedule import linear
+network = extension.Mixer(4)
+config = {"kind": "mixer", "network": network.config, "schedule": dict(linear(10).config)}
+catalogue.write(Path("mine"), config, network.state_dict())
+print(type(catalogue.load("mine", role="diffusion")).__name__)
+"""
+    assert extended(KIND, code=weights) == "Mixed\n"
+    extended(KIND, "digits", "37", "--model", "mine", "--device", "cpu", "-o", "one.png")
+    assert read_picture(Path("one.png")).size
+    assert json.loads(extended(KIND, "models", "info", "mine"))["kind"] == "mixer"

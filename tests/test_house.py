@@ -1,0 +1,147 @@
+"""Laws of the house, read from its sources: which room may know which, and how large anything may grow."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import phosphene
+from phosphene import defaults, sampler, schedule
+from phosphene.training.mnist import data
+
+HOUSE = Path(phosphene.__file__).parent
+
+FLOORS = (
+    ("", "errors", "defaults"),
+    ("files", "devices", "schedule"),
+    ("models.protocol",),
+    ("frequency", "images", "plots"),
+    ("views",),
+    ("expression",),
+    ("sampler",),
+    ("models",),
+    ("evaluation",),
+    ("training", "tasks"),
+    ("training.mnist",),
+    ("report",),
+    ("cli",),
+    ("web",),
+    ("__main__",),
+)
+"""Rooms from the ground up. A file knows files of its own room and of lower floors. "": the package's own name and version."""
+
+LONG_MODULES = {"cli.pictures": 502, "report.part_a": 474, "training.cascade": 473, "web.studio": 643}
+LONG_FUNCTIONS = {"web.studio.train_tab": 74}
+LONG_COMMANDS = {
+    "cli.digits.ambigram": 64,
+    "cli.digits.digits": 31,
+    "cli.pictures.denoise": 38,
+    "cli.pictures.generate": 50,
+    "cli.pictures.hybrid": 46,
+    "cli.pictures.inpaint": 44,
+}
+"""What is still too large, and how large. These lists shrink."""
+
+
+def name_of(path: Path) -> str:
+    """The module in ``path``, without the package's name: ``models.cascade``."""
+    parts = path.relative_to(HOUSE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {name_of(path): path.read_text() for path in HOUSE.rglob("*.py")}
+TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
+
+
+def imports(name: str) -> set[str]:
+    """The modules of the package that the module ``name`` imports, wherever in it that is, and for types alone too."""
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "phosphene":
+            above = node.module.partition(".")[2]
+            for alias in node.names:
+                whole = f"{above}.{alias.name}".lstrip(".")
+                found.add(whole if whole in SOURCES else above)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.partition(".")[0] == "phosphene"}
+    return found - {name}
+
+
+def room(name: str) -> tuple[int, str]:
+    """Floor and room of a module."""
+    rooms = {room: floor for floor, several in enumerate(FLOORS) for room in several}
+    while name not in rooms and "." in name:
+        name = name.rpartition(".")[0]
+    assert name in rooms, f"{name} is in no room"
+    return rooms[name], name
+
+
+def test_no_arrow_points_up():
+    upward = []
+    for name in SOURCES:
+        floor, here = room(name)
+        for other in imports(name):
+            below, there = room(other)
+            if there != here and below >= floor:
+                upward.append(f"{name} -> {other}")
+    assert not upward
+
+
+def test_no_file_is_in_a_circle():
+    try:
+        TopologicalSorter({name: imports(name) for name in SOURCES}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_what_the_command_line_imports_at_first_is_light():
+    """All of it, down to the ground: the commands import torch when they run."""
+
+    def at_first(name: str) -> set[str]:
+        top = [n for n in TREES[name].body if isinstance(n, ast.Import | ast.ImportFrom)]
+        return {(n.module if isinstance(n, ast.ImportFrom) else n.names[0].name).partition(".")[0] for n in top}
+
+    heavy = {"torch", "numpy", "PIL", "matplotlib", "safetensors", "diffusers", "transformers", "gradio"}
+    light = ["defaults", "files", "errors", "training.options", "training.mnist.recipes"]
+    for name in [*light, *(name for name in SOURCES if name.startswith("cli"))]:
+        assert not at_first(name) & heavy, name
+
+
+def is_command(node: ast.FunctionDef) -> bool:
+    return any("command" in ast.unparse(d) or "callback" in ast.unparse(d) for d in node.decorator_list)
+
+
+def body_lines(node: ast.FunctionDef) -> int:
+    """Lines of what a command does; its options and its help are not counted."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return node.end_lineno - body[0].lineno + 1 if body else 0
+
+
+def measured() -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    modules = {name: text.count("\n") for name, text in SOURCES.items()}
+    functions, commands = {}, {}
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and is_command(node):
+                commands[f"{name}.{node.name}"] = body_lines(node)
+            elif isinstance(node, ast.FunctionDef):
+                functions[f"{name}.{node.name}"] = node.end_lineno - node.lineno + 1
+    return modules, functions, commands
+
+
+@pytest.mark.parametrize("what", [0, 1, 2], ids=["modules of 400 lines", "functions of 60", "commands of 30"])
+def test_nothing_is_larger_than(what):
+    limit, known = ((400, LONG_MODULES), (60, LONG_FUNCTIONS), (30, LONG_COMMANDS))[what]
+    large = {name: lines for name, lines in measured()[what].items() if lines > limit}
+    grown = {name: lines for name, lines in large.items() if lines > known.get(name, limit)}
+    assert not grown
+    assert not known.keys() - large.keys(), "no longer too large: strike them off the list"
+
+
+def test_names_without_torch_are_those_of_the_tables():
+    assert list(defaults.SOLVERS) == list(sampler.SOLVERS)
+    assert list(defaults.SCHEDULES) == list(schedule.KINDS)
+    assert list(defaults.DATASETS) == [*data.SOURCES, "digits", "idx"]
