@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, SolverName, app
+from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, Sheet, SolverName, app
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from phosphene.models.cascade import Cascade, Stage
-    from phosphene.sampler import Step
-    from phosphene.tasks.generate import Settings
+    from phosphene.drawing import Sampling, Step, Task
+    from phosphene.models.cascade import Cascade
+
+SHOWN = 256
+"""Pixels of a picture on a sheet, at least."""
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Drawing:
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     seed: Seed = 180
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
+    upscale_guidance: Annotated[float | None, typer.Option(help="Of the second stage; 4 by default.")] = None
     upscale_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps."),
@@ -50,13 +53,16 @@ class Drawing:
     text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto"
     offload: Annotated[str, typer.Option(help="none, stages or layers: what waits in main memory until it is needed.")] = "none"
     device: Device = "auto"
+    sheet: Sheet = False
+    command: str = field(default="", init=False)
+    arguments: dict[str, Any] = field(default_factory=dict, init=False)
 
     def check(self) -> None:
         """UserError where options contradict each other; before anything heavy is imported."""
         if self.timesteps is not None and self.steps is not None:
             raise UserError(f"--steps {self.steps}: --timesteps says which already; leave one of the two out.")
-        for name, value in (("--upscale-steps", self.upscale_steps), ("--noise-level", self.noise_level)):
-            if value is not None and not self.upscale:
+        for name, value in self.of_the_second():
+            if not self.upscale:
                 raise UserError(f"{name} {value}: is of the second stage, and only the first draws here; leave it out.")
         if self.text_encoder not in ("auto", "none"):
             raise UserError(f"--text-encoder {self.text_encoder}: choose auto or none.")
@@ -70,98 +76,86 @@ class Drawing:
         from phosphene.models.cascade import open_cascade
         from phosphene.models.weights import cache_folder
 
-        self.settings()  # refuses a solver that is none
+        self.sampling().table()  # refuses a solver that is none
         said = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
         said |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
         cascade: Cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
-        for name, value in (("--upscale-steps", self.upscale_steps), ("--noise-level", self.noise_level)):
-            if value is not None and len(cascade.stages) == 1:
+        for name, value in self.of_the_second():
+            if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")
-        if self.noise_level is not None:
-            stages = [s if s.noising is None else replace(s, noise_level=self.noise_level) for s in cascade.stages]
-            cascade = replace(cascade, stages=tuple(stages))
-        self.manners(cascade.stages)  # refuses what the second stage cannot do before the first has drawn
         return cascade
 
-    def settings(self) -> Settings:
-        from phosphene.sampler import Route
-        from phosphene.tasks.generate import Settings
+    def of_the_second(self) -> list[tuple[str, float]]:
+        """Options of the second stage that were given, with their values."""
+        names = ("upscale_guidance", "upscale_steps", "noise_level")
+        return [(f"--{n.replace('_', '-')}", value) for n in names if (value := getattr(self, n)) is not None]
 
-        route = Route(self.solver, self.steps, self.eta, self.resample or 1)
-        route.table()
-        return Settings(route, self.visited(), self.threshold, max_rows=64)
+    def sampling(self) -> Sampling:
+        from phosphene.drawing import Sampling
 
-    def manners(self, stages: Sequence[Stage]) -> list[Settings]:
-        """How each of ``stages`` is sampled."""
-        from phosphene.tasks.generate import ENLARGING
+        given = {name: getattr(self, name) for name in Sampling._fields if getattr(self, name, None) is not None}
+        return Sampling(**given | {"timesteps": self.visited(), "max_rows": 64})
 
-        first = self.settings()
-        own = ENLARGING._replace(max_rows=first.max_rows, thresholded=first.thresholded)
-        second = first if stages[-1].reads else own
-        if self.upscale_steps is not None:
-            most = stages[-1].schedule.steps
-            if self.upscale_steps > most:
-                raise UserError(f"--upscale-steps {self.upscale_steps}: must lie in 1..{most}.")
-            second = second._replace(route=second.route._replace(steps=self.upscale_steps), timesteps=None)
-        return [first, *[second] * (len(stages) - 1)]
+    def draw(self, task: Task, cascade: Cascade, seeds: Sequence[int] | None = None, best_of: int = 1) -> Step:
+        """The last step of a run of ``task``; of --seed alone where no ``seeds`` are named."""
+        from phosphene.drawing import run
 
-    def scales(self) -> tuple[float, float]:
-        """Guidance of the two stages."""
-        from phosphene.tasks.generate import GUIDANCE
+        seeds = [self.seed] if seeds is None else seeds
+        return common.finished(run(task, cascade, seeds, sampling=self.sampling(), best_of=best_of))
 
-        return (self.guidance, GUIDANCE[1])
+    def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
+        """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
+        told = {option.name: getattr(self, option.name) for option in OPTIONS if option.name != "model"}
+        told |= {"embeddings": self.embeddings and str(self.embeddings), "device": str(common.device(self.device))}
+        story = common.provenance(self.command, self.model, self.arguments | told)
+        return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
 
-    def told(self) -> dict[str, Any]:
-        """For the provenance; the model is told apart."""
-        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "model"}
-        place = str(common.device(self.device))
-        return told | {"embeddings": None if self.embeddings is None else str(self.embeddings), "device": place}
+
+OPTIONS = [field for field in fields(Drawing) if field.init]
 
 
 def drawing_command(command: Callable) -> Callable:
-    """A command whose parameter ``drawing`` stands for all options of :class:`Drawing`."""
+    """A command whose parameter ``drawing`` stands for all options of :class:`Drawing`.
+
+    Its arguments go into the provenance of what it draws; where ``out`` names a folder, it is given a file in it.
+    """
     hints = get_type_hints(command, include_extras=True)
     shared = get_type_hints(Drawing, include_extras=True)
 
     @wraps(command)
     def whole(**values: Any) -> None:
-        drawing = Drawing(**{field.name: values.pop(field.name) for field in fields(Drawing)})
+        drawing = Drawing(**{option.name: values.pop(option.name) for option in OPTIONS})
         drawing.check()
-        command(drawing=drawing, **values)
+        if any(not prompt.strip() for prompt in values.get("prompts", ())):
+            raise UserError('PROMPT "": is empty; say what to draw.')
+        told = {name.rstrip("_"): str(v) if isinstance(v, Path) else v for name, v in values.items() if name not in ELSEWHERE}
+        drawing.command, drawing.arguments = command.__name__, told
+        command(drawing=drawing, **values | {"out": common.place(values["out"], command.__name__)})
 
     parameters = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name != "drawing":
             parameters.append(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY))
             continue
-        for field in fields(Drawing):
-            keyword = {"default": field.default, "annotation": shared[field.name]}
-            parameters.append(inspect.Parameter(field.name, parameter.KEYWORD_ONLY, **keyword))
+        for option in OPTIONS:
+            keyword = {"default": option.default, "annotation": shared[option.name]}
+            parameters.append(inspect.Parameter(option.name, parameter.KEYWORD_ONLY, **keyword))
     whole.__signature__ = inspect.Signature(parameters)
     whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del whole.__wrapped__
     return app.command()(whole)
 
 
-def require_prompts(prompts: Sequence[str]) -> None:
-    if any(not prompt.strip() for prompt in prompts):
-        raise UserError('PROMPT "": is empty; say what to draw.')
+ELSEWHERE = ("out", "animate")
+"""Options that say where something goes, and so are no part of how it was made."""
 
 
-def finished(steps: Iterator[Step], what: str = "drawing") -> Tensor:
-    """The finished pictures of a run, shown with a bar meanwhile; of several stages those of the last."""
-    pictures = None
-    for step in common.shown(steps, what):
-        if step.t < 0:
-            pictures = step.xt
-    return pictures
+def seen(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = SHOWN) -> list[Image.Image]:
+    """``picture`` (C, H, W) in each reading of ``task``, enlarged to ``side`` pixels at least."""
+    from phosphene.images import from_afar, to_image
 
-
-def write(picture: Image.Image, out: Path, command: str, drawing: Drawing, arguments: Mapping[str, Any]) -> None:
-    """Write ``picture`` with what made it."""
-    from phosphene.images import save_png
-
-    save_png(picture, out, common.provenance(command, drawing.model, {**arguments, **drawing.told()}))
+    scale = max(1, side // picture.shape[-1])
+    return [from_afar(to_image(r.look(picture[None])[0], value_range, scale), r.distance) for r in task.readings]

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from phosphene.drawing import Sampling
     from phosphene.evaluation.classifier import DigitClassifier
     from phosphene.evaluation.digits import Reference
     from phosphene.models.catalogue import Model
     from phosphene.models.digits import DigitDiffusion
-    from phosphene.sampler import Route
     from phosphene.training.data import Dataset
 
 
@@ -65,16 +65,16 @@ def evaluate(
         common.require_picture(picture, "--picture")
     if figures is not None:
         common.require_file(figures, "--json")
+    from phosphene.drawing import Sampling
     from phosphene.evaluation.digits import refer
     from phosphene.images import save_png, sheet
     from phosphene.models import catalogue
     from phosphene.plots import loss_curves
-    from phosphene.sampler import Route
     from phosphene.training.data import load_dataset
 
     place = common.device(device)
-    route = Route(solver, steps, eta, resample or 1)
-    route.table()
+    sampling = Sampling(solver, steps, eta, resample or 1)
+    sampling.table()
     loaded = [catalogue.load(name, place) for name in names]
     kinds = [catalogue.read_config(catalogue.folder(name))["kind"] for name in names]
     curves = _loss_curves(names) if picture is not None else {}
@@ -83,7 +83,7 @@ def evaluate(
     reader = catalogue.load(classifier, place, kind="classifier") if "diffusion" in kinds else None
     real = load_dataset(dataset, data)
     reference = None if reader is None else refer(reader, real, samples)
-    settings = {"samples": samples, "route": route, "seed": seed}
+    settings = {"samples": samples, "sampling": sampling, "seed": seed}
 
     results, panels = [], []
     with common.bar("measuring") as advance:
@@ -104,7 +104,7 @@ def evaluate(
             f"Distances are between features of {classifier}, which reads {judge['accuracy']:.2%} of the test split, and compare "
             f"with no published FID. Between two sets of real digits: {judge['floor']:.3f}."
         )
-    drawn = {"samples": samples, **route._asdict(), "seed": seed, "guidance": scales}
+    drawn = {"samples": samples, **common.sampled(sampling), "seed": seed, "guidance": scales}
     arguments = {**drawn, "classifier": classifier, "dataset": dataset, "device": str(place)}
     provenance = common.provenance("evaluate", names, arguments)
     if figures is not None:
@@ -160,24 +160,23 @@ def _of_diffusion(
     device: torch.device,
     advance: Advance,
     samples: int,
-    route: Route,
+    sampling: Sampling,
     seed: int,
 ) -> tuple[list[dict], list[tuple[str, Image.Image]]]:
     """Figures of samples at each guidance scale, and a panel of each."""
     from phosphene.evaluation.digits import measure
-    from phosphene.tasks.digits import timesteps
 
-    route = route._replace(steps=len(timesteps(model, route)))
+    sampling = sampling._replace(steps=len(sampling.visited(model)), max_rows=common.max_rows(device))
     rows, panels = [], []
     scales = scales if model.classes else [1.0]
     for index, scale in enumerate(scales):
         advance(index, len(scales), f"guidance {scale:g}")
-        found = measure(model, classifier, reference, samples, scale, route, seed, common.max_rows(device))
+        found = measure(model, classifier, reference, samples, seed, sampling=sampling._replace(guidance=scale))
         rows.append(
             {
                 "guidance": scale if model.classes else None,
                 "samples": found.samples,
-                "steps": route.steps,
+                "steps": sampling.steps,
                 "accuracy": found.accuracy,
                 "accuracy_by_class": found.accuracy_by_class,
                 "frechet": found.frechet,

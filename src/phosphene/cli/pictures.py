@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import MOST_PICTURES, Count
-from phosphene.cli.drawing import Drawing, drawing_command, finished, require_prompts, write
+from phosphene.cli.common import MOST_PICTURES, Count, Out
+from phosphene.cli.drawing import SHOWN, Drawing, drawing_command, seen
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,19 +20,14 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from phosphene.expression import Expression
-    from phosphene.frequency import Component
-    from phosphene.models.cascade import Stage
-    from phosphene.tasks.generate import Asked, Asks, Settings
-    from phosphene.tasks.score import Reading
+    from phosphene.drawing import Task
+    from phosphene.models.cascade import Cascade
+    from phosphene.tasks.denoise import Level
 
-Out = Annotated[Path, typer.Option("--out", "-o")]
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")]
 Fit = Annotated[str, typer.Option(help="crop or pad: how a picture is made square.")]
 Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is made square (--fit).")]
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
-SHOWN = 256
-"""Pixels of a picture on a sheet, at least."""
 ABREAST = 8
 """Columns of a sheet, at most, where it has one row only: more prompts than that go on in the next."""
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
@@ -49,59 +44,55 @@ def generate(
 ) -> None:
     """Draw pictures of what PROMPTS say.
 
-    A column for each prompt, a row for each seed, small pictures enlarged; many prompts of one seed are broken into
-    rows, and a single picture is written as it is.
+    A single picture is written as it is. Several are numbered beside a sheet: a column for each prompt, a row for each
+    seed; many prompts of one seed are broken into rows.
     """
-    require_prompts(prompts)
     if len(prompts) * count > MOST_PICTURES:
-        raise UserError(
-            f"--count {count}: makes {len(prompts) * count} pictures; choose at most {MOST_PICTURES // len(prompts)}."
-        )
-    sweeps = {"--guidance-sweep": guidance_sweep, "--steps-sweep": steps_sweep}
-    option = next((name for name, values in sweeps.items() if values is not None), None)
-    if option is not None and (count > 1 or None not in sweeps.values()):
-        raise UserError(f"{option} {sweeps[option]}: makes the rows of the sheet; leave --count and the other sweep out.")
-    for name, value in (("--timesteps", drawing.timesteps), ("--steps", drawing.steps)):
-        if steps_sweep is not None and value is not None:
-            raise UserError(f"--steps-sweep {steps_sweep}: {name} says which already; leave one of the two out.")
-    common.require_picture(out)
-    if option == "--guidance-sweep":
-        swept = [(f"guidance {v:g}", {"guidance": v}) for v in common.numbers(option, guidance_sweep, float, "1,3,5,7,10")]
-    elif option == "--steps-sweep":
-        swept = [(f"{v} steps", {"steps": v}) for v in common.numbers(option, steps_sweep, int, "5,20")]
-    else:
-        swept = [("", {})]
-    from phosphene.images import sheet, to_image
-    from phosphene.tasks.generate import generate as draw_pictures
-    from phosphene.tasks.generate import timesteps
+        most = MOST_PICTURES // len(prompts)
+        raise UserError(f"--count {count}: makes {len(prompts) * count} pictures; choose at most {most}.")
+    swept = _swept(drawing, count, guidance_sweep, steps_sweep)
+    from phosphene.drawing import run
+    from phosphene.images import to_image
+    from phosphene.tasks.generate import generate as task
 
-    every = [replace(drawing, **changes) for _, changes in swept]
-    for each in every:  # all are refused before one is drawn
-        each.settings()
-    stages = drawing.open(prompts).stages
-    settings = [each.manners(stages) for each in every]
-    for manners in settings:
-        for stage, manner in zip(stages, manners, strict=True):
-            timesteps(stage, manner)
+    cascade = drawing.open(prompts)
+    asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
-    alone = len(seeds) * len(swept) == 1
-    scale = 1 if alone else max(1, SHOWN // 2 // stages[-1].image_shape[-1])
-    cells = []
-    for each, manners in zip(every, settings, strict=True):
-        run = draw_pictures(stages, list(prompts) * count, seeds, each.negative, each.scales(), manners)
-        cells += [to_image(p, stages[-1].value_range, scale) for p in finished(run)]
-    if count == 1 and option is None:  # one row, which may be too long for a page
+    runs = [run(asked, cascade, seeds, sampling=each.sampling()) for each in swept.values()]  # all refused before one is drawn
+    pictures = [to_image(picture, (-1, 1)) for steps in runs for picture in common.finished(steps).xt]
+    names = list(swept) if guidance_sweep or steps_sweep else []
+    common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, names), out))
+
+
+def _swept(drawing: Drawing, count: int, guidance: str | None, steps: str | None) -> dict[str, Drawing]:
+    """The options of each row of the sheet, by what it is called."""
+    sweeps = {"--guidance-sweep": guidance, "--steps-sweep": steps}
+    option = next((name for name, values in sweeps.items() if values is not None), None)
+    if option is None:
+        return {"": drawing}
+    if count > 1 or None not in sweeps.values():
+        raise UserError(f"{option} {sweeps[option]}: makes the rows of the sheet; leave --count and the other sweep out.")
+    if guidance is not None:
+        scales = common.numbers(option, guidance, float, "1,3,5,7,10")
+        return {f"guidance {scale:g}": replace(drawing, guidance=scale) for scale in scales}
+    for name, value in (("--timesteps", drawing.timesteps), ("--steps", drawing.steps)):
+        if value is not None:
+            raise UserError(f"--steps-sweep {steps}: {name} says which already; leave one of the two out.")
+    return {f"{n} steps": replace(drawing, steps=n) for n in common.numbers(option, steps, int, "5,20")}
+
+
+def _rows(pictures: Sequence[Image.Image], prompts: Sequence[str], names: Sequence[str]) -> Image.Image:
+    """A sheet with a column for each of ``prompts``, whose rows have ``names``, if any."""
+    from phosphene.images import enlarged, sheet
+
+    cells = [enlarged(picture, max(1, SHOWN // 2 // picture.width)) for picture in pictures]
+    if len(pictures) == len(prompts) and not names:  # one row, which may be too long for a page
         columns = math.ceil(len(prompts) / math.ceil(len(prompts) / ABREAST))
         labels = common.rows(prompts, columns)
     else:
         columns = len(prompts)
         labels = [*[[""] * columns] * (len(cells) // columns - 1), list(prompts)]
-    rows = common.rows(cells, columns)
-    names = [name for name, _ in swept] if option else ()
-    picture = cells[0] if alone else sheet(rows, row_labels=names, captions=labels)
-    arguments = {"prompts": list(prompts), "count": count, "guidance_sweep": guidance_sweep, "steps_sweep": steps_sweep}
-    write(picture, out, "generate", drawing, arguments)
-    common.say(f"{common.several(len(cells), 'picture')} in {out}")
+    return sheet(common.rows(cells, columns), row_labels=names, captions=labels)
 
 
 @drawing_command
@@ -119,44 +110,41 @@ def denoise(
     Below each picture stand its PSNR (in dB) and SSIM against the original. The timesteps of the last row are Part A's,
     990, 960, ..., 0, unless --steps or --timesteps say others.
     """
-    common.require_picture(out)
     times = common.numbers("--t", t, int, "250,500,750")
-    from phosphene.evaluation.pictures import psnr, ssim
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.drawing import run
+    from phosphene.images import read_picture, squared, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import denoise as task
-    from phosphene.tasks.generate import asked
+    from phosphene.tasks.edit import edit
 
     picture = read_picture(image)
-    drawing = replace(drawing, upscale=False)
+    drawing.upscale = False
     drawing.check()
-    (stage,), settings = drawing.open([prompt]).stages, drawing.settings()
+    (stage,), sampling = drawing.open([prompt]).stages, drawing.sampling()
     clean = to_tensor(squared(picture, stage.image_shape[-1], fit))
-    expression = asked(stage, [prompt or None], drawing.negative, drawing.guidance)
-    found = task.levels(stage, expression, clean, times, generators([drawing.seed]))
-    steps = list(common.shown(task.iterated(stage, expression, clean, generators([drawing.seed]), start, settings), "denoising"))
+    undone = edit(clean, [start], prompt or None, negative=drawing.negative)
+    found = task.levels(stage, undone.asks(stage, drawing.guidance), clean, times, generators([drawing.seed]))
+    steps = common.shown(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, sampling)))
+    states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
+    common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
+
+
+def _attempts(clean: Tensor, found: Sequence[Level], states: Sequence[tuple[int, Tensor]]) -> Image.Image:
+    """A sheet of a picture, noised, blurred, denoised at once, and on its way back in many steps."""
+    from phosphene.evaluation.pictures import psnr, ssim
+    from phosphene.images import sheet, to_image
 
     def cell(x: Tensor, what: str) -> tuple[Image.Image, str]:
         x = x.cpu()
         told = "" if x is clean else f": {float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
         return to_image(x[0], (-1, 1), max(1, SHOWN // 2 // x.shape[-1])), what + told
 
-    rows = [
-        [
-            cell(clean, "original"),
-            cell(level.noisy, f"t = {level.t}"),
-            cell(level.blurred, "blurred"),
-            cell(level.estimate, "one step"),
-        ]
-        for level in found
-    ]
-    shown = [step for step in steps[:-1] if step.index % 5 == 0] + [steps[-1]]
-    between = [cell(step.xt, f"t = {step.t}" if step.t >= 0 else "many steps") for step in shown]
-    rows += common.rows(between, 4)
-    whole = sheet([[c for c, _ in row] for row in rows], captions=[[told for _, told in row] for row in rows])
-    arguments = {"image": str(image), "prompt": prompt, "t": t, "start": start, "fit": fit}
-    write(whole, out, "denoise", drawing, arguments)
-    common.say(f"pictures in {out}")
+    rows = []
+    for level in found:
+        tried = ((level.noisy, f"t = {level.t}"), (level.blurred, "blurred"), (level.estimate, "one step"))
+        rows.append([cell(clean, "original"), *(cell(x, what) for x, what in tried)])
+    rows += common.rows([cell(x, f"t = {t}" if t >= 0 else "many steps") for t, x in states], 4)
+    return sheet([[c for c, _ in row] for row in rows], captions=[[told for _, told in row] for row in rows])
 
 
 @drawing_command
@@ -177,33 +165,21 @@ def edit(
     """
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
-    common.require_picture(out)
     from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
-    from phosphene.sampler import generators
     from phosphene.tasks import edit as task
-    from phosphene.tasks.generate import asking, onward, timesteps
 
     picture = read_picture(image)
-    stages, settings = drawing.open([prompt]).stages, drawing.settings()
-    if strength is not None:
-        starts = [task.start_of(strength, len(timesteps(stages[0], settings)))]
-    elif start is not None:
-        starts = common.numbers("--start", start, int, "1,3,5,7,10,20")
-    else:
-        usual = len(timesteps(stages[0], settings))
-        starts = [s for s in task.STARTS if s < usual] or [0]
-    small = squared(picture, stages[0].image_shape[-1], fit)
-
-    asks = asking([prompt or None], drawing.negative)
-    source = generators([drawing.seed] * len(starts))
-    first = task.edit(stages[0], asks(stages[0], drawing.guidance), to_tensor(small), starts, source, settings)
-    run = onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages))
-    cells = [to_image(p, stages[-1].value_range) for p in finished(run)]
-    side, labels = cells[0].width, [f"start {s}" for s in starts]
-    whole = sheet([[*cells, squared(picture, side, fit)]], captions=[[*labels, "the original"]])
-    arguments = {"image": str(image), "prompt": prompt, "start": start, "strength": strength, "fit": fit}
-    write(cells[0] if len(cells) == 1 else whole, out, "edit", drawing, arguments)
-    common.say(f"{common.several(len(cells), 'picture')} in {out}")
+    cascade = drawing.open([prompt])
+    steps = len(drawing.sampling().visited(cascade.stages[0]))
+    usual = [s for s in task.STARTS if s < steps] or [0]
+    starts = usual if start is None else common.numbers("--start", start, int, "1,3,5,7,10,20")
+    starts = starts if strength is None else [task.start_of(strength, steps)]
+    small = to_tensor(squared(picture, cascade.stages[0].image_shape[-1], fit))
+    asked = task.edit(small, starts, prompt or None, negative=drawing.negative)
+    cells = [to_image(p, (-1, 1)) for p in drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt]
+    captions = [[*(f"start {s}" for s in starts), "the original"]]
+    whole = [*cells, squared(picture, cells[0].width, fit)]
+    common.say(drawing.save(cells, lambda: sheet([whole], captions=captions), out))
 
 
 @drawing_command
@@ -221,50 +197,46 @@ def inpaint(
 
     Prints how much the picture changes across the mask's border, against beside it: 1 is no seam.
     """
-    common.require_picture(out)
-    from PIL import Image
-
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
-    from phosphene.sampler import generators
+    from phosphene.images import read_picture, sheet, to_image
     from phosphene.tasks import inpaint as task
-    from phosphene.tasks.generate import asking, onward
 
     if blend not in task.BLENDS:
         raise UserError(f"--blend {blend}: choose one of {', '.join(task.BLENDS)}.")
     original, white = read_picture(image), read_picture(mask, "MASK").convert("L")
+    _require_mask(mask, white, original)
+    cascade = drawing.open([prompt])
+    small = _masked(original, white, cascade.stages[0].image_shape[-1], fit)
+    result = drawing.draw(task.inpaint(*small, prompt or None, negative=drawing.negative), cascade).xt.cpu()
+    shown, where = _masked(original, white, result.shape[-1], fit)
+    blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
+    seams = {how: float(task.seam(picture, where)) for how, picture in blends.items()}
+    said = {how: "no border" if math.isnan(value) else f"{value:.2f}" for how, value in seams.items()}
+    cells = [to_image(p[0], (-1, 1)) for p in (shown, shown * (1 - where) + where, *blends.values())]
+    labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in said.items())]
+    kept = cells[2:] if compare else [to_image(blends[blend][0], (-1, 1))]
+    common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in said.items()))
+    common.say(drawing.save(kept, lambda: sheet([cells], captions=[labels]), out))
+
+
+def _require_mask(mask: Path, white: Image.Image, original: Image.Image) -> None:
     if original.size != white.size:
         sizes = [f"{w}x{h}" for w, h in (white.size, original.size)]
         raise UserError(f"MASK {mask}: is {sizes[0]} and the picture {sizes[1]}; give a mask of the picture's size.")
     if white.getextrema()[1] == 0:
         raise UserError(f"MASK {mask}: is all black, so nothing would be repainted; paint white what is to change.")
-    stages, settings = drawing.open([prompt]).stages, drawing.settings()
 
-    def at(size: int) -> tuple[Tensor, Tensor]:
-        """Picture and mask, squared alike; what is padded is kept."""
-        square = squared(Image.merge("RGB", [white] * 3), size, fit)
-        if fit == "pad":
-            inside = squared(Image.new("RGB", white.size, "black"), size, fit)
-            square = Image.composite(Image.new("RGB", square.size), square, inside.convert("L"))
-        return to_tensor(squared(original, size, fit)), (to_tensor(square.convert("L")) + 1) / 2
 
-    asks = asking([prompt or None], drawing.negative)
-    source = generators([drawing.seed])
-    first = task.inpaint(stages[0], asks(stages[0], drawing.guidance), *at(stages[0].image_shape[-1]), source, settings)
-    result = finished(onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages))).cpu()
-    shown, where = at(result.shape[-1])
-    blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
-    measured = {how: float(task.seam(picture, where)) for how, picture in blends.items()}
-    seams = {how: "no border" if math.isnan(value) else f"{value:.2f}" for how, value in measured.items()}
-    if compare:
-        cells = [to_image(p[0], (-1, 1)) for p in (shown, shown * (1 - where) + where, *blends.values())]
-        labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
-        picture = sheet([cells], captions=[labels])
-    else:
-        picture = to_image(blends[blend][0], (-1, 1))
-    arguments = {"image": str(image), "mask": str(mask), "prompt": prompt, "blend": blend, "compare": compare, "fit": fit}
-    write(picture, out, "inpaint", drawing, arguments)
-    common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
-    common.say(f"picture in {out}")
+def _masked(original: Image.Image, white: Image.Image, size: int, fit: str) -> tuple[Tensor, Tensor]:
+    """Picture and mask, squared alike; what is padded is kept."""
+    from PIL import Image
+
+    from phosphene.images import squared, to_tensor
+
+    square = squared(Image.merge("RGB", [white] * 3), size, fit)
+    if fit == "pad":
+        inside = squared(Image.new("RGB", white.size, "black"), size, fit)
+        square = Image.composite(Image.new("RGB", square.size), square, inside.convert("L"))
+    return to_tensor(squared(original, size, fit)), (to_tensor(square.convert("L")) + 1) / 2
 
 
 @drawing_command
@@ -284,35 +256,18 @@ def anagram(
     Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
     square-hinge (patches:8 and the like for more pieces), and four-way, which are four at once.
     """
-    require_prompts(prompts)
-    common.require_picture(out)
-    from phosphene.images import require_animation, save_animation, sheet, to_image
+    from phosphene.images import require_animation, save_animation
     from phosphene.tasks import anagram as task
-    from phosphene.tasks.animate import SECONDS, turning
-    from phosphene.views import Identity
+    from phosphene.tasks.animate import readings
 
     if animate is not None:
         require_animation(animate)
     views = task.views_named(view, len(prompts), view_seed)
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
-    scored = [None] if best_of > 1 else []  # gains are against the empty prompt
-    stages, settings = drawing.open([*scored, *prompts]).stages, drawing.settings()
-
-    def asks(stage: Stage, scale: float) -> Asked:
-        return task.readings(stage, prompts, views, scale, drawing.negative, shares, reduce)
-
-    asks(stages[0], drawing.guidance)
-    picture, said = _best(stages, asks, drawing, settings, prompts, [v.apply for v in views], best_of)
-    cells = [to_image(v.apply(picture[None])[0], (-1, 1), max(1, SHOWN // picture.shape[-1])) for v in views]
-    common.readings(cells)
-    arguments = {"prompts": list(prompts), "view": list(view), "view_seed": view_seed, "weights": weights, "reduce": reduce}
-    write(sheet([cells], captions=[prompts]), out, "anagram", drawing, arguments | {"best_of": best_of})
-    common.say(f"{said}; picture in {out}")
+    asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
+    picture = _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
     if animate is not None:
-        plain = next((prompt for v, prompt in zip(views, prompts, strict=True) if isinstance(v, Identity)), "")
-        others = [(v, prompt) for v, prompt in zip(views, prompts, strict=True) if not isinstance(v, Identity)]
-        frames = [frame for v, prompt in others for frame in turning(picture, v, (plain, prompt))]
-        save_animation(frames, animate, SECONDS * len(others))
+        save_animation(*readings(picture, views, prompts), animate)
         common.say(f"animation in {animate}")
 
 
@@ -336,54 +291,50 @@ def hybrid(
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
 
-    The sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
+    A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
-    require_prompts(prompts)
-    common.require_picture(out)
-    from phosphene.frequency import Grey, Low, Swept
-    from phosphene.images import read_picture, squared, to_image, to_tensor
-    from phosphene.sampler import generators
+    from phosphene.images import read_picture, squared, to_tensor
     from phosphene.tasks import hybrid as task
-    from phosphene.tasks.generate import asking, onward
 
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
-    if from_ is not None and (len(prompts) != 1 or kind != "frequency" or best_of > 1):
+    if from_ is None:
+        if band is not None:
+            raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+        asked = task.hybrid(prompts, kind=kind, sigmas=sigmas, negative=drawing.negative)
+        _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
+        return
+    if len(prompts) != 1 or kind != "frequency" or best_of > 1:
         raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --kind nor --best-of.")
-    if from_ is None and band is not None:
-        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
-    if from_ is not None and sigmas is not None and len(sigmas) != 1:
+    if sigmas is not None and len(sigmas) != 1:
         raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
-    band = band or "low"
-    real = None if from_ is None else read_picture(from_, "--from")
-    scored = [None] if best_of > 1 else []  # gains are against the empty prompt
-    stages, settings = drawing.open([*scored, *prompts]).stages, drawing.settings()
-    if real is None:
+    real, more = read_picture(from_, "--from"), {} if sigmas is None else {"sigma": sigmas[0]}
+    cascade = drawing.open(prompts)
+    small = to_tensor(squared(real, cascade.stages[0].image_shape[-1], fit))
+    asked = task.completed(small, prompts[0], band=band or "low", negative=drawing.negative, **more)
+    _best(asked, cascade, drawing, 1, out, f", {band or 'low'} frequencies of {from_} kept")
 
-        def asks(stage: Stage, scale: float) -> Expression:
-            return task.parted(stage, prompts, kind, sigmas, scale, drawing.negative)
 
-        asks(stages[0], drawing.guidance)
-        part = {
-            "frequency": Low(max(sigmas or task.SIGMAS[len(prompts)])),
-            "color": Grey(),
-            "motion": Swept(),
-            "scale": lambda x: x,
-        }[kind]
-        looks = [part, *[lambda x: x] * (len(prompts) - 1)]
-        picture, said = _best(stages, asks, drawing, settings, prompts, looks, best_of)
-    else:
-        small = to_tensor(squared(real, stages[0].image_shape[-1], fit))
-        source = generators([drawing.seed])
-        asks = asking(prompts, drawing.negative)
-        blur = (sigmas or [2.0])[0]
-        first = task.completed(stages[0], asks(stages[0], drawing.guidance), small, band, source, blur, settings)
-        picture = finished(onward(stages, first, asks, source, drawing.scales(), drawing.manners(stages)))[0].cpu()
-        said = f"{band} frequencies of {from_} kept"
-    arguments = {"prompts": list(prompts), "kind": kind, "sigma": sigma, "from": None if from_ is None else str(from_)}
-    common.readings([to_image(picture, (-1, 1))])
-    whole = _walking_away(picture) if kind == "frequency" else _with_part(picture, part)
-    write(whole, out, "hybrid", drawing, arguments | {"band": band if real is not None else None, "fit": fit, "best_of": best_of})
-    common.say(f"{said}; picture in {out}")
+def _scored(prompts: Sequence[str], best_of: int) -> list[str | None]:
+    """What is asked for in all: where pictures are judged, gains are against the empty prompt."""
+    return [*prompts] if best_of == 1 else [None, *prompts]
+
+
+def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
+    """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W)."""
+    from phosphene.images import sheet, to_image
+
+    step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of)
+    picture, said = step.xt[0].cpu(), f"seed {step.seeds[0]}{more}"
+    if step.verdict is not None:
+        chosen = step.seeds[0] - drawing.seed
+        alignment, concealment = step.verdict.alignment[chosen], step.verdict.concealment[chosen]
+        said += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
+    views = seen(task, picture)
+    common.readings(views)
+    captions = [[reading.caption for reading in task.readings]]
+    whole = sheet([views], captions=captions if any(captions[0]) else ())
+    common.say(f"{said}; {drawing.save([to_image(picture, (-1, 1))], lambda: whole, out)}")
+    return picture
 
 
 @drawing_command
@@ -394,9 +345,7 @@ def compose(
     out: Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""
-    require_prompts(prompts)
-    common.require_picture(out)
-    from phosphene.images import read_picture, squared, to_image, to_tensor
+    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
     from phosphene.tasks import compose as task
 
     if mask in task.SHAPES:
@@ -405,10 +354,9 @@ def compose(
         inside = (to_tensor(squared(read_picture(Path(mask), "--mask"), 256).convert("L")) + 1) / 2
     else:
         raise UserError(f"--mask {mask}: choose one of {', '.join(task.SHAPES)}, or name a picture.")
-    stages = drawing.open(prompts).stages
-    run = task.compose(stages, prompts, inside, [drawing.seed], drawing.scales(), drawing.negative, drawing.manners(stages))
-    write(to_image(finished(run)[0], (-1, 1)), out, "compose", drawing, {"prompts": list(prompts), "mask": mask})
-    common.say(f"picture in {out}")
+    asked = task.compose(prompts, inside, negative=drawing.negative)
+    picture = to_image(drawing.draw(asked, drawing.open(prompts)).xt[0], (-1, 1))
+    common.say(drawing.save([picture], lambda: sheet([[picture]], captions=[[" and ".join(prompts)]]), out))
 
 
 @drawing_command
@@ -423,80 +371,18 @@ def morph(
     out: Out = Path("morph.png"),
 ) -> None:
     """Draw the way from one prompt to another, or from one seed to another."""
-    require_prompts(prompts)
-    common.require_picture(out)
-    from phosphene.images import require_animation, save_animation, sheet, to_image
-    from phosphene.tasks import morph as task
+    from phosphene.images import enlarged, require_animation, save_animation, sheet, to_image
+    from phosphene.tasks.morph import morph as task
 
     if animate is not None:
         require_animation(animate)
     if len(prompts) == 1 and to_seed is not None:
         prompts = [*prompts, *prompts]
-    stages = drawing.open(prompts).stages
-    seeds = (drawing.seed, drawing.seed if to_seed is None else to_seed)
-    run = task.morph(stages, prompts, frames, seeds, drawing.scales(), drawing.negative, drawing.manners(stages))
-    pictures = finished(run)
-    cells = [to_image(p, (-1, 1)) for p in pictures]
-    arguments = {"prompts": list(prompts), "frames": frames, "to_seed": to_seed}
-    write(sheet(common.rows(cells, 8)), out, "morph", drawing, arguments)
-    common.say(f"{common.several(frames, 'picture')} in {out}")
+    ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
+    made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends).xt
+    cells = [to_image(p, (-1, 1)) for p in made]
+    common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8)), out))
     if animate is not None:
-        large = [to_image(p, (-1, 1), max(1, SHOWN // p.shape[-1])) for p in pictures]
+        large = [enlarged(cell, max(1, SHOWN // cell.width)) for cell in cells]
         save_animation([*large, *large[-2:0:-1]], animate, 2 * frames / 12)
         common.say(f"animation in {animate}")
-
-
-def _best(
-    stages: Sequence[Stage],
-    asks: Asks,
-    drawing: Drawing,
-    settings: Settings,
-    prompts: Sequence[str],
-    looks: Sequence[Reading],
-    count: int,
-) -> tuple[Tensor, str]:
-    """Of ``count`` pictures of consecutive seeds the one that reads best, (C, H, W) of the last stage, and what to say of it."""
-    from phosphene.sampler import Step, generators
-    from phosphene.schedule import CLEAN
-    from phosphene.tasks.generate import onward, text_to_image
-    from phosphene.tasks.score import score
-
-    seeds = range(drawing.seed, drawing.seed + count)
-    source = generators(seeds)
-    first = text_to_image(stages[0], asks(stages[0], drawing.guidance), source, settings)
-    pictures = finished(first)
-    chosen, found = 0, f"seed {drawing.seed}"
-    if count > 1:
-        judged = score(stages[0], pictures, prompts, looks)
-        chosen = int(judged.worst.argmax())
-        found = f"seed {seeds[chosen]}: alignment {judged.alignment[chosen]:.3f}, concealment {judged.concealment[chosen]:.3f}"
-    if len(stages) == 1:
-        return pictures[chosen].cpu(), found
-    one = pictures[chosen : chosen + 1]
-    drawn = iter([Step(0, 1, CLEAN, one, one)])
-    whole = onward(stages, drawn, asks, source[chosen : chosen + 1], drawing.scales(), drawing.manners(stages))
-    return finished(whole, "enlarging")[0].cpu(), found
-
-
-def _with_part(picture: Tensor, part: Component) -> Image.Image:
-    """``picture`` (3, S, S), and its ``part`` beside it."""
-    from phosphene.images import sheet, to_image
-
-    scale = max(1, SHOWN // picture.shape[-1])
-    return sheet([[to_image(x, (-1, 1), scale) for x in (picture, part(picture[None])[0])]])
-
-
-def _walking_away(picture: Tensor) -> Image.Image:
-    """``picture`` (3, S, S) at full size, a half, a quarter, an eighth, as if one walked away from it."""
-    from PIL import Image
-
-    from phosphene.images import PAPER, sheet, to_image
-
-    large = to_image(picture, (-1, 1), max(1, SHOWN // picture.shape[-1]))
-    cells = []
-    for away in (1, 2, 4, 8):
-        cell = Image.new("RGB", large.size, PAPER)
-        small = large.resize((large.width // away, large.height // away), Image.Resampling.BOX)
-        cell.paste(small, ((large.width - small.width) // 2, (large.height - small.height) // 2))
-        cells.append(cell)
-    return sheet([cells])

@@ -5,38 +5,34 @@ Different prompts rule different components of one picture (Oliva et al. 2006; G
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from phosphene.drawing import Reading, Task
 from phosphene.errors import UserError
 from phosphene.expression import Expression, bands, factored, mean
-from phosphene.frequency import Component, Grey, Low, Swept
-from phosphene.models.cascade import Stage
-from phosphene.sampler import Step, draw
-from phosphene.schedule import CLEAN
-from phosphene.tasks.generate import DEFAULT, GUIDANCE, Asked, Settings, asked, by_stages, sampled, timesteps
+from phosphene.frequency import Grey, Low, Swept
+from phosphene.models.protocol import Denoiser
+from phosphene.tasks.generate import asked, asking
+from phosphene.tasks.score import score
 
 KINDS = ("frequency", "color", "motion", "scale")
 SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
 """Blurs that part two or three prompts, in pixels of a 64-pixel picture; 2 is Part A's."""
 BANDS = ("low", "high")
+WALKING_AWAY = [Reading(distance=away) for away in (1, 2, 4, 8)]
 
 
-def parted(
-    stage: Stage,
-    prompts: Sequence[str],
-    kind: str = "frequency",
-    sigmas: Sequence[float] | None = None,
-    guidance: float = GUIDANCE[0],
-    negative: str | None = None,
-) -> Expression:
-    """What ``stage`` is asked for: of ``frequency``, two or three prompts from the coarsest band to the finest.
+def hybrid(
+    prompts: Sequence[str], *, kind: str = "frequency", sigmas: Sequence[float] | None = None, negative: str | None = None
+) -> Task:
+    """Of ``frequency``, two or three prompts from the coarsest band to the finest.
 
     ``color``: the first rules the grey picture, the second its colours; ``motion``: the first what is seen when the
-    picture sweeps by, the second the rest; ``scale``: both rule all of it, by halves. UserError where prompts or sigmas
-    do not fit the kind.
+    picture sweeps by, the second the rest; ``scale``: both rule all of it, by halves. The best of several is the one in
+    which the first prompt is read in what it rules, and the others in the whole. UserError where prompts or sigmas do not
+    fit the kind.
     """
     if kind not in KINDS:
         raise UserError(f"--kind {kind}: choose one of {', '.join(KINDS)}.")
@@ -45,56 +41,31 @@ def parted(
         raise UserError(f"--kind {kind}: takes {'two or three prompts' if most == 3 else 'two prompts'}, not {len(prompts)}.")
     if sigmas is not None and kind != "frequency":
         raise UserError(f"--sigma {list(sigmas)}: is of --kind frequency; leave it out.")
-    parts = [asked(stage, [prompt], negative, guidance) for prompt in prompts]
-    if kind == "frequency":
-        return bands(*parts, sigmas=SIGMAS[len(prompts)] if sigmas is None else sigmas)
-    if kind == "scale":
-        return mean(*parts)
-    return factored(*parts, Grey() if kind == "color" else Swept())
+    blurs = SIGMAS[len(prompts)] if sigmas is None else sigmas
 
+    def asks(stage: Denoiser, scale: float) -> Expression:
+        parts = [asked(stage, [prompt], negative, scale) for prompt in prompts]
+        if kind == "frequency":
+            return bands(*parts, sigmas=blurs)
+        return mean(*parts) if kind == "scale" else factored(*parts, ruled)
 
-def hybrid(
-    stages: Sequence[Stage],
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    kind: str = "frequency",
-    sigmas: Sequence[float] | None = None,
-    guidance: Sequence[float] = GUIDANCE,
-    negative: str | None = None,
-    settings: Sequence[Settings | None] = (DEFAULT, None),
-) -> Iterator[Step]:
-    """Draw a hybrid of ``prompts`` for each seed with every one of ``stages``: see :func:`parted`."""
-    return by_stages(
-        stages, lambda stage, scale: parted(stage, prompts, kind, sigmas, scale, negative), seeds, guidance, settings
+    ruled = {"frequency": Low(max(blurs)), "color": Grey(), "motion": Swept()}.get(kind, Reading().look)
+    looks = [ruled, *[Reading().look] * (len(prompts) - 1)]
+    return Task(
+        asks,
+        judge=lambda stage, pictures: score(stage, pictures, prompts, looks),
+        readings=WALKING_AWAY if kind == "frequency" else [Reading(), Reading(look=ruled)],
     )
 
 
-def completed(
-    stage: Stage,
-    expression: Asked,
-    image: Tensor,
-    band: str,
-    source: Sequence[torch.Generator],
-    sigma: float = 2.0,
-    settings: Settings = DEFAULT,
-) -> Iterator[Step]:
-    """An inverse hybrid: one band of ``image`` (1, C, H, W; in [-1, 1]) stays, the other is drawn.
-
-    After every step the band is put back, from the original noised as far as the step has come.
-    """
+def completed(image: Tensor, prompt: str, *, band: str = "low", sigma: float = 2.0, negative: str | None = None) -> Task:
+    """An inverse hybrid: one band of ``image`` (1, C, H, W; in [-1, 1]) stays, the other is drawn as ``prompt``."""
     if band not in BANDS:
         raise UserError(f"--band {band}: choose low or high.")
-    if tuple(image.shape) != (1, *stage.image_shape):
-        raise UserError(f"--from: the picture is {tuple(image.shape)}; this stage draws {stage.image_shape}.")
-    low: Component = Low(sigma)
-    noise = draw(source, len(source), stage.image_shape, stage.device)
-    image = image.to(noise).expand_as(noise)
+    low = Low(sigma)
 
-    def keep(step: Step) -> Tensor:
-        shown = image
-        if step.t != CLEAN:
-            shown = stage.schedule.add_noise(image, step.t, draw(source, len(source), stage.image_shape, stage.device))
-        coarse, fine = (shown, step.xt) if band == "low" else (step.xt, shown)
+    def keep(drawn: Tensor, kept: Tensor) -> Tensor:
+        coarse, fine = (kept, drawn) if band == "low" else (drawn, kept)
         return fine + low(coarse - fine)
 
-    return sampled(stage, expression, noise, timesteps(stage, settings), source, settings, edit=keep)
+    return Task(asking([prompt], negative), image=image, edit=keep, readings=WALKING_AWAY)

@@ -38,6 +38,11 @@ class Score(NamedTuple):
     concealment: Tensor
     worst: Tensor
 
+    @property
+    def score(self) -> Tensor:
+        """What the choice of the best goes by, (N,)."""
+        return self.worst
+
 
 @torch.no_grad()
 def score(

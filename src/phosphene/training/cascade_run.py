@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import given, guide
 from phosphene.images import require_writable, save_png, sheet, to_image
@@ -25,7 +26,7 @@ from phosphene.models import tokens
 from phosphene.models.cascade import OWN_NOISE_LEVEL, Scheduler, Stage, Text
 from phosphene.models.light import PatchNetwork, told
 from phosphene.plots import loss_curves
-from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
+from phosphene.sampler import last
 from phosphene.training.captions import Thesaurus
 from phosphene.training.cascade import Batch, CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
 from phosphene.training.pictures import Gallery
@@ -203,11 +204,12 @@ class CascadeRun:
         scheduler = Scheduler(prediction_type=self.trainer.recipe.target)
         drawing = Stage(PatchNetwork(self.trainer.average.image), scheduler, self.trainer.schedule, Spoken(self.trainer))
         asked = [p for p in prompts for _ in range(each)]
-        sources = generators(range(seed, seed + len(asked)))
-        noise = draw(sources, len(asked), drawing.image_shape, drawing.device)
-        times = drawing.schedule.timesteps(20)
-        run = denoise(drawing, guide(given(*asked), scale=scale), noise, times, solver=dpm_solver, threshold=clamp(-1, 1))
-        cells = [to_image(p, (-1, 1), 2) for p in last(run)]
+        seeds, sampling = (
+            range(seed, seed + len(asked)),
+            Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=scale),
+        )
+        made = run(Task(lambda _, scale: guide(given(*asked), scale=scale)), drawing, seeds, sampling=sampling)
+        cells = [to_image(p, (-1, 1), 2) for p in last(made)]
         rows = [cells[k : k + 8] for k in range(0, len(cells), 8)]
         captions = [asked[k : k + 8] for k in range(0, len(asked), 8)]
         save_png(sheet(rows, captions=captions), path, {"step": self.trainer.step, "prompts": list(prompts), "guidance": scale})
@@ -223,10 +225,7 @@ class CascadeRun:
         scheduler = Scheduler(prediction_type=trainer.recipe.target)
         network, level = PatchNetwork(trainer.average.image), min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)
         stage = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
-        sources = generators(range(seed, seed + len(whole)))
-        start, noise = (draw(sources, len(whole), stage.image_shape, stage.device) for _ in range(2))
-        beside, times = stage.beside(small, noise), stage.schedule.timesteps(8)
-        run = denoise(stage, given(None), start, times, solver=dpm_solver, threshold=clamp(-1, 1), beside=beside)
-        shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(run), whole)
+        made = run(Task(lambda *_: given(None), small=small), stage, range(seed, seed + len(whole)))
+        shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
         rows = [[to_image(p, (-1, 1)) for p in pictures] for pictures in shown]
         save_png(sheet(rows), path, {"step": trainer.step, "level": level})
