@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 import phosphene.images
 from phosphene import cli
 from phosphene.cli.digits import GREEN
+from phosphene.drawing import Sampling
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER, PROVENANCE, read_provenance
 from phosphene.models import catalogue
-from phosphene.sampler import Route
 from phosphene.training.data import load_dataset
 from phosphene.training.distributed import Place
 from phosphene.training.loop import Trainer
@@ -485,7 +485,7 @@ def test_evaluate_models_of_every_kind(call, made):
     real, judge = load_dataset("digits"), catalogue.load(made["classifier"])
     reference = refer(judge, real, 40)
     model = catalogue.load(made["class"])
-    by_hand = measure(model, judge, reference, 40, 3.0, Route("ddim", 3), 180)
+    by_hand = measure(model, judge, reference, 40, 180, sampling=Sampling("ddim", 3, guidance=3.0))
     assert by_kind[0][1]["accuracy"] == by_hand.accuracy and by_kind[0][1]["frechet"] == pytest.approx(by_hand.frechet)
     assert figures["classifier"] == {"model": made["classifier"], "accuracy": reference.accuracy, "floor": reference.floor}
     assert by_kind[3] == [{"pictures": 360, "accuracy": reference.accuracy}]
@@ -795,7 +795,7 @@ def test_memory_that_does_not_suffice_is_one_sentence(refused, made, monkeypatch
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("phosphene.tasks.digits.sample", fail)
+    monkeypatch.setattr("phosphene.drawing.denoise", fail)
     refused("digits", "3", "--model", made["class"], "-o", "full.png", words=words)
     assert not Path("full.png").exists()
 
@@ -804,6 +804,6 @@ def test_an_error_of_our_own_is_not_hidden(call, made, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr("phosphene.tasks.digits.sample", fail)
+    monkeypatch.setattr("phosphene.drawing.denoise", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         call("digits", "3", "--model", made["class"])

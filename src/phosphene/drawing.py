@@ -157,7 +157,7 @@ def run(task: Task, model: object, seeds: Sequence[int], *, sampling: Sampling =
         if plan.enlarges != (k > 0 or task.small is not None):
             which, what = ("enlarges", "draws") if plan.enlarges else ("draws", "enlarges")
             raise UserError(
-                f"stage: {which} pictures and {what} none; take a model with a {'first' if k == 0 else 'second'} stage."
+                f"stage: {which} pictures and {what} none; take a model with a {'first' if plan.enlarges else 'second'} stage."
             )
     if best_of < 1 or len(seeds) % best_of:
         raise UserError(f"--best-of {best_of}: one of so many is kept, and {len(seeds)} seeds cannot be parted so; give more.")
