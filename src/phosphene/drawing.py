@@ -37,6 +37,7 @@ class Sampling(NamedTuple):
     guidance: float = 7.0
     threshold: bool = True  # clean estimates are kept in range as the model's scheduler does; False: left as they are
     upscale_guidance: float = 4.0  # as 7 above, the default of diffusers
+    upscale_solver: str | None = None  # None: that of the first, or dpm where the stage reads no prompt
     upscale_steps: int | None = None  # None: as many as the first stage takes, or 8 where the stage reads no prompt
     noise_level: int | None = None  # how much the second stage may change; None: the model's own
     max_rows: int | None = None  # of a forward pass
@@ -48,6 +49,8 @@ class Sampling(NamedTuple):
             return self
         # Going by the small picture alone, with no prompt, there is no guidance to follow with care.
         own = self if stage.reads else self._replace(solver="dpm", steps=8, eta=None, resample=1, timesteps=None)
+        if self.upscale_solver is not None:
+            own = own._replace(solver=self.upscale_solver, eta=None)
         if self.upscale_steps is not None:
             if not 1 <= self.upscale_steps <= stage.schedule.steps:
                 raise UserError(f"--upscale-steps {self.upscale_steps}: must lie in 1..{stage.schedule.steps}.")
