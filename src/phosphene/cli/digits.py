@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,86 +16,61 @@ from phosphene.cli.common import (
     Data,
     DatasetName,
     Device,
-    Eta,
     Guidance,
     Judge,
     Out,
-    Resample,
     Seed,
-    Sheet,
-    SolverName,
-    Steps,
     app,
 )
+from phosphene.cli.drawing import Options, drawing_command, seen
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import torch
     from PIL import Image
     from torch import Tensor
 
-    from phosphene.drawing import Sampling, Step, Task
+    from phosphene.drawing import Sampling, Task
+    from phosphene.models.digits import DigitDiffusion
 
 
 GREEN = (34, 139, 84)
 
 
-@app.command()
+@dataclass
+class Digits(Options):
+    """The options of a command that draws digits."""
+
+    guidance: Guidance = 5.0
+    model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.")] = None
+
+
+@drawing_command
 def digits(
-    wanted: Annotated[str | None, typer.Argument(metavar="DIGITS", help="Such as 0123456789: a column for each.")] = None,
-    guidance: Guidance = 5.0,
-    seed: Seed = 180,
-    model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.")] = None,
+    drawing: Digits,
+    digits: Annotated[str | None, typer.Argument(help="Such as 0123456789: a column for each.")] = None,
     count: Count = 1,
-    steps: Steps = None,
-    solver: SolverName = "ancestral",
-    eta: Eta = None,
-    resample: Resample = None,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Ten a row, of whatever class comes.")] = False,
-    device: Device = "auto",
-    sheet: Sheet = False,
     out: Out = Path("digits.png"),
 ) -> None:
     """Draw digits on demand.
 
     Each of --count rows holds the digits of DIGITS, each picture from its own seed. A single digit is written as it is.
     """
-    if unconditional and wanted is not None:
-        raise UserError(f"DIGITS {wanted}: --unconditional draws without a class; leave one of the two out.")
-    classes = None if unconditional else _digits(wanted, "0123456789", "--unconditional")
+    if unconditional and digits is not None:
+        raise UserError(f"DIGITS {digits}: --unconditional draws without a class; leave one of the two out.")
+    classes = None if unconditional else _digits(digits, "0123456789", "--unconditional")
     columns = 10 if classes is None else len(classes)
     if columns * count > MOST_PICTURES:
         raise UserError(f"--count {count}: makes {columns * count} pictures; choose at most {MOST_PICTURES // columns}.")
-    out = common.place(out, "digits")
-    from phosphene import images
-    from phosphene.drawing import Sampling
+    from phosphene.images import enlarged, sheet, to_image
     from phosphene.tasks import digits as task
 
-    name = model or ("time-20" if unconditional else "class-20")
-    diffusion, place = _opened(name, device)
-    sampling = Sampling(solver, steps, eta, resample or 1, guidance=guidance)
-    task = task.digits(None if classes is None else classes * count)
-    made = _drawn(task, diffusion, range(seed, seed + columns * count), sampling)
-    pictures = [images.to_image(p, diffusion.value_range) for p in made.xt]
-    arguments = {
-        "digits": wanted,
-        "guidance": None if unconditional else guidance,
-        "seed": seed,
-        "count": count,
-        **common.sampled(sampling),
-        "unconditional": unconditional,
-        "sheet": sheet,
-        "device": str(place),
-    }
-
-    def whole() -> Image.Image:
-        large = [images.enlarged(picture, SCALE) for picture in pictures]
-        return images.sheet(common.rows(large, columns), column_labels=wanted or ())
-
-    story = common.provenance("digits", name, arguments)
-    common.say(common.save(pictures, whole if sheet or len(pictures) > 1 else None, out, story))
+    drawing.model = drawing.model or ("time-20" if unconditional else "class-20")
+    diffusion, wanted = _opened(drawing.model, drawing.device), None if classes is None else classes * count
+    made = drawing.draw(task.digits(wanted), diffusion, range(drawing.seed, drawing.seed + columns * count))
+    pictures = [to_image(p, diffusion.value_range) for p in made.xt]
+    large = common.rows([enlarged(picture, SCALE) for picture in pictures], columns)
+    common.say(drawing.save(pictures, lambda: sheet(large, column_labels=digits or ()), out))
 
 
 @app.command("denoise-digits")
@@ -138,73 +114,65 @@ def denoise_digits(
     common.say(f"pictures in {out}")
 
 
-@app.command()
+@dataclass
+class Ambigram(Options):
+    """The options of ``ambigram``."""
+
+    solver: Annotated[str | None, typer.Option(help="ancestral, ddim, dpm or heun; the best for ambigrams by default.")] = None
+    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None
+    guidance: Guidance = 8.0
+    model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.")] = "class-20"
+
+    def of(self, model: DigitDiffusion) -> Sampling:
+        """How ``model`` is sampled: where no solver is named, as is best for ambigrams, but for what is."""
+        from phosphene.tasks.ambigram import SAMPLING
+
+        if self.solver is not None:
+            return self.sampling()
+        usual = SAMPLING._replace(steps=min(SAMPLING.steps, model.schedule.steps), max_rows=common.max_rows(model.device))
+        return usual._replace(**self.given())
+
+
+@drawing_command
 def ambigram(
-    wanted: Annotated[str | None, typer.Argument(metavar="DIGITS", help="Two digits: upright and turned, such as 69.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
+    drawing: Ambigram,
+    digits: Annotated[str | None, typer.Argument(help="Two digits: upright and turned, such as 69.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
     count: Annotated[int, typer.Option(min=1, max=MOST_PICTURES, help="Pictures to draw for each pair.")] = 16,
-    seed: Seed = 180,
-    guidance: Guidance = 8.0,
-    solver: Annotated[str | None, typer.Option(help="ancestral, ddim, dpm or heun; the best for ambigrams by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None,
-    eta: Eta = None,
-    resample: Resample = None,
-    model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.")] = "class-20",
     classifier: Judge = "classifier",
-    device: Device = "auto",
-    sheet: Sheet = False,
     out: Out = Path("ambigram.png"),
 ) -> None:
     """Draw a digit that is another upside down.
 
     Of --count pictures of each pair, the one that the classifier reads best both ways is kept.
     """
-    if every and wanted is not None:
-        raise UserError(f"DIGITS {wanted}: --all draws every pair; leave one of the two out.")
-    asked = None if every else _digits(wanted, "69", "--all")
+    if all_ and digits is not None:
+        raise UserError(f"DIGITS {digits}: --all draws every pair; leave one of the two out.")
+    asked = None if all_ else _digits(digits, "69", "--all")
     if asked is not None and len(asked) != 2:
-        raise UserError(f"DIGITS {wanted}: give two digits, upright and turned, such as 69.")
-    out = common.place(out, "ambigram")
-    from phosphene.drawing import Sampling
+        raise UserError(f"DIGITS {digits}: give two digits, upright and turned, such as 69.")
     from phosphene.images import to_image
-    from phosphene.tasks import ambigram as tasks
+    from phosphene.tasks import ambigram as task
 
-    diffusion, place = _opened(model, device)
-    reader, _ = _opened(classifier, device, "classifier")
-    pairs = _pairs(asked, count, diffusion.classes, model)
+    diffusion, reader = _opened(drawing.model, drawing.device), _opened(classifier, drawing.device, "classifier")
+    pairs = _pairs(asked, count, diffusion.classes, drawing.model)
     if max(max(pair) for pair in pairs) >= reader.config["classes"]:
         raise UserError(f"--classifier {classifier}: knows {reader.config['classes']} classes; take one that knows all digits.")
-    sampling = Sampling(solver, steps, eta, resample or 1)
-    if solver is None:
-        named = {name: value for name, value in (("steps", steps), ("eta", eta), ("resample", resample)) if value is not None}
-        usual = tasks.SAMPLING
-        sampling = usual._replace(**{"steps": min(usual.steps, diffusion.schedule.steps)} | named)
-    task = tasks.ambigram([pair for pair in pairs for _ in range(count)], reader)
-    seeds = range(seed, seed + len(pairs) * count)
-    made = _drawn(task, diffusion, seeds, sampling._replace(guidance=guidance), count)
-    arguments = {
-        "digits": wanted,
-        "all": every,
-        "count": count,
-        "seed": seed,
-        "guidance": guidance,
-        **common.sampled(sampling),
-        "classifier": classifier,
-        "sheet": sheet,
-        "device": str(place),
-    }
-    chosen = [s - seed for s in made.seeds]
+    wanted = task.ambigram([pair for pair in pairs for _ in range(count)], reader)
+    seeds = range(drawing.seed, drawing.seed + len(pairs) * count)
+    made = drawing.draw(wanted, diffusion, seeds, sampling=drawing.of(diffusion), best_of=count)
+    verdict = made.verdict or wanted.judge(diffusion, made.xt)  # a single one is not judged to be kept
+    chosen = [seed - drawing.seed for seed in made.seeds]
     pictures = [to_image(p, diffusion.value_range) for p in made.xt]
-    if every:
-        _tell_rates(made.verdict.read.view(len(pairs), count), chosen, diffusion.classes)
-        whole = _table(pictures, made.verdict.read[chosen].tolist(), diffusion.classes)
+    if all_:
+        _tell_rates(verdict.read.view(len(pairs), count), chosen, diffusion.classes)
+        whole = _table(pictures, verdict.read[chosen].tolist(), diffusion.classes)
     else:
-        whole = _both_ways(task, made.xt[0].cpu(), diffusion.value_range)
-        read, score = made.verdict.read, float(made.verdict.score[chosen[0]])
-        reads = "reads" if read[chosen[0]] else "does not read"
-        common.say(f"{wanted}: the best {reads} both ways, score {score:.4f}; {int(read.sum())} of {count} read both ways")
-    story = common.provenance("ambigram", model, arguments)
-    common.say(common.save(pictures, (lambda: whole) if sheet or every else None, out, story))
+        whole = _both_ways(wanted, made.xt[0].cpu(), diffusion.value_range)
+        reads, score = "reads" if verdict.read[chosen[0]] else "does not read", float(verdict.score[chosen[0]])
+        both = int(verdict.read.sum())
+        common.say(f"{digits}: the best {reads} both ways, score {score:.4f}; {both} of {count} read both ways")
+    common.say(drawing.save(pictures, lambda: whole, out))
 
 
 def _pairs(asked: list[int] | None, count: int, classes: int, model: str) -> list[tuple[int, int]]:
@@ -239,7 +207,6 @@ def _table(pictures: list[Image.Image], read: list[bool], classes: int) -> Image
 
 
 def _both_ways(task: Task, picture: Tensor, value_range: tuple[float, float]) -> Image.Image:
-    from phosphene.cli.drawing import seen
     from phosphene.images import sheet
 
     both = seen(task, picture, value_range, side=2 * SCALE * picture.shape[-1])
@@ -247,20 +214,12 @@ def _both_ways(task: Task, picture: Tensor, value_range: tuple[float, float]) ->
     return sheet([both], [reading.caption for reading in task.readings])
 
 
-def _opened(name: str, device: str, kind: str = "diffusion") -> tuple[Any, torch.device]:
-    """The model called ``name``, and the device it is on."""
+def _opened(name: str, device: str, kind: str = "diffusion") -> Any:
+    """The model called ``name``."""
     from phosphene.models import catalogue
 
     place = common.device(device)
-    return common.kept((name, str(place)), lambda: catalogue.load(name, place, kind=kind)), place
-
-
-def _drawn(task: Task, model: Any, seeds: Sequence[int], sampling: Sampling, best_of: int = 1) -> Step:
-    """The last step of a run."""
-    from phosphene.drawing import run
-
-    sampling = sampling._replace(max_rows=common.max_rows(model.device))
-    return common.finished(run(task, model, seeds, sampling=sampling, best_of=best_of))
+    return common.kept((name, str(place)), lambda: catalogue.load(name, place, kind=kind))
 
 
 def _digits(text: str | None, example: str, instead: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""What all commands that draw from text share: their options, how a model is opened, how a run is shown and told of."""
+"""What all commands that draw share: their options, how a model is opened, how a run is shown and told of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, Sheet, SolverName, app
+from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, Sheet, SolverName, Steps, app
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,18 +27,58 @@ SHOWN = 256
 
 
 @dataclass
-class Drawing:
-    """The options of a command that draws from text, by their names on the command line."""
+class Options:
+    """What commands that draw share: options by their names on the command line, and what is told of a picture."""
+
+    solver: SolverName = "ancestral"
+    steps: Steps = None
+    eta: Eta = None
+    resample: Resample = None
+    guidance: Guidance = 7.0
+    seed: Seed = 180
+    device: Device = "auto"
+    sheet: Sheet = False
+    model: str = ""
+    command: str = field(default="", init=False)
+    arguments: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def check(self) -> None:
+        """UserError where options contradict each other; before anything heavy is imported."""
+
+    def given(self) -> dict[str, Any]:
+        """Options that are a :class:`~phosphene.drawing.Sampling`'s."""
+        from phosphene.drawing import Sampling
+
+        return {name: getattr(self, name) for name in Sampling._fields if getattr(self, name, None) is not None}
+
+    def sampling(self) -> Sampling:
+        from phosphene.drawing import Sampling
+
+        return Sampling(**self.given(), max_rows=common.max_rows(common.device(self.device)))
+
+    def draw(self, task: Task, model: object, seeds: Sequence[int] | None = None, **how: Any) -> Step:
+        """The last step of a run of ``task``; of --seed alone where no ``seeds`` are named."""
+        from phosphene.drawing import run
+
+        seeds = [self.seed] if seeds is None else seeds
+        return common.finished(run(task, model, seeds, **{"sampling": self.sampling(), **how}))
+
+    def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
+        """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
+        told = {option.name: getattr(self, option.name) for option in fields(self) if option.init and option.name != "model"}
+        told = {name: str(value) if isinstance(value, Path) else value for name, value in (self.arguments | told).items()}
+        story = common.provenance(self.command, self.model, told | {"device": str(common.device(self.device))})
+        return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
+
+
+@dataclass
+class Drawing(Options):
+    """The options of a command that draws from text."""
 
     model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = "glyph"
     steps: Annotated[int | None, typer.Option(help="Timesteps of the first stage; by default 34 (20 of dpm and heun).")] = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
-    solver: SolverName = "ancestral"
-    eta: Eta = None
-    resample: Resample = None
-    guidance: Guidance = 7.0
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
-    seed: Seed = 180
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
     upscale_guidance: Annotated[float | None, typer.Option(help="Of the second stage; 4 by default.")] = None
     upscale_steps: Annotated[
@@ -52,13 +92,8 @@ class Drawing:
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None
     text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto"
     offload: Annotated[str, typer.Option(help="none, stages or layers: what waits in main memory until it is needed.")] = "none"
-    device: Device = "auto"
-    sheet: Sheet = False
-    command: str = field(default="", init=False)
-    arguments: dict[str, Any] = field(default_factory=dict, init=False)
 
     def check(self) -> None:
-        """UserError where options contradict each other; before anything heavy is imported."""
         if self.timesteps is not None and self.steps is not None:
             raise UserError(f"--steps {self.steps}: --timesteps says which already; leave one of the two out.")
         for name, value in self.of_the_second():
@@ -94,59 +129,40 @@ class Drawing:
         return [(f"--{n.replace('_', '-')}", value) for n in names if (value := getattr(self, n)) is not None]
 
     def sampling(self) -> Sampling:
-        from phosphene.drawing import Sampling
-
-        given = {name: getattr(self, name) for name in Sampling._fields if getattr(self, name, None) is not None}
-        return Sampling(**given | {"timesteps": self.visited(), "max_rows": 64})
-
-    def draw(self, task: Task, cascade: Cascade, seeds: Sequence[int] | None = None, best_of: int = 1) -> Step:
-        """The last step of a run of ``task``; of --seed alone where no ``seeds`` are named."""
-        from phosphene.drawing import run
-
-        seeds = [self.seed] if seeds is None else seeds
-        return common.finished(run(task, cascade, seeds, sampling=self.sampling(), best_of=best_of))
-
-    def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
-        """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
-        told = {option.name: getattr(self, option.name) for option in OPTIONS if option.name != "model"}
-        told |= {"embeddings": self.embeddings and str(self.embeddings), "device": str(common.device(self.device))}
-        story = common.provenance(self.command, self.model, self.arguments | told)
-        return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
-
-
-OPTIONS = [field for field in fields(Drawing) if field.init]
+        return super().sampling()._replace(timesteps=self.visited(), max_rows=64)
 
 
 def drawing_command(command: Callable) -> Callable:
-    """A command whose parameter ``drawing`` stands for all options of :class:`Drawing`.
+    """A command whose parameter ``drawing`` stands for all options of its class, one of :class:`Options`.
 
     Its arguments go into the provenance of what it draws; where ``out`` names a folder, it is given a file in it.
     """
     hints = get_type_hints(command, include_extras=True)
-    shared = get_type_hints(Drawing, include_extras=True)
+    kind, name = hints["drawing"], command.__name__.replace("_", "-")
+    shared, options = get_type_hints(kind, include_extras=True), [option for option in fields(kind) if option.init]
 
     @wraps(command)
     def whole(**values: Any) -> None:
-        drawing = Drawing(**{option.name: values.pop(option.name) for option in OPTIONS})
+        drawing = kind(**{option.name: values.pop(option.name) for option in options})
         drawing.check()
         if any(not prompt.strip() for prompt in values.get("prompts", ())):
             raise UserError('PROMPT "": is empty; say what to draw.')
-        told = {name.rstrip("_"): str(v) if isinstance(v, Path) else v for name, v in values.items() if name not in ELSEWHERE}
-        drawing.command, drawing.arguments = command.__name__, told
-        command(drawing=drawing, **values | {"out": common.place(values["out"], command.__name__)})
+        drawing.command = name
+        drawing.arguments = {key.rstrip("_"): value for key, value in values.items() if key not in ELSEWHERE}
+        command(drawing=drawing, **values | {"out": common.place(values["out"], name)})
 
     parameters = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name != "drawing":
             parameters.append(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY))
             continue
-        for option in OPTIONS:
+        for option in options:
             keyword = {"default": option.default, "annotation": shared[option.name]}
             parameters.append(inspect.Parameter(option.name, parameter.KEYWORD_ONLY, **keyword))
     whole.__signature__ = inspect.Signature(parameters)
     whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del whole.__wrapped__
-    return app.command()(whole)
+    return app.command(name)(whole)
 
 
 ELSEWHERE = ("out", "animate")

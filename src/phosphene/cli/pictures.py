@@ -323,7 +323,7 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
     """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W)."""
     from phosphene.images import sheet, to_image
 
-    step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of)
+    step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of=best_of)
     picture, said = step.xt[0].cpu(), f"seed {step.seeds[0]}{more}"
     if step.verdict is not None:
         chosen = step.seeds[0] - drawing.seed
