@@ -267,7 +267,8 @@ def anagram(
     asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
     picture = _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
     if animate is not None:
-        save_animation(*readings(picture, views, prompts), animate)
+        frames, seconds = readings(picture, views, prompts)
+        save_animation(frames, animate, seconds)
         common.say(f"animation in {animate}")
 
 

@@ -112,7 +112,9 @@ class Studio:
             if out.is_file():
                 self.results.appendleft((out, self.command(job, out)))
                 while len(self.results) > KEPT:
-                    self.results.pop()[0].unlink(missing_ok=True)
+                    oldest, _ = self.results.pop()
+                    for file in oldest.parent.glob(f"{oldest.stem}*.png"):  # a sheet, and the pictures beside it
+                        file.unlink(missing_ok=True)
             yield job, None, out
         except Failed as failure:
             raise gr.Error(self.plain(failure.sentence), duration=None) from failure
