@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from phosphene.drawing import Sampling
+from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.images import read_picture
 from phosphene.models import tokens
@@ -417,8 +417,8 @@ def test_a_run_is_kept_opens_elsewhere_and_goes_on(shards, tmp_path):
 def test_the_two_stages_draw_together(shards, tmp_path):
     """Both trained for a moment, put side by side, opened as one cascade, and asked for three pictures."""
     for stage, changes in (("stage-1", {}), ("stage-2", {"network": "upscaler", "size": 32, "patch": 8})):
-        run = CascadeRun(tiny(images=16 * 3, **changes), tmp_path / stage, shards)
-        assert [report.step for report in run] == [3]
+        training = CascadeRun(tiny(images=16 * 3, **changes), tmp_path / stage, shards)
+        assert [report.step for report in training] == [3]
         (tmp_path / "both").mkdir(exist_ok=True)
         (tmp_path / stage / "model").rename(tmp_path / "both" / stage)
     cascade = open_cascade(tmp_path / "both")
@@ -531,7 +531,7 @@ def judged(shards, tmp_path_factory):
     out = tmp_path_factory.mktemp("judge") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cascade, "held_out", lambda concept, one_in: concept == "ring")
-        run = CascadeRun(retrieving(), out, shards)
+        training = CascadeRun(retrieving(), out, shards)
         return run, list(run), out / "model"
 
 

@@ -26,11 +26,14 @@ from phosphene.cli.drawing import Options, drawing_command, seen
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
     from torch import Tensor
 
     from phosphene.drawing import Sampling, Task
     from phosphene.models.digits import DigitDiffusion
+    from phosphene.tasks.denoise_digits import Denoised
 
 
 GREEN = (34, 139, 84)
@@ -90,7 +93,7 @@ def denoise_digits(
     """
     sigmas = common.numbers("--sigma", sigma, float, "0,.2,.5,1")
     out = common.place(out, "denoise-digits")
-    from phosphene.images import save_png, sheet, to_image
+    from phosphene.images import save_png
     from phosphene.models import catalogue
     from phosphene.tasks.denoise_digits import denoise_at
     from phosphene.training.data import load_dataset
@@ -101,17 +104,23 @@ def denoise_digits(
     if len(clean) < count:
         raise UserError(f"--count {count}: the test split of {dataset} has {len(clean)} pictures; choose at most as many.")
     result = denoise_at(network, clean, seed, sigmas)
-    rows, labels, table = [], [], []
-    both = zip(sigmas, result.noisy, result.estimates, result.noisy_error.tolist(), result.error.tolist(), strict=True)
-    for level, noisy, estimates, noisy_error, error in both:
-        rows += [[to_image(p, scale=SCALE) for p in noisy], [to_image(p, scale=SCALE) for p in estimates]]
-        labels += [f"sigma {level:g}: noisy, mse {noisy_error:.4f}", f"estimate, mse {error:.4f}"]
-        table.append([f"{level:g}", f"{noisy_error:.5f}", f"{error:.5f}"])
     arguments = {"dataset": dataset, "count": count, "seed": seed, "sigma": sigmas, "device": str(place)}
-    save_png(sheet(rows, row_labels=labels), out, common.provenance("denoise-digits", model, arguments))
+    save_png(_before_and_after(result, sigmas), out, common.provenance("denoise-digits", model, arguments))
     common.say(f"mean squared error of {common.several(count, 'picture')} from the test split of {dataset}:")
-    common.table(["sigma", "noisy", "estimate"], table)
+    errors = zip(sigmas, result.noisy_error.tolist(), result.error.tolist(), strict=True)
+    common.table(["sigma", "noisy", "estimate"], [[f"{s:g}", f"{noisy:.5f}", f"{mended:.5f}"] for s, noisy, mended in errors])
     common.say(f"pictures in {out}")
+
+
+def _before_and_after(result: Denoised, sigmas: Sequence[float]) -> Image.Image:
+    """Two rows for each level of noise, with their mean squared errors."""
+    from phosphene.images import sheet, to_image
+
+    rows, labels = [], []
+    for k, sigma in enumerate(sigmas):
+        rows += [[to_image(p, scale=SCALE) for p in several[k]] for several in (result.noisy, result.estimates)]
+        labels += [f"sigma {sigma:g}: noisy, mse {result.noisy_error[k]:.4f}", f"estimate, mse {result.error[k]:.4f}"]
+    return sheet(rows, row_labels=labels)
 
 
 @dataclass

@@ -30,6 +30,7 @@ Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it 
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 ABREAST = 8
 """Columns of a sheet, at most, where it has one row only: more prompts than that go on in the next."""
+Kind = Annotated[str, typer.Option(help="frequency, color (grey, then colours), motion (swept by, then still) or scale.")]
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
 
 
@@ -117,14 +118,13 @@ def denoise(
     from phosphene.tasks import denoise as task
     from phosphene.tasks.edit import edit
 
-    picture = read_picture(image)
-    drawing.upscale = False
+    picture, drawing.upscale = read_picture(image), False
     drawing.check()
-    (stage,), sampling = drawing.open([prompt]).stages, drawing.sampling()
+    (stage,) = drawing.open([prompt]).stages
     clean = to_tensor(squared(picture, stage.image_shape[-1], fit))
     undone = edit(clean, [start], prompt or None, negative=drawing.negative)
     found = task.levels(stage, undone.asks(stage, drawing.guidance), clean, times, generators([drawing.seed]))
-    steps = common.shown(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, sampling)))
+    steps = common.shown(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, drawing.sampling())))
     states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
     common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
 
@@ -166,20 +166,28 @@ def edit(
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
     from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
-    from phosphene.tasks import edit as task
+    from phosphene.tasks.edit import edit as task
 
     picture = read_picture(image)
     cascade = drawing.open([prompt])
-    steps = len(drawing.sampling().visited(cascade.stages[0]))
-    usual = [s for s in task.STARTS if s < steps] or [0]
-    starts = usual if start is None else common.numbers("--start", start, int, "1,3,5,7,10,20")
-    starts = starts if strength is None else [task.start_of(strength, steps)]
+    starts = _starts(start, strength, len(drawing.sampling().visited(cascade.stages[0])))
     small = to_tensor(squared(picture, cascade.stages[0].image_shape[-1], fit))
-    asked = task.edit(small, starts, prompt or None, negative=drawing.negative)
+    asked = task(small, starts, prompt or None, negative=drawing.negative)
     cells = [to_image(p, (-1, 1)) for p in drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt]
     captions = [[*(f"start {s}" for s in starts), "the original"]]
     whole = [*cells, squared(picture, cells[0].width, fit)]
     common.say(drawing.save(cells, lambda: sheet([whole], captions=captions), out))
+
+
+def _starts(start: str | None, strength: float | None, steps: int) -> list[int]:
+    """Where an edit of ``steps`` steps starts; as in Part A, where nothing is said of it."""
+    from phosphene.tasks.edit import STARTS, start_of
+
+    if strength is not None:
+        return [start_of(strength, steps)]
+    return (
+        common.numbers("--start", start, int, "1,3,5,7,10,20") if start is not None else [s for s in STARTS if s < steps] or [0]
+    )
 
 
 @drawing_command
@@ -197,33 +205,43 @@ def inpaint(
 
     Prints how much the picture changes across the mask's border, against beside it: 1 is no seam.
     """
-    from phosphene.images import read_picture, sheet, to_image
+    from phosphene.images import sheet, to_image
     from phosphene.tasks import inpaint as task
 
     if blend not in task.BLENDS:
         raise UserError(f"--blend {blend}: choose one of {', '.join(task.BLENDS)}.")
-    original, white = read_picture(image), read_picture(mask, "MASK").convert("L")
-    _require_mask(mask, white, original)
+    original, white = _with_mask(image, mask)
     cascade = drawing.open([prompt])
     small = _masked(original, white, cascade.stages[0].image_shape[-1], fit)
     result = drawing.draw(task.inpaint(*small, prompt or None, negative=drawing.negative), cascade).xt.cpu()
     shown, where = _masked(original, white, result.shape[-1], fit)
     blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
-    seams = {how: float(task.seam(picture, where)) for how, picture in blends.items()}
-    said = {how: "no border" if math.isnan(value) else f"{value:.2f}" for how, value in seams.items()}
-    cells = [to_image(p[0], (-1, 1)) for p in (shown, shown * (1 - where) + where, *blends.values())]
-    labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in said.items())]
+    seams = {how: _seam(picture, where) for how, picture in blends.items()}
+    cells = [to_image(x[0], (-1, 1)) for x in (shown, shown * (1 - where) + where, *blends.values())]
+    labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
     kept = cells[2:] if compare else [to_image(blends[blend][0], (-1, 1))]
-    common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in said.items()))
+    common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
     common.say(drawing.save(kept, lambda: sheet([cells], captions=[labels]), out))
 
 
-def _require_mask(mask: Path, white: Image.Image, original: Image.Image) -> None:
+def _with_mask(image: Path, mask: Path) -> tuple[Image.Image, Image.Image]:
+    """Picture and mask, as large as each other; UserError where they are not, or nothing is white."""
+    from phosphene.images import read_picture
+
+    original, white = read_picture(image), read_picture(mask, "MASK").convert("L")
     if original.size != white.size:
         sizes = [f"{w}x{h}" for w, h in (white.size, original.size)]
         raise UserError(f"MASK {mask}: is {sizes[0]} and the picture {sizes[1]}; give a mask of the picture's size.")
     if white.getextrema()[1] == 0:
         raise UserError(f"MASK {mask}: is all black, so nothing would be repainted; paint white what is to change.")
+    return original, white
+
+
+def _seam(picture: Tensor, where: Tensor) -> str:
+    from phosphene.tasks.inpaint import seam
+
+    value = float(seam(picture, where))
+    return "no border" if math.isnan(value) else f"{value:.2f}"
 
 
 def _masked(original: Image.Image, white: Image.Image, size: int, fit: str) -> tuple[Tensor, Tensor]:
@@ -276,15 +294,9 @@ def anagram(
 def hybrid(
     prompts: Annotated[list[str], typer.Argument(metavar="FAR NEAR", help="From afar and from near; a third lies between.")],
     drawing: Drawing,
-    kind: Annotated[
-        str, typer.Option(help="frequency, color (grey, then colours), motion (swept by, then still) or scale.")
-    ] = "frequency",
-    sigma: Annotated[
-        str | None, typer.Option(help="Blurs that part the prompts, in 64ths of the picture. [default: 2, or 3,1.2]")
-    ] = None,
-    from_: Annotated[
-        Path | None, typer.Option("--from", help="A picture that takes the place of FAR or NEAR: see --band.")
-    ] = None,
+    kind: Kind = "frequency",
+    sigma: Annotated[str | None, typer.Option(help="Blurs that part the prompts, in 64ths of it. [default: 2, or 3,1.2]")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.")] = None,
     band: Annotated[str | None, typer.Option(help="low or high: what is kept of --from. [default: low]")] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
@@ -294,25 +306,31 @@ def hybrid(
 
     A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
-    from phosphene.images import read_picture, squared, to_tensor
-    from phosphene.tasks import hybrid as task
+    from phosphene.tasks.hybrid import hybrid as task
 
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
     if from_ is None:
         if band is not None:
             raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
-        asked = task.hybrid(prompts, kind=kind, sigmas=sigmas, negative=drawing.negative)
+        asked = task(prompts, kind=kind, sigmas=sigmas, negative=drawing.negative)
         _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
         return
     if len(prompts) != 1 or kind != "frequency" or best_of > 1:
         raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --kind nor --best-of.")
     if sigmas is not None and len(sigmas) != 1:
         raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
-    real, more = read_picture(from_, "--from"), {} if sigmas is None else {"sigma": sigmas[0]}
-    cascade = drawing.open(prompts)
-    small = to_tensor(squared(real, cascade.stages[0].image_shape[-1], fit))
-    asked = task.completed(small, prompts[0], band=band or "low", negative=drawing.negative, **more)
-    _best(asked, cascade, drawing, 1, out, f", {band or 'low'} frequencies of {from_} kept")
+    _complete(from_, prompts[0], drawing, band or "low", {} if sigmas is None else {"sigma": sigmas[0]}, fit, out)
+
+
+def _complete(path: Path, prompt: str, drawing: Drawing, band: str, sigma: dict[str, float], fit: str, out: Path) -> None:
+    """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
+    from phosphene.images import read_picture, squared, to_tensor
+    from phosphene.tasks.hybrid import completed
+
+    picture, cascade = read_picture(path, "--from"), drawing.open([prompt])
+    small = to_tensor(squared(picture, cascade.stages[0].image_shape[-1], fit))
+    asked = completed(small, prompt, band=band, negative=drawing.negative, **sigma)
+    _best(asked, cascade, drawing, 1, out, f", {band} frequencies of {path} kept")
 
 
 def _scored(prompts: Sequence[str], best_of: int) -> list[str | None]:
