@@ -531,7 +531,7 @@ def judged(shards, tmp_path_factory):
     out = tmp_path_factory.mktemp("judge") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cascade, "held_out", lambda concept, one_in: concept == "ring")
-        training = CascadeRun(retrieving(), out, shards)
+        run = CascadeRun(retrieving(), out, shards)
         return run, list(run), out / "model"
 
 
