@@ -228,6 +228,9 @@ def test_a_picture_of_many_can_be_made_again(call, made):
     assert (code, err) == (0, "") and "picture 2 of 2" in out and "byte for byte" in out
     assert Path("again.png").read_bytes() == Path("all-2.png").read_bytes()
     assert sorted(p.name for p in Path().glob("*.png")) == ["again.png", "all-1.png", "all-2.png", "all.png"]
+    assert call("rerun", "all.png", "-o", "new")[0] == 0
+    assert sorted(p.name for p in Path("new").iterdir()) == ["digits-1.png", "digits-2.png", "digits.png"]
+    assert all(Path(f"new/digits{end}").read_bytes() == Path(f"all{end}").read_bytes() for end in ("-1.png", "-2.png", ".png"))
 
 
 def test_digits_by_a_route_of_ones_own(call, made):

@@ -41,7 +41,7 @@ def rerun(
     story = read_provenance(path)
     if story.get("command") not in RERUN or not isinstance(story.get("arguments"), dict):
         raise UserError(f"{path}: was made by {story.get('command')!r}; pictures of {', '.join(RERUN)} can be made again.")
-    out = out or path.with_name(f"{path.stem}-again.png")
+    out = path.with_name(f"{path.stem}-again.png") if out is None else common.place(out, story["command"])
     if out.absolute() == path.absolute():
         raise UserError(f"-o {out}: is the picture to be made again; choose another name.")
     argv, number = _argv(story, out), story.get("number")
@@ -59,7 +59,6 @@ def _one_of_many(story: Mapping[str, Any], number: Sequence[int], out: Path) -> 
     from phosphene.cli import main
     from phosphene.models.weights import replacing
 
-    common.require_picture(out)
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         whole = Path(folder) / "all.png"
         if code := main(_argv(story, whole)):
