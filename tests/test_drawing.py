@@ -103,6 +103,7 @@ def test_what_cannot_be_chosen_is_refused_before_anything_is_drawn():
         (partial(run, BOAT, stage, [1, 2], best_of=2), ("--best-of 2", "says what is good")),
         (partial(run, judged(1.0), stage, [1, 2, 3], best_of=2), ("--best-of 2", "3 seeds")),
         (partial(run, judged(1.0), stage, [1], best_of=0), ("--best-of 0",)),
+        (partial(run, BOAT, stage, []), ("--seed",)),
         (partial(run, judged(1.0), stage, [1, 2], best_of=2, sampling=Sampling(together=True)), ("--best-of 2",)),
         (partial(run, BOAT, [stage, Second()], [1], sampling=Sampling(upscale_steps=51)), ("--upscale-steps 51", "1..50")),
         (partial(run, BOAT, [stage, Second()], [1], sampling=Sampling(timesteps=[3, 9])), ("timesteps", "decrease")),
@@ -228,6 +229,17 @@ def test_an_edit_sees_the_image_noised_as_far_as_the_step_has_come():
     plain = last(run(BOAT, First(), [1, 2], sampling=Sampling("ddim", 4)))
     kept = last(run(task, First(), [1, 2], sampling=Sampling("ddim", 4)))
     assert kept.equal(plain)  # an edit that changes nothing changes nothing
+
+
+def test_an_edit_is_of_every_picture_whenever_it_joins():
+    image, half = randn(1, 3, 8, 8, seed=3).clamp(-1, 1), torch.ones(8)
+    half[:4] = 0
+    task = replace(BOAT, image=image, edit=lambda drawn, kept: half * drawn + (1 - half) * kept)
+    together = last(run(replace(task, starts=[2, 0, 1]), First(), [4, 5, 6], sampling=FEW))
+    for k, (start, seed) in enumerate(zip((2, 0, 1), (4, 5, 6), strict=True)):
+        alone = last(run(replace(task, starts=[start]), First(), [seed], sampling=FEW))
+        torch.testing.assert_close(together[k : k + 1], alone, rtol=0, atol=1e-5)
+        assert alone[..., :4].equal(image[..., :4]) and not alone[..., 4:].allclose(image[..., 4:], atol=0.1)
 
 
 # Nothing goes round it

@@ -134,7 +134,7 @@ class Step(NamedTuple):
     xt: Tensor
     x0: Tensor
     stage: int  # 0-based
-    seeds: tuple[int, ...]  # each makes its picture of xt alone
+    seeds: tuple[int, ...]  # each makes its picture of xt alone (of a mixture: those that were mixed)
     verdict: Verdict | None = None  # once the best are chosen: on all that there were
 
 
@@ -162,6 +162,8 @@ def run(task: Task, model: object, seeds: Sequence[int], *, sampling: Sampling =
             raise UserError(
                 f"stage: {which} pictures and {what} none; take a model with a {'first' if plan.enlarges else 'second'} stage."
             )
+    if not seeds:
+        raise UserError("--seed: none is given; give one for each picture.")
     if best_of < 1 or len(seeds) % best_of:
         raise UserError(f"--best-of {best_of}: one of so many is kept, and {len(seeds)} seeds cannot be parted so; give more.")
     if best_of > 1 and (task.judge is None or sampling.together):
@@ -284,7 +286,7 @@ class _Plan:
             return self.sampled(self.noised(image, start, noise), source, start, edit=edit), source
         image = image.expand_as(noise)
         state = torch.cat([self.noised(image[k : k + 1], s, noise[k : k + 1]) for k, s in enumerate(task.starts)])
-        return self.joining(state, task.starts, source), source
+        return self.joining(task, state, image, source), source
 
     def noised(self, image: Tensor, start: int, noise: Tensor) -> Tensor:
         return self.stage.schedule.add_noise(image, self.times[start], noise)
@@ -294,13 +296,15 @@ class _Plan:
             return edit(step.xt, image)
         return edit(step.xt, self.stage.schedule.add_noise(image, step.t, self.noise(source, len(step.xt))))
 
-    def joining(self, state: Tensor, starts: Sequence[int], source: Sequence[torch.Generator]) -> Iterator[sampler.Step]:
+    def joining(self, task: Task, state: Tensor, image: Tensor, source: Sequence[torch.Generator]) -> Iterator[sampler.Step]:
         """From each start to the next: the pictures whose start has come, as one batch. Until then they cost nothing."""
-        estimates, begun, index = state.clone(), sorted(set(starts)), 0
+        estimates, begun, index = state.clone(), sorted(set(task.starts)), 0
         total = len(self.sampling.table(self.stage)(self.stage.schedule, self.times[begun[0] :]))
         for begin, end in zip(begun, [*begun[1:], None], strict=True):
-            active = [k for k, start in enumerate(starts) if start <= begin]
-            for step in self.sampled(state[active], [source[k] for k in active], begin):
+            active = [k for k, start in enumerate(task.starts) if start <= begin]
+            own = [source[k] for k in active]
+            edit = None if task.edit is None else partial(self.edited, task.edit, image[active], own)
+            for step in self.sampled(state[active], own, begin, edit=edit):
                 state, estimates = state.clone(), estimates.clone()  # what was yielded stays as it was
                 state[active], estimates[active] = step.xt, step.x0
                 yield sampler.Step(index, total, step.t, state, estimates)

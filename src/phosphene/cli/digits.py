@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from phosphene.drawing import Sampling, Task
     from phosphene.models.digits import DigitDiffusion
+    from phosphene.tasks.ambigram import Judged
     from phosphene.tasks.denoise_digits import Denoised
 
 
@@ -155,11 +156,7 @@ def ambigram(
 
     Of --count pictures of each pair, the one that the classifier reads best both ways is kept.
     """
-    if all_ and digits is not None:
-        raise UserError(f"DIGITS {digits}: --all draws every pair; leave one of the two out.")
-    asked = None if all_ else _digits(digits, "69", "--all")
-    if asked is not None and len(asked) != 2:
-        raise UserError(f"DIGITS {digits}: give two digits, upright and turned, such as 69.")
+    asked = _pair(digits, all_)
     from phosphene.images import to_image
     from phosphene.tasks import ambigram as task
 
@@ -178,10 +175,20 @@ def ambigram(
         whole = _table(pictures, verdict.read[chosen].tolist(), diffusion.classes)
     else:
         whole = _both_ways(wanted, made.xt[0].cpu(), diffusion.value_range)
-        reads, score = "reads" if verdict.read[chosen[0]] else "does not read", float(verdict.score[chosen[0]])
-        both = int(verdict.read.sum())
-        common.say(f"{digits}: the best {reads} both ways, score {score:.4f}; {both} of {count} read both ways")
+        common.say(f"{digits}: {_told(verdict, chosen[0])}")
     common.say(drawing.save(pictures, lambda: whole, out))
+
+
+def _pair(digits: str | None, every: bool) -> list[int] | None:
+    """The two digits of DIGITS, or None for --all."""
+    if every:
+        if digits is not None:
+            raise UserError(f"DIGITS {digits}: --all draws every pair; leave one of the two out.")
+        return None
+    asked = _digits(digits, "69", "--all")
+    if len(asked) != 2:
+        raise UserError(f"DIGITS {digits}: give two digits, upright and turned, such as 69.")
+    return asked
 
 
 def _pairs(asked: list[int] | None, count: int, classes: int, model: str) -> list[tuple[int, int]]:
@@ -203,6 +210,12 @@ def _tell_rates(read: Tensor, chosen: list[int], classes: int) -> None:
     common.table(["", *labels], [[label, *(f"{100 * x:.0f}" for x in row)] for label, row in rows])
     read_at_best = int(read.flatten()[chosen].sum())
     common.say(f"single: {sum(rates) / len(rates):.1%}; pairs read: {read_at_best} of {len(rates)}")
+
+
+def _told(verdict: Judged, chosen: int) -> str:
+    """How well the picture that was chosen reads, and how many do."""
+    reads, read = "reads" if verdict.read[chosen] else "does not read", int(verdict.read.sum())
+    return f"the best {reads} both ways, score {float(verdict.score[chosen]):.4f}; {read} of {len(verdict.read)} read both ways"
 
 
 def _table(pictures: list[Image.Image], read: list[bool], classes: int) -> Image.Image:
