@@ -231,6 +231,16 @@ def test_an_edit_sees_the_image_noised_as_far_as_the_step_has_come():
     assert kept.equal(plain)  # an edit that changes nothing changes nothing
 
 
+def test_an_edit_goes_on_in_the_second_stage_where_it_is_told_of_the_large_image():
+    image, large = randn(1, 3, 8, 8, seed=3).clamp(-1, 1), randn(1, 3, 16, 16, seed=4).clamp(-1, 1)
+    task = replace(BOAT, image=image, edit=lambda drawn, kept: torch.cat([kept[..., :4], drawn[..., 4:]], -1))
+    small, free = finished(run(task, [First(), Second()], [1], sampling=FEW))
+    again, kept = finished(run(replace(task, large=large), [First(), Second()], [1], sampling=FEW))
+    assert again.xt.equal(small.xt) and small.xt[..., :4].equal(image[..., :4])
+    assert kept.xt[..., :4].equal(large[..., :4]) and not free.xt[..., :4].allclose(large[..., :4], atol=0.1)
+    refusal(lambda: run(replace(task, large=image), [First(), Second()], [1]), "image: is 1x3x8x8", "3x16x16")
+
+
 def test_an_edit_is_of_every_picture_whenever_it_joins():
     image, half = randn(1, 3, 8, 8, seed=3).clamp(-1, 1), torch.ones(8)
     half[:4] = 0

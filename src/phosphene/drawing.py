@@ -116,6 +116,8 @@ class Task:
     """How many steps of the run are left out, for all pictures or for each: ``image`` is noised so far. None: pure noise."""
     edit: Callable[[Tensor, Tensor], Tensor] | None = None
     """After each step of the first stage: from what is drawn and ``image``, noised as far, to what takes its place."""
+    large: Tensor | None = None
+    """``image`` at the second stage's size: where given, ``edit`` keeps of it there too."""
     mix: Callable[[Tensor], Tensor] | None = None
     """From the noise of the seeds (S, C, H, W) to that of B pictures between them. On the way all have the first seed's."""
     small: Tensor | None = None
@@ -170,7 +172,7 @@ def run(task: Task, model: object, seeds: Sequence[int], *, sampling: Sampling =
         raise UserError(
             f"--best-of {best_of}: needs a task that says what is good, and pictures of their own seeds; leave it out."
         )
-    _require_fit(task, plans[0], len(seeds))
+    _require_fit(task, plans, len(seeds))
     source = torch.Generator(_device(stages[0])).manual_seed(seeds[0]) if sampling.together else generators(seeds)
     return _drawn(task, plans, seeds, source, best_of)
 
@@ -179,7 +181,7 @@ def _drawn(task: Task, plans: list[_Plan], seeds: tuple[int, ...], source: Gener
     picture, verdict = task.small, None
     for k, plan in enumerate(plans):
         if plan.enlarges:
-            steps = plan.enlarged(picture, source)
+            steps = plan.enlarged(task, picture, source)
         else:
             steps, source = plan.begun(task, seeds, source)
         for step in steps:
@@ -196,14 +198,16 @@ def _device(stage: Denoiser) -> torch.device:
     return torch.device(getattr(stage, "device", "cpu"))
 
 
-def _require_fit(task: Task, first: _Plan, count: int) -> None:
-    """UserError where pictures or starts are not as the stage, the run or the seeds want them."""
+def _require_fit(task: Task, plans: list[_Plan], count: int) -> None:
+    """UserError where pictures or starts are not as the stages, the run or the seeds want them."""
+    first = plans[0]
     if task.small is not None and len(task.small) != count:
         raise UserError(f"--seed: {count} seeds for {len(task.small)} images; give one seed for each.")
-    image, wanted = task.image, first.stage.image_shape
-    if image is not None and (tuple(image.shape[1:]) != wanted or len(image) not in (1, count)):
-        shape, size = ("x".join(str(n) for n in of) for of in (image.shape, wanted))
-        raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all seeds or one for each.")
+    for image, plan in zip((task.image, task.large), plans, strict=False):  # the second stage may not be there
+        wanted = plan.stage.image_shape
+        if image is not None and (tuple(image.shape[1:]) != wanted or len(image) not in (1, count)):
+            shape, size = ("x".join(str(n) for n in of) for of in (image.shape, wanted))
+            raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all seeds or one for each.")
     if task.starts is None:
         return
     for start in task.starts:
@@ -265,10 +269,12 @@ class _Plan:
             **more,
         )
 
-    def enlarged(self, small: Tensor, source: Generators) -> Iterator[sampler.Step]:
+    def enlarged(self, task: Task, small: Tensor, source: Generators) -> Iterator[sampler.Step]:
         """Super-resolution: from pure noise, with the small pictures, noised once, beside (Ho et al. 2022)."""
         start, noise = (self.noise(source, len(small)) for _ in range(2))
-        return self.sampled(start, source, beside=self.stage.beside(small.to(start), noise))
+        keeps = task.edit is not None and task.large is not None
+        edit = partial(self.edited, task.edit, task.large.to(start), source) if keeps else None
+        return self.sampled(start, source, beside=self.stage.beside(small.to(start), noise), edit=edit)
 
     def begun(self, task: Task, seeds: Sequence[int], source: Generators) -> tuple[Iterator[sampler.Step], Generators]:
         """The steps of a first stage, and where later noise comes from."""
