@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, bands, given, guide, masked, mean, seen
+from phosphene.expression import Evaluation, bands, clamped_mask, given, guide, masked, mean, seen
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import linear
 from phosphene.views import VIEWS
@@ -422,12 +422,27 @@ def test_where_no_variance_was_learned_there_is_none(twin):
         (lambda: masked(given(0), given(1), torch.full((4, 4), 255.0)), "mask"),
         (lambda: masked(given(0), given(1), torch.full((4, 4), -0.1)), "mask"),
         (lambda: masked(given(0), given(1), torch.full((4, 4), float("nan"))), "mask"),
+        (lambda: masked(given(0), given(1), torch.full((4, 4), 1.001)), "mask: values run from 1.001 to 1.001.*clamp"),
+        (lambda: masked(given(0), given(1), torch.full((4, 4), 255.0)), "divide an 8-bit mask by 255"),
         (lambda: Evaluation(given(0), Echo(SCHEDULE), max_rows=0), "max_rows"),
     ],
 )
 def test_what_would_break_the_law_cannot_be_made(make, what):
     with pytest.raises(UserError, match=what):
         make()
+
+
+def test_what_rounding_adds_to_a_mask_is_clamped():
+    mask = torch.tensor([[1.0000001, -1e-7], [0.5, 1.0]])
+    assert masked(given(0), given(1), mask).mask.equal(torch.tensor([[1.0, 0.0], [0.5, 1.0]]))
+    exact = torch.tensor([[0.0, 1.0]])
+    assert clamped_mask(exact) is exact
+    # Enlarging by Lanczos overshoots by more than rounding: that is for its maker to clamp.
+    with pytest.raises(
+        UserError,
+        match=r"^--mask: values run from -0.01 to 1.02 and must lie in 0..1; clamp what overshoots, and leave no NaN\.$",
+    ):
+        clamped_mask(torch.tensor([-0.01, 1.02]), "--mask")
 
 
 def test_conditions_must_fit_the_batch():

@@ -12,7 +12,8 @@ from hypothesis import given as example
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.frequency import Grey, Low, Swept, blend, collapse, gaussian_taps, laplacian_pyramid, low_pass
+from phosphene.frequency import Grey, Low, Swept, gaussian_taps, low_pass
+from phosphene.pyramid import blend, collapse, laplacian_pyramid
 from phosphene.views import VIEWS, Moved
 
 odd_sizes = st.integers(0, 5).map(lambda half: 2 * half + 1)
@@ -176,3 +177,33 @@ def test_components_of_nothing_are_refused():
         with pytest.raises(UserError, match="--sigma|--length"):
             wrong()
     assert Low(2) == Low(2.0) and Grey() == Grey() and Swept(5) != Swept(6)
+
+
+@example(length=st.floats(1.5, 80), angle=st.floats(-400, 400), height=st.integers(2, 20), width=st.integers(2, 20), seed=seeds)
+def test_what_sweeps_by_at_any_angle_is_linear_and_keeps_constants(length, angle, height, width, seed):
+    x, y = randn(1, 2, height, width, seed=seed), randn(1, 2, height, width, seed=seed + 100)
+    swept = Swept(length, angle)
+    torch.testing.assert_close(swept(2 * x - y), 2 * swept(x) - swept(y), rtol=0, atol=1e-5)
+    torch.testing.assert_close(swept(torch.full_like(x, 0.7)), torch.full_like(x, 0.7), rtol=0, atol=1e-5)
+    torch.testing.assert_close(Swept(length, angle + 180)(x), swept(x), rtol=0, atol=1e-4)
+
+
+def test_which_way_a_picture_sweeps_by():
+    dot = torch.zeros(1, 1, 65, 65)
+    dot[..., 32, 32] = 1
+    reached = {}
+    for angle, (down, right) in {0: (0, 1), 45: (-1, 1), 90: (-1, 0), 135: (-1, -1), -45: (1, 1)}.items():
+        trace = Swept(15, angle)(dot)[0, 0]
+        near = 5 if angle % 90 == 0 else 3
+        along = [float(trace[32 + k * down, 32 + k * right]) for k in (-near, 0, near)]
+        across = [float(trace[32 + k * right, 32 - k * down]) for k in (-near, near)]
+        assert min(along) > 0.02 and max(across) < 1e-6, angle
+        reached[angle] = trace
+    # A quarter turn of the way is a quarter turn of the trace, and it is a line as long as the length.
+    torch.testing.assert_close(reached[90], torch.rot90(reached[0]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(reached[135], torch.rot90(reached[45]), rtol=0, atol=1e-6)
+    assert abs((reached[0] > 0).sum() - 15) <= 2
+    assert abs((reached[45].sum(1) > 0.02).sum() - (reached[0] > 0).sum() / math.sqrt(2)) <= 1
+    for angle in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match=f"--angle {angle}: "):
+            Swept(15, angle)

@@ -5,10 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline
+from hypothesis import given as example
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import MOST_PIXELS, PAPER, SAMPLES, read_picture, read_provenance, save_animation, squared, to_tensor
+from phosphene.images import (
+    MOST_PIXELS,
+    PAPER,
+    SAMPLES,
+    fitted,
+    read_picture,
+    read_provenance,
+    save_animation,
+    squared,
+    to_tensor,
+)
 from phosphene.tasks.animate import MOVE
 
 STEPS = ["--steps", 4]
@@ -162,6 +176,69 @@ def test_on_its_sheet_a_hybrid_walks_away(call, here, cascade):  # noqa: F811
             assert edge == 0 or set(cell.crop((0, 0, 256, edge)).getdata()) == {PAPER}
 
 
+@pytest.fixture(scope="session")
+def wide(tmp_path_factory):
+    """A cascade of pictures 24 wide and 16 high, then twice that."""
+    place = tmp_path_factory.mktemp("wide")
+    tokenizer, encoder = tiny_text()
+    schedulers = {"scheduler": DDPMScheduler(**IF_2), "image_noising_scheduler": DDPMScheduler(beta_schedule="squaredcos_cap_v2")}
+    one = {"tokenizer": tokenizer, "text_encoder": encoder, "scheduler": DDPMScheduler(**IF_1)}
+    IFPipeline(unet=tiny_unet(1, [16, 24]), **one, **BARE).save_pretrained(place / "stage-1")
+    unet = tiny_unet(2, [32, 48], in_channels=6, class_embed_type="timestep", time_embedding_dim=32)
+    two = IFSuperResolutionPipeline(tokenizer=None, text_encoder=None, unet=unet, **schedulers, **BARE)
+    two.save_pretrained(place / "stage-2")
+    return place
+
+
+WIDE = {
+    "generate": ["a rocket"],
+    "denoise": ["ball.png", "--t", "300,600", "--start", 1],
+    "edit": ["ball.png", "--start", 2],
+    "inpaint": ["ball.png", "mask.png"],
+    "anagram": ["a rocket", "a skull", "--view", "rotate-180"],
+    "hybrid": ["a skull", "--from", "ball.png"],
+    "compose": ["a rocket", "a skull"],
+}
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_pictures_need_not_be_square(call, here, wide, name, fit):  # noqa: F811
+    fits = ["--fit", fit] if name in ("denoise", "edit", "inpaint", "hybrid") else []
+    code, _, err = call(name, *WIDE[name], *fits, "--model", wide, "--steps", 3, "-o", "wide.png")
+    assert (code, err) == (0, "")
+    if name in ("generate", "edit", "inpaint", "compose"):
+        assert size("wide.png") == (48, 32)
+
+
+@pytest.mark.parametrize("kind", ["frequency", "color", "motion", "scale"])
+def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, kind):  # noqa: F811
+    command = ["hybrid", "a skull", "--from", "ball.png", "--kind", kind, "--model", cascade, *STEPS]
+    kept = [call(*command, "--band", band, "-o", f"{band}.png") for band in ("low", "high")]
+    assert [code for code, _, _ in kept] == [0, 0], kept
+    assert all("of ball.png kept" in out for _, out, _ in kept)
+    assert (read_picture("low.png").tobytes() == read_picture("high.png").tobytes()) == (kind == "scale")
+    code, out, err = call("rerun", "high.png", "-o", "again.png")
+    assert code == 0 and "byte for byte" in out, err
+
+
+def test_motion_has_a_length_and_a_direction(call, here, cascade):  # noqa: F811
+    command = ["hybrid", "a rocket", "a skull", "--kind", "motion", "--model", cascade, *STEPS]
+    several = {"plain": [], "usual": ["--length", 15, "--angle", 0], "long": ["--length", 30], "up": ["--angle", 90]}
+    for name, more in several.items():
+        assert call(*command, *more, "-o", f"{name}.png")[0] == 0
+    drawn = {name: read_picture(f"{name}.png").tobytes() for name in several}
+    assert drawn["plain"] == drawn["usual"] and len(set(drawn.values())) == 3
+
+
+def test_two_jigsaws_of_different_seeds_in_one_anagram(call, here, cascade):  # noqa: F811
+    command = ["anagram", "a rocket", "a skull", "a dog", "--view", "jigsaw@1", "--view", "jigsaw@2", "--model", cascade, *STEPS]
+    code, _, err = call(*command, "-o", "two.png")
+    assert (code, err) == (0, "")
+    assert call("rerun", "two.png", "-o", "again.png")[0] == 0
+
+
 def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811
     base = ["--model", cascade, *STEPS, "--no-upscale"]
     assert call("hybrid", "a rocket", "a skull", "a dog", "--sigma", "4,2", *base, "-o", "three.png")[0] == 0
@@ -245,6 +322,12 @@ def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
         (["hybrid", "a", "b", "--sigma", "0"], ["--sigma"]),
         (["hybrid", "a"], ["two or three prompts"]),
         (["hybrid", "a", "b", "--kind", "smell"], ["--kind smell"]),
+        (["hybrid", "a", "--from", "ball.png", "--kind", "smell"], ["--kind smell"]),
+        (["hybrid", "a", "--from", "ball.png", "--kind", "color", "--sigma", "2"], ["--sigma 2", "frequency"]),
+        (["hybrid", "a", "b", "--length", "9"], ["--length 9", "motion"]),
+        (["hybrid", "a", "b", "--kind", "motion", "--length", "0.5"], ["--length 0.5"]),
+        (["hybrid", "a", "b", "--kind", "motion", "--angle", "nan"], ["--angle nan"]),
+        (["anagram", "a", "b", "--view", "flip@3"], ["--view flip@3"]),
         (["hybrid", "a", "b", "--from", "ball.png"], ["--from ball.png"]),
         (["hybrid", "a", "--from", "ball.png", "--band", "middle"], ["--band middle"]),
         (["hybrid", "a", "b", "--band", "high"], ["--band high", "--from"]),
@@ -305,3 +388,15 @@ def test_squares_and_tensors():
     tensor = to_tensor(squared(wide, 16))
     assert tensor.shape == (1, 3, 16, 16) and tensor[0, 0].min() == 1 and tensor[0, 1].max() == -1
     assert MOST_PIXELS < Image.MAX_IMAGE_PIXELS
+
+
+@example(st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.integers(1, 30))
+def test_a_picture_of_any_shape_is_fitted_to_any_shape(width, height, high, wide):
+    image = Image.new("RGB", (width, height), (10, 20, 30))
+    assert fitted(image, (high, wide)).size == (wide, high)
+    assert fitted(image, (high, wide)).getcolors() == [(high * wide, (10, 20, 30))]
+    if min(width, height) * min(wide / width, high / height) >= 1:
+        padded = fitted(image, (high, wide), "pad")
+        assert padded.size == (wide, high) and {c for _, c in padded.getcolors()} <= {(10, 20, 30), (255, 255, 255)}
+    if width * high == height * wide:
+        assert fitted(image, (high, wide), "pad").getcolors() == [(high * wide, (10, 20, 30))]

@@ -28,12 +28,14 @@ from phosphene.sampler import (
     last,
     resampled,
     solver,
+    taking_turns,
 )
 from phosphene.schedule import CLEAN, linear, squared_cosine, straight
 from phosphene.views import VIEWS
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 every_solver = pytest.mark.parametrize("name", SOLVERS)
+LINEAR, COSINE = linear(1000), squared_cosine(1000)
 SHAPE = (3, 12, 12)
 BOAT = given("a boat")
 
@@ -187,7 +189,7 @@ def test_a_resampled_step_is_a_step_and_the_forward_process_back(schedule, make)
     share = math.sqrt(1 - schedule.level(t)) / (math.sqrt(1 - schedule.level(t)) + math.sqrt(schedule.level(t)))
     down, *_ = make(schedule, [t, s])
     back, again, *_ = resampled(make, 2, share - 0.01, share + 0.01)(schedule, [t, s])
-    assert again == down and (back.t, back.s) == (t, t)
+    assert again == down._replace(continues=True) and (back.t, back.s, back.continues) == (t, t, False)
     xt = schedule.add_noise(x0, t, randn(1, *SHAPE, seed=3, dtype=torch.float64))
     arrived = down.xt * xt + down.x0 * x0  # the mean of the step; its deviation is down.noise
     kept = schedule.level(t) / schedule.level(s)
@@ -238,6 +240,116 @@ def test_a_route_is_its_solver():
     for route, words in ((Route("magic"), "--solver magic"), (Route("dpm", eta=0.5), "--eta 0.5: belongs to ddim, not to dpm")):
         with pytest.raises(UserError, match=words):
             route.table()
+
+
+# Turns: several readings of one picture, a step for each
+
+
+class Sides:
+    """A denoiser that knows a picture of ``c`` in every pixel for each condition ``c``, and keeps (t, c) of every row."""
+
+    value_range, image_shape = (-1.0, 1.0), SHAPE
+
+    def __init__(self, schedule):
+        self.schedule, self.asked = schedule, []
+
+    def embed(self, condition):
+        return torch.tensor([float(condition)])
+
+    def __call__(self, x, t, embedding):
+        self.asked.append((int(t[0]), float(embedding[0, 0])))
+        known = embedding.view(-1, 1, 1, 1).to(x) * torch.ones_like(x)
+        return Knowing(self.schedule, known)(x, t, embedding)
+
+
+def turns_of(make, readings, times, schedule=COSINE):
+    """Of each timestep evaluated, the readings that were asked there; and the steps."""
+    denoiser = Sides(schedule)
+    expressions = [given(c) for c in readings]
+    steps = list(denoise(denoiser, expressions, start(1), times, solver=make, generators=generators([1])))
+    return denoiser.asked, steps
+
+
+@every_schedule
+@every_solver
+@example(data=st.data(), times_each=st.integers(1, 3), readings=st.integers(1, 4))
+def test_every_evaluation_of_a_step_is_of_the_reading_whose_turn_the_step_is(schedule, name, data, times_each, readings):
+    times = data.draw(timesteps(schedule))
+    asked, _ = turns_of(resampled(SOLVERS[name], times_each, 0, 1), range(readings), times, schedule)
+    # A step's evaluations: at its start as often as it is taken, and of Heun's once where it arrives.
+    expected = []
+    for k, t in enumerate(times):
+        last_step = k == len(times) - 1
+        expected += [(t, k % readings)] * (1 if last_step else times_each)
+        if name == "heun" and not last_step:
+            expected.append((times[k + 1], k % readings))
+    assert asked == expected
+
+
+def test_going_back_is_shared_out_evenly():
+    asked, steps = turns_of(resampled(ancestral, 2), (1, -1), COSINE.timesteps(34, "leading"))
+    back = [c for (t, c), step in zip(asked, steps, strict=True) if step.t == t]
+    assert abs(back.count(1) - back.count(-1)) <= 1 and len(back) == 21
+
+
+@every_schedule
+@every_solver
+@example(data=st.data(), readings=st.integers(2, 4), taken=st.integers(1, 2))
+def test_readings_of_one_mind_make_what_one_alone_makes(schedule, name, data, readings, taken):
+    x0, times = randn(2, *SHAPE, seed=9, dtype=torch.float64), data.draw(timesteps(schedule))
+    settings = {"solver": resampled(SOLVERS[name], taken)}
+    alone = list(denoise(Knowing(schedule, x0), BOAT, start(), times, generators=generators([1, 2]), **settings))
+    expressions = [given(k) for k in range(readings)]
+    together = list(denoise(Knowing(schedule, x0), expressions, start(), times, generators=generators([1, 2]), **settings))
+    for one, other in zip(alone, together, strict=True):
+        close(one.xt, other.xt, 1e-6)
+
+
+@every_schedule
+@pytest.mark.parametrize("make", [ddim, dpm_solver, heun])
+@example(data=st.data(), readings=st.integers(2, 4))
+def test_readings_that_disagree_leave_the_picture_between_them(schedule, make, data, readings):
+    # All know a picture in -1..1: what deterministic steps make of noise z is signal * (-1..1) + sigma * z at every step.
+    times = data.draw(timesteps(schedule))
+    known = torch.linspace(-1, 1, readings).tolist()
+    _, steps = turns_of(make, known, times, schedule)
+    signal, sigma = schedule.signal_and_noise(times[0], start(1))
+    most = (start(1).abs().max().item() + signal) / sigma  # as if the start held -1 or 1
+    for step in steps:
+        signal, sigma = schedule.signal_and_noise(step.t, step.xt)
+        assert step.xt.abs().max() <= signal + sigma * most + 1e-6
+
+
+def test_a_reading_goes_by_its_own_slope():
+    # Lu et al. 2022, algorithm 2, of each reading by itself: r is from its own estimate before to this one.
+    schedule, times, slopes = COSINE, [900, 700, 550, 300, 100, 20], (1.0, -3.0)
+    lam = {t: 0.5 * math.log(schedule.level(t) / (1 - schedule.level(t))) for t in times}
+
+    class Sloping(Sides):
+        def __call__(self, x, t, embedding):
+            known = embedding.view(-1, 1, 1, 1).to(x) * lam[int(t[0])] + torch.zeros_like(x)
+            return Knowing(self.schedule, known)(x, t, embedding)
+
+    x, kept = start(1), {}
+    for k, (t, s) in enumerate(zip(times, times[1:], strict=False)):
+        a, now = slopes[k % 2], slopes[k % 2] * lam[t]
+        h, signal_s = lam[s] - lam[t], math.sqrt(schedule.level(s))
+        d = now
+        if a in kept:
+            before = kept[a]
+            r = (lam[t] - lam[before]) / h
+            d = (1 + 1 / (2 * r)) * now - 1 / (2 * r) * a * lam[before]
+            assert d == pytest.approx(a * (lam[t] + lam[s]) / 2)  # a straight line, at the middle of the step
+        kept[a] = t
+        x = math.sqrt((1 - schedule.level(s)) / (1 - schedule.level(t))) * x - signal_s * math.expm1(-h) * d
+    run = denoise(Sloping(schedule), [given(a) for a in slopes], start(1), times, solver=dpm_solver)
+    close(next(step.xt for step in run if step.t == times[-1]), x, 1e-6)
+
+
+@every_solver
+def test_one_reading_s_rows_are_left_as_they_are(name):
+    rows = resampled(SOLVERS[name], 2)(COSINE, COSINE.timesteps(12))
+    assert taking_turns(rows, 1, COSINE) == [(0, row) for row in rows]
 
 
 # Flows: on the straight schedule these solvers are Euler's and Heun's
@@ -307,9 +419,6 @@ def compare(denoiser, scheduler, times, make, threshold=None, noisy=False, **set
     assert ours.dtype == torch.float32
     theirs = their_run(scheduler, denoiser, x, times, generators([1, 2]) if noisy else None, **settings)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
-
-
-LINEAR, COSINE = linear(1000), squared_cosine(1000)
 
 
 @pytest.mark.parametrize(("count", "spacing"), [(50, "leading"), (34, "leading"), (34, "linspace")])

@@ -6,7 +6,9 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import Echo, randn, refusal
+from skimage.metrics import structural_similarity
 from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
 
 from phosphene.drawing import Sampling, run, threshold
@@ -16,12 +18,12 @@ from phosphene.frequency import Grey, Low, Swept, low_pass
 from phosphene.sampler import generators, last
 from phosphene.schedule import linear
 from phosphene.tasks.anagram import anagram, views_named
-from phosphene.tasks.animate import MARGIN, on_the_way, turning
+from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turning
 from phosphene.tasks.compose import compose, shape
 from phosphene.tasks.denoise import levels, many_steps
 from phosphene.tasks.edit import STARTS, edit, start_of
 from phosphene.tasks.generate import generate
-from phosphene.tasks.hybrid import completed, hybrid
+from phosphene.tasks.hybrid import KINDS, completed, hybrid, part_of
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.score import score
@@ -177,7 +179,7 @@ def test_other_kinds_are_loops_of_their_formulas(stage, kind):
     same(ours(stage, hybrid([BOAT, MAN], kind=kind), [3]), plainly(stage, step, 3))
 
 
-@pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept()])
+@pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept(), Swept(10, 30)])
 def test_the_law_holds_for_every_component(component):
     x = randn(2, 3, 12, 12)
     whole = factored(guide(given("a")), seen(guide(given("b")), VIEWS["rotate-90"]), component)
@@ -208,6 +210,49 @@ def test_an_inverse_hybrid_keeps_its_band(stage, band):
     assert drawn[0].std() > 0.02 and not drawn[0].allclose(drawn[1], atol=0.02)
     refusal(lambda: completed(image, BOAT, band="middle"), "--band middle")
     refusal(lambda: run(completed(image[..., :8], BOAT), stage, [1]), "image: is 1x3x16x8")
+
+
+@pytest.mark.parametrize("band", ["low", "high"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
+    part = {"frequency": lambda x: low_pass(x, 0.5), "color": Grey(), "motion": Swept(9, 30), "scale": lambda x: x / 2}[kind]
+    image = randn(1, *SMALL, seed=5).clamp(-1, 1)
+    source = torch.Generator().manual_seed(3)
+    x = torch.randn(1, *SMALL, generator=source)
+    abar = [float(a) for a in stage.schedule.abar]
+    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
+        noise, _ = guided(stage, x, t, BOAT, 7.0)
+        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
+        kept, x = image, clean
+        if s is not None:
+            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
+            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
+        x = part(kept) + (x - part(x)) if band == "low" else (kept - part(kept)) + part(x)
+    component = part_of(kind, 2.0, Swept(9, 30))
+    same(ours(stage, completed(image, BOAT, band=band, component=component), [3], ROUGH._replace(solver="ddim")), x)
+
+
+@pytest.mark.parametrize("band", ["low", "high"])
+def test_an_inverse_hybrid_keeps_its_band_in_the_second_stage(cascade, band):  # noqa: F811
+    large = low_pass(randn(1, *LARGE, seed=9), 1.0).clamp(-1, 1)
+    small = F.interpolate(large, size=SMALL[1:], mode="area")
+
+    def kept(x, component):
+        return component(x) if band == "low" else x - component(x)
+
+    def drawn(component, keeps=True):
+        task = completed(small, BOAT, band=band, component=component, large=large if keeps else None)
+        return ours(cascade, task, [1, 2], QUICK)
+
+    # A picture's grey taken of its grey is its grey: this band is the photo's to rounding.
+    grey = Grey()
+    assert drawn(grey).shape == (2, *LARGE)
+    torch.testing.assert_close(kept(drawn(grey), grey), kept(large, grey).expand(2, -1, -1, -1), rtol=0, atol=1e-5)
+    # A blur of a blur blurs more, so low frequencies are kept but for those at the border.
+    low = Low(2.0)
+    away = [(kept(drawn(low, keeps), low) - kept(large, low)).abs().mean() for keeps in (True, False)]
+    assert away[0] < 0.35 * away[1]
+    refusal(lambda: run(completed(small, BOAT, large=small), cascade, [1]), "image: is 1x3x16x16")
 
 
 # Editing
@@ -293,6 +338,9 @@ def test_soft_masks_mix(stage):
     found = ours(stage, inpaint(image, soft, BOAT), [1], QUICK)
     assert found[..., 8:].equal(image[..., 8:])
     assert 0.0 < (found[..., :8] - image[..., :8]).abs().mean()
+    # White by a rounding error more than white is white.
+    white = ours(stage, inpaint(image, half() * 1.0000001, BOAT), [1], QUICK)
+    assert white.equal(ours(stage, inpaint(image, half(), BOAT), [1], QUICK))
 
 
 def test_masks_that_cannot_be():
@@ -466,6 +514,40 @@ def test_a_turning_picture_begins_and_ends_as_what_it_shows(name):
     assert len({frame.size for frame in frames}) == 1 and len(frames) > 40
 
 
+def where_is(frame):
+    """The row and column, from the middle, of what is dark in a frame."""
+    dark = (0.5 - frame.mean(0)).clamp(min=0)
+    place = torch.arange(len(dark)) - (len(dark) - 1) / 2
+    return tuple(float((dark.sum(axis) * place).sum() / dark.sum()) for axis in (1, 0))
+
+
+@pytest.mark.parametrize(("name", "up"), [("rotate-90", 1), ("rotate-270", -1)])
+def test_a_quarter_turn_goes_the_short_way(name, up):
+    picture = torch.ones(3, 64, 64)
+    picture[:, 28:36, 52:60] = -1  # a mark in the middle of the right
+    y, x = where_is(on_the_way(picture, view(name), 0.5))
+    assert y == pytest.approx(-up * 24 / math.sqrt(2), abs=1) and x == pytest.approx(24 / math.sqrt(2), abs=1)
+    y, x = where_is(on_the_way(picture, view(name), 1.0))
+    assert y == pytest.approx(-up * 24, abs=0.5) and x == pytest.approx(0, abs=0.5)
+    # CSS counts degrees clockwise.
+    assert turn_css(view(name)) == f"rotate({-90 * up}deg)"
+
+
+@pytest.mark.parametrize(("column", "left"), [(1, 1), (2, -1)])
+def test_squares_at_a_hinge_go_the_short_way(column, left):
+    picture = torch.ones(3, 64, 64)
+    middle = 16 * column + 8  # of a square of the second row: turning left in the second column, right in the third
+    picture[:, 16:20, middle - 2 : middle + 2] = -1  # a mark at its top
+
+    def frame(share):
+        return where_is(on_the_way(picture, view("square-hinge"), share))
+
+    (y0, x0), (y, x), (y1, x1) = frame(0.0), frame(0.5), frame(1.0)
+    assert x1 - x0 == pytest.approx(-6 * left, abs=0.5) and y1 - y0 == pytest.approx(6, abs=0.5)
+    # Half way it has passed the corner on that side, and is not below.
+    assert (x0 - x) * left > 2 and y0 < y < y1
+
+
 # Measures
 
 
@@ -477,3 +559,24 @@ def test_psnr_and_ssim():
     assert (ssim(x, noisy) > ssim(x, noisier)).all() and (ssim(x, noisier) > 0).all()
     sharp = randn(1, 3, 32, 32).clamp(-1, 1)
     assert ssim(sharp, -sharp).max() < 0 < ssim(sharp, sharp * 0.9).min()
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.3, 1.0])
+def test_ssim_is_scikit_image_s(strength):
+    # A border of one shade, wider than half a window: nothing depends on how either goes on beyond the picture.
+    x = F.pad(low_pass(randn(2, 3, 40, 32), 1.5).clamp(-1, 1), (6,) * 4, value=0.25)
+    y = F.pad((x + strength * randn(*x.shape, seed=1)).clamp(-1, 1)[..., 6:-6, 6:-6], (6,) * 4, value=-0.5)
+    # The second pair is dark and flat, where the constants count.
+    x[1], y[1] = 0.05 * x[1] - 0.95, 0.05 * y[1] - 0.95
+    for ours, one, other in zip(ssim(x, y), (x.double() + 1) / 2, (y.double() + 1) / 2, strict=True):
+        _, theirs = structural_similarity(
+            one.numpy(),
+            other.numpy(),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,  # the paper's, and the reason that the weights alone make the window
+            data_range=1.0,
+            channel_axis=0,
+            full=True,
+        )
+        assert float(ours) == pytest.approx(float(theirs.mean()), abs=2e-5)

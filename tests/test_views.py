@@ -85,6 +85,34 @@ def test_the_names_mean_what_they_say():
     assert view("negate").apply(mark).equal(-mark)
 
 
+def arrives(name, y, x, size=8):
+    """Where a mark at row ``y`` and column ``x`` of a picture is in what the view shows."""
+    picture = torch.zeros(1, 1, size, size)
+    picture[..., y, x] = 1
+    return tuple(view(name).apply(picture)[0, 0].nonzero()[0].tolist())
+
+
+def test_columns_of_a_skew_slide_down_right_of_the_middle_and_up_left_of_it():
+    assert [arrives("skew", 3, x) for x in range(8)] == [(7, 0), (0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7)]
+    assert arrives("skew", 7, 6) == (1, 6)  # out below, in above
+
+
+def test_neighbours_at_a_hinge_turn_a_quarter_to_the_left_and_to_the_right():
+    # Squares of 2 by 2: that at the top left turns counter-clockwise, and those beside and below it clockwise.
+    assert [arrives("square-hinge", y, x) for y, x in ((0, 1), (0, 0), (1, 0), (1, 1))] == [(0, 0), (1, 0), (1, 1), (0, 1)]
+    assert [arrives("square-hinge", y, x) for y, x in ((0, 2), (0, 3), (1, 3), (1, 2))] == [(0, 3), (1, 3), (1, 2), (0, 2)]
+    assert [arrives("square-hinge", y, x) for y, x in ((2, 0), (2, 1), (3, 1), (3, 0))] == [(2, 1), (3, 1), (3, 0), (2, 0)]
+    assert arrives("square-hinge", 2, 3) == (2, 2)  # on the diagonal as at the top left
+
+
+def test_the_inner_circle_turns_upside_down_and_what_is_around_it_stays():
+    size = 20  # a radius of 8
+    for y, x in ((9, 9), (5, 12), (10, 2), (17, 9)):
+        assert arrives("inner-circle", y, x, size) == (19 - y, 19 - x)
+    for y, x in ((0, 0), (3, 3), (10, 1), (18, 9), (0, 19)):
+        assert arrives("inner-circle", y, x, size) == (y, x)
+
+
 @example(height=sizes, width=sizes, seed=st.integers(0, 99))
 def test_flip_then_mirror_is_half_a_turn(height, width, seed):
     x = randn(1, 1, height, width, seed=seed)
@@ -157,6 +185,18 @@ def test_pieces_of_a_jigsaw_have_knobs_and_all_but_the_outline_moves(grid):
     assert plan.target[:, 0].sort().values.equal(plan.source[:, 0].sort().values)
 
 
+@example(grid=st.sampled_from([2, 4, 6, 8]), seed=st.integers(0, 2**32 - 1))
+def test_every_piece_of_a_jigsaw_goes_to_another_place_of_its_kind(grid, seed):
+    plan = Jigsaw(grid, seed).plan(24 * grid)
+    assert (plan.target != plan.source).any(dim=1).all()
+    assert plan.target.unique(dim=0).shape == plan.source.unique(dim=0).shape
+
+    def borders(place):
+        return ((place < 24) | (place > 24 * (grid - 1))).sum(dim=1)
+
+    assert borders(plan.target).equal(borders(plan.source))  # a corner to a corner, an edge to an edge
+
+
 def test_seeds_lay_pieces_in_other_orders_and_the_same_seed_in_the_same():
     x = randn(1, 1, 64, 64)
     for name in ("patches", "pixels", "jigsaw"):
@@ -179,6 +219,14 @@ def test_the_number_of_pieces_may_be_named():
         ("pixels:8", "no number of pieces"),
     ):
         with pytest.raises(UserError, match=f"--view {name}.*{message}"):
+            view(name)
+
+
+def test_a_view_may_name_its_own_seed():
+    assert view("jigsaw@3") == Jigsaw(seed=3) != view("jigsaw@4") and view("patches:8@5", seed=2) == Patches(8, 5)
+    assert view("pixels@0", seed=9) == Patches(None, 0)
+    for name in ("flip@3", "jigsaw@", "jigsaw:6@x", f"jigsaw@{2**32}"):
+        with pytest.raises(UserError, match=f"--view {name}: .*0..4294967295, of a view laid by chance, such as jigsaw@3"):
             view(name)
 
 

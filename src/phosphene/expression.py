@@ -128,10 +128,17 @@ def factored(part: Expression, rest: Expression, component: Component) -> Factor
 
 
 def masked(inside: Expression, outside: Expression, mask: Tensor) -> Masked:
-    """``inside`` where ``mask`` is 1, ``outside`` where it is 0. mask: (H, W), or broadcastable to (B, C, H, W), in [0, 1]."""
-    if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
-        raise UserError("mask: values must lie in [0, 1]; divide an 8-bit mask by 255.")
-    return Masked(inside, outside, mask)
+    """``inside`` where ``mask`` is 1, ``outside`` where it is 0. mask: (H, W), or broadcastable to (B, C, H, W), in 0..1."""
+    return Masked(inside, outside, clamped_mask(mask))
+
+
+def clamped_mask(mask: Tensor, option: str = "mask", rounding: float = 1e-5) -> Tensor:
+    """``mask`` in 0..1, what ``rounding`` has put outside clamped. UserError, naming ``option``, where it is more than that."""
+    low, high = float(mask.min()), float(mask.max())
+    if not (low >= -rounding and high <= 1 + rounding):  # NaN is neither
+        mend = "divide an 8-bit mask by 255" if low >= 0 and high > 2 else "clamp what overshoots, and leave no NaN"
+        raise UserError(f"{option}: values run from {low:g} to {high:g} and must lie in 0..1; {mend}.")
+    return mask.clamp(0, 1) if low < 0 or high > 1 else mask
 
 
 Path = tuple[View, ...]
@@ -182,21 +189,25 @@ class Evaluation:
             raise UserError(f"max_rows {max_rows}: must be at least 1.")
         self.expression, self.denoiser, self.max_rows = expression, denoiser, max_rows
         self.leaves = list(dict.fromkeys(leaves(expression)))
-        by_path: dict[Path, list[Leaf]] = {}
-        for leaf in self.leaves:
-            by_path.setdefault(leaf[0], []).append(leaf)
-        # Where each view of the picture is asked for equally many conditions, a denoiser may share what they have in common.
-        self.shares = getattr(denoiser, "shares", False) and len({len(several) for several in by_path.values()}) == 1
-        if self.shares:
-            self.leaves = [leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view]
         negates = any(math.prod(v.sign for v in path) < 0 for path, _ in self.leaves)
         if negates and tuple(denoiser.value_range) != (-1, 1):
             raise UserError(f"--view negate: needs a model of pictures in [-1, 1]; this one has {tuple(denoiser.value_range)}.")
+        by_path: dict[Path, list[Leaf]] = {}
+        for leaf in self.leaves:
+            by_path.setdefault(leaf[0], []).append(leaf)
+        # A pass is a rectangle: each picture it shows is asked for equally many conditions. A denoiser that shares is shown
+        # each view once if all views have equally many leaves, which then go by condition: the first of every view, the
+        # second of every view. Any other is shown a picture for each leaf and asked one condition of it.
+        if getattr(denoiser, "shares", False) and len({len(several) for several in by_path.values()}) == 1:
+            self.leaves = [leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view]
+            self._paths = list(by_path)
+        else:
+            self._paths = [path for path, _ in self.leaves]
         conditions = dict.fromkeys(c for _, several in self.leaves for c in several)
         self._embedded = {c: denoiser.embed(c) for c in conditions}
         self._embedding: Tensor | None = None  # of all rows; they are the same at each step
         # As constant as the embeddings, hence seen through each view once.
-        self._beside = {} if beside is None else {path: _through(beside, path) for path, _ in self.leaves}
+        self._beside = {} if beside is None else {path: _through(beside, path) for path in by_path}
 
     @property
     def rows_per_image(self) -> int:
@@ -205,32 +216,37 @@ class Evaluation:
 
     def __call__(self, x: Tensor, t: int) -> Estimate:
         """x: (B, C, H, W); t: the timestep of all of them."""
-        pictures: dict[Path, Tensor] = {}
-        for path, _ in self.leaves:
-            if path not in pictures:
-                picture = _through(x, path)
-                pictures[path] = torch.cat([picture, self._beside[path]], dim=1) if self._beside else picture
-        rows = torch.cat(list(pictures.values()) if self.shares else [pictures[path] for path, _ in self.leaves])
-        count = len(self.leaves) * len(x)
-        if self._embedding is None or len(self._embedding) != count:
-            self._embedding = torch.cat([self._embed(conditions, len(x)) for _, conditions in self.leaves]).to(x.device)
-        # (k, P): k conditions of each of the P pictures shown; k is 1 where nothing is shared.
-        told = self._embedding.unflatten(0, (-1, len(rows)))
-        size = max((self.max_rows or count) // len(told), 1)
+        pictures, embedding = self._pictures(x), self._embeddings(x)  # (P, C, H, W) and (k, P, ...)
+        k = len(embedding)
+        # Where memory is short the rectangle is cut between pictures, never between the conditions that share one.
+        most = max((self.max_rows or k * len(pictures)) // k, 1)
         answers = []
-        for part, asked in zip(rows.split(size), told.split(size, dim=1), strict=True):
-            asked = asked.flatten(0, 1)
-            times = torch.full((len(asked),), t, dtype=torch.long, device=x.device)
-            answers.append(self.denoiser(part, times, asked))
-
-        def whole(parts: list[Tensor]) -> tuple[Tensor, ...]:
-            return torch.cat([p.unflatten(0, (len(told), -1)) for p in parts], dim=1).flatten(0, 1).split(len(x))
-
-        noise = whole([a.noise for a in answers])
-        learned = answers[0].variance is not None
-        variance = whole([a.variance for a in answers]) if learned else [None] * len(self.leaves)
+        for part, asked in zip(pictures.split(most), embedding.split(most, dim=1), strict=True):
+            times = torch.full((k * len(part),), t, dtype=torch.long, device=x.device)
+            answers.append(self.denoiser(part, times, asked.flatten(0, 1)))
+        noise = self._by_leaf([a.noise for a in answers], k)
+        learned = [a.variance for a in answers if a.variance is not None]
+        variance = self._by_leaf(learned, k) if learned else [None] * len(self.leaves)
         said = {leaf: Estimate(n, v) for leaf, n, v in zip(self.leaves, noise, variance, strict=True)}
         return _fold(self.expression, (), said)
+
+    def _pictures(self, x: Tensor) -> Tensor:
+        """All that is shown: ``x`` along each of the paths, with what belongs beside it."""
+        shown = {}
+        for path in dict.fromkeys(self._paths):  # no view is taken twice, though guidance asks twice through it
+            picture = _through(x, path)
+            shown[path] = torch.cat([picture, self._beside[path]], dim=1) if self._beside else picture
+        return torch.cat([shown[path] for path in self._paths])
+
+    def _embeddings(self, x: Tensor) -> Tensor:
+        """What is asked of each picture shown."""
+        if self._embedding is None or len(self._embedding) != len(self.leaves) * len(x):
+            self._embedding = torch.cat([self._embed(conditions, len(x)) for _, conditions in self.leaves]).to(x.device)
+        return self._embedding.unflatten(0, (-1, len(self._paths) * len(x)))
+
+    def _by_leaf(self, parts: list[Tensor], k: int) -> tuple[Tensor, ...]:
+        """Answers part by part, by condition within each, as (B, C, H, W) a leaf: joined along pictures all go by condition."""
+        return torch.cat([part.unflatten(0, (k, -1)) for part in parts], dim=1).flatten(0, 1).chunk(len(self.leaves))
 
     def _embed(self, conditions: tuple[Hashable | None, ...], batch: int) -> Tensor:
         if len(conditions) not in (1, batch):

@@ -1,4 +1,4 @@
-"""Frequency bands: a separable Gaussian low-pass, the Laplacian pyramid, and blending in it.
+"""Frequency bands: a separable Gaussian low-pass, and other linear components of a picture.
 
 A low-pass is a fold over estimates and never a view: it is not invertible. ``high = identity - low`` by construction,
 so bands always add up to the picture.
@@ -87,47 +87,33 @@ class Grey:
 
 @dataclass(frozen=True)
 class Swept:
-    """What passing by leaves: the mean along ``length`` pixels of a 64-pixel picture, from left to right."""
+    """What passing by leaves: the mean along ``length`` pixels of a 64-pixel picture.
+
+    ``angle`` is the way it passes, in degrees: 0 from left to right, 90 from below to above; the way back blurs the same.
+    """
 
     length: float = 15.0
+    angle: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.length > 1 and math.isfinite(self.length)):
             raise UserError(f"--length {self.length}: must be more than a pixel, such as 15.")
+        if not math.isfinite(self.angle):
+            raise UserError(f"--angle {self.angle}: must be a finite number of degrees, such as 45.")
 
     def __call__(self, x: Tensor) -> Tensor:
-        count = 2 * max(1, round(self.length * x.shape[-1] / REFERENCE_SIZE / 2)) + 1
-        return _along_rows(x, (1 / count,) * count)
+        reach = max(1, round(self.length * x.shape[-1] / REFERENCE_SIZE / 2))
+        if self.angle % 180 == 0:
+            return _along_rows(x, (1 / (2 * reach + 1),) * (2 * reach + 1))
+        reach = min(reach, min(x.shape[-2:]) - 1)  # reflection cannot reach past the picture
+        kernel = _line(reach, self.angle % 180, x.device, x.dtype).expand(x.shape[1], 1, -1, -1)
+        return F.conv2d(F.pad(x, (reach,) * 4, mode="reflect"), kernel, groups=x.shape[1])
 
 
-def laplacian_pyramid(x: Tensor, levels: int) -> list[Tensor]:
-    """Band-pass pictures from fine to coarse, the low-pass rest last; each level has half the size (Burt & Adelson 1983)."""
-    if levels < 1 or min(x.shape[-2:]) < 2 ** (levels - 1):
-        raise UserError(f"levels {levels}: a {x.shape[-1]}x{x.shape[-2]} picture cannot be halved {levels - 1} times.")
-    bands = []
-    for _ in range(levels - 1):
-        coarse = low_pass(x, sigma=1.0)[..., ::2, ::2]
-        bands.append(x - _grown(coarse, x))
-        x = coarse
-    return [*bands, x]
-
-
-def collapse(bands: list[Tensor]) -> Tensor:
-    """The picture of a Laplacian pyramid: exact, because each band holds just what growing the next one lost."""
-    x = bands[-1]
-    for band in reversed(bands[:-1]):
-        x = band + _grown(x, band)
-    return x
-
-
-def blend(inside: Tensor, outside: Tensor, mask: Tensor, levels: int = 5) -> Tensor:
-    """Multi-resolution spline: ``inside`` where ``mask`` (B or 1, 1, H, W; 0..1) is 1, with seams as wide as each band."""
-    masks = [mask]
-    for _ in range(levels - 1):
-        masks.append(low_pass(masks[-1], sigma=1.0)[..., ::2, ::2])
-    pairs = zip(laplacian_pyramid(inside, levels), laplacian_pyramid(outside, levels), masks, strict=True)
-    return collapse([m * a + (1 - m) * b for a, b, m in pairs])
-
-
-def _grown(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+@lru_cache(maxsize=16)
+def _line(reach: int, angle: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Equal weights at each pixel's length along a line, shared among the pixels between which they lie."""
+    along, pixel = (torch.arange(-reach, reach + 1, dtype=torch.float64) for _ in range(2))
+    x, y = math.cos(math.radians(angle)) * along, -math.sin(math.radians(angle)) * along
+    down, across = ((1 - (place[:, None] - pixel).abs()).clamp(min=0) for place in (y, x))
+    return (down.T @ across / len(along)).to(device, dtype)

@@ -24,7 +24,7 @@ SAMPLES = Path(__file__).parent / "assets" / "images"
 """Pictures that ship with the package; their names will do where a picture is asked for."""
 
 FITS = ("crop", "pad")
-"""How a picture is made square: its middle, or all of it with white beside."""
+"""How a picture is given the shape of a model's: its middle, or all of it with white beside."""
 
 PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
 
@@ -75,16 +75,21 @@ def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
 
 
-def squared(image: Image.Image, size: int, fit: str = "crop") -> Image.Image:
-    """``image`` at ``size`` by ``size`` pixels, cropped to its middle or padded with white."""
+def fitted(image: Image.Image, size: tuple[int, int], fit: str = "crop") -> Image.Image:
+    """``image`` at ``size``, height and width, in pixels: cropped to its middle, or padded with white."""
     if fit not in FITS:
         raise UserError(f"--fit {fit}: choose crop or pad.")
-    if fit == "pad" and size * min(image.size) < max(image.size):
+    (height, width), most = size, image.width * image.height
+    if fit == "pad" and min(image.size) * min(width * image.height, height * image.width) < most:
         raise UserError(f"--fit pad: of a picture of {image.width}x{image.height} nothing would be left; take --fit crop.")
-    square = (size, size)
     if fit == "crop":
-        return ImageOps.fit(image, square, Image.Resampling.LANCZOS)
-    return ImageOps.pad(image, square, Image.Resampling.LANCZOS, color="white")
+        return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    return ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, color="white")
+
+
+def squared(image: Image.Image, size: int, fit: str = "crop") -> Image.Image:
+    """``image`` at ``size`` by ``size`` pixels: see :func:`fitted`."""
+    return fitted(image, (size, size), fit)
 
 
 def from_afar(image: Image.Image, distance: int) -> Image.Image:

@@ -34,6 +34,7 @@ class Row(NamedTuple):
     previous: float = 0.0
     noise: float = 0.0
     log_variance: tuple[float, float] | None = None  # small and large: where given, a learned variance replaces ``noise``
+    continues: bool = False  # one more evaluation in the step of the row before, not the first of a new step
 
 
 Solver = Callable[[NoiseSchedule, Sequence[int]], list[Row]]
@@ -111,7 +112,7 @@ def heun(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
             # At s now, where y_s = keep * y_t + (1 - keep) * x0. Putting the mean of both velocities in place of the first
             # moves y_s by half a step of their difference, which depends on the two clean estimates alone.
             lean = scale_s * (1 - keep) / (2 * keep)
-            rows.append(Row(s, s, 1.0, lean, previous=-lean))
+            rows.append(Row(s, s, 1.0, lean, previous=-lean, continues=True))
     return rows
 
 
@@ -165,11 +166,33 @@ def resampled(solver: Solver, times: int, low: float = 0.4, high: float = 0.95) 
                 fresh = math.sqrt(kept * row.noise**2 + 1 - kept)
                 # The estimate before is of the same t now, which says nothing of a slope: these steps are of first order.
                 row = row._replace(x0=row.x0 + row.previous, previous=0.0)
-                rows += [Row(row.t, row.t, root * row.xt, root * row.x0, noise=fresh)] * (times - 1)
+                for _ in range(times - 1):
+                    rows.append(Row(row.t, row.t, root * row.xt, root * row.x0, noise=fresh, continues=row.continues))
+                    row = row._replace(continues=True)
             rows.append(row)
         return rows
 
     return table if times > 1 else solver
+
+
+def taking_turns(rows: Sequence[Row], turns: int, schedule: NoiseSchedule) -> list[tuple[int, Row]]:
+    """Whose turn each of ``rows`` is, 0..``turns`` - 1, and the row as it is then.
+
+    A step is one reading's with all its rows, however often it is taken. ``previous`` is what that reading estimated last,
+    which lies further back than the row before: the slope between the two goes by log-SNR (Lu et al. 2022, algorithm 2) and
+    is as much flatter. A reading that has estimated nothing yet begins with a step of first order.
+    """
+    shared, own, step = [], {}, -1
+    places = [_log_snr(schedule.level(row.t)) for row in rows]
+    for index, row in enumerate(rows):
+        step += not row.continues
+        turn = step % turns
+        if row.previous and (last := own.get(turn)) != index - 1:
+            share = 0.0 if last is None else (places[index] - places[index - 1]) / (places[index] - places[last])
+            row = row._replace(x0=row.x0 + (1 - share) * row.previous, previous=share * row.previous)
+        shared.append((turn, row))
+        own[turn] = index
+    return shared
 
 
 class Route(NamedTuple):
@@ -257,11 +280,11 @@ def denoise(
     """Denoise ``xt`` (B, C, H, W; float32; at ``timesteps[0]``) along decreasing ``timesteps`` to the clean image.
 
     Yields after each step, so that progress bars, previews and early stops belong to the caller. Several expressions take
-    turns, one a step. ``threshold`` mends each clean estimate; ``edit`` returns what replaces ``xt`` after each step
-    (inpainting); ``generators`` (needed by solvers that add noise) are consumed in the order of the steps; ``beside``
-    (B, C', H, W) is shown to the denoiser with every ``xt`` and follows its views (super-resolution). SDEdit is this
-    function from ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never waits for the
-    device.
+    turns, one a step: see :func:`taking_turns`. ``threshold`` mends each clean estimate; ``edit`` returns what replaces
+    ``xt`` after each step (inpainting); ``generators`` (needed by solvers that add noise) are consumed in the order of the
+    steps; ``beside`` (B, C', H, W) is shown to the denoiser with every ``xt`` and follows its views (super-resolution).
+    SDEdit is this function from ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never
+    waits for the device.
     """
     schedule = denoiser.schedule
     rows = solver(schedule, timesteps)
@@ -269,16 +292,16 @@ def denoise(
         raise UserError("generators: this solver adds noise at each step; pass one generator for each image.")
     turns = expression if isinstance(expression, Sequence) else [expression]
     evaluations = [Evaluation(one, denoiser, max_rows, beside) for one in turns]
-    previous = None
-    for index, row in enumerate(rows):
+    previous: list[Tensor | None] = [None] * len(turns)  # the clean estimate that each gave last
+    for index, (turn, row) in enumerate(taking_turns(rows, len(turns), schedule)):
         with torch.no_grad():
-            estimate = evaluations[index % len(evaluations)](xt, row.t)
+            estimate = evaluations[turn](xt, row.t)
             x0 = schedule.clean_estimate(xt, row.t, estimate.noise)
             if threshold is not None:
                 x0 = threshold(x0)
             xt = row.xt * xt + row.x0 * x0
             if row.previous:
-                xt = xt + row.previous * previous
+                xt = xt + row.previous * previous[turn]
             if row.noise:
                 z = draw(generators, len(xt), xt.shape[1:], xt.device)
                 xt = xt + _deviation(row, estimate.variance) * z
@@ -286,7 +309,7 @@ def denoise(
             if edit is not None:
                 xt = edit(step)
                 step = step._replace(xt=xt)
-            previous = x0
+            previous[turn] = x0
         yield step
 
 

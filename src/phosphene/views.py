@@ -37,8 +37,7 @@ class Identity:
     def apply(self, x: Tensor) -> Tensor:
         return x
 
-    def invert(self, x: Tensor) -> Tensor:
-        return x
+    invert = apply
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ class Mirror:
     def apply(self, x: Tensor) -> Tensor:
         return x.flip(self.axis)
 
-    def invert(self, x: Tensor) -> Tensor:
-        return x.flip(self.axis)
+    invert = apply
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,7 @@ class Negate:
     def apply(self, x: Tensor) -> Tensor:
         return -x
 
-    def invert(self, x: Tensor) -> Tensor:
-        return -x
+    invert = apply
 
 
 class Plan(NamedTuple):
@@ -219,7 +216,7 @@ class SquareHinge(Moved):
 
 @dataclass(frozen=True)
 class Jigsaw(Moved):
-    """A puzzle of ``grid`` by ``grid`` pieces (an even number), laid again in another order that fits, drawn from ``seed``.
+    """A puzzle of ``grid`` by ``grid`` pieces (an even number), each laid in another place that it fits, drawn from ``seed``.
 
     Pieces of even row plus column have knobs left and right and hollows above and below; the others the reverse. So an
     inner piece fits each inner place, a corner each corner, and an edge every second place along the edges, turned.
@@ -277,10 +274,14 @@ class Jigsaw(Moved):
                     shape, turn = ("edge", (odd + borders[0]) % 2), borders[0]
                 alike.setdefault(shape, []).append((row * n + column, turn))
         target, turns = torch.empty(n * n, dtype=torch.long), torch.empty(n * n, dtype=torch.long)
-        for shape, pieces in alike.items():
-            order = torch.randperm(len(pieces), generator=generator).tolist()
-            halves = torch.randint(2, (len(pieces),), generator=generator).tolist()  # an inner piece fits either way round
-            for (number, turn), k, half in zip(pieces, order, halves, strict=True):
+        sizes = [len(pieces) for pieces in alike.values()]
+        drawn = [(torch.randperm(k, generator=generator), torch.randint(2, (k,), generator=generator)) for k in sizes]
+        for (shape, pieces), (order, halves) in zip(alike.items(), drawn, strict=True):
+            # Only what leaves a piece in its place is drawn again, after all the rest, so that other seeds mean what they did.
+            while bool((order == torch.arange(len(pieces))).any()):
+                order = torch.randperm(len(pieces), generator=generator)
+            # An inner piece fits either way round.
+            for (number, turn), k, half in zip(pieces, order.tolist(), halves.tolist(), strict=True):
                 place, wanted = pieces[k]
                 target[number] = place
                 turns[number] = (wanted - turn + (2 * half if shape == ("inner",) else 0)) % 4
@@ -305,8 +306,9 @@ VIEWS: dict[str, View] = {
 
 
 def view(name: str, seed: int = 0) -> View:
-    """The view called ``name``; ``patches:8`` is patches of 8 by 8. ``seed`` is for those whose pieces are laid by chance."""
-    known, _, number = name.partition(":")
+    """The view called ``name``: ``patches:8`` has 8 by 8 pieces, ``jigsaw@3`` lays them by a seed of its own, not by ``seed``."""
+    plain, at, own = name.partition("@")
+    known, _, number = plain.partition(":")
     if known not in VIEWS:
         raise UserError(f"--view {name}: unknown; choose one of {', '.join(VIEWS)}.")
     found = VIEWS[known]
@@ -316,4 +318,6 @@ def view(name: str, seed: int = 0) -> View:
         if not number.isdecimal() or int(number) < 2:
             raise UserError(f"--view {name}: the number of pieces along a side must be a whole number from 2 on.")
         found = replace(found, grid=int(number))
-    return replace(found, seed=seed) if hasattr(found, "seed") else found
+    if at and not (hasattr(found, "seed") and own.isdecimal() and int(own) < 2**32):
+        raise UserError(f"--view {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
+    return replace(found, seed=int(own) if at else seed) if hasattr(found, "seed") else found

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from phosphene.drawing import Task
+    from phosphene.frequency import Swept
     from phosphene.models.cascade import Cascade
 
 Kind = Annotated[str, typer.Option(help="frequency, color (grey, then colours), motion (swept by, then still) or scale.")]
+Band = Annotated[
+    str | None, typer.Option(help="What is kept of --from: low, what FAR would rule, or high, the rest. [default: low]")
+]
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
 
 
@@ -40,7 +44,7 @@ def anagram(
     """Draw a picture that shows something else in another view.
 
     Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
-    square-hinge (patches:8 and the like for more pieces), and four-way, which are four at once.
+    square-hinge (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once.
     """
     from phosphene.images import require_animation, save_animation
     from phosphene.tasks import anagram as task
@@ -65,7 +69,9 @@ def hybrid(
     kind: Kind = "frequency",
     sigma: Annotated[str | None, typer.Option(help="Blurs that part the prompts, in 64ths of it. [default: 2, or 3,1.2]")] = None,
     from_: Annotated[Path | None, typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.")] = None,
-    band: Annotated[str | None, typer.Option(help="low or high: what is kept of --from. [default: low]")] = None,
+    band: Band = None,
+    length: Annotated[float | None, typer.Option(help="Of --kind motion, in 64ths of the picture. [default: 15]")] = None,
+    angle: Annotated[float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]")] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
     out: Out = Path("hybrid.png"),
@@ -74,31 +80,40 @@ def hybrid(
 
     A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
+    from phosphene.frequency import Swept
     from phosphene.tasks.hybrid import hybrid as task
 
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
+    for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
+        if value is not None and kind != of:
+            raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
+    motion = Swept(15.0 if length is None else length, 0.0 if angle is None else angle)
     if from_ is None:
         if band is not None:
             raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
-        asked = task(prompts, kind=kind, sigmas=sigmas, negative=drawing.negative)
+        asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
         _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
         return
-    if len(prompts) != 1 or kind != "frequency" or best_of > 1:
-        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --kind nor --best-of.")
+    if len(prompts) != 1 or best_of > 1:
+        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
     if sigmas is not None and len(sigmas) != 1:
         raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
-    _complete(from_, prompts[0], drawing, band or "low", {} if sigmas is None else {"sigma": sigmas[0]}, fit, out)
+    _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
 
 
-def _complete(path: Path, prompt: str, drawing: Drawing, band: str, sigma: dict[str, float], fit: str, out: Path) -> None:
+def _complete(
+    path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: Swept, fit: str, out: Path
+) -> None:
     """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
-    from phosphene.images import read_picture, squared, to_tensor
-    from phosphene.tasks.hybrid import completed
+    from phosphene.images import fitted, read_picture, to_tensor
+    from phosphene.tasks.hybrid import BANDS, KEPT, completed, part_of
 
-    picture, cascade = read_picture(path, "--from"), drawing.open([prompt])
-    small = to_tensor(squared(picture, cascade.stages[0].image_shape[-1], fit))
-    asked = completed(small, prompt, band=band, negative=drawing.negative, **sigma)
-    _best(asked, cascade, drawing, 1, out, f", {band} frequencies of {path} kept")
+    picture, component = read_picture(path, "--from"), part_of(kind, sigma, motion)
+    cascade = drawing.open([prompt])
+    small, *large = (to_tensor(fitted(picture, stage.image_shape[1:], fit)) for stage in cascade.stages)
+    how = {"kind": kind, "band": band, "component": component, "large": large[0] if large else None}
+    asked = completed(small, prompt, **how, negative=drawing.negative)
+    _best(asked, cascade, drawing, 1, out, f", {KEPT[kind][BANDS.index(band)]} of {path} kept")
 
 
 def _scored(prompts: Sequence[str], best_of: int) -> list[str | None]:

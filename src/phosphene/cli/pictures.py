@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from phosphene.tasks.denoise import Level
 
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")]
-Fit = Annotated[str, typer.Option(help="crop or pad: how a picture is made square.")]
-Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is made square (--fit).")]
+Fit = Annotated[str, typer.Option(help="crop or pad: how a picture is given the model's shape.")]
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is given the model's shape (--fit).")]
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 ABREAST = 8
 """Columns of a sheet, at most, where it has one row only: more prompts than that go on in the next."""
@@ -109,7 +109,7 @@ def denoise(
     """
     times = common.numbers("--t", t, int, "250,500,750")
     from phosphene.drawing import run
-    from phosphene.images import read_picture, squared, to_tensor
+    from phosphene.images import fitted, read_picture, to_tensor
     from phosphene.sampler import generators
     from phosphene.tasks import denoise as task
     from phosphene.tasks.edit import edit
@@ -117,7 +117,7 @@ def denoise(
     picture, drawing.upscale = read_picture(image), False
     drawing.check()
     (stage,) = drawing.open([prompt]).stages
-    clean = to_tensor(squared(picture, stage.image_shape[-1], fit))
+    clean = to_tensor(fitted(picture, stage.image_shape[1:], fit))
     undone = edit(clean, [start], prompt or None, negative=drawing.negative)
     found = task.levels(stage, undone.asks(stage, drawing.guidance), clean, times, generators([drawing.seed]))
     steps = common.shown(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, drawing.sampling())))
@@ -161,17 +161,17 @@ def edit(
     """
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
     from phosphene.tasks.edit import edit as task
 
     picture = read_picture(image)
     cascade = drawing.open([prompt])
     starts = _starts(start, strength, len(drawing.sampling().visited(cascade.stages[0])))
-    small = to_tensor(squared(picture, cascade.stages[0].image_shape[-1], fit))
+    small = to_tensor(fitted(picture, cascade.stages[0].image_shape[1:], fit))
     asked = task(small, starts, prompt or None, negative=drawing.negative)
     cells = [to_image(p, (-1, 1)) for p in drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt]
     captions = [[*(f"start {s}" for s in starts), "the original"]]
-    whole = [*cells, squared(picture, cells[0].width, fit)]
+    whole = [*cells, fitted(picture, cascade.stages[-1].image_shape[1:], fit)]
     common.say(drawing.save(cells, lambda: sheet([whole], captions=captions), out))
 
 
@@ -208,9 +208,9 @@ def inpaint(
         raise UserError(f"--blend {blend}: choose one of {', '.join(task.BLENDS)}.")
     original, white = _with_mask(image, mask)
     cascade = drawing.open([prompt])
-    asked = (*_masked(original, white, cascade.stages[0].image_shape[-1], fit), prompt or None)
+    asked = (*_masked(original, white, cascade.stages[0].image_shape[1:], fit), prompt or None)
     result = drawing.draw(task.inpaint(*asked, negative=drawing.negative), cascade).xt.cpu()
-    shown, where = _masked(original, white, result.shape[-1], fit)
+    shown, where = _masked(original, white, result.shape[-2:], fit)
     blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
     seams = {how: _seam(picture, where) for how, picture in blends.items()}
     cells = [to_image(x[0], (-1, 1)) for x in (shown, shown * (1 - where) + where, *blends.values())]
@@ -240,14 +240,14 @@ def _seam(picture: Tensor, where: Tensor) -> str:
     return "no border" if math.isnan(value) else f"{value:.2f}"
 
 
-def _masked(original: Image.Image, white: Image.Image, size: int, fit: str) -> tuple[Tensor, Tensor]:
-    """Picture and mask, squared alike; what is padded is kept."""
+def _masked(original: Image.Image, white: Image.Image, size: tuple[int, int], fit: str) -> tuple[Tensor, Tensor]:
+    """Picture and mask, fitted alike; what is padded is kept."""
     from PIL import Image
 
-    from phosphene.images import squared, to_tensor
+    from phosphene.images import fitted, to_tensor
 
-    square = squared(Image.merge("RGB", [white] * 3), size, fit)
+    where = fitted(Image.merge("RGB", [white] * 3), size, fit)
     if fit == "pad":
-        inside = squared(Image.new("RGB", white.size, "black"), size, fit)
-        square = Image.composite(Image.new("RGB", square.size), square, inside.convert("L"))
-    return to_tensor(squared(original, size, fit)), (to_tensor(square.convert("L")) + 1) / 2
+        inside = fitted(Image.new("RGB", white.size, "black"), size, fit)
+        where = Image.composite(Image.new("RGB", where.size), where, inside.convert("L"))
+    return to_tensor(fitted(original, size, fit)), (to_tensor(where.convert("L")) + 1) / 2

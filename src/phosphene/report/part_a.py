@@ -10,8 +10,8 @@ from torch import Tensor
 from phosphene.drawing import Sampling, Task
 from phosphene.evaluation.pictures import psnr, ssim
 from phosphene.expression import given
-from phosphene.frequency import blend, laplacian_pyramid
 from phosphene.images import sheet
+from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.report import formulas
 from phosphene.report.sections import SEED, Content, Desk, Figure, say, section
 from phosphene.sampler import generators

@@ -12,7 +12,7 @@ from torch import Tensor
 from phosphene.drawing import Reading, Task
 from phosphene.errors import UserError
 from phosphene.expression import Expression, bands, factored, mean
-from phosphene.frequency import Grey, Low, Swept
+from phosphene.frequency import Component, Grey, Low, Swept
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked, asking
 from phosphene.tasks.score import score
@@ -21,51 +21,90 @@ KINDS = ("frequency", "color", "motion", "scale")
 SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
 """Blurs that part two or three prompts, in pixels of a 64-pixel picture; 2 is Part A's."""
 BANDS = ("low", "high")
+"""What is kept of a photo: what the first prompt would rule, whatever the kind, or the rest."""
+KEPT = {
+    "frequency": ("low frequencies", "high frequencies"),
+    "color": ("the light", "the colours"),
+    "motion": ("what sweeping by leaves", "what sweeping by takes"),
+    "scale": ("half", "half"),
+}
+"""What that is called."""
+COARSE, MOTION = Low(2.0), Swept()
 WALKING_AWAY = [Reading(distance=away) for away in (1, 2, 4, 8)]
 
 
+def part_of(kind: str, sigma: float = 2.0, motion: Swept = MOTION) -> Component:
+    """The component of a picture that the first prompt of a hybrid rules."""
+    if kind not in KINDS:
+        raise UserError(f"--kind {kind}: choose one of {', '.join(KINDS)}.")
+    return {"frequency": Low(sigma), "color": Grey(), "motion": motion, "scale": _half}[kind]
+
+
+def _half(x: Tensor) -> Tensor:
+    return x / 2
+
+
+def _readings(kind: str, part: Component) -> list[Reading]:
+    return WALKING_AWAY if kind == "frequency" else [Reading(), Reading(look=part)]
+
+
 def hybrid(
-    prompts: Sequence[str], *, kind: str = "frequency", sigmas: Sequence[float] | None = None, negative: str | None = None
+    prompts: Sequence[str],
+    *,
+    kind: str = "frequency",
+    sigmas: Sequence[float] | None = None,
+    motion: Swept = MOTION,
+    negative: str | None = None,
 ) -> Task:
     """Of ``frequency``, two or three prompts from the coarsest band to the finest.
 
     ``color``: the first rules the grey picture, the second its colours; ``motion``: the first what is seen when the
-    picture sweeps by, the second the rest; ``scale``: both rule all of it, by halves. The best of several is the one in
-    which the first prompt is read in what it rules, and the others in the whole. UserError where prompts or sigmas do not
-    fit the kind.
+    picture sweeps by as ``motion`` says, the second the rest; ``scale``: both rule all of it, by halves. The best of
+    several is the one in which the first prompt is read in what it rules, and the others in the whole. UserError where
+    prompts or sigmas do not fit the kind.
     """
-    if kind not in KINDS:
-        raise UserError(f"--kind {kind}: choose one of {', '.join(KINDS)}.")
+    blurs = SIGMAS.get(len(prompts), SIGMAS[2]) if sigmas is None else sigmas
+    part = part_of(kind, max(blurs), motion)
     most = 3 if kind == "frequency" else 2
     if not 2 <= len(prompts) <= most:
         raise UserError(f"--kind {kind}: takes {'two or three prompts' if most == 3 else 'two prompts'}, not {len(prompts)}.")
     if sigmas is not None and kind != "frequency":
         raise UserError(f"--sigma {list(sigmas)}: is of --kind frequency; leave it out.")
-    blurs = SIGMAS[len(prompts)] if sigmas is None else sigmas
+    ruled = Reading().look if kind == "scale" else part
+    looks = [ruled, *[Reading().look] * (len(prompts) - 1)]
 
     def asks(stage: Denoiser, scale: float) -> Expression:
         parts = [asked(stage, [prompt], negative, scale) for prompt in prompts]
         if kind == "frequency":
             return bands(*parts, sigmas=blurs)
-        return mean(*parts) if kind == "scale" else factored(*parts, ruled)
+        return mean(*parts) if kind == "scale" else factored(*parts, part)
 
-    ruled = {"frequency": Low(max(blurs)), "color": Grey(), "motion": Swept()}.get(kind, Reading().look)
-    looks = [ruled, *[Reading().look] * (len(prompts) - 1)]
     return Task(
         asks,
         judge=lambda stage, pictures: score(stage, pictures, prompts, looks),
-        readings=WALKING_AWAY if kind == "frequency" else [Reading(), Reading(look=ruled)],
+        readings=_readings(kind, ruled),
     )
 
 
-def completed(image: Tensor, prompt: str, *, band: str = "low", sigma: float = 2.0, negative: str | None = None) -> Task:
-    """An inverse hybrid: one band of ``image`` (1, C, H, W; in [-1, 1]) stays, the other is drawn as ``prompt``."""
+def completed(
+    image: Tensor,
+    prompt: str,
+    *,
+    kind: str = "frequency",
+    band: str = "low",
+    component: Component = COARSE,
+    large: Tensor | None = None,
+    negative: str | None = None,
+) -> Task:
+    """An inverse hybrid: ``component`` of ``image`` (1, C, H, W; in [-1, 1]) stays, or all but that, the rest is ``prompt``'s.
+
+    ``band`` is one of BANDS. A second stage keeps it too where ``large`` is the image at its size; else it draws its own.
+    """
     if band not in BANDS:
         raise UserError(f"--band {band}: choose low or high.")
-    low = Low(sigma)
 
     def keep(drawn: Tensor, kept: Tensor) -> Tensor:
-        coarse, fine = (kept, drawn) if band == "low" else (drawn, kept)
-        return fine + low(coarse - fine)
+        first, rest = (kept, drawn) if band == "low" else (drawn, kept)
+        return rest + component(first - rest)
 
-    return Task(asking([prompt], negative), image=image, edit=keep, readings=WALKING_AWAY)
+    return Task(asking([prompt], negative), image=image, edit=keep, large=large, readings=_readings(kind, component))

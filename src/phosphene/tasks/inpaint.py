@@ -14,8 +14,9 @@ from torch import Tensor
 
 from phosphene.drawing import Task
 from phosphene.errors import UserError
-from phosphene.frequency import blend as blended
+from phosphene.expression import clamped_mask
 from phosphene.frequency import low_pass
+from phosphene.pyramid import blend as blended
 from phosphene.tasks.generate import asking
 
 BLENDS = ("none", "paste", "laplacian")
@@ -30,8 +31,7 @@ def inpaint(image: Tensor, mask: Tensor, prompt: str | None = None, *, negative:
     """
     if mask.shape != (1, 1, *image.shape[2:]) or len(image) != 1:
         raise UserError(f"MASK: is {tuple(mask.shape)} for a picture {tuple(image.shape)}; give one of each, as high and wide.")
-    require_mask(mask)
-    at = cache(mask.to)  # moved once a run: the loop must not wait for the device
+    at = cache(require_mask(mask).to)  # moved once a run: the loop must not wait for the device
     return Task(
         asking([prompt], negative),
         image=image,
@@ -39,12 +39,12 @@ def inpaint(image: Tensor, mask: Tensor, prompt: str | None = None, *, negative:
     )
 
 
-def require_mask(mask: Tensor, option: str = "MASK") -> None:
-    """UserError where ``mask`` leaves nothing to repaint."""
-    if not bool(torch.isfinite(mask).all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
-        raise UserError(f"{option}: values must lie in 0..1; divide an 8-bit mask by 255.")
+def require_mask(mask: Tensor, option: str = "MASK") -> Tensor:
+    """``mask`` within 0..1: see :func:`~phosphene.expression.clamped_mask`. UserError where it leaves nothing to repaint."""
+    mask = clamped_mask(mask, option)
     if float(mask.max()) == 0:
         raise UserError(f"{option}: is all black, so nothing would be repainted; paint white what is to change.")
+    return mask
 
 
 def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
@@ -58,7 +58,7 @@ def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
     if how == "paste":
         return mask * result + (1 - mask) * original
     # Each level is a blur wide: the mask is soft by as much, and reaches no further than its own white.
-    levels = max(2, min(5, result.shape[-1].bit_length() - 4))
+    levels = max(2, min(5, min(result.shape[-2:]).bit_length() - 4))
     return blended(result, original, low_pass(mask, 1.0).expand(len(result), -1, -1, -1), levels)
 
 
