@@ -17,10 +17,11 @@ import judge as measure
 import torch
 from torch import Tensor
 
+from phosphene.drawing import Sampling, run
 from phosphene.images import save_png, sheet, to_image
 from phosphene.models.cascade import open_cascade
-from phosphene.sampler import Route, generators, last
-from phosphene.tasks.generate import Settings, text_to_image, wanted
+from phosphene.sampler import last
+from phosphene.tasks.generate import generate
 from phosphene.training.pictures import Gallery
 
 SEED, ROWS, EACH = 180, 100, 5
@@ -51,14 +52,14 @@ def main() -> None:
     gallery = Gallery.open(options.data, 80)
     options.out.mkdir(parents=True, exist_ok=True)
     stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]
-    settings = Settings(Route(options.solver, options.steps), max_rows=2 * ROWS)
+    sampling = Sampling(options.solver, options.steps, guidance=options.guidance, max_rows=2 * ROWS)
 
     def draw(prompts: list[str]) -> Tensor:
         parts = []
         for k in range(0, len(prompts), ROWS):
             asked = prompts[k : k + ROWS]
-            source = generators(range(SEED + k, SEED + k + len(asked)))
-            parts.append(last(text_to_image(stage, wanted(asked, guidance=options.guidance), source, settings)).cpu())
+            seeds = range(SEED + k, SEED + k + len(asked))
+            parts.append(last(run(generate(asked), stage, seeds, sampling=sampling)).cpu())
         return torch.cat(parts)
 
     asked = measure.seen(gallery, options.count)

@@ -24,23 +24,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 import phosphene
+from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import Evaluation, bands, given, guide, mean, seen
 from phosphene.models.cascade import open_cascade
 from phosphene.models.protocol import Estimate
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.text import read_embeddings
-from phosphene.sampler import Route, ddim, denoise, draw, generators, last
+from phosphene.sampler import ddim, denoise, draw, generators, last
 from phosphene.schedule import CLEAN, squared_cosine
-from phosphene.tasks.generate import (
-    Settings,
-    enlarge,
-    generate,
-    image_to_image,
-    text_to_image,
-    timesteps,
-    wanted,
-)
+from phosphene.tasks.edit import edit
+from phosphene.tasks.generate import asking, enlarge, generate
 from phosphene.views import VIEWS
 
 SMALL, LARGE, WIDTH = (3, 16, 16), (3, 32, 32), 32
@@ -58,8 +52,8 @@ IF_1 = {
 IF_2 = {**IF_1, "sample_max_value": 1.0}
 BARE = {"safety_checker": None, "feature_extractor": None, "watermarker": None, "requires_safety_checker": False}
 
-QUICK = Settings(timesteps=(957, 700, 400, 120, 29, 0))
-EARLY = Settings(timesteps=[990, 960, 930, *range(750, -1, -150)])
+QUICK = Sampling(timesteps=(957, 700, 400, 120, 29, 0))
+EARLY = Sampling(timesteps=[990, 960, 930, *range(750, -1, -150)])
 
 
 def tiny_unet(seed, size, **changes):
@@ -191,9 +185,9 @@ def test_a_cascade_is_what_its_files_say(cascade):
         assert stage.schedule.abar.equal(squared_cosine(1000).abar)
         assert stage.scheduler.thresholding and stage.scheduler.dynamic_thresholding_ratio == 0.95
         assert stage.scheduler.sample_max_value == maximum
-    assert timesteps(one) == list(range(957, -1, -29))
-    assert timesteps(one, Settings(Route(steps=10))) == list(range(900, -1, -100))
-    assert timesteps(one, Settings(timesteps=range(990, -1, -30))) == list(range(990, -1, -30))
+    assert Sampling().visited(one) == list(range(957, -1, -29))
+    assert Sampling(steps=10).visited(one) == list(range(900, -1, -100))
+    assert Sampling(timesteps=range(990, -1, -30)).visited(one) == list(range(990, -1, -30))
 
 
 def test_a_stage_alone_is_a_cascade_of_one(folder):
@@ -241,27 +235,30 @@ RUNS = [([BOAT, MAN], 7.0, None), ([BOAT], 7.0, EARLY), *((p, g, QUICK) for p in
 every_run = pytest.mark.parametrize(("prompts", "guidance", "settings"), RUNS)
 
 
+def ours(stage, task, seeds, sampling=QUICK, **changes):
+    return last(run(task, stage, seeds, sampling=sampling._replace(**changes)))
+
+
 @every_run
 def test_text_to_image_is_the_pipeline_of_diffusers(cascade, pipelines, prompts, guidance, settings):
     seeds = [180, 3][: len(prompts)]
     reference = theirs(pipelines["text"], prompts, seeds, settings, guidance_scale=guidance)
-    run = text_to_image(cascade.stages[0], wanted(prompts, guidance=guidance), generators(seeds), settings or Settings())
-    same(last(run), reference)
+    same(ours(cascade.stages[0], generate(prompts), seeds, settings or Sampling(), guidance=guidance), reference)
 
 
 def test_parity_shows_what_is_off(cascade):
     # The tests around would notice a guidance of 7.01, another prompt, seed or timestep.
     def make(prompts=(BOAT,), seed=180, guidance=7.0, settings=QUICK):
-        return last(text_to_image(cascade.stages[0], wanted(prompts, guidance=guidance), generators([seed]), settings))
+        return ours(cascade.stages[0], generate(prompts), [seed], settings, guidance=guidance)
 
-    other_times = Settings(timesteps=[956, *QUICK.timesteps[1:]])
+    other_times = Sampling(timesteps=[956, *QUICK.timesteps[1:]])
     for odd in (make(guidance=7.01), make([MAN]), make(seed=181), make(settings=other_times)):
         assert (odd - make()).abs().max() > 5e-4
 
 
 def test_a_negative_prompt_is_the_one_of_diffusers(cascade, pipelines):
     reference = theirs(pipelines["text"], [BOAT], [1], QUICK, guidance_scale=3, negative_prompt=["blurry"])
-    same(last(text_to_image(cascade.stages[0], wanted([BOAT], "blurry", 3), generators([1]), QUICK)), reference)
+    same(ours(cascade.stages[0], generate([BOAT], negative="blurry"), [1], guidance=3), reference)
 
 
 @pytest.mark.parametrize(
@@ -282,8 +279,8 @@ def test_other_schedulers_are_those_of_diffusers(cascade, pipelines, tmp_path, c
     pipeline = IFPipeline(**{**pipelines["text"].components, "scheduler": scheduler}, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     # Gentle, since a random network taken to predict the picture itself hops from one to another.
-    run = text_to_image(stage, wanted([BOAT, MAN], guidance=1.5), generators([1, 2]), Settings(Route(steps=8)))
-    same(last(run), theirs(pipeline, [BOAT, MAN], [1, 2], steps=8, guidance_scale=1.5))
+    found = ours(stage, generate([BOAT, MAN]), [1, 2], Sampling(steps=8), guidance=1.5)
+    same(found, theirs(pipeline, [BOAT, MAN], [1, 2], steps=8, guidance_scale=1.5))
 
 
 def test_without_thresholding_estimates_are_left_as_they_are(cascade, pipelines, tmp_path):
@@ -291,11 +288,11 @@ def test_without_thresholding_estimates_are_left_as_they_are(cascade, pipelines,
     pipeline = IFPipeline(**{**pipelines["text"].components, "scheduler": scheduler}, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     reference = theirs(pipeline, [BOAT], [1], QUICK, guidance_scale=7)
-    run = text_to_image(cascade.stages[0], wanted([BOAT]), generators([1]), QUICK._replace(thresholded=False))
+    found = ours(cascade.stages[0], generate([BOAT]), [1], threshold=False)
     assert reference.abs().max() > 5
-    torch.testing.assert_close(last(run) / reference.abs().max(), reference / reference.abs().max(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(found / reference.abs().max(), reference / reference.abs().max(), rtol=0, atol=1e-4)
     stage, _ = rewritten(cascade.stages[0], tmp_path, thresholding=False, clip_sample=False)
-    assert last(text_to_image(stage, wanted([BOAT]), generators([1]), QUICK)).abs().max() > 5
+    assert ours(stage, generate([BOAT]), [1]).abs().max() > 5
 
 
 @every_run
@@ -304,8 +301,8 @@ def test_image_to_image_is_the_pipeline_of_diffusers(cascade, pipelines, prompts
     count = 34 if settings is None else len(settings.timesteps)
     reference = theirs(pipelines["image"], prompts, seeds, settings, image=images, strength=0.7, guidance_scale=guidance)
     start = count - int(0.7 * count)
-    expression = wanted(prompts, guidance=guidance)
-    same(last(image_to_image(cascade.stages[0], expression, images, generators(seeds), start, settings or Settings())), reference)
+    task = Task(asking(prompts), image=images, starts=[start])
+    same(ours(cascade.stages[0], task, seeds, settings or Sampling(), guidance=guidance), reference)
 
 
 @every_batch
@@ -316,14 +313,15 @@ def test_super_resolution_is_the_pipeline_of_diffusers(cascade, pipelines, promp
     options = {"image": small, "noise_level": level, "guidance_scale": guidance}
     reference = theirs(pipelines["large"], prompts, seeds, QUICK, **options)
     stage = replace(cascade.stages[1], noise_level=level)
-    same(last(enlarge(stage, wanted(prompts, guidance=guidance), small, generators(seeds), QUICK)), reference)
+    same(ours(stage, enlarge(small, prompts), seeds, upscale_guidance=guidance), reference)
+    same(ours(cascade.stages[1], enlarge(small, prompts), seeds, upscale_guidance=guidance, noise_level=level), reference)
 
 
 def test_the_small_picture_and_its_noise_level_show(cascade):
     small, stage = randn(1, *SMALL, seed=4).clamp(-1, 1), cascade.stages[1]
 
     def make(small=small, level=250):
-        return last(enlarge(replace(stage, noise_level=level), given(BOAT), small, generators([1]), QUICK))
+        return ours(stage, enlarge(small, [BOAT]), [1], upscale_guidance=1, noise_level=level)
 
     for odd in (make(-small), make(level=251)):
         assert (odd - make()).abs().max() > 5e-4
@@ -334,31 +332,31 @@ def test_a_cascade_is_the_pipelines_one_after_the_other(cascade, pipelines):
     source = generators([180])
     small = theirs(pipelines["text"], [BOAT], source)
     large = theirs(pipelines["large"], [BOAT], source, steps=34, image=small)
-    steps = list(generate(cascade.stages, [BOAT], [180]))
-    assert [step.t for step in steps] == [*timesteps(cascade.stages[0])[1:], CLEAN, *timesteps(cascade.stages[1])[1:], CLEAN]
+    steps = list(run(generate([BOAT]), cascade, [180]))
+    one, two = (Sampling().visited(stage) for stage in cascade.stages)
+    assert [step.t for step in steps] == [*one[1:], CLEAN, *two[1:], CLEAN]
     first, second = (step.xt for step in steps if step.t == CLEAN)
     same(first, small)
     same(second, large)
-    assert last(generate(cascade.stages[:1], [BOAT], [180])).equal(first)
+    assert last(run(generate([BOAT]), cascade.stages[0], [180])).equal(first)
 
 
 # Seeds, rows, precision
 
 
 def test_image_k_of_a_batch_is_the_image_made_alone(cascade):
-    settings = (QUICK, QUICK)
-    together = last(generate(cascade.stages, [BOAT], [180, 7], settings=settings))
+    together = ours(cascade, generate([BOAT]), [180, 7])
     for k, seed in enumerate([180, 7]):
-        same(together[k : k + 1], last(generate(cascade.stages, [BOAT], [seed], settings=settings)), 5e-5)
+        same(together[k : k + 1], ours(cascade, generate([BOAT]), [seed]), 5e-5)
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(
     ("expression", "rows"),
     [
-        (wanted([BOAT]), 2),
-        (wanted([BOAT], guidance=1), 1),
-        (wanted([BOAT], "blurry"), 2),
+        (guide(given(BOAT)), 2),
+        (guide(given(BOAT), scale=1), 1),
+        (guide(given(BOAT), away=given("blurry")), 2),
         (bands(guide(given(BOAT)), guide(given(MAN))), 3),
         (mean(guide(given(BOAT)), seen(guide(given(MAN)), VIEWS["flip"])), 4),
     ],
@@ -384,7 +382,7 @@ def test_networks_run_in_their_own_precision_and_answer_in_single(folder, cascad
     assert answer.noise.dtype == answer.variance.dtype == torch.float32
     torch.testing.assert_close(answer.noise, exact.noise, rtol=0, atol=2e-3 if dtype == torch.float16 else 2e-2)
     # On the way from noise to picture nothing but the network is in half precision.
-    assert last(text_to_image(stage, given(BOAT), generators([1]), QUICK)).dtype == torch.float32
+    assert ours(stage, generate([BOAT]), [1]).dtype == torch.float32
 
 
 # The picture beside
@@ -441,16 +439,14 @@ def test_the_law_of_expressions_holds_beside_a_picture(cascade):
 def test_the_rows_of_a_super_resolution_may_be_split(folder):
     """In double precision: in single, batches of other sizes round otherwise, and six steps make 6e-5 of that at times."""
     stage = open_cascade(folder, dtype=torch.float64).stages[1]
-    small, expression = randn(2, *SMALL, seed=4), wanted([BOAT])
-    whole = last(enlarge(stage, expression, small, generators([1, 2]), QUICK))
-    split = last(enlarge(stage, expression, small, generators([1, 2]), QUICK._replace(max_rows=3)))
+    task = enlarge(randn(2, *SMALL, seed=4), [BOAT])
+    whole, split = (ours(stage, task, [1, 2], max_rows=rows) for rows in (None, 3))
     same(split, whole, 1e-5)
 
 
 def test_other_solvers_reach_the_picture_too(cascade):
     for name in ("ddim", "dpm", "heun"):
-        settings = Settings(Route(name, steps=4))
-        assert last(generate(cascade.stages, [BOAT], [1], settings=(settings, settings))).abs().max() < 2
+        assert ours(cascade, generate([BOAT]), [1], Sampling(name, steps=4)).abs().max() < 2
 
 
 # The text side
@@ -474,7 +470,7 @@ def test_the_text_encoder_is_loaded_when_needed_and_kept_until_freed(folder, mon
     assert cascade.stages[1].embed(BOAT) is cascade.stages[0].embed(BOAT)
     assert loads == [1]
     cascade.free_text()
-    last(text_to_image(cascade.stages[0], wanted([BOAT]), generators([1]), QUICK))
+    ours(cascade.stages[0], generate([BOAT]), [1])
     assert loads == [1]
     cascade.text.embed(MAN)
     assert loads == [1, 1]
@@ -490,7 +486,7 @@ def test_the_text_side_may_lie_above_the_stages(copy, cascade):
 def test_weights_may_wait_in_main_memory(folder, cascade, offload):
     """The picture is the same. That it saves a GPU's memory shows on a GPU only."""
     other = open_cascade(folder, offload=offload)
-    wanted_picture, found = (last(generate(c.stages, [BOAT], [1], settings=(QUICK, QUICK))) for c in (cascade, other))
+    wanted_picture, found = (ours(c, generate([BOAT]), [1]) for c in (cascade, other))
     torch.testing.assert_close(found, wanted_picture, rtol=0, atol=1e-5)
     places = {p.device.type for stage in other.stages for p in stage.network.parameters()}
     assert places == {"meta" if offload == "layers" else "cpu"}
@@ -556,7 +552,7 @@ def test_a_file_of_prompt_embeddings_takes_the_place_of_the_text_encoder(folder,
     torch.save(held, path)
     file = open_cascade(copy, embeddings=path)
     assert file.text.embed(f"{BOAT.upper()} ").equal(held[BOAT][0].float()) and file.text.embed(None).equal(held[""][0].float())
-    from_file, from_text = (last(generate(c.stages, [BOAT], [1], settings=(QUICK, QUICK))) for c in (file, cascade))
+    from_file, from_text = (ours(c, generate([BOAT]), [1]) for c in (file, cascade))
     torch.testing.assert_close(from_file, from_text, rtol=0, atol=0.05)
     with pytest.raises(UserError, match=f"'a ship': is not among .* '', '{MAN}', '{BOAT}'"):
         file.text.embed("a ship")
@@ -696,11 +692,13 @@ def test_stages_refuse_each_others_tasks(cascade):
     one, two = cascade.stages
     small, x = randn(1, *SMALL), randn(1, *LARGE)
     with pytest.raises(UserError, match="take a model with a first stage"):
-        text_to_image(two, given(BOAT), generators([1]))
+        run(generate([BOAT]), two, [1])
     with pytest.raises(UserError, match="take a model with a first stage"):
-        image_to_image(two, given(BOAT), x, generators([1]), 3)
+        run(edit(x, [3], BOAT), two, [1])
     with pytest.raises(UserError, match="take a model with a second stage"):
-        enlarge(one, given(BOAT), small, generators([1]))
+        run(enlarge(small, [BOAT]), one, [1])
+    with pytest.raises(UserError, match="take a model with a second stage"):
+        run(generate([BOAT]), [one, one], [1])
     with pytest.raises(UserError, match="no super-resolution stage"):
         one.beside(small, x)
     with pytest.raises(UserError, match="needs pictures of 6 channels, these have 3; a super-resolution stage sees"):
@@ -713,16 +711,16 @@ def test_settings_out_of_range_are_refused(cascade):
     one, two = cascade.stages
     for start in (-1, 34):
         with pytest.raises(UserError, match=f"--start {start}: must lie in 0..33"):
-            image_to_image(one, given(BOAT), randn(1, *SMALL), generators([1]), start)
+            run(edit(randn(1, *SMALL), [start], BOAT), one, [1])
     for shape, seeds in (((1, 3, 8, 8), [1]), ((1, 1, 16, 16), [1]), ((2, *SMALL), [1, 2, 3])):
         with pytest.raises(UserError, match="this stage draws 3x16x16"):
-            image_to_image(one, given(BOAT), randn(*shape), generators(seeds), 3)
+            run(edit(randn(*shape), [3], BOAT), one, seeds)
     with pytest.raises(UserError, match="--seed: 2 seeds for 1 images"):
-        enlarge(two, given(BOAT), randn(1, *SMALL), generators([1, 2]))
+        run(enlarge(randn(1, *SMALL), [BOAT]), two, [1, 2])
     for level in (-1, 1000):
         with pytest.raises(UserError, match=f"--noise-level {level}: must lie in 0..999"):
-            replace(two, noise_level=level)
+            run(generate([BOAT]), cascade, [1], sampling=Sampling(noise_level=level))
     with pytest.raises(UserError, match="--eta"):
-        text_to_image(one, given(BOAT), generators([1]), Settings(Route(eta=0.5)))
+        run(generate([BOAT]), one, [1], sampling=Sampling(eta=0.5))
     with pytest.raises(UserError, match="--steps 2000"):
-        text_to_image(one, given(BOAT), generators([1]), Settings(Route(steps=2000)))
+        run(generate([BOAT]), one, [1], sampling=Sampling(steps=2000))

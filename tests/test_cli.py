@@ -22,10 +22,10 @@ from safetensors.torch import load_file, save_file
 import phosphene.images
 from phosphene import cli
 from phosphene.cli.digits import GREEN
+from phosphene.drawing import Sampling
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER, PROVENANCE, read_provenance
 from phosphene.models import catalogue, folders
-from phosphene.sampler import Route
 from phosphene.training.cascade import CascadeRecipe
 from phosphene.training.distributed import Place
 from phosphene.training.ema import Average
@@ -122,6 +122,12 @@ def cell(path: Path, row: int, column: int, top: int = GAP + LABEL) -> torch.Ten
     return torch.tensor(list(small.tobytes()), dtype=torch.int32).view(28, 28)
 
 
+def pixels(path: Path) -> torch.Tensor:
+    """A grey picture, (H, W)."""
+    with Image.open(path) as image:
+        return torch.tensor(list(image.convert("L").tobytes()), dtype=torch.int32).view(image.height, image.width)
+
+
 def size(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
         return image.size
@@ -198,8 +204,37 @@ def test_seeds_count_on_row_by_row(call, made):
     """The picture in row 1, column 2 of a sheet of three columns is the one of its digit and the fifth seed after."""
     call("digits", "370", "--count", 2, "--seed", 5, "--model", made["class"], "-o", "sheet.png")
     call("digits", "0", "--seed", 10, "--model", made["class"], "-o", "one.png")
-    assert (cell(Path("sheet.png"), 1, 2) - cell(Path("one.png"), 0, 0)).abs().max() <= 1
-    assert (cell(Path("sheet.png"), 0, 2) - cell(Path("one.png"), 0, 0)).abs().max() > 10
+    one = pixels(Path("one.png"))
+    assert (cell(Path("sheet.png"), 1, 2) - one).abs().max() <= 1 and (cell(Path("sheet.png"), 0, 2) - one).abs().max() > 10
+
+
+def test_a_digit_alone_is_a_file_of_its_own_size_and_several_lie_beside_their_sheet(call, made):
+    argv = ["--model", made["class"], "--solver", "dpm", "--steps", 2]
+    assert call("digits", "3", *argv)[1] == "1 picture in digits.png\n"
+    assert size(Path("digits.png")) == (28, 28) and [p.name for p in Path().glob("*.png")] == ["digits.png"]
+    assert call("digits", "3", *argv, "--sheet", "-o", "sheet.png")[0] == 0
+    assert Path("sheet-1.png").is_file() and pixels(Path("sheet-1.png")).equal(cell(Path("sheet.png"), 0, 0))
+    assert pixels(Path("sheet-1.png")).equal(pixels(Path("digits.png")))
+    # A folder is as good as a name, and numbers are as long as the last.
+    code, out, _ = call("digits", "01234", "--count", 2, *argv, "-o", "new/folder")
+    names = sorted(p.name for p in Path("new/folder").iterdir())
+    assert code == 0 and names == [*(f"digits-{k:02d}.png" for k in range(1, 11)), "digits.png"]
+    assert "10 pictures in new/folder/digits.png, and alone in digits-01.png to digits-10.png" in out
+    for k in range(10):
+        assert pixels(Path(f"new/folder/digits-{k + 1:02d}.png")).equal(cell(Path("new/folder/digits.png"), k // 5, k % 5))
+
+
+def test_a_picture_of_many_can_be_made_again(call, made):
+    argv = ["--model", made["class"], "--solver", "dpm", "--steps", 2, "-o", "all.png"]
+    assert call("digits", "42", *argv)[0] == 0
+    assert read_provenance(Path("all-2.png"))["number"] == [2, 2] and "number" not in read_provenance(Path("all.png"))
+    code, out, err = call("rerun", "all-2.png", "-o", "again.png")
+    assert (code, err) == (0, "") and "picture 2 of 2" in out and "byte for byte" in out
+    assert Path("again.png").read_bytes() == Path("all-2.png").read_bytes()
+    assert sorted(p.name for p in Path().glob("*.png")) == ["again.png", "all-1.png", "all-2.png", "all.png"]
+    assert call("rerun", "all.png", "-o", "new")[0] == 0
+    assert sorted(p.name for p in Path("new").iterdir()) == ["digits-1.png", "digits-2.png", "digits.png"]
+    assert all(Path(f"new/digits{end}").read_bytes() == Path(f"all{end}").read_bytes() for end in ("-1.png", "-2.png", ".png"))
 
 
 def test_digits_by_a_route_of_ones_own(call, made):
@@ -267,7 +302,7 @@ def test_the_same_command_makes_the_same_bytes(call, made, argv):
         (["3", "--model", "{time}"], "--unconditional"),
         (["7", "--model", "{five}"], "class 7"),
         (["3", "-o", "three.jpg"], ("three.jpg", ".png")),
-        (["3", "-o", "three"], ".png"),
+        (["3", "-o", "v1.2"], ".png"),
         (["3", "-o", "folder.png"], "folder.png: is a folder"),
         (["3", "-o", "file/three.png"], "file/three.png"),
     ],
@@ -388,8 +423,11 @@ def test_denoising_that_cannot_be(refused, made, argv, words):
 
 
 def test_an_ambigram(call, made):
-    code, out, err = call("ambigram", "69", "--model", made["class"], "--classifier", made["classifier"], "--count", 4)
+    argv = ["ambigram", "69", "--model", made["class"], "--classifier", made["classifier"], "--count", 4]
+    assert call(*argv, "-o", "alone.png")[0] == 0 and size(Path("alone.png")) == (28, 28)
+    code, out, err = call(*argv, "--sheet")
     assert (code, err) == (0, "") and out.startswith("69: ") and "of 4 read both ways" in out
+    assert pixels(Path("ambigram-1.png")).equal(pixels(Path("alone.png")))
     assert size(Path("ambigram.png")) == (2 * (2 * CELL + GAP) + GAP, 2 * CELL + 2 * GAP + LABEL)
     with Image.open("ambigram.png") as image:
         upright, turned = (
@@ -489,7 +527,7 @@ def test_evaluate_models_of_every_kind(call, made):
     real, judge = load_dataset("digits"), catalogue.load(made["classifier"])
     reference = refer(judge, real.train, real.test, 40)
     model = catalogue.load(made["class"])
-    by_hand = measure(model, judge, reference, 40, 3.0, Route("ddim", 3), 180)
+    by_hand = measure(model, judge, reference, 40, 180, sampling=Sampling("ddim", 3, guidance=3.0))
     assert by_kind[0][1]["accuracy"] == by_hand.accuracy and by_kind[0][1]["frechet"] == pytest.approx(by_hand.frechet)
     assert figures["classifier"] == {"model": made["classifier"], "accuracy": reference.accuracy, "floor": reference.floor}
     assert by_kind[3] == [{"pictures": 360, "accuracy": reference.accuracy}]
@@ -831,7 +869,7 @@ def test_memory_that_does_not_suffice_is_one_sentence(refused, made, monkeypatch
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("phosphene.tasks.digits.sample", fail)
+    monkeypatch.setattr("phosphene.drawing.denoise", fail)
     refused("digits", "3", "--model", made["class"], "-o", "full.png", words=words)
     assert not Path("full.png").exists()
 
@@ -840,6 +878,6 @@ def test_an_error_of_our_own_is_not_hidden(call, made, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr("phosphene.tasks.digits.sample", fail)
+    monkeypatch.setattr("phosphene.drawing.denoise", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         call("digits", "3", "--model", made["class"])

@@ -13,13 +13,13 @@ from test_generate import call  # noqa: F401  (fixture)
 
 from phosphene import load
 from phosphene.cli.drawing import Drawing
+from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
-from phosphene.expression import given
 from phosphene.images import read_picture, read_provenance, to_tensor
 from phosphene.models import cascade, folders
 from phosphene.models.cascade import open_cascade
-from phosphene.sampler import Route, generators, last
-from phosphene.tasks.generate import Settings, asked, enlarge, generate
+from phosphene.sampler import last
+from phosphene.tasks.generate import enlarge, generate
 from phosphene.tasks.score import score
 
 PROMPTS = ("a red heart", "a castle", "a dog face", "a green apple")
@@ -32,10 +32,8 @@ def glyph() -> cascade.Cascade:
 
 @pytest.fixture(scope="module")
 def drawn(glyph) -> torch.Tensor:
-    settings = [Settings(Route("dpm", 8), max_rows=64)]
-    for step in generate(glyph.stages[:1], list(PROMPTS), [180] * len(PROMPTS), settings=settings):
-        pictures = step.xt
-    return pictures
+    sampling = Sampling("dpm", 8, max_rows=64)
+    return last(run(generate(PROMPTS), glyph.stages[0], [180] * len(PROMPTS), sampling=sampling))
 
 
 def test_each_picture_is_read_as_its_own_prompt(glyph, drawn):
@@ -64,7 +62,7 @@ def test_a_command_draws_with_it_offline(call, monkeypatch, tmp_path):  # noqa: 
 
 def test_the_second_stage_keeps_the_picture_and_draws_it_sharply(glyph, drawn):
     """Made small again it is what the first stage drew; its edges are steeper than those of interpolation."""
-    large = last(enlarge(glyph.stages[1], given(None), drawn[:2], generators([180, 181])))
+    large = last(run(enlarge(drawn[:2]), glyph.stages[1], [180, 181]))
     assert large.shape == (2, 3, 256, 256)
     small = F.interpolate(large, size=64, mode="area")
     assert (small - drawn[:2].clamp(-1, 1)).abs().mean() < 0.05
@@ -81,11 +79,11 @@ def test_the_second_stage_takes_eight_steps_of_one_row(glyph, drawn, monkeypatch
     stage, rows = glyph.stages[1], []
     forward = stage.network.forward
     monkeypatch.setattr(stage.network, "forward", lambda x, *args, **kwargs: rows.append(len(x)) or forward(x, *args, **kwargs))
-    list(enlarge(stage, asked(stage, ["a castle"]), drawn[:1], generators([180])))
+    last(run(enlarge(drawn[:1], ["a castle"]), stage, [180]))
     assert rows == [1] * 8
-    first, second = Drawing(solver="ancestral", upscale_steps=3).manners(glyph.stages)
-    assert (first.route, second.route) == (Route("ancestral"), Route("dpm", 3)) and second.thresholded
-    assert not any(manner.thresholded for manner in Drawing(threshold=False).manners(glyph.stages))
+    first, second = (Drawing(solver="ddim", eta=0.5, upscale_steps=3).sampling().of(stage) for stage in glyph.stages)
+    assert (first.solver, first.eta, second.solver, second.steps, second.eta) == ("ddim", 0.5, "dpm", 3, None)
+    assert not any(Drawing(threshold=False).sampling().of(stage).threshold for stage in glyph.stages)
 
 
 def test_products_in_bfloat16_stay_close_and_a_batch_is_its_pictures():

@@ -7,6 +7,7 @@ import pytest
 import scipy.linalg
 import torch
 
+from phosphene.drawing import Sampling
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import describe
 from phosphene.evaluation.digits import measure, refer
@@ -15,7 +16,6 @@ from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.models.protocol import Estimate
 from phosphene.models.unet import MnistUNet, fused
-from phosphene.sampler import Route
 from phosphene.schedule import linear
 from phosphene.training.mnist.data import Dataset, Split, load_dataset
 from phosphene.training.mnist.loop import Trainer
@@ -191,11 +191,11 @@ def test_a_model_that_draws_what_is_asked_is_right_and_one_that_swaps_is_wrong(t
     sure = [int((probabilities[:, c] * (digits.train.labels == c)).argmax()) for c in range(10)]
     pictures = digits.train.images[sure].float() / 255
     reference = refer(trained, digits.train, digits.test, 100)
-    figures = measure(Copier(pictures), trained, reference, samples=30, guidance=1.0)
+    figures = measure(Copier(pictures), trained, reference, samples=30, sampling=Sampling(guidance=1.0))
     torch.testing.assert_close(figures.pictures, pictures.repeat(3, 1, 1, 1), atol=1e-3, rtol=0)
     assert figures.accuracy == 1 and figures.accuracy_by_class == [1.0] * 10
     swapped = pictures[[0, 1, 2, 8, 4, 5, 6, 7, 3, 9]]
-    figures = measure(Copier(swapped), trained, reference, samples=30, guidance=1.0)
+    figures = measure(Copier(swapped), trained, reference, samples=30, sampling=Sampling(guidance=1.0))
     assert figures.accuracy == pytest.approx(0.8)
     assert figures.accuracy_by_class == [float(c not in (3, 8)) for c in range(10)]
 
@@ -209,25 +209,25 @@ def scribbler() -> DigitDiffusion:
 
 def test_figures_of_a_random_model(scribbler, trained, digits):
     reference = refer(trained, digits.train, digits.test, 20)
-    figures = measure(scribbler, trained, reference, samples=20, route=Route(steps=3))
+    figures = measure(scribbler, trained, reference, samples=20, sampling=Sampling(steps=3))
     assert figures.samples == 20 and figures.pictures.shape == (20, 1, 28, 28) and figures.pictures.device.type == "cpu"
     assert figures.pictures.min() >= 0 and figures.pictures.max() <= 1
     assert 0 <= figures.accuracy <= 1 and math.isfinite(figures.frechet) and figures.frechet > reference.floor
     assert len(figures.accuracy_by_class) == 10
     assert figures.accuracy == pytest.approx(sum(figures.accuracy_by_class) / 10)  # as many of each class
 
-    again = measure(scribbler, trained, reference, samples=20, route=Route(steps=3))
+    again = measure(scribbler, trained, reference, samples=20, sampling=Sampling(steps=3))
     assert torch.equal(again.pictures, figures.pictures) and again.frechet == figures.frechet
-    other = measure(scribbler, trained, reference, samples=20, route=Route(steps=3), seed=181)
+    other = measure(scribbler, trained, reference, samples=20, sampling=Sampling(steps=3), seed=181)
     assert not torch.equal(other.pictures, figures.pictures)
-    parts = measure(scribbler, trained, reference, samples=20, route=Route(steps=3), max_rows=7)
+    parts = measure(scribbler, trained, reference, samples=20, sampling=Sampling(steps=3, max_rows=7))
     torch.testing.assert_close(parts.pictures, figures.pictures, atol=1e-3, rtol=0)
 
 
 def test_figures_of_a_model_without_classes(trained, digits):
     torch.manual_seed(0)
     model = DigitDiffusion(fused(MnistUNet(4, time=True)), linear(50))
-    figures = measure(model, trained, refer(trained, digits.train, digits.test, 8), samples=8, route=Route("ddim", 2))
+    figures = measure(model, trained, refer(trained, digits.train, digits.test, 8), samples=8, sampling=Sampling("ddim", 2))
     assert figures.accuracy is None and figures.accuracy_by_class == []
     assert figures.pictures.shape == (8, 1, 28, 28) and math.isfinite(figures.frechet)
 
@@ -235,7 +235,7 @@ def test_figures_of_a_model_without_classes(trained, digits):
 def test_fewer_samples_than_classes_leave_no_number_that_is_none(scribbler, trained, digits):
     """Figures go to JSON, which has no NaN: a class that was not drawn must not be one."""
     try:
-        figures = measure(scribbler, trained, refer(trained, digits.train, digits.test, 5), samples=5, route=Route(steps=2))
+        figures = measure(scribbler, trained, refer(trained, digits.train, digits.test, 5), samples=5, sampling=Sampling(steps=2))
     except UserError as error:
         assert "--samples 5" in str(error)
         return
@@ -250,7 +250,7 @@ def test_too_few_samples(scribbler, trained, digits, samples):
 
 def test_an_unknown_solver(scribbler, trained, digits):
     with pytest.raises(UserError, match="--solver magic"):
-        measure(scribbler, trained, refer(trained, digits.train, digits.test, 20), samples=4, route=Route("magic"))
+        measure(scribbler, trained, refer(trained, digits.train, digits.test, 20), samples=4, sampling=Sampling("magic"))
 
 
 def test_a_split_has_the_length_of_its_pictures(digits):

@@ -105,7 +105,6 @@ def test_a_solver_is_offered_and_draws(extended):
     assert read_picture(Path("one.png")).size
 
 
-@pytest.mark.xfail(strict=True, reason="tasks.digits and tasks.generate still have tables of steps of their own")
 def test_a_solver_takes_the_steps_it_declares(extended):
     extended(SOLVER, "digits", "3", "--solver", "euler", "-o", "usual.png")
     extended(SOLVER, "digits", "3", "--solver", "euler", "--steps", 4, "-o", "four.png")

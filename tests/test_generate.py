@@ -131,7 +131,7 @@ def test_prompts_stand_side_by_side_and_seeds_one_below_another(call, cascade):
     argv = ["generate", "a rocket", "a skull", "--count", 2, "--solver", "dpm", "--steps", 2, "--model", cascade]
     assert call(*argv, "-o", "sheet.png")[0] == 0
     width, height = size("sheet.png")
-    assert width > 2 * 32 and height > 2 * 32
+    assert width > 2 * 32 and height > 2 * 32 and [size(f"sheet-{k}.png") for k in (1, 2, 3, 4)] == [(32, 32)] * 4
     # A picture of the sheet is the picture made alone with its seed.
     call("generate", "a skull", "--seed", 181, "--solver", "dpm", "--steps", 2, "--model", cascade, "-o", "alone.png")
     with Image.open("sheet.png") as sheet, Image.open("alone.png") as alone:

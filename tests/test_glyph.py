@@ -17,6 +17,7 @@ import torch
 from judge import open_judge
 from PIL import Image, ImageDraw
 
+from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.images import read_picture
 from phosphene.models import tokens
@@ -24,8 +25,7 @@ from phosphene.models.cascade import open_cascade
 from phosphene.models.light import PatchNetwork
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
-from phosphene.sampler import Route
-from phosphene.tasks.generate import Settings, generate
+from phosphene.tasks.generate import generate
 from phosphene.training.captions import ALSO, BLACK, COLOURS, EVERYDAY, WHITE, Subject, Thesaurus, tell
 from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, Stories, learned_tokenizer
 from phosphene.training.cascade_run import CascadeRun
@@ -418,21 +418,21 @@ def test_a_run_is_kept_opens_elsewhere_and_goes_on(shards, tmp_path):
 def test_the_two_stages_draw_together(shards, tmp_path):
     """Both trained for a moment, put side by side, opened as one cascade, and asked for three pictures."""
     for stage, changes in (("stage-1", {}), ("stage-2", {"network": "upscaler", "size": 32, "patch": 8})):
-        run = CascadeRun(tiny(images=16 * 3, **changes), tmp_path / stage, shards)
-        assert [report.step for report in run] == [3]
+        training = CascadeRun(tiny(images=16 * 3, **changes), tmp_path / stage, shards)
+        assert [report.step for report in training] == [3]
         (tmp_path / "both").mkdir(exist_ok=True)
         (tmp_path / stage / "model").rename(tmp_path / "both" / stage)
     cascade = open_cascade(tmp_path / "both")
     first, second = cascade.stages
     assert first.image_shape == (3, 16, 16) and second.image_shape == (3, 32, 32) and second.reads is False
-    settings = (Settings(Route("dpm", 3)), Settings(Route("ddim", 2)))
-    steps = list(generate(cascade.stages, ["a red disc", "a box", "zeppelin"], [1, 2, 3], settings=settings))
+    sampling = Sampling("dpm", 3, upscale_steps=2)
+    steps = list(run(generate(["a red disc", "a box", "zeppelin"]), cascade, [1, 2, 3], sampling=sampling))
     small, large = (step.xt for step in steps if step.t == -1)
     assert small.shape == (3, 3, 16, 16) and large.shape == (3, 3, 32, 32) and large.isfinite().all()
     # Prompts reach the picture, and image k is the image made alone.
-    alone = [s.xt for s in generate(cascade.stages, ["a box"], [2], settings=settings) if s.t == -1]
+    alone = [s.xt for s in run(generate(["a box"]), cascade, [2], sampling=sampling) if s.t == -1]
     torch.testing.assert_close(alone[1][0], large[1], atol=1e-4, rtol=0)
-    other = [s.xt for s in generate(cascade.stages, ["a ring"], [2], settings=settings) if s.t == -1]
+    other = [s.xt for s in run(generate(["a ring"]), cascade, [2], sampling=sampling) if s.t == -1]
     assert not torch.equal(other[0], alone[0])
 
 

@@ -12,7 +12,17 @@ from PIL import Image, ImageDraw
 from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import MOST_PIXELS, SAMPLES, fitted, read_picture, read_provenance, save_animation, squared, to_tensor
+from phosphene.images import (
+    MOST_PIXELS,
+    PAPER,
+    SAMPLES,
+    fitted,
+    read_picture,
+    read_provenance,
+    save_animation,
+    squared,
+    to_tensor,
+)
 from phosphene.tasks.animate import MOVE
 
 STEPS = ["--steps", 4]
@@ -133,13 +143,37 @@ def test_options_of_inpainting(call, here, cascade):  # noqa: F811
 def test_views_of_an_anagram(call, here, cascade):  # noqa: F811
     base = ["--model", cascade, *STEPS, "--no-upscale"]
     four = ["a rocket", "a skull", "a dog", "a cat"]
-    assert call("anagram", *four, "--view", "four-way", *base, "-o", "four.png")[0] == 0 and size("four.png")[0] > 4 * 256
+    assert call("anagram", *four, "--view", "four-way", *base, "--sheet", "-o", "four.png")[0] == 0
+    assert size("four.png")[0] > 4 * 256 and size("four-1.png") == (16, 16)
     two = ["a rocket", "a skull", "--view", "jigsaw", "--view-seed", 3, "--weights", "1,2"]
     assert call("anagram", *two, *base, "-o", "jigsaw.png", "--animate", "turn.gif")[0] == 0
     with Image.open("turn.gif") as animation:
         assert animation.n_frames > 20
     assert call("anagram", *two[:4], "--reduce", "alternate", *base, "-o", "a.png", "--animate", "turn.mp4")[0] == 0
     assert Path("turn.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_sheet_shows_each_reading_and_the_picture_lies_beside_it(call, here, cascade):  # noqa: F811
+    argv = ["anagram", "a rocket", "a skull", "--view", "rotate-90", "--model", cascade, *STEPS, "--no-upscale"]
+    assert call(*argv, "-o", "alone.png")[0] == 0 and call(*argv, "--sheet", "-o", "all.png")[0] == 0
+    with Image.open("alone.png") as alone, Image.open("all.png") as sheet, Image.open("all-1.png") as beside:
+        assert alone.size == (16, 16) and beside.tobytes() == alone.tobytes()
+        for k, seen in enumerate((alone, alone.rotate(90))):
+            cell = sheet.convert("RGB").crop((6 + 262 * k, 6, 262 + 262 * k, 262))
+            assert cell.tobytes() == seen.resize((256, 256), Image.Resampling.NEAREST).tobytes()
+
+
+def test_on_its_sheet_a_hybrid_walks_away(call, here, cascade):  # noqa: F811
+    """Each picture is the one before from twice as far, in the middle of its cell, with paper around."""
+    argv = ["hybrid", "a rocket", "a skull", "--model", cascade, *STEPS, "--no-upscale", "--sheet", "-o", "walk.png"]
+    assert call(*argv)[0] == 0
+    with Image.open("walk.png") as sheet, Image.open("walk-1.png") as alone:
+        large = alone.resize((256, 256), Image.Resampling.NEAREST)
+        for k, side in enumerate((256, 128, 64, 32)):
+            cell, edge = sheet.convert("RGB").crop((6 + 262 * k, 6, 262 + 262 * k, 262)), (256 - side) // 2
+            middle = cell.crop((edge, edge, edge + side, edge + side))
+            assert middle.tobytes() == large.resize((side, side), Image.Resampling.BOX).tobytes()
+            assert edge == 0 or set(cell.crop((0, 0, 256, edge)).getdata()) == {PAPER}
 
 
 @pytest.fixture(scope="session")
@@ -272,7 +306,7 @@ def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
         (["edit", "ball.png", "--start", "x"], ["--start x"]),
         (["edit", "ball.png", "--strength", "2"], ["--strength 2"]),
         (["edit", "ball.png", "--strength", "0.5", "--start", "1"], ["--strength 0.5", "--start"]),
-        (["edit", "ball.png", "--start", "1", "--solver", "dpm"], ["--solver dpm"]),
+        (["edit", "ball.png", "--start", "1,2", "--solver", "dpm"], ["--solver dpm"]),
         (["edit", "ball.png", "--start", "1", "--fit", "squeeze"], ["--fit squeeze"]),
         (["inpaint", "ball.png", "black.png"], ["MASK black.png", "all black"]),
         (["inpaint", "ball.png", "narrow.png"], ["MASK narrow.png", "30x40", "60x40"]),

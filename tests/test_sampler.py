@@ -15,7 +15,6 @@ from phosphene.errors import UserError
 from phosphene.expression import given, guide, mean, seen
 from phosphene.sampler import (
     SOLVERS,
-    Route,
     ancestral,
     clamp,
     ddim,
@@ -230,16 +229,6 @@ def test_resampling_once_is_no_resampling():
     for times in (0, -1):
         with pytest.raises(UserError, match=f"--resample {times}: "):
             resampled(ddim, times)
-
-
-def test_a_route_is_its_solver():
-    times = [250, 120, 40]
-    assert Route().table() is ancestral
-    assert Route("ddim", eta=0.3).table()(linear(), times) == ddim(linear(), times, 0.3)
-    assert Route("dpm", resample=2).table()(linear(), times) == resampled(dpm_solver, 2)(linear(), times)
-    for route, words in ((Route("magic"), "--solver magic"), (Route("dpm", eta=0.5), "--eta 0.5: belongs to ddim, not to dpm")):
-        with pytest.raises(UserError, match=words):
-            route.table()
 
 
 # Turns: several readings of one picture, a step for each

@@ -11,33 +11,38 @@ from conftest import Echo, randn, refusal
 from skimage.metrics import structural_similarity
 from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
 
+from phosphene.drawing import Sampling, run, threshold
 from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import Evaluation, factored, given, guide, mean, seen
 from phosphene.frequency import Grey, Low, Swept, low_pass
-from phosphene.sampler import Route, generators, last
+from phosphene.sampler import generators, last
 from phosphene.schedule import linear
-from phosphene.tasks.anagram import anagram, readings, views_named
+from phosphene.tasks.anagram import anagram, views_named
 from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turning
-from phosphene.tasks.compose import compose, regions, shape
-from phosphene.tasks.denoise import iterated, levels
+from phosphene.tasks.compose import compose, shape
+from phosphene.tasks.denoise import levels, many_steps
 from phosphene.tasks.edit import STARTS, edit, start_of
-from phosphene.tasks.generate import Settings, asking, image_to_image, onward, text_to_image, threshold, timesteps, wanted
-from phosphene.tasks.hybrid import KINDS, completed, hybrid, keeping, part_of, parted
+from phosphene.tasks.generate import generate
+from phosphene.tasks.hybrid import KINDS, completed, hybrid, part_of
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.score import score
 from phosphene.views import VIEWS, view
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-QUICK = Settings(Route(steps=5), max_rows=None)
+QUICK = Sampling(steps=5)
 TIMES = (900, 700, 400, 150, 0)
-ROUGH = Settings(timesteps=TIMES, thresholded=False)
+ROUGH = Sampling(timesteps=TIMES, threshold=False)
 DOG = "a dog"
 
 
 @pytest.fixture
 def stage(cascade):  # noqa: F811
     return cascade.stages[0]
+
+
+def ours(stage, task, seeds, sampling=ROUGH):
+    return last(run(task, stage, seeds, sampling=sampling))
 
 
 def same(found, expected, tolerance=None):
@@ -86,7 +91,7 @@ def test_an_anagram_is_the_loop_of_its_formula(stage, name):
         b, vb = guided(stage, v.apply(x), t, MAN, 7.0)
         return (a + v.invert(b)) / 2, (va + v.sign * v.invert(vb)) / 2
 
-    found = last(anagram([stage], [BOAT, MAN], [VIEWS["identity"], v], [3, 4], settings=(ROUGH,)))
+    found = ours(stage, anagram([BOAT, MAN], [VIEWS["identity"], v]), [3, 4])
     same(found, torch.cat([plainly(stage, step, seed) for seed in (3, 4)]))
 
 
@@ -98,9 +103,7 @@ def test_weights_and_turns_of_an_anagram(stage):
         b, vb = guided(stage, flip.apply(x), t, MAN, 7.0)
         return 0.75 * a + 0.25 * flip.invert(b), (va + flip.invert(vb)) / 2
 
-    views = views_named(["flip"], 2)
-    found = last(anagram([stage], [BOAT, MAN], views, [3], weights=[3, 1], settings=(ROUGH,)))
-    same(found, plainly(stage, heavy, 3))
+    same(ours(stage, anagram([BOAT, MAN], ["flip"], weights=[3, 1]), [3]), plainly(stage, heavy, 3))
 
     def by_turns(x, t):
         if TIMES.index(t) % 2 == 0:
@@ -108,22 +111,21 @@ def test_weights_and_turns_of_an_anagram(stage):
         noise, variance = guided(stage, flip.apply(x), t, MAN, 7.0)
         return flip.invert(noise), flip.invert(variance)
 
-    found = last(anagram([stage], [BOAT, MAN], views, [3], reduce="alternate", settings=(ROUGH,)))
-    same(found, plainly(stage, by_turns, 3))
+    same(ours(stage, anagram([BOAT, MAN], ["flip"], reduce="alternate"), [3]), plainly(stage, by_turns, 3))
 
 
-def rows(stage, expression):
-    return Evaluation(expression, stage).rows_per_image
+def rows(stage, task):
+    return Evaluation(task.asks(stage, 7.0), stage).rows_per_image
 
 
 def test_rows_of_a_step(stage):
     four = [BOAT, MAN, DOG, "a hat"]
-    assert rows(stage, readings(stage, [BOAT, MAN], views_named(["flip"], 2))) == 4
-    assert rows(stage, readings(stage, four, views_named(["four-way"], 4))) == 8
-    assert rows(stage, parted(stage, [BOAT, MAN])) == 3
-    assert rows(stage, parted(stage, [BOAT, MAN, DOG])) == 4
-    assert rows(stage, parted(stage, [BOAT, MAN], "color")) == 3
-    assert rows(stage, regions(stage, [BOAT, MAN], shape("left", 32))) == 3
+    assert rows(stage, anagram([BOAT, MAN], ["flip"])) == 4
+    assert rows(stage, anagram(four, ["four-way"])) == 8
+    assert rows(stage, hybrid([BOAT, MAN])) == 3
+    assert rows(stage, hybrid([BOAT, MAN, DOG])) == 4
+    assert rows(stage, hybrid([BOAT, MAN], kind="color")) == 3
+    assert rows(stage, compose([BOAT, MAN], shape("left", 32))) == 3
 
 
 def test_views_by_their_names():
@@ -139,19 +141,18 @@ def test_views_by_their_names():
 
 
 def test_anagrams_that_cannot_be(stage):
-    views = views_named(["flip"], 2)
-    refusal(lambda: readings(stage, [BOAT], views), "1 prompts for 2 views")
-    refusal(lambda: readings(stage, [BOAT, MAN], views, reduce="max"), "--reduce max")
-    refusal(lambda: readings(stage, [BOAT, MAN], views, weights=[1, -1]), "--weights")
-    refusal(lambda: readings(stage, [BOAT, MAN], views, weights=[1, 2], reduce="alternate"), "--weights", "leave them out")
-    refusal(lambda: last(anagram([stage], [BOAT, MAN], views_named(["jigsaw:6"], 2), [1])), "--view jigsaw:6", "jigsaw:4")
+    two = [BOAT, MAN]
+    refusal(lambda: anagram([BOAT], ["flip", "mirror"]), "--view flip, mirror", "1 prompts")
+    refusal(lambda: anagram(two, ["flip"], reduce="max"), "--reduce max")
+    refusal(lambda: run(anagram(two, ["flip"], weights=[1, -1]), stage, [1]), "--weights")
+    refusal(lambda: anagram(two, ["flip"], weights=[1, 2], reduce="alternate"), "--weights", "leave them out")
+    refusal(lambda: last(run(anagram(two, ["jigsaw:6"]), stage, [1])), "--view jigsaw:6", "jigsaw:4")
 
 
 def test_an_anagram_in_two_stages_keeps_its_reading(cascade):  # noqa: F811
-    views, settings = views_named(["flip"], 2), (QUICK, QUICK)
-    one = last(anagram(cascade.stages, [BOAT, MAN], views, [7], settings=settings))
+    one = ours(cascade, anagram([BOAT, MAN], ["flip"]), [7], QUICK)
     assert one.shape == (1, *LARGE)
-    assert not torch.allclose(one, last(anagram(cascade.stages, [MAN, BOAT], views, [7], settings=settings)), atol=1e-3)
+    assert not torch.allclose(one, ours(cascade, anagram([MAN, BOAT], ["flip"]), [7], QUICK), atol=1e-3)
 
 
 # Hybrids
@@ -163,9 +164,7 @@ def test_a_hybrid_is_the_loop_of_its_formula(stage):
         b, vb = guided(stage, x, t, MAN, 7.0)
         return low_pass(a, 0.5) + b - low_pass(b, 0.5), (va + vb) / 2  # sigma 2 of 64 pixels is 0.5 of 16
 
-    same(
-        last(hybrid([stage], [BOAT, MAN], [3, 4], settings=(ROUGH,))), torch.cat([plainly(stage, step, s) for s in (3, 4)]), 2e-4
-    )
+    same(ours(stage, hybrid([BOAT, MAN]), [3, 4]), torch.cat([plainly(stage, step, s) for s in (3, 4)]), 2e-4)
 
 
 @pytest.mark.parametrize("kind", ["color", "motion", "scale"])
@@ -177,7 +176,7 @@ def test_other_kinds_are_loops_of_their_formulas(stage, kind):
         b, vb = guided(stage, x, t, MAN, 7.0)
         return part(a) + b - part(b), (va + vb) / 2
 
-    same(last(hybrid([stage], [BOAT, MAN], [3], kind, settings=(ROUGH,))), plainly(stage, step, 3))
+    same(ours(stage, hybrid([BOAT, MAN], kind=kind), [3]), plainly(stage, step, 3))
 
 
 @pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept(), Swept(10, 30)])
@@ -189,18 +188,18 @@ def test_the_law_holds_for_every_component(component):
 
 
 def test_hybrids_that_cannot_be(stage):
-    refusal(lambda: parted(stage, [BOAT]), "two or three prompts, not 1")
-    refusal(lambda: parted(stage, [BOAT, MAN, DOG], "color"), "--kind color", "two prompts, not 3")
-    refusal(lambda: parted(stage, [BOAT, MAN], "smell"), "--kind smell")
-    refusal(lambda: parted(stage, [BOAT, MAN], sigmas=[0.0]), "--sigma")
-    refusal(lambda: parted(stage, [BOAT, MAN], "color", sigmas=[2.0]), "--sigma [2.0]", "leave it out")
+    refusal(lambda: hybrid([BOAT]), "two or three prompts, not 1")
+    refusal(lambda: hybrid([BOAT, MAN, DOG], kind="color"), "--kind color", "two prompts, not 3")
+    refusal(lambda: hybrid([BOAT, MAN], kind="smell"), "--kind smell")
+    refusal(lambda: run(hybrid([BOAT, MAN], sigmas=[0.0]), stage, [1]), "--sigma")
+    refusal(lambda: hybrid([BOAT, MAN], kind="color", sigmas=[2.0]), "--sigma [2.0]", "leave it out")
 
 
 @pytest.mark.parametrize("band", ["low", "high"])
 def test_an_inverse_hybrid_keeps_its_band(stage, band):
     image = low_pass(randn(1, *SMALL, seed=9), 1.0).clamp(-1, 1)
-    found = last(completed(stage, wanted([BOAT]), image, band, generators([1, 2]), settings=QUICK))
-    other = last(text_to_image(stage, wanted([BOAT]), generators([1, 2]), QUICK))
+    found = ours(stage, completed(image, BOAT, band=band), [1, 2], QUICK)
+    other = ours(stage, generate([BOAT]), [1, 2], QUICK)
     low = Low(2.0)
     kept, drawn = (low(found), found - low(found)) if band == "low" else (found - low(found), low(found))
     wished = low(image) if band == "low" else image - low(image)
@@ -209,15 +208,15 @@ def test_an_inverse_hybrid_keeps_its_band(stage, band):
         other - low(other) - wished if band == "high" else low(other) - wished
     ).abs().mean()
     assert drawn[0].std() > 0.02 and not drawn[0].allclose(drawn[1], atol=0.02)
-    refusal(lambda: completed(stage, wanted([BOAT]), image, "middle", generators([1])), "--band middle")
-    refusal(lambda: completed(stage, wanted([BOAT]), image[..., :8], "low", generators([1])), "--from")
+    refusal(lambda: completed(image, BOAT, band="middle"), "--band middle")
+    refusal(lambda: run(completed(image[..., :8], BOAT), stage, [1]), "image: is 1x3x16x8")
 
 
 @pytest.mark.parametrize("band", ["low", "high"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
     part = {"frequency": lambda x: low_pass(x, 0.5), "color": Grey(), "motion": Swept(9, 30), "scale": lambda x: x / 2}[kind]
-    image, settings = randn(1, *SMALL, seed=5).clamp(-1, 1), Settings(Route("ddim"), TIMES, thresholded=False)
+    image = randn(1, *SMALL, seed=5).clamp(-1, 1)
     source = torch.Generator().manual_seed(3)
     x = torch.randn(1, *SMALL, generator=source)
     abar = [float(a) for a in stage.schedule.abar]
@@ -230,7 +229,7 @@ def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
             kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
         x = part(kept) + (x - part(x)) if band == "low" else (kept - part(kept)) + part(x)
     component = part_of(kind, 2.0, Swept(9, 30))
-    same(last(completed(stage, wanted([BOAT]), image, band, generators([3]), component, settings)), x)
+    same(ours(stage, completed(image, BOAT, band=band, component=component), [3], ROUGH._replace(solver="ddim")), x)
 
 
 @pytest.mark.parametrize("band", ["low", "high"])
@@ -242,13 +241,8 @@ def test_an_inverse_hybrid_keeps_its_band_in_the_second_stage(cascade, band):  #
         return component(x) if band == "low" else x - component(x)
 
     def drawn(component, keeps=True):
-        source, asks = generators([1, 2]), asking([BOAT])
-        first = completed(cascade.stages[0], wanted([BOAT]), small, band, source, component, QUICK)
-
-        def edits(stage):
-            return keeping(stage, large, band, source, component)
-
-        return last(onward(cascade.stages, first, asks, source, settings=(QUICK, QUICK), edits=edits if keeps else None))
+        task = completed(small, BOAT, band=band, component=component, large=large if keeps else None)
+        return ours(cascade, task, [1, 2], QUICK)
 
     # A picture's grey taken of its grey is its grey: this band is the photo's to rounding.
     grey = Grey()
@@ -258,26 +252,25 @@ def test_an_inverse_hybrid_keeps_its_band_in_the_second_stage(cascade, band):  #
     low = Low(2.0)
     away = [(kept(drawn(low, keeps), low) - kept(large, low)).abs().mean() for keeps in (True, False)]
     assert away[0] < 0.35 * away[1]
-    refusal(lambda: keeping(cascade.stages[1], small, band, generators([1])), "--from")
+    refusal(lambda: run(completed(small, BOAT, large=small), cascade, [1]), "image: is 1x3x16x16")
 
 
 # Editing
 
 
-@pytest.mark.parametrize("route", [Route(), Route("ddim", eta=0.5), Route("ddim"), Route(resample=3)])
-def test_pictures_that_start_by_and_by_are_those_made_alone(stage, route):
-    settings = Settings(route, TIMES)
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling("ddim", eta=0.5), Sampling("ddim"), Sampling(resample=3)])
+def test_pictures_that_start_by_and_by_are_those_made_alone(stage, sampling):
+    sampling = sampling._replace(timesteps=TIMES)
     image = randn(1, *SMALL, seed=5).clamp(-1, 1)
     starts, seeds = [4, 1, 2, 1], [10, 11, 12, 13]
-    together = last(edit(stage, wanted([BOAT]), image, starts, generators(seeds), settings))
+    together = ours(stage, edit(image, starts, BOAT), seeds, sampling)
     for k, (start, seed) in enumerate(zip(starts, seeds, strict=True)):
-        alone = last(image_to_image(stage, wanted([BOAT]), image, generators([seed]), start, settings))
-        same(together[k : k + 1], alone, 5e-5)
+        same(together[k : k + 1], ours(stage, edit(image, [start], BOAT), [seed], sampling), 5e-5)
 
 
 def test_the_later_the_start_the_nearer_to_the_picture(stage):
     image = low_pass(randn(1, *SMALL, seed=5), 2.0)
-    found = last(edit(stage, wanted([BOAT]), image, [0, 12, 24, 33], generators([1] * 4)))
+    found = ours(stage, edit(image, [0, 12, 24, 33], BOAT), [1] * 4, Sampling())
     away = (found - image).flatten(1).square().mean(1)
     assert away[0] > away[2] > away[3]
 
@@ -291,15 +284,16 @@ def test_strength_counts_as_diffusers_does():
 def test_edits_that_cannot_be(stage):
     image = torch.zeros(1, *SMALL)
 
-    def call(starts, picture=image, seeds=(1,), settings=QUICK):
-        return lambda: last(edit(stage, wanted([BOAT]), picture, starts, generators(seeds), settings))
+    def call(starts, picture=image, seeds=(1,), sampling=QUICK):
+        return lambda: run(edit(picture, starts, BOAT), stage, seeds, sampling=sampling)
 
     refusal(call([5]), "--start 5", "0..4")
     refusal(call([-1]), "--start -1")
-    refusal(call([]), "--start []")
+    refusal(call([]), "--start", "is empty")
     refusal(call([1, 2]), "1 seeds for 2 starts")
     refusal(call([1], torch.zeros(1, 3, 8, 8)), "image: is 1x3x8x8")
-    refusal(call([1], settings=Settings(Route("dpm"))), "--solver dpm", "take ancestral")
+    refusal(call([1, 2], seeds=(1, 1), sampling=Sampling("dpm", 5)), "--solver dpm", "take ancestral")
+    call([1], sampling=Sampling("dpm", 5))()  # alone it has no run to join
 
 
 # Inpainting
@@ -311,10 +305,10 @@ def half():
     return mask
 
 
-@pytest.mark.parametrize("route", [Route(steps=5), Route("dpm", steps=5), Route(steps=5, resample=2)])
-def test_inpainting_keeps_what_the_mask_keeps_bit_by_bit(stage, route):
+@pytest.mark.parametrize("sampling", [QUICK, Sampling("dpm", steps=5), Sampling(steps=5, resample=2)])
+def test_inpainting_keeps_what_the_mask_keeps_bit_by_bit(stage, sampling):
     image, mask = randn(1, *SMALL, seed=5).clamp(-1, 1), half()
-    found = last(inpaint(stage, wanted([BOAT]), image, mask, generators([1, 2]), Settings(route)))
+    found = ours(stage, inpaint(image, mask, BOAT), [1, 2], sampling)
     assert found[..., 8:].equal(image[..., 8:].expand(2, -1, -1, -1))
     assert (found[..., :8] - image[..., :8]).abs().mean() > 0.1
     assert not found[0].allclose(found[1], atol=0.05)
@@ -322,7 +316,7 @@ def test_inpainting_keeps_what_the_mask_keeps_bit_by_bit(stage, route):
 
 def test_what_is_kept_is_noised_anew_each_step(stage):
     """The loop of Part A, written out."""
-    image, mask, settings = randn(1, *SMALL, seed=5).clamp(-1, 1), half(), Settings(Route("ddim"), TIMES, thresholded=False)
+    image, mask = randn(1, *SMALL, seed=5).clamp(-1, 1), half()
     source = torch.Generator().manual_seed(3)
     x = torch.randn(1, *SMALL, generator=source)
     abar = [float(a) for a in stage.schedule.abar]
@@ -335,25 +329,25 @@ def test_what_is_kept_is_noised_anew_each_step(stage):
             x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
             kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
             x = mask * x + (1 - mask) * kept
-    same(last(inpaint(stage, wanted([BOAT]), image, mask, generators([3]), settings)), x)
+    same(ours(stage, inpaint(image, mask, BOAT), [3], ROUGH._replace(solver="ddim")), x)
 
 
 def test_soft_masks_mix(stage):
     image = torch.full((1, *SMALL), 0.25)
     soft = half() * 0.5
-    found = last(inpaint(stage, wanted([BOAT]), image, soft, generators([1]), QUICK))
+    found = ours(stage, inpaint(image, soft, BOAT), [1], QUICK)
     assert found[..., 8:].equal(image[..., 8:])
     assert 0.0 < (found[..., :8] - image[..., :8]).abs().mean()
     # White by a rounding error more than white is white.
-    white = last(inpaint(stage, wanted([BOAT]), image, half() * 1.0000001, generators([1]), QUICK))
-    assert white.equal(last(inpaint(stage, wanted([BOAT]), image, half(), generators([1]), QUICK)))
+    white = ours(stage, inpaint(image, half() * 1.0000001, BOAT), [1], QUICK)
+    assert white.equal(ours(stage, inpaint(image, half(), BOAT), [1], QUICK))
 
 
-def test_masks_that_cannot_be(stage):
+def test_masks_that_cannot_be():
     image = torch.zeros(1, *SMALL)
 
     def call(mask, picture=image):
-        return lambda: inpaint(stage, wanted([BOAT]), picture, mask, generators([1]))
+        return lambda: inpaint(picture, mask, BOAT)
 
     refusal(call(0 * half()), "MASK", "all black")
     refusal(call(torch.ones(1, 1, 32, 32)), "MASK", "32")
@@ -396,7 +390,7 @@ def test_prompts_rule_their_regions(stage):
         m = half()
         return m * a + (1 - m) * b, m * va + (1 - m) * vb
 
-    same(last(compose([stage], [BOAT, MAN], mask, [3], settings=(ROUGH,))), plainly(stage, step, 3))
+    same(ours(stage, compose([BOAT, MAN], mask), [3]), plainly(stage, step, 3))
 
 
 def test_shapes():
@@ -448,7 +442,7 @@ def test_scores_do_not_depend_on_the_batch(stage):
 
 
 def test_default_starts_fit_the_default_run(stage):
-    assert max(STARTS) < len(timesteps(stage))
+    assert max(STARTS) < len(Sampling().visited(stage))
 
 
 # Denoising
@@ -471,10 +465,10 @@ def test_levels_are_the_forward_process_a_blur_and_one_step(stage):
 
 def test_many_steps_are_part_a_s_unless_others_are_named(stage):
     image = torch.zeros(1, *SMALL)
-    steps = list(iterated(stage, given(BOAT), image, generators([3])))
+    steps = run(edit(image, [10], BOAT), stage, [3], sampling=many_steps(stage, Sampling()))
     assert [step.t for step in steps] == [*range(660, -1, -30), -1]
-    few = Settings(Route(steps=5))
-    assert [s.t for s in iterated(stage, given(BOAT), image, generators([3]), 2, few)] == [*timesteps(stage, few)[3:], -1]
+    assert many_steps(stage, QUICK) is QUICK and many_steps(stage, ROUGH) is ROUGH
+    assert [step.t for step in run(edit(image, [2], BOAT), stage, [3], sampling=QUICK)] == [*QUICK.visited(stage)[3:], -1]
 
 
 # Morphing
@@ -491,16 +485,16 @@ def test_the_way_between_two_draws_is_as_long_as_they_are():
 
 
 def test_both_ends_of_a_morph_are_the_pictures_of_its_prompts(stage):
-    settings = Settings(Route("ddim"), TIMES)
-    strip = last(morph([stage], [BOAT, MAN], 3, (5, 9), settings=[settings]))
-    same(strip[:1], last(text_to_image(stage, wanted([BOAT]), generators([5]), settings)), 5e-5)
-    same(strip[2:], last(text_to_image(stage, wanted([MAN]), generators([9]), settings)), 5e-5)
+    smooth = Sampling("ddim", timesteps=TIMES)
+    strip = ours(stage, morph([BOAT, MAN], 3), [5, 9], smooth)
+    same(strip[:1], ours(stage, generate([BOAT]), [5], smooth), 5e-5)
+    same(strip[2:], ours(stage, generate([MAN]), [9], smooth), 5e-5)
     # With a solver that adds noise, the beginning is still the first prompt's picture.
-    strip = last(morph([stage], [BOAT, MAN], 3, (5, 5), settings=[ROUGH]))
-    same(strip[:1], last(text_to_image(stage, wanted([BOAT]), generators([5]), ROUGH)))
-    same(strip[2:], last(text_to_image(stage, wanted([MAN]), generators([5]), ROUGH)))
-    refusal(lambda: morph([stage], [BOAT], 3, (1, 2)), "morph takes two")
-    refusal(lambda: morph([stage], [BOAT, MAN], 1, (1, 2)), "--frames 1")
+    strip = ours(stage, morph([BOAT, MAN], 3), [5])
+    same(strip[:1], ours(stage, generate([BOAT]), [5]))
+    same(strip[2:], ours(stage, generate([MAN]), [5]))
+    refusal(lambda: morph([BOAT], 3), "morph takes two")
+    refusal(lambda: morph([BOAT, MAN], 1), "--frames 1")
 
 
 # Animation

@@ -41,7 +41,7 @@ HYBRIDS = {
     "cat-lemon": ("a cat face", "a lemon", "color", ()),
 }
 SAID, READ = PICTURES / "said.json", PICTURES / "read.json"
-SHARED = ("--solver", "dpm", "--best-of", "16")
+SHARED = ("--solver", "dpm", "--best-of", "16", "--sheet")
 
 
 def command(name: str) -> list[str]:
@@ -113,6 +113,7 @@ def main() -> None:
             done = subprocess.run(
                 [sys.executable, "-m", *command(name)], cwd=PICTURES, check=True, capture_output=True, text=True
             )
+            (PICTURES / f"{name}-1.png").unlink()  # the gallery shows sheets
             said[name] = done.stdout.strip().splitlines()[-1].partition(";")[0]
             SAID.write_text(json.dumps(said, indent=2) + "\n")
             print(f"{name}: {said[name]}", flush=True)

@@ -9,7 +9,6 @@ PSNR, SSIM, and how steep its edges are (the root mean square step between neigh
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.drawing import Sampling, run
 from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.images import save_png, sheet, to_image
 from phosphene.models.cascade import open_cascade
-from phosphene.sampler import Route, generators, last
-from phosphene.tasks.generate import Settings, asked, enlarge
+from phosphene.sampler import last
+from phosphene.tasks.generate import enlarge
 from phosphene.training.captions import held_out
 from phosphene.training.pictures import premultiplied, read
 
@@ -53,10 +53,9 @@ def main() -> None:
     small = F.interpolate(whole, size=size // 4, mode="area")
     tried = {"bicubic": F.interpolate(small, size=(size, size), mode="bicubic").clamp(-1, 1)}
     for level, solver, steps in ((0, "dpm", 8), (100, "dpm", 4), (100, "dpm", 8), (100, "ancestral", 34), (250, "dpm", 8)):
-        noised = replace(stage, noise_level=level)
-        source = generators(range(SEED, SEED + len(small)))
-        settings = Settings(Route(solver, steps), max_rows=8)
-        tried[f"level {level}, {solver} {steps}"] = last(enlarge(noised, asked(noised, [None]), small, source, settings))
+        sampling = Sampling(upscale_solver=solver, upscale_steps=steps, noise_level=level, max_rows=8)
+        made = run(enlarge(small), stage, range(SEED, SEED + len(small)), sampling=sampling)
+        tried[f"level {level}, {solver} {steps}"] = last(made)
     print(f"{'':24}  PSNR   SSIM   steepness of edges")
     for name, made in tried.items():
         near, alike = (float(measure(made, whole).mean()) for measure in (psnr, ssim))

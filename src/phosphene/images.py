@@ -35,6 +35,11 @@ def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), sca
     values = ((picture.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
     array = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    return enlarged(image, scale)
+
+
+def enlarged(image: Image.Image, scale: int) -> Image.Image:
+    """``image``, each of its pixels ``scale`` wide and high."""
     return image if scale == 1 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
@@ -85,6 +90,14 @@ def fitted(image: Image.Image, size: tuple[int, int], fit: str = "crop") -> Imag
 def squared(image: Image.Image, size: int, fit: str = "crop") -> Image.Image:
     """``image`` at ``size`` by ``size`` pixels: see :func:`fitted`."""
     return fitted(image, (size, size), fit)
+
+
+def from_afar(image: Image.Image, distance: int) -> Image.Image:
+    """``image`` as it is seen from ``distance`` times as far: shrunk so much, amid paper of its own size."""
+    cell = Image.new(image.mode, image.size, PAPER if image.mode == "RGB" else PAPER[0])
+    small = image.resize((image.width // distance, image.height // distance), Image.Resampling.BOX)
+    cell.paste(small, ((image.width - small.width) // 2, (image.height - small.height) // 2))
+    return cell
 
 
 def to_tensor(image: Image.Image) -> Tensor:

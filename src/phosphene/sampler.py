@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -193,22 +192,6 @@ def taking_turns(rows: Sequence[Row], turns: int, schedule: NoiseSchedule) -> li
         shared.append((turn, row))
         own[turn] = index
     return shared
-
-
-class Route(NamedTuple):
-    """How to get from noise to a picture: a solver by name and what it is told."""
-
-    solver: str = "ancestral"
-    steps: int | None = None  # timesteps to visit; None: the task's own number
-    eta: float | None = None  # of ddim, the share of fresh noise, 0..1; None is 0
-    resample: int = 1  # see resampled()
-
-    def table(self) -> Solver:
-        """The solver. UserError where an option is unknown, out of range or not this solver's."""
-        chosen = solver(self.solver)
-        if self.eta is not None and self.solver != "ddim":
-            raise UserError(f"--eta {self.eta:g}: belongs to ddim, not to {self.solver}; leave it out, or take --solver ddim.")
-        return resampled(chosen if self.eta is None else partial(ddim, eta=self.eta), self.resample)
 
 
 Threshold = Callable[[Tensor], Tensor]

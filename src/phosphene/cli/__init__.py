@@ -17,7 +17,8 @@ from phosphene.cli import common
 from phosphene.cli.common import app
 from phosphene.errors import UserError
 
-for _part in ("train", "digits", "pictures", "measure", "models", "again"):  # each adds its commands, in this order
+# Each adds its commands, in this order.
+for _part in ("train", "digits", "pictures", "illusions", "measure", "models", "again"):
     import_module(f"phosphene.cli.{_part}")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -38,17 +41,32 @@ def rerun(
     story = read_provenance(path)
     if story.get("command") not in RERUN or not isinstance(story.get("arguments"), dict):
         raise UserError(f"{path}: was made by {story.get('command')!r}; pictures of {', '.join(RERUN)} can be made again.")
-    out = out or path.with_name(f"{path.stem}-again.png")
+    out = path.with_name(f"{path.stem}-again.png") if out is None else common.place(out, story["command"])
     if out.absolute() == path.absolute():
         raise UserError(f"-o {out}: is the picture to be made again; choose another name.")
-    argv = _argv(story, out)
-    common.say(shlex.join(["phosphene", *argv]))
-    if code := main(argv):
+    argv, number = _argv(story, out), story.get("number")
+    common.say(shlex.join(["phosphene", *argv]) + (f"  # picture {number[0]} of {number[1]}" if number else ""))
+    if code := main(argv) if number is None else _one_of_many(story, number, out):
         raise typer.Exit(code)
     same = path.read_bytes() == out.read_bytes()
     common.say(
         f"{out} is {path}, byte for byte" if same else f"{out} differs from {path}: another machine, version or model made it"
     )
+
+
+def _one_of_many(story: Mapping[str, Any], number: Sequence[int], out: Path) -> int:
+    """Draw all, for a picture's last bits may depend on those beside it, and keep the one as ``out``; the exit code."""
+    from phosphene.cli import main
+    from phosphene.files import replacing
+
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        whole = Path(folder) / "all.png"
+        if code := main(_argv(story, whole)):
+            return code
+        made = common.numbered(whole, *number).read_bytes()
+    with replacing(out) as temporary:
+        temporary.write_bytes(made)
+    return 0
 
 
 RERUN = {

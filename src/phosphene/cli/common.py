@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from phosphene.sampler import Step
+    from phosphene.drawing import Sampling, Step
 
 MOST_PICTURES = 10_000
 """Of one sheet: beyond, it would not fit into memory, nor be looked at."""
@@ -44,6 +44,8 @@ USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
 Steps = Annotated[int | None, typer.Option(help=f"Timesteps to visit; by default {USUAL}.")]
 Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
 Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
+Sheet = Annotated[bool, typer.Option("--sheet", help="Of a single picture too a sheet, and the picture beside it.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.")]
 Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
 
 Advance = Callable[[int, int, str], None]
@@ -70,6 +72,11 @@ def device(name: str) -> torch.device:
     return choose_device(name)
 
 
+def sampled(sampling: Sampling) -> dict[str, Any]:
+    """What the provenance of digits says of ``sampling``."""
+    return {name: getattr(sampling, name) for name in ("solver", "steps", "eta", "resample")}
+
+
 def max_rows(device: torch.device) -> int:
     """Rows of a forward pass that any machine has the memory for."""
     return 250 if device.type == "cpu" else 2500
@@ -87,6 +94,14 @@ def require_picture(path: Path, option: str = "-o") -> None:
     require_file(path, option)
     if path.suffix.lower() != ".png":
         raise UserError(f"{option} {path}: pictures are written as PNG; choose a name that ends in .png.")
+
+
+def place(out: Path, command: str) -> Path:
+    """Where ``-o`` has a command's picture: in ``out``, or, where that names a folder, in it under the command's name."""
+    if not out.suffix or (out.is_dir() and out.suffix.lower() != ".png"):
+        out = out / f"{command}.png"
+    require_picture(out)
+    return out
 
 
 def model_folder(name: str) -> Path:
@@ -178,18 +193,25 @@ def bar(what: str) -> Iterator[Advance]:
         yield lambda done, total, name: live.update(task, completed=done, total=total, description=f"{what}: {name}")
 
 
-def shown(steps: Iterator[Step], what: str) -> Iterator[Step]:
+def shown(steps: Iterator[Step]) -> Iterator[Step]:
     """``steps``, with a bar and the time left."""
     from rich.progress import TimeRemainingColumn
 
     listener = audience.get()
     with progress("{task.description}", "{task.completed:.0f}/{task.total:.0f} steps", TimeRemainingColumn()) as live:
-        task = live.add_task(what, total=1)
+        task = live.add_task("", total=1)
         for step in steps:
+            what = "enlarging" if step.stage else "drawing"
             if listener is not None:
                 listener.step(step, what)
-            live.update(task, completed=step.index + 1, total=step.total)
+            live.update(task, completed=step.index + 1, total=step.total, description=what)
             yield step
+
+
+def finished(steps: Iterator[Step]) -> Step:
+    """The last step of a run, at which its pictures are finished; shown with a bar meanwhile."""
+    *_, step = shown(steps)
+    return step
 
 
 def rows(items: Sequence, columns: int) -> list[Sequence]:
@@ -204,6 +226,31 @@ def provenance(command: str, model: str | Sequence[str], arguments: Mapping[str,
     import torch
 
     return {"command": command, "version": __version__, "arguments": dict(arguments), "model": model, "torch": torch.__version__}
+
+
+def save(pictures: Sequence[Image.Image], whole: Callable[[], Image.Image] | None, out: Path, story: Mapping[str, Any]) -> str:
+    """Write what was drawn, with the ``story`` of how it was made; what is to be said of it.
+
+    A picture alone is ``out``, at its own size with nothing around it. Where ``whole`` makes a sheet, that is ``out``, and
+    the pictures lie beside it, numbered; none, where they are nothing without the others.
+    """
+    from phosphene.images import save_png
+
+    if whole is None:
+        save_png(pictures[0], out, story)
+        return f"{several(1, 'picture')} in {out}"
+    save_png(whole(), out, story)
+    if not pictures:
+        return f"pictures in {out}"
+    for number, picture in enumerate(pictures, 1):
+        save_png(picture, numbered(out, number, len(pictures)), {**story, "number": [number, len(pictures)]})
+    ends = " to ".join(dict.fromkeys(numbered(out, number, len(pictures)).name for number in (1, len(pictures))))
+    return f"{several(len(pictures), 'picture')} in {out}, and alone in {ends}"
+
+
+def numbered(out: Path, number: int, count: int) -> Path:
+    """Where picture ``number``, 1 to ``count``, lies beside the sheet ``out``."""
+    return out.with_name(f"{out.stem}-{number:0{len(str(count))}}.png")
 
 
 def machine(device: torch.device) -> dict:

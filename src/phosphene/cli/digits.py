@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,75 +16,66 @@ from phosphene.cli.common import (
     Data,
     DatasetName,
     Device,
-    Eta,
     Guidance,
     Judge,
-    Resample,
+    Out,
     Seed,
-    SolverName,
-    Steps,
     app,
 )
+from phosphene.cli.drawing import Options, drawing_command, seen
 from phosphene.defaults import DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
+    from torch import Tensor
+
+    from phosphene.drawing import Sampling, Task
+    from phosphene.models.digits import DigitDiffusion
+    from phosphene.tasks.ambigram import Judged
+    from phosphene.tasks.denoise_digits import Denoised
 
 
 GREEN = (34, 139, 84)
 
 
-@app.command()
+@dataclass
+class Digits(Options):
+    """The options of a command that draws digits."""
+
+    guidance: Guidance = DIGIT_GUIDANCE
+    model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.")] = None
+
+
+@drawing_command
 def digits(
-    wanted: Annotated[str | None, typer.Argument(metavar="DIGITS", help="Such as 0123456789: a column for each.")] = None,
-    guidance: Guidance = DIGIT_GUIDANCE,
-    seed: Seed = SEED,
-    model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.")] = None,
+    drawing: Digits,
+    digits: Annotated[str | None, typer.Argument(help="Such as 0123456789: a column for each.")] = None,
     count: Count = 1,
-    steps: Steps = None,
-    solver: SolverName = "ancestral",
-    eta: Eta = None,
-    resample: Resample = None,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Ten a row, of whatever class comes.")] = False,
-    device: Device = "auto",
-    out: Annotated[Path, typer.Option("--out", "-o")] = Path("digits.png"),
+    out: Out = Path("digits.png"),
 ) -> None:
     """Draw digits on demand.
 
-    Each of --count rows holds the digits of DIGITS, each picture from its own seed.
+    Each of --count rows holds the digits of DIGITS, each picture from its own seed. A single digit is written as it is.
     """
-    if unconditional and wanted is not None:
-        raise UserError(f"DIGITS {wanted}: --unconditional draws without a class; leave one of the two out.")
-    classes = None if unconditional else _digits(wanted, "0123456789", "--unconditional")
+    if unconditional and digits is not None:
+        raise UserError(f"DIGITS {digits}: --unconditional draws without a class; leave one of the two out.")
+    classes = None if unconditional else _digits(digits, "0123456789", "--unconditional")
     columns = 10 if classes is None else len(classes)
     if columns * count > MOST_PICTURES:
         raise UserError(f"--count {count}: makes {columns * count} pictures; choose at most {MOST_PICTURES // columns}.")
-    common.require_picture(out)
-    from phosphene.images import save_png, sheet, to_image
-    from phosphene.models import catalogue
-    from phosphene.sampler import Route, last
+    from phosphene.images import enlarged, sheet, to_image
     from phosphene.tasks import digits as task
 
-    place, name = common.device(device), model or ("time-20" if unconditional else "class-20")
-    diffusion = common.kept((name, str(place)), lambda: catalogue.load(name, place, role="diffusion"))
-    expression = task.wanted(diffusion, None if classes is None else classes * count, guidance)
-    seeds = range(seed, seed + columns * count)
-    route = Route(solver, steps, eta, resample or 1)
-    run = task.sample(diffusion, expression, seeds, route=route, max_rows=common.max_rows(place))
-    pictures = [to_image(p, diffusion.value_range, SCALE) for p in last(common.shown(run, "drawing"))]
-    arguments = {
-        "digits": wanted,
-        "guidance": None if unconditional else guidance,
-        "seed": seed,
-        "count": count,
-        **route._asdict(),
-        "unconditional": unconditional,
-        "device": str(place),
-    }
-    picture = sheet(common.rows(pictures, columns), column_labels=wanted or ())
-    save_png(picture, out, common.provenance("digits", name, arguments))
-    common.say(f"{common.several(columns * count, 'picture')} in {out}")
+    drawing.model = drawing.model or ("time-20" if unconditional else "class-20")
+    diffusion, wanted = _opened(drawing.model, drawing.device), None if classes is None else classes * count
+    made = drawing.draw(task.digits(wanted), diffusion, range(drawing.seed, drawing.seed + columns * count))
+    pictures = [to_image(p, diffusion.value_range) for p in made.xt]
+    large = common.rows([enlarged(picture, SCALE) for picture in pictures], columns)
+    common.say(drawing.save(pictures, lambda: sheet(large, column_labels=digits or ()), out))
 
 
 @app.command("denoise-digits")
@@ -95,15 +87,15 @@ def denoise_digits(
     seed: Seed = SEED,
     sigma: Annotated[str, typer.Option(help="Levels of noise, separated by commas.")] = "0,.2,.4,.5,.6,.8,1",
     device: Device = "auto",
-    out: Annotated[Path, typer.Option("--out", "-o")] = Path("denoise-digits.png"),
+    out: Out = Path("denoise-digits.png"),
 ) -> None:
     """Denoise test digits in one step.
 
     For each level of noise: before, after, and the mean squared error of both.
     """
     sigmas = common.numbers("--sigma", sigma, float, "0,.2,.5,1")
-    common.require_picture(out)
-    from phosphene.images import save_png, sheet, to_image
+    out = common.place(out, "denoise-digits")
+    from phosphene.images import save_png
     from phosphene.models import catalogue
     from phosphene.tasks.denoise_digits import denoise_at
     from phosphene.training.mnist.data import load_dataset
@@ -114,103 +106,143 @@ def denoise_digits(
     if len(clean) < count:
         raise UserError(f"--count {count}: the test split of {dataset} has {len(clean)} pictures; choose at most as many.")
     result = denoise_at(network, clean, seed, sigmas)
-    rows, labels, table = [], [], []
-    both = zip(sigmas, result.noisy, result.estimates, result.noisy_error.tolist(), result.error.tolist(), strict=True)
-    for level, noisy, estimates, noisy_error, error in both:
-        rows += [[to_image(p, scale=SCALE) for p in noisy], [to_image(p, scale=SCALE) for p in estimates]]
-        labels += [f"sigma {level:g}: noisy, mse {noisy_error:.4f}", f"estimate, mse {error:.4f}"]
-        table.append([f"{level:g}", f"{noisy_error:.5f}", f"{error:.5f}"])
     arguments = {"dataset": dataset, "count": count, "seed": seed, "sigma": sigmas, "device": str(place)}
-    save_png(sheet(rows, row_labels=labels), out, common.provenance("denoise-digits", model, arguments))
+    save_png(_before_and_after(result, sigmas), out, common.provenance("denoise-digits", model, arguments))
     common.say(f"mean squared error of {common.several(count, 'picture')} from the test split of {dataset}:")
-    common.table(["sigma", "noisy", "estimate"], table)
+    errors = zip(sigmas, result.noisy_error.tolist(), result.error.tolist(), strict=True)
+    common.table(["sigma", "noisy", "estimate"], [[f"{s:g}", f"{noisy:.5f}", f"{mended:.5f}"] for s, noisy, mended in errors])
     common.say(f"pictures in {out}")
 
 
-@app.command()
+def _before_and_after(result: Denoised, sigmas: Sequence[float]) -> Image.Image:
+    """Two rows for each level of noise, with their mean squared errors."""
+    from phosphene.images import sheet, to_image
+
+    rows, labels = [], []
+    for k, sigma in enumerate(sigmas):
+        rows += [[to_image(p, scale=SCALE) for p in several[k]] for several in (result.noisy, result.estimates)]
+        labels += [f"sigma {sigma:g}: noisy, mse {result.noisy_error[k]:.4f}", f"estimate, mse {result.error[k]:.4f}"]
+    return sheet(rows, row_labels=labels)
+
+
+@dataclass
+class Ambigram(Options):
+    """The options of ``ambigram``."""
+
+    solver: Annotated[str | None, typer.Option(help=f"{one_of(SOLVERS)}; the best for ambigrams by default.")] = None
+    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None
+    guidance: Guidance = 8.0
+    model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.")] = "class-20"
+
+    def of(self, model: DigitDiffusion) -> Sampling:
+        """How ``model`` is sampled: where no solver is named, as is best for ambigrams, but for what is."""
+        from phosphene.tasks.ambigram import SAMPLING
+
+        if self.solver is not None:
+            return self.sampling()
+        usual = SAMPLING._replace(steps=min(SAMPLING.steps, model.schedule.steps), max_rows=common.max_rows(model.device))
+        return usual._replace(**self.given())
+
+
+@drawing_command
 def ambigram(
-    wanted: Annotated[str | None, typer.Argument(metavar="DIGITS", help="Two digits: upright and turned, such as 69.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
+    drawing: Ambigram,
+    digits: Annotated[str | None, typer.Argument(help="Two digits: upright and turned, such as 69.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
     count: Annotated[int, typer.Option(min=1, max=MOST_PICTURES, help="Pictures to draw for each pair.")] = 16,
-    seed: Seed = SEED,
-    guidance: Guidance = 8.0,
-    solver: Annotated[str | None, typer.Option(help=f"{one_of(SOLVERS)}; the best for ambigrams by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None,
-    eta: Eta = None,
-    resample: Resample = None,
-    model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.")] = "class-20",
     classifier: Judge = "classifier",
-    device: Device = "auto",
-    out: Annotated[Path, typer.Option("--out", "-o")] = Path("ambigram.png"),
+    out: Out = Path("ambigram.png"),
 ) -> None:
     """Draw a digit that is another upside down.
 
-    Of --count pictures of each pair, the one that the classifier reads best both ways is shown.
+    Of --count pictures of each pair, the one that the classifier reads best both ways is kept.
     """
-    if every and wanted is not None:
-        raise UserError(f"DIGITS {wanted}: --all draws every pair; leave one of the two out.")
-    asked = None if every else _digits(wanted, "69", "--all")
-    if asked is not None and len(asked) != 2:
-        raise UserError(f"DIGITS {wanted}: give two digits, upright and turned, such as 69.")
-    common.require_picture(out)
-    from phosphene.images import save_png, sheet, to_image
-    from phosphene.models import catalogue
-    from phosphene.sampler import Route, last
-    from phosphene.tasks.ambigram import ROUTE, UPSIDE_DOWN, best, draw_ambigrams, judge
+    asked = _pair(digits, all_)
+    from phosphene.images import to_image
+    from phosphene.tasks import ambigram as task
 
-    place = common.device(device)
-    diffusion = common.kept((model, str(place)), lambda: catalogue.load(model, place, role="diffusion"))
-    reader = common.kept((classifier, str(place)), lambda: catalogue.load(classifier, place, role="classifier"))
-    known = range(diffusion.classes)
-    if every and not known:
+    diffusion, reader = _opened(drawing.model, drawing.device), _opened(classifier, drawing.device, "classifier")
+    pairs = _pairs(asked, count, diffusion.classes, drawing.model)
+    if max(max(pair) for pair in pairs) >= reader.config["classes"]:
+        raise UserError(f"--classifier {classifier}: knows {reader.config['classes']} classes; take one that knows all digits.")
+    wanted = task.ambigram([pair for pair in pairs for _ in range(count)], reader)
+    seeds = range(drawing.seed, drawing.seed + len(pairs) * count)
+    made = drawing.draw(wanted, diffusion, seeds, sampling=drawing.of(diffusion), best_of=count)
+    verdict = made.verdict or wanted.judge(diffusion, made.xt)  # a single one is not judged to be kept
+    chosen = [seed - drawing.seed for seed in made.seeds]
+    pictures = [to_image(p, diffusion.value_range) for p in made.xt]
+    if all_:
+        _tell_rates(verdict.read.view(len(pairs), count), chosen, diffusion.classes)
+        whole = _table(pictures, verdict.read[chosen].tolist(), diffusion.classes)
+    else:
+        whole = _both_ways(wanted, made.xt[0].cpu(), diffusion.value_range)
+        common.say(f"{digits}: {_told(verdict, chosen[0])}")
+    common.say(drawing.save(pictures, lambda: whole, out))
+
+
+def _pair(digits: str | None, every: bool) -> list[int] | None:
+    """The two digits of DIGITS, or None for --all."""
+    if every:
+        if digits is not None:
+            raise UserError(f"DIGITS {digits}: --all draws every pair; leave one of the two out.")
+        return None
+    asked = _digits(digits, "69", "--all")
+    if len(asked) != 2:
+        raise UserError(f"DIGITS {digits}: give two digits, upright and turned, such as 69.")
+    return asked
+
+
+def _pairs(asked: list[int] | None, count: int, classes: int, model: str) -> list[tuple[int, int]]:
+    """The pair ``asked`` for, or all pairs of digits that the model knows."""
+    if asked is None and not classes:
         raise UserError(f"--model {model}: knows no classes; take one that does, such as class-20.")
+    known = range(classes)
     pairs = [(a, b) for a in known for b in known] if asked is None else [(asked[0], asked[1])]
     if len(pairs) * count > MOST_PICTURES:
         raise UserError(f"--count {count}: makes {len(pairs) * count} pictures; choose at most {MOST_PICTURES // len(pairs)}.")
-    if max(max(pair) for pair in pairs) >= reader.config["classes"]:
-        raise UserError(f"--classifier {classifier}: knows {reader.config['classes']} classes; take one that knows all digits.")
-    drawn = [pair for pair in pairs for _ in range(count)]
-    if solver is None:
-        usual = ROUTE._replace(steps=min(ROUTE.steps, diffusion.schedule.steps))
-        named = {"steps": steps, "eta": eta, "resample": resample}
-        route = usual._replace(**{option: value for option, value in named.items() if value is not None})
-    else:
-        route = Route(solver, steps, eta, resample or 1)
-    run = draw_ambigrams(diffusion, drawn, range(seed, seed + len(drawn)), guidance, route, common.max_rows(place))
-    pictures = last(common.shown(run, "drawing"))
-    judged = judge(reader, pictures, drawn)
-    chosen = best(judged.score, count)
-    arguments = {
-        "digits": wanted,
-        "all": every,
-        "count": count,
-        "seed": seed,
-        "guidance": guidance,
-        **route._asdict(),
-        "classifier": classifier,
-        "device": str(place),
-    }
-    if every:
-        cells = [_framed(to_image(pictures[k], diffusion.value_range, 3), bool(judged.read[k])) for k in chosen.tolist()]
-        labels = [str(k) for k in known]
-        picture = sheet(
-            common.rows(cells, len(known)), labels, labels, title="rows: upright, columns: turned, green: reads both ways"
-        )
-        rates = judged.read.view(len(pairs), count).float().mean(1).tolist()
-        common.say(f"of {count} single pictures, those that read both ways, in % (rows: upright, columns: turned)")
-        common.table(
-            ["", *labels], [[labels[r], *(f"{100 * x:.0f}" for x in row)] for r, row in enumerate(common.rows(rates, len(known)))]
-        )
-        common.say(f"single: {sum(rates) / len(rates):.1%}; pairs read: {int(judged.read[chosen].sum())} of {len(pairs)}")
-    else:
-        index = int(chosen[0])
-        both = [to_image(p, diffusion.value_range, 2 * SCALE) for p in (pictures[index], UPSIDE_DOWN.apply(pictures[index]))]
-        common.readings(both)
-        picture = sheet([both], [f"{drawn[0][0]}", f"turned: {drawn[0][1]}"])
-        reads, score = "reads" if judged.read[index] else "does not read", float(judged.score[index])
-        common.say(f"{wanted}: the best {reads} both ways, score {score:.4f}; {int(judged.read.sum())} of {count} read both ways")
-    save_png(picture, out, common.provenance("ambigram", model, arguments))
-    common.say(f"picture in {out}")
+    return pairs
+
+
+def _tell_rates(read: Tensor, chosen: list[int], classes: int) -> None:
+    """Say how many of each pair's pictures read both ways. read: (pairs, count)."""
+    labels, rates = [str(k) for k in range(classes)], read.float().mean(1).tolist()
+    common.say(f"of {read.shape[1]} single pictures, those that read both ways, in % (rows: upright, columns: turned)")
+    rows = zip(labels, common.rows(rates, classes), strict=True)
+    common.table(["", *labels], [[label, *(f"{100 * x:.0f}" for x in row)] for label, row in rows])
+    read_at_best = int(read.flatten()[chosen].sum())
+    common.say(f"single: {sum(rates) / len(rates):.1%}; pairs read: {read_at_best} of {len(rates)}")
+
+
+def _told(verdict: Judged, chosen: int) -> str:
+    """How well the picture that was chosen reads, and how many do."""
+    reads, read = "reads" if verdict.read[chosen] else "does not read", int(verdict.read.sum())
+    return f"the best {reads} both ways, score {float(verdict.score[chosen]):.4f}; {read} of {len(verdict.read)} read both ways"
+
+
+def _table(pictures: list[Image.Image], read: list[bool], classes: int) -> Image.Image:
+    """The best picture of each pair, framed in green where it reads both ways."""
+    from phosphene.images import enlarged, sheet
+
+    labels = [str(k) for k in range(classes)]
+    cells = [_framed(enlarged(picture, 3), good) for picture, good in zip(pictures, read, strict=True)]
+    title = "rows: upright, columns: turned, green: reads both ways"
+    return sheet(common.rows(cells, classes), labels, labels, title=title)
+
+
+def _both_ways(task: Task, picture: Tensor, value_range: tuple[float, float]) -> Image.Image:
+    from phosphene.images import sheet
+
+    both = seen(task, picture, value_range, side=2 * SCALE * picture.shape[-1])
+    common.readings(both)
+    return sheet([both], [reading.caption for reading in task.readings])
+
+
+def _opened(name: str, device: str, role: str = "diffusion") -> Any:
+    """The model called ``name``."""
+    from phosphene.models import catalogue
+
+    place = common.device(device)
+    return common.kept((name, str(place)), lambda: catalogue.load(name, place, role=role))
 
 
 def _digits(text: str | None, example: str, instead: str) -> list[int]:

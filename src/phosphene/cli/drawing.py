@@ -1,10 +1,10 @@
-"""What all commands that draw from text share: their options, how a model is opened, how a run is shown and told of."""
+"""What all commands that draw share: their options, how a model is opened, how a run is shown and told of."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -12,52 +12,97 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, SolverName, app
+from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, Sheet, SolverName, Steps, app
+from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OWN_NOISE_LEVEL, SEED, SOLVERS
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from phosphene.drawing import Sampling, Step, Task
     from phosphene.models.cascade import Cascade
-    from phosphene.models.stage import Stage
-    from phosphene.sampler import Step
-    from phosphene.tasks.generate import Settings
+
+SHOWN = 256
+"""Pixels of a picture on a sheet, at least."""
+USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
 
 
 @dataclass
-class Drawing:
-    """The options of a command that draws from text, by their names on the command line."""
+class Options:
+    """What commands that draw share: options by their names on the command line, and what is told of a picture."""
 
-    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = "glyph"
-    steps: Annotated[int | None, typer.Option(help="Timesteps of the first stage; by default 34 (20 of dpm and heun).")] = None
-    timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     solver: SolverName = "ancestral"
+    steps: Steps = None
     eta: Eta = None
     resample: Resample = None
-    guidance: Guidance = 7.0
+    guidance: Guidance = GUIDANCE
+    seed: Seed = SEED
+    device: Device = "auto"
+    sheet: Sheet = False
+    model: str = ""
+    command: str = field(default="", init=False)
+    arguments: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def check(self) -> None:
+        """UserError where options contradict each other; before anything heavy is imported."""
+
+    def given(self) -> dict[str, Any]:
+        """Options that are a :class:`~phosphene.drawing.Sampling`'s."""
+        from phosphene.drawing import Sampling
+
+        return {name: getattr(self, name) for name in Sampling._fields if getattr(self, name, None) is not None}
+
+    def sampling(self) -> Sampling:
+        from phosphene.drawing import Sampling
+
+        return Sampling(**self.given(), max_rows=common.max_rows(common.device(self.device)))
+
+    def draw(self, task: Task, model: object, seeds: Sequence[int] | None = None, **how: Any) -> Step:
+        """The last step of a run of ``task``; of --seed alone where no ``seeds`` are named."""
+        from phosphene.drawing import run
+
+        seeds = [self.seed] if seeds is None else seeds
+        return common.finished(run(task, model, seeds, **{"sampling": self.sampling(), **how}))
+
+    def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
+        """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
+        told = {option.name: getattr(self, option.name) for option in fields(self) if option.init and option.name != "model"}
+        told = {name: str(value) if isinstance(value, Path) else value for name, value in (self.arguments | told).items()}
+        story = common.provenance(self.command, self.model, told | {"device": str(common.device(self.device))})
+        return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
+
+
+@dataclass
+class Drawing(Options):
+    """The options of a command that draws from text."""
+
+    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE
+    steps: Annotated[int | None, typer.Option(help=f"Timesteps of the first stage; by default {USUAL}.")] = None
+    timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
-    seed: Seed = 180
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
+    upscale_guidance: Annotated[float | None, typer.Option(help="Of the second stage; 4 by default.")] = None
     upscale_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps."),
     ] = None
     noise_level: Annotated[
-        int | None, typer.Option(help="How much the second stage may change: by default 100 of glyph, 250 of DeepFloyd IF.")
+        int | None,
+        typer.Option(
+            help=f"How much the second stage may change; by default {OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF."
+        ),
     ] = None
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None
     text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto"
     offload: Annotated[str, typer.Option(help="none, stages or layers: what waits in main memory until it is needed.")] = "none"
-    device: Device = "auto"
 
     def check(self) -> None:
-        """UserError where options contradict each other; before anything heavy is imported."""
         if self.timesteps is not None and self.steps is not None:
             raise UserError(f"--steps {self.steps}: --timesteps says which already; leave one of the two out.")
-        for name, value in (("--upscale-steps", self.upscale_steps), ("--noise-level", self.noise_level)):
-            if value is not None and not self.upscale:
+        for name, value in self.of_the_second():
+            if not self.upscale:
                 raise UserError(f"{name} {value}: is of the second stage, and only the first draws here; leave it out.")
         if self.text_encoder not in ("auto", "none"):
             raise UserError(f"--text-encoder {self.text_encoder}: choose auto or none.")
@@ -71,98 +116,67 @@ class Drawing:
         from phosphene.files import cache_folder
         from phosphene.models.cascade import open_cascade
 
-        self.settings()  # refuses a solver that is none
+        self.sampling().table()  # refuses a solver that is none
         said = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
         said |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
         cascade: Cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
-        for name, value in (("--upscale-steps", self.upscale_steps), ("--noise-level", self.noise_level)):
-            if value is not None and len(cascade.stages) == 1:
+        for name, value in self.of_the_second():
+            if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")
-        if self.noise_level is not None:
-            stages = [s if s.noising is None else replace(s, noise_level=self.noise_level) for s in cascade.stages]
-            cascade = replace(cascade, stages=tuple(stages))
-        self.manners(cascade.stages)  # refuses what the second stage cannot do before the first has drawn
         return cascade
 
-    def settings(self) -> Settings:
-        from phosphene.sampler import Route
-        from phosphene.tasks.generate import Settings
+    def of_the_second(self) -> list[tuple[str, float]]:
+        """Options of the second stage that were given, with their values."""
+        names = ("upscale_guidance", "upscale_steps", "noise_level")
+        return [(f"--{n.replace('_', '-')}", value) for n in names if (value := getattr(self, n)) is not None]
 
-        route = Route(self.solver, self.steps, self.eta, self.resample or 1)
-        route.table()
-        return Settings(route, self.visited(), self.threshold, max_rows=64)
-
-    def manners(self, stages: Sequence[Stage]) -> list[Settings]:
-        """How each of ``stages`` is sampled."""
-        from phosphene.tasks.generate import ENLARGING
-
-        first = self.settings()
-        own = ENLARGING._replace(max_rows=first.max_rows, thresholded=first.thresholded)
-        second = first if stages[-1].reads else own
-        if self.upscale_steps is not None:
-            most = stages[-1].schedule.steps
-            if self.upscale_steps > most:
-                raise UserError(f"--upscale-steps {self.upscale_steps}: must lie in 1..{most}.")
-            second = second._replace(route=second.route._replace(steps=self.upscale_steps), timesteps=None)
-        return [first, *[second] * (len(stages) - 1)]
-
-    def scales(self) -> tuple[float, float]:
-        """Guidance of the two stages."""
-        from phosphene.tasks.generate import GUIDANCE
-
-        return (self.guidance, GUIDANCE[1])
-
-    def told(self) -> dict[str, Any]:
-        """For the provenance; the model is told apart."""
-        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "model"}
-        place = str(common.device(self.device))
-        return told | {"embeddings": None if self.embeddings is None else str(self.embeddings), "device": place}
+    def sampling(self) -> Sampling:
+        return super().sampling()._replace(timesteps=self.visited(), max_rows=64)
 
 
 def drawing_command(command: Callable) -> Callable:
-    """A command whose parameter ``drawing`` stands for all options of :class:`Drawing`."""
+    """A command whose parameter ``drawing`` stands for all options of its class, one of :class:`Options`.
+
+    Its arguments go into the provenance of what it draws; where ``out`` names a folder, it is given a file in it.
+    """
     hints = get_type_hints(command, include_extras=True)
-    shared = get_type_hints(Drawing, include_extras=True)
+    kind, name = hints["drawing"], command.__name__.replace("_", "-")
+    shared, options = get_type_hints(kind, include_extras=True), [option for option in fields(kind) if option.init]
 
     @wraps(command)
     def whole(**values: Any) -> None:
-        drawing = Drawing(**{field.name: values.pop(field.name) for field in fields(Drawing)})
+        drawing = kind(**{option.name: values.pop(option.name) for option in options})
         drawing.check()
-        command(drawing=drawing, **values)
+        if any(not prompt.strip() for prompt in values.get("prompts", ())):
+            raise UserError('PROMPT "": is empty; say what to draw.')
+        drawing.command = name
+        drawing.arguments = {key.rstrip("_"): value for key, value in values.items() if key not in ELSEWHERE}
+        command(drawing=drawing, **values | {"out": common.place(values["out"], name)})
 
     parameters = []
     for parameter in inspect.signature(command).parameters.values():
         if parameter.name != "drawing":
             parameters.append(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY))
             continue
-        for field in fields(Drawing):
-            keyword = {"default": field.default, "annotation": shared[field.name]}
-            parameters.append(inspect.Parameter(field.name, parameter.KEYWORD_ONLY, **keyword))
+        for option in options:
+            keyword = {"default": option.default, "annotation": shared[option.name]}
+            parameters.append(inspect.Parameter(option.name, parameter.KEYWORD_ONLY, **keyword))
     whole.__signature__ = inspect.Signature(parameters)
     whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del whole.__wrapped__
-    return app.command()(whole)
+    return app.command(name)(whole)
 
 
-def require_prompts(prompts: Sequence[str]) -> None:
-    if any(not prompt.strip() for prompt in prompts):
-        raise UserError('PROMPT "": is empty; say what to draw.')
+ELSEWHERE = ("out", "animate")
+"""Options that say where something goes, and so are no part of how it was made."""
 
 
-def finished(steps: Iterator[Step], what: str = "drawing") -> Tensor:
-    """The finished pictures of a run, shown with a bar meanwhile; of several stages those of the last."""
-    pictures = None
-    for step in common.shown(steps, what):
-        if step.t < 0:
-            pictures = step.xt
-    return pictures
+def seen(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = SHOWN) -> list[Image.Image]:
+    """``picture`` (C, H, W) in each reading of ``task``, enlarged to ``side`` pixels at least."""
+    from phosphene.images import from_afar, to_image
 
-
-def write(picture: Image.Image, out: Path, command: str, drawing: Drawing, arguments: Mapping[str, Any]) -> None:
-    """Write ``picture`` with what made it."""
-    from phosphene.images import save_png
-
-    save_png(picture, out, common.provenance(command, drawing.model, {**arguments, **drawing.told()}))
+    scale = max(1, side // picture.shape[-1])
+    return [from_afar(to_image(r.look(picture[None])[0], value_range, scale), r.distance) for r in task.readings]

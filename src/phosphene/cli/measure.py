@@ -18,15 +18,14 @@ from phosphene.errors import UserError
 from phosphene.files import require_writable, write_text
 
 if TYPE_CHECKING:
-    import torch
     from PIL import Image
     from torch import Tensor
 
+    from phosphene.drawing import Sampling
     from phosphene.evaluation.digits import Reference
     from phosphene.models.catalogue import Model
     from phosphene.models.classifier import DigitClassifier
     from phosphene.models.digits import DigitDiffusion
-    from phosphene.sampler import Route
     from phosphene.training.mnist.data import Dataset
 
 JUDGED = (
@@ -61,24 +60,24 @@ def evaluate(
         common.require_picture(picture, "--picture")
     if figures is not None:
         common.require_file(figures, "--json")
+    from phosphene.drawing import Sampling
     from phosphene.models import catalogue
-    from phosphene.sampler import Route
     from phosphene.training.mnist.data import load_dataset
 
-    place, route = common.device(device), Route(solver, steps, eta, resample or 1)
-    route.table()  # refuses what does not belong to the solver
+    place = common.device(device)
+    sampling = Sampling(solver, steps, eta, resample or 1, max_rows=common.max_rows(place))
+    sampling.table()  # refuses what does not belong to the solver
     loaded = [catalogue.load(name, place) for name in names]
     roles = [catalogue.role(name) for name in names]
     curves = _loss_curves(names) if picture is not None else {}
     if picture is not None and not curves and set(roles) != {"diffusion"}:
         raise UserError(f"--picture {picture}: shows samples of diffusion models or losses of runs; name only such models.")
     reader = catalogue.load(classifier, place, role="classifier") if "diffusion" in roles else None
-    ruler = _Ruler(load_dataset(dataset, data), reader, place, samples, scales, route, seed)
+    ruler = _Ruler(load_dataset(dataset, data), reader, samples, scales, sampling, seed)
     results, panels = ruler.measured(list(zip(names, roles, loaded, strict=True)))
     _show_figures(results)
-    judge, drawn = ruler.judge(classifier), {"samples": samples, **route._asdict(), "seed": seed, "guidance": scales}
-    arguments = {**drawn, "classifier": classifier, "dataset": dataset, "device": str(place)}
-    provenance = common.provenance("evaluate", names, arguments)
+    judge, whence = ruler.judge(classifier), {"classifier": classifier, "dataset": dataset, "device": str(place)}
+    provenance = common.provenance("evaluate", names, ruler.told() | whence)
     if figures is not None:
         told = {"machine": common.machine(place), "date": common.now(), "classifier": judge, "results": results}
         write_text(figures, json.dumps({**provenance, **told}, indent=2, ensure_ascii=False) + "\n")
@@ -124,10 +123,9 @@ class _Ruler:
 
     real: Dataset
     reader: DigitClassifier | None
-    device: torch.device
     samples: int
     scales: Sequence[float]
-    route: Route
+    sampling: Sampling
     seed: int
     reference: Reference | None = None
 
@@ -136,6 +134,11 @@ class _Ruler:
 
         if self.reader is not None:
             self.reference = refer(self.reader, self.real.train, self.real.test, self.samples)
+
+    def told(self) -> dict[str, Any]:
+        """What provenance says of how the pictures were drawn."""
+        how = common.sampled(self.sampling)
+        return {"samples": self.samples, **how, "seed": self.seed, "guidance": self.scales}
 
     def judge(self, name: str) -> dict | None:
         """What is told of the classifier called ``name``, which is also said; None where there is none."""
@@ -163,16 +166,15 @@ class _Ruler:
     def diffusion(self, model: DigitDiffusion, advance: Advance) -> tuple[list[dict], list[tuple[str, Image.Image]]]:
         """Figures of samples at each guidance scale, and a panel of each."""
         from phosphene.evaluation.digits import measure
-        from phosphene.tasks.digits import timesteps
 
-        route = self.route._replace(steps=len(timesteps(model, self.route)))
+        steps = len(self.sampling.visited(model))
         rows, panels = [], []
         scales = self.scales if model.classes else [1.0]
-        rest = (route, self.seed, common.max_rows(self.device))
         for index, scale in enumerate(scales):
             advance(index, len(scales), f"guidance {scale:g}")
-            found = measure(model, self.reader, self.reference, self.samples, scale, *rest)
-            row = {"guidance": scale if model.classes else None, "samples": found.samples, "steps": route.steps}
+            how = self.sampling._replace(guidance=scale, steps=steps)
+            found = measure(model, self.reader, self.reference, self.samples, self.seed, sampling=how)
+            row = {"guidance": scale if model.classes else None, "samples": found.samples, "steps": steps}
             row |= {"accuracy": found.accuracy, "accuracy_by_class": found.accuracy_by_class, "frechet": found.frechet}
             rows.append(row)
             groups = model.classes or 10

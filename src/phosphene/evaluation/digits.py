@@ -7,13 +7,15 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from phosphene.defaults import DIGIT_GUIDANCE, SEED
+from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import describe
 from phosphene.evaluation.frechet import frechet_distance
 from phosphene.expression import given, guide
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
-from phosphene.sampler import Route, clamp, denoise, draw
+from phosphene.sampler import last
 
 
 class Labelled(Protocol):
@@ -54,10 +56,9 @@ def measure(
     classifier: DigitClassifier,
     reference: Reference,
     samples: int = 5000,
-    guidance: float = 5.0,
-    route: Route = Route(),
-    seed: int = 180,
-    max_rows: int | None = None,
+    seed: int = SEED,
+    *,
+    sampling: Sampling = Sampling(guidance=DIGIT_GUIDANCE),
 ) -> Figures:
     """Draw ``samples`` pictures, as many of each class, and judge them.
 
@@ -67,21 +68,9 @@ def measure(
     if samples < 2:
         raise UserError(f"--samples {samples}: must be at least 2.")
     labels = torch.arange(samples) % model.classes if model.classes else None
-    expression = given(None) if labels is None else guide(given(*labels.tolist()), scale=guidance)
-    source = torch.Generator(model.device).manual_seed(seed)
-    noise = draw(source, samples, model.image_shape, model.device)
-    run = denoise(
-        model,
-        expression,
-        noise,
-        model.schedule.timesteps(route.steps),
-        solver=route.table(),
-        threshold=clamp(*model.value_range),
-        generators=source,
-        max_rows=max_rows,
-    )
-    for step in run:
-        pictures = step.xt.clamp(*model.value_range)
+    task = Task(lambda _, scale: given(None) if labels is None else guide(given(*labels.tolist()), scale=scale))
+    seeds = range(seed, seed + samples)
+    pictures = last(run(task, model, seeds, sampling=sampling._replace(together=True))).clamp(*model.value_range)
     probabilities, features = describe(classifier, pictures)
     right = None if labels is None else (probabilities.argmax(1).cpu() == labels).float()
     by_class = [] if right is None else [right[labels == c].mean().item() for c in range(min(model.classes, samples))]

@@ -6,24 +6,30 @@ import torch
 from PIL import Image, ImageOps
 
 from phosphene.defaults import SEED
+from phosphene.drawing import Sampling, run
+from phosphene.evaluation.classifier import describe
 from phosphene.images import sheet, to_image
 from phosphene.plots import lines
 from phosphene.report import formulas
 from phosphene.report.part_a import SMALL, strip, turning
-from phosphene.report.part_b import STEPS
+from phosphene.report.part_b import FEW, STEPS, drawn
 from phosphene.report.sections import Content, Desk, Figure, say, section
-from phosphene.sampler import Route, last
-from phosphene.tasks import ambigram, anagram, compose, hybrid, morph
-from phosphene.tasks.digits import sample, wanted
+from phosphene.sampler import last
+from phosphene.tasks import ambigram
+from phosphene.tasks.anagram import anagram
+from phosphene.tasks.compose import compose, shape
+from phosphene.tasks.digits import digits
+from phosphene.tasks.hybrid import hybrid
+from phosphene.tasks.morph import morph
 
 BEYOND = "Beyond the project"
 
 
 @section(BEYOND, "C 1", "Digits out of noise", (3, 3))
 def out_of_noise(desk: Desk) -> Content:
-    model = desk.model("class-20")
     states, guesses, times = [], [], []
-    for step in sample(model, wanted(model, list(range(10)), 5.0), range(SEED, SEED + 10), route=Route("dpm", STEPS)):
+    ten, seeds = digits(range(10)), range(SEED, SEED + 10)
+    for step in run(ten, desk.model("class-20"), seeds, sampling=FEW._replace(guidance=5.0)):
         if step.index in (0, 2, 5, 8, 11, 13, 15):
             states.append([to_image(p, scale=2) for p in step.xt])
             guesses.append([to_image(p, scale=2) for p in step.x0])
@@ -52,21 +58,21 @@ def out_of_noise(desk: Desk) -> Content:
 @section(BEYOND, "C 2", "Ten digits, upside down another", (16, 30))
 def ambigrams(desk: Desk) -> Content:
     """The table of all pairs. A pair turned is the other pair, so half of the table is drawn and the rest is turned."""
-    model, classifier = desk.model("class-20"), desk.model("classifier")
+    classifier = desk.model("classifier")
     each, steps = (1, 10) if desk.quick else (2, 12)
     halves = [(a, b) for a in range(10) for b in range(a, 10)]
-    pairs = [pair for pair in halves for _ in range(each)]
-    run = ambigram.draw_ambigrams(model, pairs, range(SEED, SEED + len(pairs)), route=Route("dpm", steps), max_rows=220)
-    pictures = last(run)
-    judged = ambigram.judge(classifier, pictures, pairs)
-    chosen = ambigram.best(judged.score, each)
+    task = ambigram.ambigram([pair for pair in halves for _ in range(each)], classifier)
+    seeds = range(SEED, SEED + len(halves) * each)
+    sampling = Sampling("dpm", steps, guidance=ambigram.GUIDANCE, max_rows=220)
+    pictures = last(run(task, desk.model("class-20"), seeds, sampling=sampling, best_of=each))
+    reads = ambigram.judge(classifier, pictures, halves).read.tolist()
     cells: list[list[Image.Image | None]] = [[None] * 10 for _ in range(10)]
     read = 0
-    for (a, b), k in zip(halves, chosen.tolist(), strict=True):
-        for upright, turned, picture in ((a, b, pictures[k]), (b, a, ambigram.UPSIDE_DOWN.apply(pictures[k]))):
-            image = to_image(picture, scale=2).convert("RGB")
-            cells[upright][turned] = framed(image) if judged.read[k] else image
-        read += int(judged.read[k]) * (1 if a == b else 2)
+    for (a, b), picture, good in zip(halves, pictures, reads, strict=True):
+        for upright, turned, seen in ((a, b, picture), (b, a, ambigram.UPSIDE_DOWN.apply(picture))):
+            image = to_image(seen, scale=2).convert("RGB")
+            cells[upright][turned] = framed(image) if good else image
+        read += good * (1 if a == b else 2)
     labels = [str(d) for d in range(10)]
     return Content(
         [
@@ -110,9 +116,9 @@ def more_views(desk: Desk) -> Content:
     ]
     pair, cells, labels = ("a cat face", "a dog face"), [], []
     for name in ("inner-circle", "jigsaw") if desk.quick else ("inner-circle", "jigsaw", "square-hinge"):
-        views = anagram.views_named([name], 2)
-        made = last(anagram.anagram([desk.stage], pair, views, [SEED], settings=[desk.route()])).cpu()
-        cells += [desk.image(v.apply(made)[0], SMALL) for v in views]
+        task = anagram(pair, [name])
+        made = desk.draw(task, [SEED])
+        cells += [desk.image(reading.look(made)[0], SMALL) for reading in task.readings]
         labels += [pair[0], f"{name}: {pair[1]}"]
     command = f'phosphene anagram "{pair[0]}" "{pair[1]}" --view jigsaw{desk.steps()}'
     figures.append(
@@ -134,8 +140,8 @@ def more_views(desk: Desk) -> Content:
 def factors(desk: Desk) -> Content:
     seeds = [SEED] if desk.quick else range(SEED, SEED + 4)
     three = ("a red heart", "a cat face", "a clock")
-    bands = last(hybrid.hybrid([desk.stage], three, seeds, settings=[desk.route()])).cpu()
-    colour = last(hybrid.hybrid([desk.stage], ("a tiger face", "a green apple"), seeds, "color", settings=[desk.route()])).cpu()
+    bands = desk.draw(hybrid(three), seeds)
+    colour = desk.draw(hybrid(("a tiger face", "a green apple"), kind="color"), seeds)
     grey = colour.mean(1, keepdim=True).expand_as(colour)
     return Content(
         [
@@ -163,11 +169,11 @@ def factors(desk: Desk) -> Content:
 
 @section(BEYOND, "C 5", "Regions, and the way between two pictures", (10, 40))
 def regions(desk: Desk) -> Content:
-    inside = compose.shape("circle", 256)
-    made = last(compose.compose([desk.stage], ("a cat face", "a castle"), inside, [SEED], settings=[desk.route()])).cpu()
+    inside = shape("circle", 256)
+    made = desk.draw(compose(("a cat face", "a castle"), inside), [SEED])
     mask = (inside * 2 - 1)[0, :, ::4, ::4].expand(3, -1, -1)
     frames = 4 if desk.quick else 8
-    way = last(morph.morph([desk.stage], ("a dog face", "a cat face"), frames, (SEED, SEED), settings=[desk.route()])).cpu()
+    way = desk.draw(morph(("a dog face", "a cat face"), frames), [SEED])
     return Content(
         [
             "Estimates can be joined by a mask, one prompt inside and another outside, and they can be mixed, from one "
@@ -196,14 +202,12 @@ def flow_matching(desk: Desk) -> Content:
     """Digits and accuracy at few steps of both recipes, by the classifier."""
     each, counts = (5, (2, 4, 8)) if desk.quick else (20, (2, 3, 4, 6, 8, 16))
     asked_for = [d for d in range(10) for _ in range(each)]
-    seeds = range(SEED, SEED + len(asked_for))
     curves: dict[str, list[tuple[float, float]]] = {"flow matching": [], "noise prediction": []}
     rows, labels = [], []
     for steps in counts:
         for name, recipe in zip(("class-20", "class-20-ddpm"), curves, strict=True):
-            model = desk.model(name)
-            made = last(sample(model, wanted(model, asked_for, 1.0), seeds, route=Route("ddim", steps)))
-            read = ambigram.describe(desk.model("classifier"), made)[0].argmax(1).cpu()
+            made = drawn(desk, name, asked_for, 1.0, Sampling("ddim", steps))
+            read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
             curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
             if steps in (2, 4, 8):
                 rows.append([to_image(p, scale=2) for p in made[::each]])
@@ -238,12 +242,12 @@ def flow_matching(desk: Desk) -> Content:
 @section(BEYOND, "C 7", "What the models are worth", (5, 20))
 def worth(desk: Desk) -> Content:
     """Accuracy at rising guidance, measured here; what was measured on more pictures stands in the models' cards."""
-    model, each = desk.model("class-20"), 3 if desk.quick else 20
+    each = 3 if desk.quick else 20
     scales, rows, labels = (0.0, 1.0, 2.0, 5.0), [], []
     asked_for = [d for d in range(10) for _ in range(each)]
     for scale in scales:
-        made = last(sample(model, wanted(model, asked_for, scale), range(SEED, SEED + len(asked_for)), route=Route("dpm", 8)))
-        read = ambigram.describe(desk.model("classifier"), made)[0].argmax(1).cpu()
+        made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
+        read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         right = int((read == torch.tensor(asked_for)).sum())
         rows.append([to_image(p, scale=2) for p in made[:: max(1, each // 2)][:20]])
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")

@@ -8,23 +8,24 @@ from PIL import Image
 from torch import Tensor
 
 from phosphene.defaults import SEED
+from phosphene.drawing import Sampling, Task
 from phosphene.evaluation.likeness import psnr, ssim
-from phosphene.frequency import Low
+from phosphene.expression import given
 from phosphene.images import sheet
-from phosphene.models.stage import Stage
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.report import formulas
 from phosphene.report.sections import Content, Desk, Figure, say, section
-from phosphene.sampler import Route, generators, last
-from phosphene.tasks import anagram as anagrams
+from phosphene.sampler import generators
+from phosphene.schedule import CLEAN
 from phosphene.tasks import denoise as denoising
-from phosphene.tasks import edit as editing
-from phosphene.tasks import hybrid as hybrids
 from phosphene.tasks import inpaint as inpainting
+from phosphene.tasks.anagram import anagram
 from phosphene.tasks.animate import turn_css
 from phosphene.tasks.compose import shape
-from phosphene.tasks.generate import asked, asking
-from phosphene.tasks.score import Reading, score
+from phosphene.tasks.edit import STARTS, edit
+from phosphene.tasks.generate import generate
+from phosphene.tasks.hybrid import hybrid
+from phosphene.views import VIEWS
 
 A = "Part A: the power of diffusion models"
 TOWER = "clock-tower"
@@ -52,7 +53,9 @@ def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: 
 @section(A, "0", "Setup: a few prompts, few steps and more", (6, 12))
 def setup(desk: Desk) -> Content:
     prompts = ["a rocket", "a dog face", "a castle"]
-    few, more = desk.draw(prompts, [SEED] * 3, steps=5, quick=4), desk.draw(prompts, [SEED] * 3, steps=20, quick=10)
+    few = desk.draw(generate(prompts), [SEED] * 3, desk.sampling(5, quick=4))
+    run = desk.run(generate(prompts), [SEED] * 3, desk.sampling(20), large=True)
+    more, *large = [step.xt.cpu() for step in run if step.t == CLEAN]
     rows = [[desk.image(p, SMALL) for p in row] for row in (few, more)]
     steps = (4, 10) if desk.quick else (5, 20)
     size = "x".join(str(n) for n in desk.stage.image_shape[1:])
@@ -68,9 +71,8 @@ def setup(desk: Desk) -> Content:
         )
     ]
     prose = []
-    if len(desk.stages) > 1:
-        large = desk.enlarged(more, asking(prompts))
-        side = large.shape[-1]
+    if large:
+        side = large[0].shape[-1]
         prose.append(
             say(
                 "A second stage of the model enlarges them to {side}x{side}. It is shown the small picture, a little noised, "
@@ -78,7 +80,7 @@ def setup(desk: Desk) -> Content:
                 side=side,
             )
         )
-        both = sheet([[desk.image(p, side) for p in row] for row in (more, large)], row_labels=[size, f"{side}x{side}"])
+        both = sheet([[desk.image(p, side) for p in row] for row in (more, *large)], row_labels=[size, f"{side}x{side}"])
         few = " --upscale-steps 4" if desk.quick else ""
         command = f'phosphene generate "a rocket" "a dog face" "a castle" --steps {steps[1]}{sampler}{few}'
         figures.append(desk.keep(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})", command))
@@ -105,7 +107,7 @@ def setup(desk: Desk) -> Content:
 
 def _levels(desk: Desk) -> tuple[Tensor, list[denoising.Level]]:
     clean = desk.sample(TOWER).to(desk.stage.device)
-    found = denoising.levels(desk.stage, asked(desk.stage, [None]), clean, denoising.TIMES, generators([SEED]))
+    found = denoising.levels(desk.stage, given(None), clean, denoising.TIMES, generators([SEED]))
     return clean, found
 
 
@@ -180,9 +182,9 @@ def one_step(desk: Desk) -> Content:
 @section(A, "1.4", "Undoing it step by step", (1.5, 2))
 def iterative(desk: Desk) -> Content:
     clean, found = _levels(desk)
-    settings = desk.route()._replace(route=Route("ancestral"), timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1])
+    sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1])
     start = 5 if desk.quick else denoising.START
-    every = list(denoising.iterated(desk.stage, asked(desk.stage, [None]), clean, generators([SEED]), start, settings))
+    every = list(desk.run(edit(clean, [start]), [SEED], sampling))
     shown = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
     between = strip(desk, [s.xt[0] for s in shown] + [every[-1].xt[0]], [f"t = {s.t}" for s in shown] + ["clean"])
     result, level = every[-1].xt, min(found, key=lambda x: abs(x.t - 690))
@@ -214,7 +216,8 @@ def iterative(desk: Desk) -> Content:
 @section(A, "1.5", "Sampling from nothing but noise", (9, 26))
 def sampling(desk: Desk) -> Content:
     seeds = range(SEED, SEED + 5)
-    nothing, dogs = desk.draw([None], seeds, 1.0), desk.draw(["a dog face"], seeds, 1.0)
+    unguided = desk.sampling()._replace(guidance=1.0)
+    nothing, dogs = (desk.draw(generate([prompt]), seeds, unguided) for prompt in (None, "a dog face"))
     whole = sheet([[desk.image(p, SMALL) for p in row] for row in (nothing, dogs)], row_labels=["no prompt", "a dog face"])
     return Content(
         [
@@ -235,7 +238,7 @@ def sampling(desk: Desk) -> Content:
 def guided(desk: Desk) -> Content:
     seeds = range(SEED, SEED + (2 if desk.quick else 5))
     scales = (1.0, 3.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
-    rows = [desk.draw(["a dog face"], seeds, scale) for scale in scales]
+    rows = [desk.draw(generate(["a dog face"]), seeds, desk.sampling()._replace(guidance=scale)) for scale in scales]
     whole = sheet([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     said = ",".join(f"{s:g}" for s in scales)
     return Content(
@@ -262,13 +265,10 @@ def guided(desk: Desk) -> Content:
 
 def _edited(desk: Desk, picture: str, prompt: str | None, name: str, caption: str) -> Figure:
     """A picture noised to several starts and denoised again, on a sheet."""
-    starts = (3, 10, 20) if desk.quick else editing.STARTS
-    settings = desk.route()._replace(route=Route("ancestral", 34))
-    if desk.quick:  # every third step of the 34, so that the starts mean the same noise
-        starts, settings = (1, 3, 6), settings._replace(route=Route("ancestral", 11))
+    # On a quick page every third step of the 34, so that the starts mean the same noise.
+    starts, steps = ((1, 3, 6), 11) if desk.quick else (STARTS, 34)
     image = desk.sample(picture)
-    source = generators([SEED] * len(starts))
-    made = last(editing.edit(desk.stage, asked(desk.stage, [prompt]), image, starts, source, settings)).cpu()
+    made = desk.draw(edit(image, starts, prompt), [SEED] * len(starts), Sampling(steps=steps))
     labels = [f"start {s}" for s in starts] + ["the original"]
     said = f' --prompt "{prompt}"' if prompt else ""
     few = " --steps 11" if desk.quick else ""
@@ -305,13 +305,11 @@ def sketches(desk: Desk) -> Content:
 
 @section(A, "1.7.2", "Inpainting", (3, 12))
 def inpainted(desk: Desk) -> Content:
-    stage, figures, seams = desk.stage, [], []
+    figures, seams = [], []
     image = desk.sample("castle-hill")
     mask = (desk.sample("castle-hill-mask").mean(1, keepdim=True) + 1) / 2
-    settings = desk.route()._replace(route=Route("ancestral", 17 if desk.quick else 34))
     for prompt in ("a house", "a palm tree"):
-        run = inpainting.inpaint(stage, asked(stage, [prompt]), image, mask, generators([SEED]), settings)
-        made = last(run).cpu()
+        made = desk.draw(inpainting.inpaint(image, mask, prompt), [SEED], Sampling(steps=17 if desk.quick else 34))
         seams.append(float(inpainting.seam(made, mask)))
         shown = [image[0], (image * (1 - mask) + mask)[0], made[0]]
         cells = strip(desk, shown, ["the original", "to be repainted", f"as {prompt}"], 160)
@@ -349,13 +347,11 @@ def guided_edits(desk: Desk) -> Content:
     )
 
 
-def best_of(stage: Stage, made: Tensor, prompts: Sequence[str], looks: Sequence[Reading]) -> tuple[int, float | None]:
-    """Which of ``made`` reads best by the model's own judgement, and how surely; the one there is, unjudged."""
-    if len(made) == 1:
-        return 0, None
-    judged = score(stage, made, prompts, looks)
-    best = int(judged.worst.argmax())
-    return best, float(judged.concealment[best])
+def chosen(desk: Desk, task: Task, seeds: Sequence[int]) -> tuple[Image.Image, float | None]:
+    """The picture of ``task`` that reads best, of ``seeds``, and how surely; a single one is not judged."""
+    *_, end = desk.run(task, seeds, large=True, best_of=len(seeds))
+    sure = None if end.verdict is None else float(end.verdict.concealment[seeds.index(end.seeds[0])])
+    return desk.image(end.xt[0], 256), sure
 
 
 def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> str:
@@ -370,16 +366,13 @@ def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> str:
 
 def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int], name: str) -> tuple[Figure, float | None]:
     """An anagram, the best of ``seeds``, for the page to turn; and how surely it reads both ways."""
-    views = anagrams.views_named([view], 2)
-    made = last(anagrams.anagram([desk.stage], prompts, views, seeds, settings=[desk.route()])).cpu()
-    best, sure = best_of(desk.stage, made, prompts, [v.apply for v in views])
-    large = desk.enlarged(made[best : best + 1], lambda stage, scale: anagrams.readings(stage, prompts, views, scale))
+    picture, sure = chosen(desk, anagram(prompts, [view]), seeds)
     figure = desk.keep(
-        desk.image(large[0], 256),
+        picture,
         name,
         f"{prompts[0].capitalize()}, and {prompts[1]}",
-        f'phosphene anagram "{prompts[0]}" "{prompts[1]}" --view {view} --best-of {len(seeds)}{desk.steps()}',
-        turn=turn_css(views[1]),
+        f'phosphene anagram "{prompts[0]}" "{prompts[1]}" --view {view} --best-of {len(seeds)}{desk.steps(large=True)}',
+        turn=turn_css(VIEWS[view]),
         readings=prompts,
     )
     return figure, sure
@@ -406,16 +399,14 @@ def hybrid_pictures(desk: Desk) -> Content:
     figures, found = [], []
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     for far, near in HYBRIDS:
-        made = last(hybrids.hybrid([desk.stage], (far, near), seeds, sigmas=[SIGMA], settings=[desk.route()])).cpu()
-        best, sure = best_of(desk.stage, made, (far, near), [Low(SIGMA), lambda x: x])
+        picture, sure = chosen(desk, hybrid((far, near), sigmas=[SIGMA]), seeds)
         found.append(sure)
-        large = desk.enlarged(made[best : best + 1], asking([None]))
         figures.append(
             desk.keep(
-                desk.image(large[0], 256),
+                picture,
                 f"hybrid-{far.split()[-1]}",
                 f"From afar {far}, from near {near}",
-                f'phosphene hybrid "{far}" "{near}" --sigma {SIGMA} --best-of {len(seeds)}{desk.steps()}',
+                f'phosphene hybrid "{far}" "{near}" --sigma {SIGMA} --best-of {len(seeds)}{desk.steps(large=True)}',
                 far=True,
                 readings=(near, far),
             )
@@ -435,7 +426,7 @@ def hybrid_pictures(desk: Desk) -> Content:
 
 @section(A, "2", "Laplacian blending", (3, 8))
 def laplacian(desk: Desk) -> Content:
-    apple, tangerine = desk.draw(["a red apple", "a tangerine"], [SEED] * 2)
+    apple, tangerine = desk.draw(generate(["a red apple", "a tangerine"]), [SEED] * 2)
     size = apple.shape[-1]
     mask = shape("left", size)
     levels = max(2, size.bit_length() - 2)

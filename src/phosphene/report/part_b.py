@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from PIL import Image
 from torch import Tensor
 
 from phosphene.defaults import SEED
-from phosphene.expression import given
+from phosphene.drawing import Sampling, run
+from phosphene.evaluation.classifier import describe
 from phosphene.images import sheet, to_image
 from phosphene.models import folders
 from phosphene.plots import loss_curves
 from phosphene.report import formulas
 from phosphene.report.sections import Content, Desk, Figure, say, section
-from phosphene.sampler import Route, last
-from phosphene.tasks.ambigram import describe
+from phosphene.sampler import last
 from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
-from phosphene.tasks.digits import sample, wanted
+from phosphene.tasks.digits import digits
 from phosphene.training.log import read_log
 
 B = "Part B: diffusion models from scratch"
 STEPS = 16
+FEW = Sampling("dpm", STEPS)
 
 
-def digits(desk: Desk, count: int = 10) -> Tensor:
-    """Clean digits, (count, 1, 28, 28) in [0, 1]: drawn by the class-conditioned model, for MNIST itself does not ship."""
-    model = desk.model("class-20")
-    asked = wanted(model, [k % 10 for k in range(count)], 2.0)
-    return last(sample(model, asked, range(SEED, SEED + count), route=Route("dpm", STEPS))).cpu().clamp(0, 1)
+def drawn(desk: Desk, model: str, wanted: Sequence[int], guidance: float | None, route: Sampling = FEW) -> Tensor:
+    """The digits ``wanted``, from consecutive seeds, (N, 1, 28, 28) in [0, 1]; without ``guidance`` whatever comes."""
+    task = digits(None if guidance is None else wanted)
+    seeds = range(SEED, SEED + len(wanted))
+    return last(run(task, desk.model(model), seeds, sampling=route._replace(guidance=guidance or 0.0))).cpu().clamp(0, 1)
+
+
+def clean_digits(desk: Desk) -> Tensor:
+    """Clean digits, (10, 1, 28, 28) in [0, 1]: drawn by the class-conditioned model, for MNIST itself does not ship."""
+    return drawn(desk, "class-20", range(10), 2.0)
 
 
 def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: str) -> Figure:
@@ -46,10 +54,8 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
     """Samples of the model after 5 and after 20 epochs, from the same noise; and the share that is read as asked."""
     each, rows, read = 2 if desk.quick else 4, [], []
     for epoch in (5, 20):
-        model = desk.model(f"{kind}-{epoch}")
         labels = [d for _ in range(each) for d in range(10)]
-        asked = given(None) if guidance is None else wanted(model, labels, guidance)
-        made = last(sample(model, asked, range(SEED, SEED + len(labels)), route=Route("dpm", STEPS)))
+        made = drawn(desk, f"{kind}-{epoch}", labels, guidance)
         found = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         read.append(float((found == torch.tensor(labels)).float().mean()))
         rows += [[to_image(p, scale=2) for p in made[k : k + 10]] for k in range(0, len(labels), 10)]
@@ -76,7 +82,7 @@ def denoised(result: Denoised) -> Image.Image:
 
 @section(B, "B 1.1", "Noisy digits, and a UNet to mend them", (3, 3))
 def noisy_digits(desk: Desk) -> Content:
-    clean = digits(desk)
+    clean = clean_digits(desk)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
     rows = [[to_image(p, scale=2) for p in clean + sigma * noise] for sigma in SIGMAS]
     whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
@@ -102,7 +108,7 @@ def noisy_digits(desk: Desk) -> Content:
 
 @section(B, "B 1.2", "Training the one-step denoiser", (6, 6))
 def one_step_denoiser(desk: Desk) -> Content:
-    clean = digits(desk)
+    clean = clean_digits(desk)
     half = [0.5]
     one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
     rows = [[to_image(p, scale=2) for p in several] for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
@@ -137,7 +143,7 @@ def one_step_denoiser(desk: Desk) -> Content:
 
 @section(B, "B 1.2.2", "Out of its depth: other levels of noise", (4, 4))
 def out_of_distribution(desk: Desk) -> Content:
-    result = denoise_at(desk.model("denoiser-5"), digits(desk), SEED)
+    result = denoise_at(desk.model("denoiser-5"), clean_digits(desk), SEED)
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
         [

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from torch import Tensor
 
-from phosphene.defaults import CASCADE, SEED
+from phosphene.defaults import CASCADE
+from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.errors import UserError
 from phosphene.files import write_text
 from phosphene.images import save_png, to_image
 from phosphene.models import catalogue, folders
-from phosphene.sampler import Route
+from phosphene.sampler import last
 
 if TYPE_CHECKING:
     from phosphene.models.stage import Stage
-    from phosphene.tasks.generate import Asks, Settings
 
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
@@ -130,38 +130,25 @@ class Desk:
             self._models["stage"] = open_cascade(self.cascade, self.device, stages=1).stages[0]
         return self._models["stage"]
 
-    def route(self, steps: int = 34, quick: int = 10) -> Settings:
+    def sampling(self, steps: int = 34, quick: int = 10) -> Sampling:
         """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""
-        from phosphene.tasks.generate import Settings
+        chosen = Sampling("dpm", quick, upscale_steps=4) if self.quick else Sampling("ancestral", steps)
+        return chosen._replace(max_rows=64)
 
-        return Settings(Route("dpm", quick) if self.quick else Route("ancestral", steps), max_rows=64)
-
-    def steps(self) -> str:
+    def steps(self, large: bool = False) -> str:
         """The options that say so on a command line."""
-        return " --solver dpm --steps 10" if self.quick else ""
+        return f" --solver dpm --steps 10{' --upscale-steps 4' if large else ''}" if self.quick else ""
 
-    def draw(self, prompts: Sequence[str | None], seeds: Sequence[int], guidance: float = 7.0, **route: int) -> Tensor:
-        """A picture for each seed, (N, C, H, W) in [-1, 1]; ``prompts`` is one for all or one for each."""
-        from phosphene.sampler import last
-        from phosphene.tasks.generate import generate
+    def run(
+        self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None, *, large: bool = False, best_of: int = 1
+    ) -> Iterator[Step]:
+        """``task`` drawn by the first stage, or, ``large``, by all that there are; as :meth:`sampling` has it by default."""
+        model = self.stages if large else self.stage
+        return run(task, model, seeds, sampling=sampling or self.sampling(), best_of=best_of)
 
-        return last(generate([self.stage], prompts, seeds, None, (guidance,), [self.route(**route)])).cpu()
-
-    def enlarged(self, pictures: Tensor, asks: Asks) -> Tensor:
-        """``pictures`` (N, C, H, W) of the first stage, drawn large by the second, which is asked what ``asks`` says.
-
-        As they are where the model has no second stage.
-        """
-        from phosphene.sampler import generators, last
-        from phosphene.tasks.generate import GUIDANCE, enlarge, enlarging
-
-        if len(self.stages) == 1:
-            return pictures
-        stage, manner = self.stages[1], enlarging(self.stages[1])
-        if self.quick:
-            manner = manner._replace(route=Route("dpm", 4))
-        source = generators([SEED] * len(pictures))
-        return last(enlarge(stage, asks(stage, GUIDANCE[1]), pictures, source, manner._replace(max_rows=8))).cpu()
+    def draw(self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None) -> Tensor:
+        """The finished pictures of the first stage, (N, C, H, W) in [-1, 1]."""
+        return last(self.run(task, seeds, sampling)).cpu()
 
     def image(self, picture: Tensor, side: int = SIDE) -> Image.Image:
         """(C, H, W) in [-1, 1], enlarged to about ``side`` pixels."""

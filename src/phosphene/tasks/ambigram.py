@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from phosphene.drawing import Reading, Sampling, Task
 from phosphene.evaluation.classifier import describe
 from phosphene.expression import Expression, given, guide, mean, seen
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
-from phosphene.sampler import Route, Step
-from phosphene.tasks.digits import sample
 from phosphene.views import VIEWS
 
 UPSIDE_DOWN = VIEWS["rotate-180"]
 GUIDANCE = 8.0
-ROUTE = Route("ddim", steps=50, eta=0.5, resample=3)
-QUICK = Route("dpm", steps=16)
-"""``ROUTE`` costs six times ``QUICK``; docs/results-mnist.md has what either is worth."""
+SAMPLING = Sampling("ddim", steps=50, eta=0.5, resample=3, guidance=GUIDANCE)
+"""Six times as dear as 16 steps of dpm; docs/results-mnist.md has what either is worth."""
 
 
 class Judged(NamedTuple):
@@ -30,36 +28,29 @@ class Judged(NamedTuple):
     read: Tensor
 
 
-def reads_as(upright: Sequence[int], turned: Sequence[int], guidance: float = GUIDANCE) -> Expression:
-    """Image k shows ``upright[k]`` as it stands and ``turned[k]`` when turned by 180 degrees."""
-    return mean(guide(given(*upright), scale=guidance), seen(guide(given(*turned), scale=guidance), UPSIDE_DOWN))
+def ambigram(pairs: Sequence[tuple[int, int]], classifier: DigitClassifier | None = None) -> Task:
+    """Picture k shows ``pairs[k][0]`` as it stands and ``pairs[k][1]`` turned by 180 degrees; one pair for all, or one for each.
 
+    The best of several is the one that ``classifier`` reads best both ways.
+    """
+    upright, turned = zip(*pairs, strict=True)
 
-def draw_ambigrams(
-    model: DigitDiffusion,
-    pairs: Sequence[tuple[int, int]],
-    seeds: Sequence[int] | torch.Generator,
-    guidance: float = GUIDANCE,
-    route: Route = ROUTE,
-    max_rows: int | None = None,
-) -> Iterator[Step]:
-    """Denoise one picture for each pair (upright, turned) and seed."""
-    expression = reads_as([a for a, _ in pairs], [b for _, b in pairs], guidance)
-    return sample(model, expression, seeds, len(pairs), route, max_rows)
+    def asks(model: DigitDiffusion, scale: float) -> Expression:
+        return mean(guide(given(*upright), scale=scale), seen(guide(given(*turned), scale=scale), UPSIDE_DOWN))
+
+    return Task(
+        asks,
+        judge=None if classifier is None else lambda _, pictures: judge(classifier, pictures, pairs),
+        readings=[Reading(f"{upright[0]}"), Reading(f"turned: {turned[0]}", UPSIDE_DOWN.apply)],
+    )
 
 
 def judge(classifier: DigitClassifier, pictures: Tensor, pairs: Sequence[tuple[int, int]]) -> Judged:
-    """How well each picture (N, 1, 28, 28) reads as its pair."""
-    upright, turned = torch.tensor(pairs).T
+    """How well each picture (N, 1, 28, 28) reads as its pair (one for all, or one for each)."""
+    upright, turned = torch.tensor(pairs).expand(len(pictures), 2).T
     one, _ = describe(classifier, pictures)
     two, _ = describe(classifier, UPSIDE_DOWN.apply(pictures))
     one, two = one.cpu(), two.cpu()
     rows = torch.arange(len(pictures))
     score = torch.minimum(one[rows, upright], two[rows, turned])
     return Judged(score, (one.argmax(1) == upright) & (two.argmax(1) == turned))
-
-
-def best(score: Tensor, each: int) -> Tensor:
-    """Of consecutive groups of ``each`` pictures, the index of the one with the highest score."""
-    groups = score.view(-1, each)
-    return groups.argmax(1) + torch.arange(len(groups)) * each

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from phosphene.drawing import Asked, Reading, Task
 from phosphene.errors import UserError
 from phosphene.expression import mean, seen
-from phosphene.models.cascade import Stage
-from phosphene.sampler import Step
-from phosphene.tasks.generate import DEFAULT, GUIDANCE, Asked, Settings, asked, by_stages
+from phosphene.models.protocol import Denoiser
+from phosphene.tasks.generate import asked
+from phosphene.tasks.score import score
 from phosphene.views import View, view
 
 FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")
@@ -16,7 +17,7 @@ REDUCTIONS = ("mean", "alternate")
 """How the readings share a step: all are heard and averaged, or each has every n-th step for itself."""
 
 
-def views_named(names: Sequence[str], prompts: int, seed: int = 0) -> list[View]:
+def views_named(names: Sequence[str | View], prompts: int, seed: int = 0) -> list[View]:
     """A view for each of ``prompts``: those called ``names``, after the picture as it is where one is missing.
 
     ``four-way`` are the four quarter turns. UserError where they are not as many as the prompts, or two are the same.
@@ -24,54 +25,41 @@ def views_named(names: Sequence[str], prompts: int, seed: int = 0) -> list[View]
     whole = [part for name in names for part in (FOUR_WAY if name == "four-way" else (name,))]
     if len(whole) == prompts - 1:
         whole = ["identity", *whole]
+    told = ", ".join(str(name) for name in whole) or "none"
     if len(whole) != prompts or prompts < 2:
-        given = ", ".join(names) or "none"
-        raise UserError(f"--view {given}: {prompts} prompts need {max(prompts - 1, 1)} views besides the picture as it is.")
-    views = [view(name, seed) for name in whole]
+        raise UserError(f"--view {told}: {prompts} prompts need {max(prompts - 1, 1)} views besides the picture as it is.")
+    views = [view(name, seed) if isinstance(name, str) else name for name in whole]
     if len(set(views)) < len(views):
-        raise UserError(f"--view {', '.join(whole)}: two views are the same, but a picture reads one way only in each.")
+        raise UserError(f"--view {told}: two views are the same, but a picture reads one way only in each.")
     return views
 
 
-def readings(
-    stage: Stage,
+def anagram(
     prompts: Sequence[str],
-    views: Sequence[View],
-    guidance: float = GUIDANCE[0],
-    negative: str | None = None,
+    views: Sequence[str | View],
+    *,
+    view_seed: int = 0,
     weights: Sequence[float] | None = None,
     reduce: str = "mean",
-) -> Asked:
-    """What ``stage`` is asked for: seen through ``views[k]``, the picture shows ``prompts[k]``."""
-    if len(prompts) != len(views):
-        raise UserError(f"--view: {len(prompts)} prompts for {len(views)} views; give one for each.")
+    negative: str | None = None,
+) -> Task:
+    """A picture that shows ``prompts[k]`` through the k-th of ``views``: see :func:`views_named`.
+
+    A later stage sees the smaller picture through the views as well. The best of several is the one whose weakest reading
+    is the surest. UserError where prompts, views and weights do not fit together.
+    """
+    views = views_named(views, len(prompts), view_seed)
     if reduce not in REDUCTIONS:
         raise UserError(f"--reduce {reduce}: choose mean or alternate.")
-    parts = [seen(asked(stage, [p], negative, guidance), v) for p, v in zip(prompts, views, strict=True)]
-    whole = mean(*parts, weights=weights)  # refuses weights that cannot be
-    if reduce == "mean":
-        return whole
-    if weights is not None:
+    if weights is not None and reduce != "mean":
         raise UserError(f"--weights {list(weights)}: are of --reduce mean; leave them out with alternate.")
-    return parts
 
+    def asks(stage: Denoiser, scale: float) -> Asked:
+        parts = [seen(asked(stage, [p], negative, scale), v) for p, v in zip(prompts, views, strict=True)]
+        return mean(*parts, weights=weights) if reduce == "mean" else parts
 
-def anagram(
-    stages: Sequence[Stage],
-    prompts: Sequence[str],
-    views: Sequence[View],
-    seeds: Sequence[int],
-    guidance: Sequence[float] = GUIDANCE,
-    negative: str | None = None,
-    weights: Sequence[float] | None = None,
-    reduce: str = "mean",
-    settings: Sequence[Settings | None] = (DEFAULT, None),
-) -> Iterator[Step]:
-    """Draw a picture for each seed that reads as ``prompts[k]`` through ``views[k]``, with every one of ``stages``.
-
-    A later stage sees the smaller picture through the views as well. The steps are those of
-    :func:`~phosphene.tasks.generate.by_stages`.
-    """
-    return by_stages(
-        stages, lambda stage, scale: readings(stage, prompts, views, scale, negative, weights, reduce), seeds, guidance, settings
+    return Task(
+        asks,
+        judge=lambda stage, pictures: score(stage, pictures, prompts, [v.apply for v in views]),
+        readings=[Reading(p, v.apply) for p, v in zip(prompts, views, strict=True)],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phosphene.images import INK, PAPER, font, to_image
-from phosphene.views import Mirror, Moved, Negate, Turn, View, pixel_centres
+from phosphene.views import Identity, Mirror, Moved, Negate, Turn, View, pixel_centres
 
 MARGIN = 0.22
 """Of the picture's side, on each side of it: room for corners and pieces on the way."""
@@ -48,6 +48,13 @@ def turning(picture: Tensor, view: View, captions: tuple[str, str]) -> Iterator[
     first, final = frame(0.0), frame(1.0)
     moving = [frame(eased((k + 1) / (MOVE + 1))) for k in range(MOVE)]
     yield from [first] * REST + moving + [final] * REST + moving[::-1]
+
+
+def readings(picture: Tensor, views: Sequence[View], captions: Sequence[str]) -> tuple[list[Image.Image], float]:
+    """Frames of an anagram (3, S, S) turning from what it is into each of its other readings, and how many seconds they take."""
+    plain = next((caption for v, caption in zip(views, captions, strict=True) if isinstance(v, Identity)), "")
+    others = [(v, (plain, caption)) for v, caption in zip(views, captions, strict=True) if not isinstance(v, Identity)]
+    return [frame for v, both in others for frame in turning(picture, v, both)], SECONDS * len(others)
 
 
 def on_the_way(picture: Tensor, view: View, share: float, scale: int = 1) -> Tensor:

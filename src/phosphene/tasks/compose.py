@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.drawing import Task
 from phosphene.errors import UserError
 from phosphene.expression import Expression, masked
-from phosphene.models.cascade import Stage
-from phosphene.sampler import Step
-from phosphene.tasks.generate import DEFAULT, GUIDANCE, Settings, asked, by_stages
+from phosphene.models.protocol import Denoiser
+from phosphene.tasks.generate import asked
 
 SHAPES = ("left", "top", "circle")
 
@@ -30,25 +30,13 @@ def shape(name: str, size: int) -> Tensor:
     return inside[name].float()[None, None]
 
 
-def regions(
-    stage: Stage, prompts: Sequence[str], mask: Tensor, guidance: float = GUIDANCE[0], negative: str | None = None
-) -> Expression:
-    """``prompts[0]`` where ``mask`` (1, 1, H, W; 0..1) is 1, ``prompts[1]`` where it is 0; the mask is fitted to the stage."""
+def compose(prompts: Sequence[str], mask: Tensor, *, negative: str | None = None) -> Task:
+    """``prompts[0]`` where ``mask`` (1, 1, H, W; 0..1) is 1, ``prompts[1]`` where it is 0; the mask is fitted to each stage."""
     if len(prompts) != 2:
         raise UserError(f"PROMPT: {len(prompts)} are given; compose takes two, for inside and outside of the mask.")
-    fitted = F.interpolate(mask, size=stage.image_shape[1:], mode="area")
-    inside, outside = (asked(stage, [prompt], negative, guidance) for prompt in prompts)
-    return masked(inside, outside, fitted)
 
+    def asks(stage: Denoiser, scale: float) -> Expression:
+        fitted = F.interpolate(mask, size=stage.image_shape[1:], mode="area")
+        return masked(*(asked(stage, [prompt], negative, scale) for prompt in prompts), fitted)
 
-def compose(
-    stages: Sequence[Stage],
-    prompts: Sequence[str],
-    mask: Tensor,
-    seeds: Sequence[int],
-    guidance: Sequence[float] = GUIDANCE,
-    negative: str | None = None,
-    settings: Sequence[Settings | None] = (DEFAULT, None),
-) -> Iterator[Step]:
-    """Draw a picture for each seed with every one of ``stages``: see :func:`regions`."""
-    return by_stages(stages, lambda stage, scale: regions(stage, prompts, mask, scale, negative), seeds, guidance, settings)
+    return Task(asks)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from phosphene.drawing import Sampling, threshold
 from phosphene.errors import UserError
 from phosphene.expression import Evaluation, Expression
 from phosphene.frequency import low_pass
-from phosphene.models.cascade import Stage
-from phosphene.sampler import Step, draw
-from phosphene.tasks.generate import DEFAULT, Settings, image_to_image, threshold
+from phosphene.models.stage import Stage
+from phosphene.sampler import draw
 
 TIMES = (250, 500, 750)
 TIMESTEPS = tuple(range(990, -1, -30))
@@ -52,15 +52,8 @@ def levels(
     return found
 
 
-def iterated(
-    stage: Stage,
-    expression: Expression,
-    image: Tensor,
-    source: Sequence[torch.Generator],
-    start: int = START,
-    settings: Settings = DEFAULT,
-) -> Iterator[Step]:
-    """Denoise ``image`` step by step from timestep number ``start`` of the run; Part A's timesteps where none are named."""
-    if settings.timesteps is None and settings.route.steps is None:
-        settings = settings._replace(timesteps=[t for t in TIMESTEPS if t < stage.schedule.steps])
-    return image_to_image(stage, expression, image, source, start, settings)
+def many_steps(stage: Stage, sampling: Sampling) -> Sampling:
+    """``sampling``, with Part A's timesteps where it names none."""
+    if sampling.timesteps is not None or sampling.steps is not None:
+        return sampling
+    return sampling._replace(timesteps=[t for t in TIMESTEPS if t < stage.schedule.steps])

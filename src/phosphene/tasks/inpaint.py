@@ -1,59 +1,42 @@
 """Inpainting: new content where a mask is white, the picture as it was elsewhere.
 
 After every step, what is to be kept is replaced by the original, noised as far as the step has come (Part A; Lugmayr et
-al. 2022, RePaint, eq. 8). Jumps back to noise, ``Route.resample``, let what is new agree with what surrounds it.
+al. 2022, RePaint, eq. 8). Jumps back to noise, ``Sampling.resample``, let what is new agree with what surrounds it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from phosphene.drawing import Task
 from phosphene.errors import UserError
 from phosphene.expression import clamped_mask
 from phosphene.frequency import low_pass
-from phosphene.models.cascade import Stage
 from phosphene.pyramid import blend as blended
-from phosphene.sampler import Step, draw
-from phosphene.schedule import CLEAN
-from phosphene.tasks.generate import DEFAULT, Asked, Settings, sampled, timesteps
+from phosphene.tasks.generate import asking
 
 BLENDS = ("none", "paste", "laplacian")
 """How an enlarged result goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
 
 
-def inpaint(
-    stage: Stage,
-    expression: Asked,
-    image: Tensor,
-    mask: Tensor,
-    source: Sequence[torch.Generator],
-    settings: Settings = DEFAULT,
-) -> Iterator[Step]:
-    """Repaint ``image`` (1, C, H, W; in [-1, 1]) where ``mask`` (1, 1, H, W; 0..1) is 1, once for each generator.
+def inpaint(image: Tensor, mask: Tensor, prompt: str | None = None, *, negative: str | None = None) -> Task:
+    """Repaint ``image`` (1, C, H, W; in [-1, 1], of the first stage's size) where ``mask`` (1, 1, H, W; 0..1) is 1.
 
-    Where the mask is 0 the finished picture is the original, bit for bit; between, a mixture. UserError where sizes do
-    not fit or the mask leaves nothing to repaint.
+    Where the mask is 0 the first stage's picture is the original, bit for bit; between, a mixture. UserError where sizes
+    do not fit or the mask leaves nothing to repaint.
     """
-    if tuple(image.shape) != (1, *stage.image_shape) or tuple(mask.shape) != (1, 1, *stage.image_shape[1:]):
-        shapes = [tuple(image.shape), tuple(mask.shape)]
-        raise UserError(f"MASK: picture and mask are {shapes[0]} and {shapes[1]}; this stage draws {stage.image_shape}.")
-    mask = require_mask(mask)
-    noise = draw(source, len(source), stage.image_shape, stage.device)
-    image, mask = image.to(noise), mask.to(noise)
-
-    def keep(step: Step) -> Tensor:
-        if step.t == CLEAN:
-            kept = image
-        else:
-            fresh = draw(source, len(source), stage.image_shape, stage.device)
-            kept = stage.schedule.add_noise(image, step.t, fresh)
-        return mask * step.xt + (1 - mask) * kept
-
-    return sampled(stage, expression, noise, timesteps(stage, settings), source, settings, edit=keep)
+    if mask.shape != (1, 1, *image.shape[2:]) or len(image) != 1:
+        raise UserError(f"MASK: is {tuple(mask.shape)} for a picture {tuple(image.shape)}; give one of each, as high and wide.")
+    at = cache(require_mask(mask).to)  # moved once a run: the loop must not wait for the device
+    return Task(
+        asking([prompt], negative),
+        image=image,
+        edit=lambda drawn, kept: at(drawn.device) * drawn + (1 - at(drawn.device)) * kept,
+    )
 
 
 def require_mask(mask: Tensor, option: str = "MASK") -> Tensor:

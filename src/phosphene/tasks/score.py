@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.models.cascade import Stage
+from phosphene.models.stage import Stage
 from phosphene.sampler import draw, generators
 
 TIMES = (0.35, 0.5, 0.65, 0.8)
@@ -37,6 +37,11 @@ class Score(NamedTuple):
     alignment: Tensor
     concealment: Tensor
     worst: Tensor
+
+    @property
+    def score(self) -> Tensor:
+        """What the choice of the best goes by, (N,)."""
+        return self.worst
 
 
 @torch.no_grad()

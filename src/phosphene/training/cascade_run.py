@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.defaults import OWN_NOISE_LEVEL
+from phosphene.defaults import OWN_NOISE_LEVEL, SEED
+from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import given, guide
 from phosphene.files import require_writable
@@ -29,7 +30,7 @@ from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
 from phosphene.models.text import Text
 from phosphene.plots import loss_curves
-from phosphene.sampler import clamp, denoise, dpm_solver, draw, generators, last
+from phosphene.sampler import last
 from phosphene.training.captions import Thesaurus
 from phosphene.training.cascade import Batch, CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
 from phosphene.training.checkpoint import asked_to_stop
@@ -203,22 +204,21 @@ class CascadeRun:
         if draws is not None:
             draws(self.out / "samples" / f"step-{step:06d}.png")
 
-    def preview(self, path: Path, prompts: tuple[str, ...] = PROMPTS, each: int = 2, seed: int = 180, scale: float = 4.0) -> None:
+    def preview(self, path: Path, prompts: Sequence[str] = PROMPTS, each: int = 2, seed: int = SEED, scale: float = 4.0) -> None:
         """Draw ``prompts`` with the averaged weights, ``each`` from so many seeds."""
         scheduler = Scheduler(prediction_type=self.trainer.recipe.target)
         drawing = Stage(PatchNetwork(self.trainer.average.image), scheduler, self.trainer.schedule, Spoken(self.trainer))
         asked = [p for p in prompts for _ in range(each)]
-        sources = generators(range(seed, seed + len(asked)))
-        noise = draw(sources, len(asked), drawing.image_shape, drawing.device)
-        times = drawing.schedule.timesteps(20)
-        run = denoise(drawing, guide(given(*asked), scale=scale), noise, times, solver=dpm_solver, threshold=clamp(-1, 1))
-        cells = [to_image(p, (-1, 1), 2) for p in last(run)]
+        sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=scale)
+        task = Task(lambda _, scale: guide(given(*asked), scale=scale))
+        made = run(task, drawing, range(seed, seed + len(asked)), sampling=sampling)
+        cells = [to_image(p, (-1, 1), 2) for p in last(made)]
         rows = [cells[k : k + 8] for k in range(0, len(cells), 8)]
         captions = [asked[k : k + 8] for k in range(0, len(asked), 8)]
         save_png(sheet(rows, captions=captions), path, {"step": self.trainer.step, "prompts": list(prompts), "guidance": scale})
 
     @torch.no_grad()
-    def preview_enlarged(self, path: Path, count: int = 8, seed: int = 180) -> None:
+    def preview_enlarged(self, path: Path, count: int = 8, seed: int = SEED) -> None:
         """Enlarge ``count`` pictures, held out where some are, small as the stage before would draw them; the originals below."""
         trainer = self.trainer
         stories = trainer.checks.get("held out", trainer.checks["train"])
@@ -228,10 +228,7 @@ class CascadeRun:
         scheduler = Scheduler(prediction_type=trainer.recipe.target)
         network, level = PatchNetwork(trainer.average.image), min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)
         stage = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
-        sources = generators(range(seed, seed + len(whole)))
-        start, noise = (draw(sources, len(whole), stage.image_shape, stage.device) for _ in range(2))
-        beside, times = stage.beside(small, noise), stage.schedule.timesteps(8)
-        run = denoise(stage, given(None), start, times, solver=dpm_solver, threshold=clamp(-1, 1), beside=beside)
-        shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(run), whole)
+        made = run(Task(lambda *_: given(None), small=small), stage, range(seed, seed + len(whole)))
+        shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
         rows = [[to_image(p, (-1, 1)) for p in pictures] for pictures in shown]
         save_png(sheet(rows), path, {"step": trainer.step, "level": level})

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -147,3 +148,9 @@ def mosaic(pictures: Tensor, most: int = 16) -> Image.Image:
     for k, cell in enumerate(cells):
         whole.paste(cell, (k % columns * side, k // columns * side))
     return whole
+
+
+def discard(picture: Path) -> None:
+    """Delete a result: where it is a sheet, the numbered pictures beside it too."""
+    for file in picture.parent.glob(f"{picture.stem}*.png"):
+        file.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from phosphene.errors import UserError
 from phosphene.images import SAMPLES, read_picture, squared
 from phosphene.tasks.animate import turn_css
 from phosphene.views import VIEWS, view
-from phosphene.web.jobs import SIDE, Job, Shelf, Update
+from phosphene.web.jobs import SIDE, Job, Shelf, Update, discard
 
 MOST_CHARACTERS, MOST_PROMPTS, MOST_BEST = 200, 6, 8
 MOST_BYTES = "20mb"
@@ -113,7 +113,7 @@ class Studio:
             if out.is_file():
                 self.results.appendleft((out, self.command(job, out)))
                 while len(self.results) > KEPT:
-                    self.results.pop()[0].unlink(missing_ok=True)
+                    discard(self.results.pop()[0])
             yield job, None, out
         except Failed as failure:
             raise gr.Error(self.plain(failure.sentence), duration=None) from failure

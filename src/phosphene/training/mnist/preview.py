@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from phosphene.drawing import Sampling, Task, run
 from phosphene.evaluation.classifier import describe
-from phosphene.expression import given, guide
+from phosphene.expression import Expression, given, guide
 from phosphene.images import sheet, to_image
 from phosphene.models import catalogue
-from phosphene.sampler import clamp, ddim, denoise, draw, generators, last
+from phosphene.models.protocol import Denoiser
+from phosphene.sampler import draw, generators, last
 from phosphene.training.mnist.data import Split
 
 ROWS, STEPS = 4, 20
@@ -37,10 +39,11 @@ def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image
         return sheet(rows, row_labels=["clean", "noisy", "estimate"]), {"mse_of_10": mse}
     columns = model.classes or 10
     count = ROWS * columns
-    expression = guide(given(*[k % columns for k in range(count)]), scale=3) if model.classes else given(None)
-    noise = draw(generators(range(seed, seed + count)), count, model.image_shape, device)
-    steps = denoise(
-        model, expression, noise, model.schedule.timesteps(min(STEPS, model.schedule.steps)), solver=ddim, threshold=clamp(0, 1)
-    )
+
+    def asks(_: Denoiser, scale: float) -> Expression:
+        return guide(given(*[k % columns for k in range(count)]), scale=scale) if model.classes else given(None)
+
+    sampling = Sampling("ddim", steps=min(STEPS, model.schedule.steps), guidance=3)
+    steps = run(Task(asks), model, range(seed, seed + count), sampling=sampling)
     pictures = [to_image(p, scale=2) for p in last(steps)]
     return sheet([pictures[r * columns : (r + 1) * columns] for r in range(ROWS)]), {}

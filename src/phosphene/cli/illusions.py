@@ -1,0 +1,190 @@
+"""Pictures that are several at once: ``anagram``, ``hybrid``, ``compose``, ``morph``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phosphene.cli import common
+from phosphene.cli.common import Out
+from phosphene.cli.drawing import SHOWN, Drawing, drawing_command, seen
+from phosphene.cli.pictures import Fit
+from phosphene.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from phosphene.drawing import Task
+    from phosphene.frequency import Swept
+    from phosphene.models.cascade import Cascade
+
+Kind = Annotated[str, typer.Option(help="frequency, color (grey, then colours), motion (swept by, then still) or scale.")]
+Band = Annotated[
+    str | None, typer.Option(help="What is kept of --from: low, what FAR would rule, or high, the rest. [default: low]")
+]
+BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
+
+
+@drawing_command
+def anagram(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What it shows: one for each view.")],
+    drawing: Drawing,
+    view: Annotated[list[str], typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...")],
+    view_seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of views whose pieces are laid by chance.")] = 0,
+    weights: Annotated[str | None, typer.Option(help="How much each view counts, such as 1,1.5.")] = None,
+    reduce: Annotated[str, typer.Option(help="mean, or alternate: the views take turns.")] = "mean",
+    best_of: BestOf = 1,
+    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the picture turns into its other reading.")] = None,
+    out: Out = Path("anagram.png"),
+) -> None:
+    """Draw a picture that shows something else in another view.
+
+    Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
+    square-hinge (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once.
+    """
+    from phosphene.images import require_animation, save_animation
+    from phosphene.tasks import anagram as task
+    from phosphene.tasks.animate import readings
+
+    if animate is not None:
+        require_animation(animate)
+    views = task.views_named(view, len(prompts), view_seed)
+    shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
+    asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
+    picture = _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
+    if animate is not None:
+        frames, seconds = readings(picture, views, prompts)
+        save_animation(frames, animate, seconds)
+        common.say(f"animation in {animate}")
+
+
+@drawing_command
+def hybrid(
+    prompts: Annotated[list[str], typer.Argument(metavar="FAR NEAR", help="From afar and from near; a third lies between.")],
+    drawing: Drawing,
+    kind: Kind = "frequency",
+    sigma: Annotated[str | None, typer.Option(help="Blurs that part the prompts, in 64ths of it. [default: 2, or 3,1.2]")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.")] = None,
+    band: Band = None,
+    length: Annotated[float | None, typer.Option(help="Of --kind motion, in 64ths of the picture. [default: 15]")] = None,
+    angle: Annotated[float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]")] = None,
+    fit: Fit = "crop",
+    best_of: BestOf = 1,
+    out: Out = Path("hybrid.png"),
+) -> None:
+    """Draw a picture that shows one thing from afar and another from near.
+
+    A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
+    """
+    from phosphene.frequency import Swept
+    from phosphene.tasks.hybrid import hybrid as task
+
+    sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
+    for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
+        if value is not None and kind != of:
+            raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
+    motion = Swept(15.0 if length is None else length, 0.0 if angle is None else angle)
+    if from_ is None:
+        if band is not None:
+            raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+        asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
+        _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
+        return
+    if len(prompts) != 1 or best_of > 1:
+        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
+    if sigmas is not None and len(sigmas) != 1:
+        raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
+    _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
+
+
+def _complete(
+    path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: Swept, fit: str, out: Path
+) -> None:
+    """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
+    from phosphene.images import fitted, read_picture, to_tensor
+    from phosphene.tasks.hybrid import BANDS, KEPT, completed, part_of
+
+    picture, component = read_picture(path, "--from"), part_of(kind, sigma, motion)
+    cascade = drawing.open([prompt])
+    small, *large = (to_tensor(fitted(picture, stage.image_shape[1:], fit)) for stage in cascade.stages)
+    how = {"kind": kind, "band": band, "component": component, "large": large[0] if large else None}
+    asked = completed(small, prompt, **how, negative=drawing.negative)
+    _best(asked, cascade, drawing, 1, out, f", {KEPT[kind][BANDS.index(band)]} of {path} kept")
+
+
+def _scored(prompts: Sequence[str], best_of: int) -> list[str | None]:
+    """What is asked for in all: where pictures are judged, gains are against the empty prompt."""
+    return [*prompts] if best_of == 1 else [None, *prompts]
+
+
+def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
+    """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W)."""
+    from phosphene.images import sheet, to_image
+
+    step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of=best_of)
+    picture, said = step.xt[0].cpu(), f"seed {step.seeds[0]}{more}"
+    if step.verdict is not None:
+        chosen = step.seeds[0] - drawing.seed
+        alignment, concealment = step.verdict.alignment[chosen], step.verdict.concealment[chosen]
+        said += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
+    views = seen(task, picture)
+    common.readings(views)
+    captions = [[reading.caption for reading in task.readings]]
+    whole = sheet([views], captions=captions if any(captions[0]) else ())
+    common.say(f"{said}; {drawing.save([to_image(picture, (-1, 1))], lambda: whole, out)}")
+    return picture
+
+
+@drawing_command
+def compose(
+    prompts: Annotated[list[str], typer.Argument(metavar="INSIDE OUTSIDE", help="Where the mask is white, and elsewhere.")],
+    drawing: Drawing,
+    mask: Annotated[str, typer.Option(help="left, top, circle, or a picture: white is inside.")] = "left",
+    out: Out = Path("compose.png"),
+) -> None:
+    """Draw one thing in one region and another in the rest."""
+    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.tasks import compose as task
+
+    if mask in task.SHAPES:
+        inside = task.shape(mask, 256)
+    elif Path(mask).suffix:
+        inside = (to_tensor(squared(read_picture(Path(mask), "--mask"), 256).convert("L")) + 1) / 2
+    else:
+        raise UserError(f"--mask {mask}: choose one of {', '.join(task.SHAPES)}, or name a picture.")
+    asked = task.compose(prompts, inside, negative=drawing.negative)
+    picture = to_image(drawing.draw(asked, drawing.open(prompts)).xt[0], (-1, 1))
+    common.say(drawing.save([picture], lambda: sheet([[picture]], captions=[[" and ".join(prompts)]]), out))
+
+
+@drawing_command
+def morph(
+    prompts: Annotated[list[str], typer.Argument(metavar="FROM TO", help="Where it begins and where it ends.")],
+    drawing: Drawing,
+    frames: Annotated[int, typer.Option(min=2, max=1000, help="Pictures on the way, both ends included.")] = 24,
+    to_seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Of the end; by default that of the beginning.")
+    ] = None,
+    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: there and back.")] = None,
+    out: Out = Path("morph.png"),
+) -> None:
+    """Draw the way from one prompt to another, or from one seed to another."""
+    from phosphene.images import enlarged, require_animation, save_animation, sheet, to_image
+    from phosphene.tasks.morph import morph as task
+
+    if animate is not None:
+        require_animation(animate)
+    if len(prompts) == 1 and to_seed is not None:
+        prompts = [*prompts, *prompts]
+    ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
+    made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends).xt
+    cells = [to_image(p, (-1, 1)) for p in made]
+    common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8)), out))
+    if animate is not None:
+        large = [enlarged(cell, max(1, SHOWN // cell.width)) for cell in cells]
+        save_animation([*large, *large[-2:0:-1]], animate, 2 * frames / 12)
+        common.say(f"animation in {animate}")

@@ -1,0 +1,316 @@
+"""The one way to draw: a :class:`Task` says what a picture is asked for, a :class:`Sampling` how, :func:`run` does it.
+
+Noise is taken from the pictures' own generators in one order: the start, the picture beside (second stage), then the
+steps. So a picture depends on its seed alone, and not on what is drawn with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from phosphene import sampler
+from phosphene.defaults import GUIDANCE, SOLVERS
+from phosphene.errors import UserError
+from phosphene.expression import Expression
+from phosphene.models.protocol import Denoiser
+from phosphene.sampler import Generators, Solver, Threshold, ancestral, clamp, ddim, denoise, draw, dynamic_threshold, generators
+from phosphene.schedule import CLEAN
+
+
+class Sampling(NamedTuple):
+    """How pictures are drawn, whatever they are asked for. ``upscale_...`` and ``noise_level`` are of the second stage."""
+
+    solver: str = "ancestral"
+    steps: int | None = None  # timesteps to visit; None: see defaults.SOLVERS
+    eta: float | None = None  # of ddim, the share of fresh noise, 0..1; None is 0
+    resample: int = 1  # see sampler.resampled
+    timesteps: Sequence[int] | None = None  # decreasing; None: ``steps`` of them, spaced as the model's scheduler does
+    guidance: float = GUIDANCE
+    threshold: bool = True  # clean estimates are kept in range as the model's scheduler does; False: left as they are
+    upscale_guidance: float = 4.0  # as 7 above, the default of diffusers
+    upscale_solver: str | None = None  # None: that of the first, or dpm where the stage reads no prompt
+    upscale_steps: int | None = None  # None: as many as the first stage takes, or 8 where the stage reads no prompt
+    noise_level: int | None = None  # how much the second stage may change; None: the model's own
+    max_rows: int | None = None  # of a forward pass
+    together: bool = False  # one generator on the model's device, of the first seed, for all: quick, for statistics alone
+
+    def of(self, stage: Denoiser) -> Sampling:
+        """How ``stage`` is sampled: as it says, but for what is the second stage's own."""
+        if getattr(stage, "noising", None) is None:
+            return self
+        # Going by the small picture alone, with no prompt, there is no guidance to follow with care.
+        own = self if stage.reads else self._replace(solver="dpm", steps=8, eta=None, resample=1, timesteps=None)
+        if self.upscale_solver is not None:
+            own = own._replace(solver=self.upscale_solver, eta=None)
+        if self.upscale_steps is not None:
+            if not 1 <= self.upscale_steps <= stage.schedule.steps:
+                raise UserError(f"--upscale-steps {self.upscale_steps}: must lie in 1..{stage.schedule.steps}.")
+            own = own._replace(steps=self.upscale_steps, timesteps=None)
+        return own._replace(guidance=self.upscale_guidance)
+
+    def table(self, stage: Denoiser | None = None) -> Solver:
+        """The solver; of ``stage``, the ancestral one has the variance it was made for. UserError where options do not fit."""
+        chosen = sampler.solver(self.solver)
+        if self.eta is not None:
+            if self.solver != "ddim":
+                raise UserError(
+                    f"--eta {self.eta:g}: belongs to ddim, not to {self.solver}; leave it out, or take --solver ddim."
+                )
+            chosen = partial(ddim, eta=self.eta)
+        if chosen is ancestral and hasattr(stage, "scheduler"):
+            kinds = {"learned_range": "auto", "fixed_small": "small", "fixed_large": "large"}
+            chosen = partial(ancestral, variance=kinds[stage.scheduler.variance_type])
+        return sampler.resampled(chosen, self.resample)
+
+    def visited(self, stage: Denoiser) -> list[int]:
+        """The timesteps that a run of ``stage`` leads through, decreasing."""
+        self.table()  # refuses a solver that is none
+        if self.timesteps is not None:
+            return list(self.timesteps)
+        scheduler = getattr(stage, "scheduler", None)
+        usual = SOLVERS.get(self.solver, SOLVERS["ddim"])[scheduler is None]  # a new solver takes as many as ddim
+        count = min(usual, stage.schedule.steps) if self.steps is None else self.steps
+        return stage.schedule.timesteps(count, "linspace" if scheduler is None else scheduler.timestep_spacing)
+
+
+Asked = Expression | Sequence[Expression]
+"""What a denoiser is asked for: one expression, or several that take turns."""
+Asks = Callable[[Denoiser, float], Asked]
+"""From a stage and its guidance scale to what it is asked for."""
+
+
+class Verdict(Protocol):
+    """What a judge says of N pictures."""
+
+    @property
+    def score(self) -> Tensor:
+        """(N,), the higher the better."""
+        ...
+
+
+class Reading(NamedTuple):
+    """A way of looking at the finished picture."""
+
+    caption: str = ""
+    look: Callable[[Tensor], Tensor] = lambda x: x  # from (B, C, H, W) to what is seen, of the same shape
+    distance: int = 1  # from how many times as far
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a picture is asked for. It knows no seed, no solver and no terminal: those are of a run."""
+
+    asks: Asks
+    image: Tensor | None = None
+    """(1 or B, C, H, W), of the first stage's size and range: what the run starts from, or what ``edit`` keeps of."""
+    starts: Sequence[int] | None = None
+    """How many steps of the run are left out, for all pictures or for each: ``image`` is noised so far. None: pure noise."""
+    edit: Callable[[Tensor, Tensor], Tensor] | None = None
+    """After each step of the first stage: from what is drawn and ``image``, noised as far, to what takes its place."""
+    large: Tensor | None = None
+    """``image`` at the second stage's size: where given, ``edit`` keeps of it there too."""
+    mix: Callable[[Tensor], Tensor] | None = None
+    """From the noise of the seeds (S, C, H, W) to that of B pictures between them. On the way all have the first seed's."""
+    small: Tensor | None = None
+    """(B, C, h, w): pictures that are there already and are enlarged, by the second stage alone."""
+    judge: Callable[[Denoiser, Tensor], Verdict] | None = None
+    """From a stage and the pictures it drew to what is to be thought of them."""
+    readings: Sequence[Reading] = (Reading(),)
+
+
+class Step(NamedTuple):
+    """What is known after a step of a run; see :class:`sampler.Step`. At ``t`` -1 pictures of a stage are finished."""
+
+    index: int
+    total: int
+    t: int
+    xt: Tensor
+    x0: Tensor
+    stage: int  # 0-based
+    seeds: tuple[int, ...]  # each makes its picture of xt alone (of a mixture: those that were mixed)
+    verdict: Verdict | None = None  # once the best are chosen: on all that there were
+
+
+def best(score: Tensor, each: int) -> list[int]:
+    """Of consecutive groups of ``each`` pictures, the index of the one with the highest score (of equal ones the first)."""
+    groups = score.view(-1, each)
+    return (groups.argmax(1).cpu() + torch.arange(len(groups)) * each).tolist()
+
+
+def run(task: Task, model: object, seeds: Sequence[int], *, sampling: Sampling = Sampling(), best_of: int = 1) -> Iterator[Step]:
+    """Draw ``task`` once for each seed with every stage of ``model``, and yield each step.
+
+    ``model`` is a denoiser, a list of stages or what has some, such as a cascade; where its memory is short, call its
+    ``encode`` and ``free_text`` before. A second stage enlarges what the first has drawn. Of each ``best_of`` consecutive
+    seeds the one picture is kept that the task's judge scores highest after the first stage; a step more tells of it.
+    It is the picture that its seed makes alone, at every stage. Whatever cannot be is refused before anything is drawn.
+    """
+    stages = getattr(model, "stages", model)
+    stages = list(stages) if isinstance(stages, Sequence) else [stages]
+    seeds = tuple(int(seed) for seed in seeds)
+    plans = [_Plan.of(task, stage, sampling) for stage in stages]
+    for k, plan in enumerate(plans):
+        if plan.enlarges != (k > 0 or task.small is not None):
+            which, what = ("enlarges", "draws") if plan.enlarges else ("draws", "enlarges")
+            raise UserError(
+                f"stage: {which} pictures and {what} none; take a model with a {'first' if plan.enlarges else 'second'} stage."
+            )
+    if not seeds:
+        raise UserError("--seed: none is given; give one for each picture.")
+    if best_of < 1 or len(seeds) % best_of:
+        raise UserError(f"--best-of {best_of}: one of so many is kept, and {len(seeds)} seeds cannot be parted so; give more.")
+    if best_of > 1 and (task.judge is None or sampling.together):
+        raise UserError(
+            f"--best-of {best_of}: needs a task that says what is good, and pictures of their own seeds; leave it out."
+        )
+    _require_fit(task, plans, len(seeds))
+    source = torch.Generator(_device(stages[0])).manual_seed(seeds[0]) if sampling.together else generators(seeds)
+    return _drawn(task, plans, seeds, source, best_of)
+
+
+def _drawn(task: Task, plans: list[_Plan], seeds: tuple[int, ...], source: Generators, best_of: int) -> Iterator[Step]:
+    picture, verdict = task.small, None
+    for k, plan in enumerate(plans):
+        if plan.enlarges:
+            steps = plan.enlarged(task, picture, source)
+        else:
+            steps, source = plan.begun(task, seeds, source)
+        for step in steps:
+            picture = step.xt
+            yield Step(*step, k, seeds, verdict)
+        if best_of > 1 and verdict is None:
+            verdict = task.judge(plan.stage, picture)
+            kept = best(verdict.score, best_of)
+            seeds, source, picture = tuple(seeds[i] for i in kept), [source[i] for i in kept], picture[kept]
+            yield Step(*step._replace(xt=picture, x0=step.x0[kept]), k, seeds, verdict)
+
+
+def _device(stage: Denoiser) -> torch.device:
+    return torch.device(getattr(stage, "device", "cpu"))
+
+
+def _require_fit(task: Task, plans: list[_Plan], count: int) -> None:
+    """UserError where pictures or starts are not as the stages, the run or the seeds want them."""
+    first = plans[0]
+    if task.small is not None and len(task.small) != count:
+        raise UserError(f"--seed: {count} seeds for {len(task.small)} images; give one seed for each.")
+    for image, plan in zip((task.image, task.large), plans, strict=False):  # the second stage may not be there
+        wanted = plan.stage.image_shape
+        if image is not None and (tuple(image.shape[1:]) != wanted or len(image) not in (1, count)):
+            shape, size = ("x".join(str(n) for n in of) for of in (image.shape, wanted))
+            raise UserError(f"image: is {shape}; this stage draws {size}, and there must be one for all seeds or one for each.")
+    if task.starts is None:
+        return
+    for start in task.starts:
+        if not 0 <= start < len(first.times):
+            raise UserError(f"--start {start}: must lie in 0..{len(first.times) - 1}, the steps of this run.")
+    if len(task.starts) not in {1, count}:
+        raise UserError(f"--start {list(task.starts)}: {count} seeds for {len(task.starts)} starts; give one for each.")
+    if len(set(task.starts)) > 1 and first.sampling.solver not in ("ancestral", "ddim"):
+        # Those whose step depends on nothing but the picture before it, so that a picture may join a run under way.
+        raise UserError(f"--solver {first.sampling.solver}: remembers its last step, and starts here have none; take ancestral.")
+
+
+def threshold(stage: Denoiser) -> Threshold | None:
+    """What is done to clean estimates: what the stage's scheduler says, or what keeps them in the model's range."""
+    scheduler = getattr(stage, "scheduler", None)
+    if scheduler is None:
+        return clamp(*stage.value_range)
+    if scheduler.thresholding:
+        return dynamic_threshold(scheduler.dynamic_thresholding_ratio, scheduler.sample_max_value)
+    return clamp(-scheduler.clip_sample_range, scheduler.clip_sample_range) if scheduler.clip_sample else None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A stage with what it is asked for and how it is sampled."""
+
+    stage: Denoiser
+    sampling: Sampling
+    expression: Asked
+    times: list[int]
+
+    @classmethod
+    def of(cls, task: Task, stage: Denoiser, sampling: Sampling) -> _Plan:
+        own = sampling.of(stage)
+        if getattr(stage, "noising", None) is not None and own.noise_level is not None:
+            stage = replace(stage, noise_level=own.noise_level)
+        times = own.visited(stage)
+        own.table(stage)(stage.schedule, times)  # refuses timesteps that do not decrease
+        return cls(stage, own, task.asks(stage, own.guidance), times)
+
+    @property
+    def enlarges(self) -> bool:
+        return getattr(self.stage, "noising", None) is not None
+
+    def noise(self, source: Generators, count: int) -> Tensor:
+        return draw(source, count, self.stage.image_shape, _device(self.stage))
+
+    def sampled(self, xt: Tensor, source: Generators, start: int = 0, **more: object) -> Iterator[sampler.Step]:
+        """:func:`~phosphene.sampler.denoise` from timestep number ``start`` of the run, at which ``xt`` is."""
+        return denoise(
+            self.stage,
+            self.expression,
+            xt,
+            self.times[start:],
+            solver=self.sampling.table(self.stage),
+            threshold=threshold(self.stage) if self.sampling.threshold else None,
+            generators=source,
+            max_rows=self.sampling.max_rows,
+            **more,
+        )
+
+    def enlarged(self, task: Task, small: Tensor, source: Generators) -> Iterator[sampler.Step]:
+        """Super-resolution: from pure noise, with the small pictures, noised once, beside (Ho et al. 2022)."""
+        start, noise = (self.noise(source, len(small)) for _ in range(2))
+        keeps = task.edit is not None and task.large is not None
+        edit = partial(self.edited, task.edit, task.large.to(start), source) if keeps else None
+        return self.sampled(start, source, beside=self.stage.beside(small.to(start), noise), edit=edit)
+
+    def begun(self, task: Task, seeds: Sequence[int], source: Generators) -> tuple[Iterator[sampler.Step], Generators]:
+        """The steps of a first stage, and where later noise comes from."""
+        noise = self.noise(source, len(seeds))
+        if task.mix is not None:
+            noise = task.mix(noise)
+            source = generators([seeds[0]] * len(noise))
+            self.noise(source, len(noise))  # their own starts, whose place the mixture takes
+        image = None if task.image is None else task.image.to(noise)
+        edit = None if task.edit is None else partial(self.edited, task.edit, image, source)
+        if task.starts is None:
+            return self.sampled(noise, source, edit=edit), source
+        if len(set(task.starts)) == 1:  # SDEdit (Meng et al. 2022)
+            start = task.starts[0]
+            return self.sampled(self.noised(image, start, noise), source, start, edit=edit), source
+        image = image.expand_as(noise)
+        state = torch.cat([self.noised(image[k : k + 1], s, noise[k : k + 1]) for k, s in enumerate(task.starts)])
+        return self.joining(task, state, image, source), source
+
+    def noised(self, image: Tensor, start: int, noise: Tensor) -> Tensor:
+        return self.stage.schedule.add_noise(image, self.times[start], noise)
+
+    def edited(self, edit: Callable, image: Tensor, source: Generators, step: sampler.Step) -> Tensor:
+        if step.t == CLEAN:
+            return edit(step.xt, image)
+        return edit(step.xt, self.stage.schedule.add_noise(image, step.t, self.noise(source, len(step.xt))))
+
+    def joining(self, task: Task, state: Tensor, image: Tensor, source: Sequence[torch.Generator]) -> Iterator[sampler.Step]:
+        """From each start to the next: the pictures whose start has come, as one batch. Until then they cost nothing."""
+        estimates, begun, index = state.clone(), sorted(set(task.starts)), 0
+        total = len(self.sampling.table(self.stage)(self.stage.schedule, self.times[begun[0] :]))
+        for begin, end in zip(begun, [*begun[1:], None], strict=True):
+            active = [k for k, start in enumerate(task.starts) if start <= begin]
+            own = [source[k] for k in active]
+            edit = None if task.edit is None else partial(self.edited, task.edit, image[active], own)
+            for step in self.sampled(state[active], own, begin, edit=edit):
+                state, estimates = state.clone(), estimates.clone()  # what was yielded stays as it was
+                state[active], estimates[active] = step.xt, step.x0
+                yield sampler.Step(index, total, step.t, state, estimates)
+                index += 1
+                if end is not None and step.t == self.times[end]:
+                    break
