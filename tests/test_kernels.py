@@ -117,12 +117,15 @@ def steps(made, count):
 def test_the_flat_step_is_adam_and_the_average(digits, few_programs):
     ours, theirs = trainer(digits, True), trainer(digits, False)
     for made in (ours, theirs):
+        # Adam divides by gradients: with its own eps of 1e-8 a weight whose gradient is as small as what was rounded may go
+        # either way. An eps as large as the median gradient makes the step continuous in them, and leaves half to Adam's root.
+        made.optimiser.param_groups[0]["eps"] = 1e-3
         steps(made, 3)
     (a, _), (b, _) = ours.state(), theirs.state()
     assert a.keys() == b.keys()
     for name, value in b.items():
         if value.is_floating_point() and value.abs().max() > 0:
-            assert distance(a[name], value) < 2e-3, name  # Adam divides by gradients: where these are tiny, by rounding
+            assert distance(a[name], value) < 2e-4, name
     assert torch.allclose(ours.losses[:3], theirs.losses[:3], rtol=1e-5)
     assert torch.allclose(ours.norms[:3], theirs.norms[:3], rtol=1e-5)
     for name, half in ours._halved.halves.items():

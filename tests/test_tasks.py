@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ from phosphene.tasks.hybrid import KINDS, completed, hybrid, part_of
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.score import score
-from phosphene.views import VIEWS, view
+from phosphene.views import VIEWS, Plan, view
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 QUICK = Sampling(steps=5)
@@ -512,6 +514,52 @@ def test_a_turning_picture_begins_and_ends_as_what_it_shows(name):
     assert middle.isfinite().all() and not middle.allclose(on_the_way(picture, v, 0.0), atol=0.1)
     frames = list(turning(picture, v, ("one", "other")))
     assert len({frame.size for frame in frames}) == 1 and len(frames) > 40
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """A view of someone else's: animation knows nothing of it."""
+
+    sign: ClassVar[int] = 1
+
+    def apply(self, x):
+        return x.roll(x.shape[-1] // 2, -1)
+
+    invert = apply
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A view of someone else's with a plan of its pieces: the halves change places."""
+
+    sign: ClassVar[int] = 1
+    apply = Rolled.apply
+    invert = apply
+
+    def plan(self, size):
+        right = (torch.arange(size) >= size // 2).long().expand(size, -1).flatten()
+        middles = torch.tensor([[size / 2, size / 4], [size / 2, 3 * size / 4]], dtype=torch.float64)
+        return Plan(right, middles, middles.flip(0), torch.zeros(2, dtype=torch.long))
+
+
+def test_a_view_whose_path_is_unknown_fades_into_what_it_shows():
+    small = randn(3, 16, 16, seed=4).clamp(-1, 1)
+    large = small.repeat_interleave(4, -1).repeat_interleave(4, -2)
+    shown, room = large.roll(32, -1), round(MARGIN * 64)
+    for share in (0.0, 0.25, 1.0):
+        frame = on_the_way(large, Rolled(), share, 4)
+        torch.testing.assert_close(frame[:, room:-room, room:-room], (1 - share) * large + share * shown)
+        assert frame[:, :room].std(dim=(1, 2)).max() < 1e-5
+    assert len(list(turning(small, Rolled(), ("one", "other")))) > 40 and turn_css(Rolled()) == ""
+
+
+def test_a_view_with_a_plan_of_its_own_flies():
+    picture = torch.ones(3, 64, 64)
+    picture[:, 28:36, 12:20] = -1  # a mark in the middle of the left half: on its way to the middle of the right
+    columns = [where_is(on_the_way(picture, Planned(), share))[1] for share in (0.0, 1.0)]
+    assert columns == pytest.approx([-16, 16], abs=0.5)
+    halfway = on_the_way(picture, Planned(), 0.5)
+    assert halfway.min() == -1 and not halfway.allclose(on_the_way(picture, Rolled(), 0.5), atol=0.1)  # no fading
 
 
 def where_is(frame):

@@ -60,12 +60,16 @@ def readings(picture: Tensor, views: Sequence[View], captions: Sequence[str]) ->
 def on_the_way(picture: Tensor, view: View, share: float, scale: int = 1) -> Tensor:
     """``picture`` (3, S, S), ``share`` of the way to what ``view`` shows, with a margin of paper: (3, S', S').
 
-    Where the picture was enlarged ``scale`` times, the view is still that of the picture before.
+    Pieces fly where the view has a plan of them; where its path is unknown, one picture fades into the other. Where the
+    picture was enlarged ``scale`` times, the view is still that of the picture before.
     """
     room = round(MARGIN * picture.shape[-1])
     paper = (torch.tensor(PAPER) / 127.5 - 1).to(picture)[:, None, None]
-    if isinstance(view, Moved):
+    if hasattr(view, "plan"):
         return _flying(picture, view, share, room, paper, scale)
+    if not isinstance(view, Identity | Negate | Mirror | Turn):  # of its path nothing is known: one fades into the other
+        seen = view.apply(picture[:, ::scale, ::scale])
+        picture = picture.lerp(seen.repeat_interleave(scale, -2).repeat_interleave(scale, -1), share)
     x = torch.cat([picture - paper, torch.ones_like(picture[:1])])  # what lies around is paper
     x = F.pad(x, (room, room, room, room))
     if isinstance(view, Negate):
