@@ -22,7 +22,8 @@ from phosphene.images import save_png, sheet, to_image
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.generate import generate
-from phosphene.training.pictures import Gallery
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.staging import alone
 
 SEED, ROWS, EACH = 180, 100, 5
 
@@ -49,7 +50,7 @@ def main() -> None:
     if not options.real and options.model is None:
         parser.error("name a MODEL, or give --real")
     judge = measure.open_judge(options.judge, options.device)
-    gallery = Gallery.open(options.data, 80)
+    cutouts = Cutouts.open(options.data, 80)
     options.out.mkdir(parents=True, exist_ok=True)
     stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]
     sampling = Sampling(options.solver, options.steps, guidance=options.guidance, max_rows=2 * ROWS)
@@ -62,15 +63,15 @@ def main() -> None:
             parts.append(last(run(generate(asked), stage, seeds, sampling=sampling)).cpu())
         return torch.cat(parts)
 
-    asked = measure.seen(gallery, options.count)
+    asked = measure.seen(cutouts, options.count)
     prompts = [a.prompt for a in asked]
-    drawn = measure.shown(gallery, [a.index for a in asked], 64) if options.real else draw(prompts)
+    drawn = alone(cutouts, [a.index for a in asked], 64) if options.real else draw(prompts)
     figures: dict = {"seen": measure.score(judge, drawn, prompts)._asdict()}
     grid(drawn, prompts, options.out / "seen.png")
     if stage is not None:
-        distance, _ = measure.nearest(drawn, gallery)
+        distance, _ = measure.nearest(drawn, cutouts)
         figures["nearest"] = {"median": distance.median().item(), "below 0.1": (distance < 0.1).float().mean().item()}
-        new = measure.compositions(gallery, options.count // 2)
+        new = measure.compositions(cutouts, options.count // 2)
         prompts = [c.told() for c in new]
         drawn = draw(prompts)
         figures["compositions"] = measure.composed(judge, drawn, new)._asdict()

@@ -21,8 +21,10 @@ from phosphene.models import tokens
 from phosphene.models.light import fill
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
-from phosphene.training.captions import MASK, STYLES, Subject, held_out
-from phosphene.training.pictures import Gallery
+from phosphene.training.text_to_image.captions import MASK, Subject, held_out
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.phrases import STYLES
+from phosphene.training.text_to_image.staging import alone
 
 INKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black")
 """Colours that nobody takes for one another."""
@@ -55,7 +57,7 @@ class Judge:
 
 
 def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
-    """The retrieval model in ``folder``, as :mod:`phosphene.training.retrieval` writes it; UserError where it is no such."""
+    """The retrieval model in ``folder``, as ``phosphene train retrieval`` writes it; UserError where it is none."""
     folder, configs = Path(folder), []
     for part in ("text_encoder", "picture_encoder"):
         path = folder / part / "config.json"
@@ -71,7 +73,7 @@ def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
 
 
 class Asked(NamedTuple):
-    """A prompt and the picture of the gallery that shows it."""
+    """A prompt and the picture of the cut-outs that shows it."""
 
     prompt: str
     index: int
@@ -118,13 +120,13 @@ def _plain(subject: Subject) -> bool:
     return len(subject.caption.split()) <= 2 and not subject.handed
 
 
-def seen(gallery: Gallery, count: int = 200, seed: int = 0) -> list[Asked]:
-    """Prompts for ``count`` pictures of the gallery that are trained with, styles by turns, no two alike."""
+def seen(cutouts: Cutouts, count: int = 200, seed: int = 0) -> list[Asked]:
+    """Prompts for ``count`` pictures of the cut-outs that are trained with, styles by turns, no two alike."""
     chance = random.Random(f"seen {seed}")
     by_style: dict[str, list[Asked]] = {}
     told = set()
-    for index in chance.sample(range(len(gallery)), len(gallery)):
-        subject = gallery.subjects[index]
+    for index in chance.sample(range(len(cutouts)), len(cutouts)):
+        subject = cutouts.subjects[index]
         if held_out(subject.concept):
             continue
         name = STYLES.get(subject.style, (subject.style,))[0]
@@ -139,14 +141,14 @@ def seen(gallery: Gallery, count: int = 200, seed: int = 0) -> list[Asked]:
     return found[:count]
 
 
-def compositions(gallery: Gallery, count: int = 100, seed: int = 0) -> list[Composition]:
+def compositions(cutouts: Cutouts, count: int = 100, seed: int = 0) -> list[Composition]:
     """``count`` prompts of things in a style they have no picture in: painted things as coloured icons, icons painted.
 
     A third are things on a named ground; those may have been shown on it, by chance, in one of many passes.
     """
     chance = random.Random(f"compositions {seed}")
     styles: dict[str, set[str]] = {}
-    for subject in gallery.subjects:
+    for subject in cutouts.subjects:
         if _plain(subject):
             styles.setdefault(subject.caption, set()).add(subject.style)
     painted = sorted(name for name, of in styles.items() if of and MASK not in of)
@@ -206,25 +208,17 @@ def diversity(judge: Judge, pictures: Tensor, each: int) -> tuple[float, float]:
     return apart[same & other].mean().item(), apart[~same].mean().item()
 
 
-def nearest(pictures: Tensor, gallery: Gallery, side: int = 16) -> tuple[Tensor, Tensor]:
-    """Root mean square distance of each picture to the nearest of the gallery on white, (N,), and which that is (N,).
+def nearest(pictures: Tensor, cutouts: Cutouts, side: int = 16) -> tuple[Tensor, Tensor]:
+    """Root mean square distance of each picture to the nearest of the cut-outs on white, (N,), and which that is (N,).
 
     Pictures are compared at ``side`` pixels in -1..1, so 0.1 is the same but for shades and a pixel's shift.
     """
     kept = []
-    for part in torch.arange(len(gallery)).split(512):
-        plain = shown(gallery, part.tolist(), gallery.pictures.shape[-1])
+    for part in torch.arange(len(cutouts)).split(512):
+        plain = alone(cutouts, part.tolist(), cutouts.pictures.shape[-1])
         kept.append(F.interpolate(plain, size=side, mode="area").flatten(1))
     known = torch.cat(kept)
     asked = F.interpolate(pictures.cpu(), size=side, mode="area").flatten(1)
     distance = torch.cdist(asked, known) / known.shape[1] ** 0.5
     best = distance.min(dim=1)
     return best.values, best.indices
-
-
-def shown(gallery: Gallery, index: Sequence[int], size: int) -> Tensor:
-    """The gallery's own pictures on white, icons in black: (N, 3, size, size) in [-1, 1]."""
-    masks = torch.tensor([gallery.subjects[i].style == MASK for i in index])
-    ink = torch.where(masks[:, None], torch.zeros(3), -torch.ones(3))
-    paper, place = torch.ones(len(index), 3), torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(len(index), 4)
-    return gallery.compose(torch.tensor(index), ink, paper, place, size)

@@ -26,7 +26,6 @@ from phosphene.drawing import Sampling
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER, PROVENANCE, read_provenance
 from phosphene.models import catalogue, folders
-from phosphene.training.cascade import CascadeRecipe
 from phosphene.training.distributed import Place
 from phosphene.training.ema import Average
 from phosphene.training.log import read_log
@@ -34,6 +33,7 @@ from phosphene.training.mnist.data import load_dataset
 from phosphene.training.mnist.objectives import build
 from phosphene.training.mnist.recipes import NETWORKS, recipe
 from phosphene.training.options import StageOptions
+from phosphene.training.text_to_image.recipe import CascadeRecipe
 
 torch.set_num_threads(1)
 

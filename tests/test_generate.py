@@ -15,9 +15,11 @@ from PIL import Image, ImageDraw
 from phosphene import cli
 from phosphene.images import read_picture, read_provenance
 from phosphene.models import folders, hub
-from phosphene.training.captions import Subject
-from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, learned_tokenizer
-from phosphene.training.pictures import Gallery
+from phosphene.training.text_to_image.captions import Subject
+from phosphene.training.text_to_image.cutouts import Cutouts, Shape
+from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.stage_trainer import StageTrainer
+from phosphene.training.text_to_image.stories import learned_tokenizer
 
 TINY = {
     "hidden": 32,
@@ -35,10 +37,12 @@ TINY = {
 def cascade(tmp_path_factory) -> Path:
     """Two stages, 16 and 32 pixels, untrained: their last layers are random, or every picture would be grey."""
     folder = tmp_path_factory.mktemp("cascade")
-    gallery = Gallery(torch.zeros(60, 4, 20, 20, dtype=torch.uint8), [Subject(f"thing {k}", concept=f"{k}") for k in range(60)])
+    shape = Shape(0.1, 0.1, 0.9, 0.9, 0.5, 0.4, False, True, False, -1)
+    things = [Subject(f"thing {k}", concept=f"{k}") for k in range(60)]
+    gallery = Cutouts(torch.zeros(60, 4, 20, 20, dtype=torch.uint8), things, [shape] * 60)
     for stage, changes in (("stage-1", {"size": 16, "patch": 4}), ("stage-2", {"network": "upscaler", "size": 32, "patch": 8})):
         recipe = CascadeRecipe(**TINY, **changes)
-        trainer = CascadeTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None))
+        trainer = StageTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None))
         with torch.random.fork_rng():
             torch.manual_seed(5)
             for parameter in trainer.average.parameters():
@@ -216,9 +220,10 @@ def test_what_cannot_be_made_again_is_one_sentence(call):
 
 
 def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
-    from phosphene.training import cascade as training
+    from phosphene.training.text_to_image import recipe as training
+    from phosphene.training.text_to_image import stories
 
-    monkeypatch.setattr(training, "held_out", lambda concept, one_in: concept == "disc 3")
+    monkeypatch.setattr(stories, "held_out", lambda concept, one_in: concept == "disc 3")
     Path("pictures").mkdir()
     for k in range(6):
         image = Image.new("RGBA", (32, 32))

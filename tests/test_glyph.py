@@ -26,10 +26,13 @@ from phosphene.models.light import PatchNetwork
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
 from phosphene.tasks.generate import generate
-from phosphene.training.captions import ALSO, BLACK, COLOURS, EVERYDAY, WHITE, Subject, Thesaurus, tell
-from phosphene.training.cascade import CascadeRecipe, CascadeTrainer, Stories, learned_tokenizer
-from phosphene.training.cascade_run import CascadeRun
-from phosphene.training.pictures import Gallery, premultiplied, read
+from phosphene.training.text_to_image.captions import EVERYDAY, Subject, Thesaurus
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.pictures import premultiplied, read
+from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.run import CascadeRun
+from phosphene.training.text_to_image.stage_trainer import StageTrainer
+from phosphene.training.text_to_image.stories import Stories, learned_tokenizer
 
 SHAPES = ("disc", "box", "bar", "ring", "cross", "wedge")
 
@@ -74,8 +77,8 @@ def shards(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gallery(shards) -> Gallery:
-    return Gallery.open(shards, 20)
+def gallery(shards) -> Cutouts:
+    return Cutouts.open(shards, 20)
 
 
 def tiny(**changes) -> CascadeRecipe:
@@ -84,57 +87,10 @@ def tiny(**changes) -> CascadeRecipe:
     return CascadeRecipe(**{**sizes, **rest, **changes})
 
 
-# Stories
+# Words
 
 
-def stories(subject, count=3000, thesaurus=None):
-    chance = random.Random(0)
-    return [tell(subject, chance, thesaurus) for _ in range(count)]
-
-
-def called(text: str, name: str) -> bool:
-    return any(word in text for word in ALSO.get(name, (name,)))
-
-
-def nearest(colour) -> str:
-    return min(COLOURS, key=lambda name: math.dist(COLOURS[name], colour))
-
-
-@pytest.mark.parametrize("style", ["icon", "fluent 3d", ""])
-def test_a_ground_that_is_not_white_is_named(style):
-    told = stories(Subject("rocket", style))
-    coloured = [s for s in told if s.paper != WHITE and nearest(s.paper) != "white"]
-    assert 0.15 < len(coloured) / len(told) < 0.35
-    assert all(called(s.text, nearest(s.paper)) for s in coloured)
-
-
-def test_masks_are_filled_and_their_ink_is_named_unless_it_is_black_on_light():
-    told = stories(Subject("rocket", "icon"))
-    assert all(s.ink is not None for s in told)
-    assert all(called(s.text, nearest(s.ink)) for s in told if s.ink != BLACK)
-    assert 0.3 < sum(s.ink == BLACK for s in told) / len(told) < 0.6
-    assert min(math.dist(s.ink, s.paper) for s in told) > 0.2  # or nothing could be seen
-    assert all(s.ink is None for s in stories(Subject("rocket", "noto")))
-
-
-def test_pictures_with_a_direction_are_never_mirrored():
-    assert not any(s.mirrored for s in stories(Subject("right arrow"), 200))
-    assert not any(s.mirrored for s in stories(Subject("left-facing fist", "noto"), 200))
-    share = sum(s.mirrored for s in stories(Subject("rocket"))) / 3000
-    assert share == pytest.approx(0.5, abs=0.04)
-
-
-def test_styles_are_named_in_a_part_of_the_stories():
-    named = sum(any(w in s.text for w in ("3d",)) for s in stories(Subject("rocket", "fluent 3d"))) / 3000
-    assert 0.4 < named < 0.6
-    assert all("rocket" in s.text for s in stories(Subject("rocket", "fluent 3d")))
-
-
-def test_things_are_also_called_what_people_call_them():
-    told = stories(Subject("automobile", "noto"))
-    assert sum("automobile" not in s.text and "car" in s.text.replace(",", "").split() for s in told) / len(
-        told
-    ) == pytest.approx(0.35, abs=0.04)
+def test_everyday_names_are_plain_and_no_captions():
     assert all(names and all(name == name.strip().lower() for name in names) for names in EVERYDAY.values())
     assert all(caption not in names for caption, names in EVERYDAY.items())
 
@@ -219,31 +175,6 @@ def test_what_is_transparent_does_not_colour_the_edges():
     assert wide[3, 10].min() > 250 and wide[3, :3].max() < 8  # squared by transparent margins
 
 
-def placed(gallery, index, ink=(-1.0,) * 3, paper=WHITE, place=(1.0, 1.0, 0.0, 0.0), size=20):
-    parts = (torch.tensor([index]), torch.tensor([ink]), torch.tensor([paper]), torch.tensor([place]))
-    return gallery.compose(*parts, size)[0]
-
-
-def test_a_composed_picture_is_the_picture_on_its_paper(gallery):
-    layers = gallery.pictures[0].float() / 255
-    for paper in (WHITE, COLOURS["teal"]):
-        wanted = layers[:3] + (1 - layers[3:]) * torch.tensor(paper).view(3, 1, 1)
-        torch.testing.assert_close(placed(gallery, 0, paper=paper), wanted * 2 - 1, atol=1e-5, rtol=0)
-
-
-def test_ink_fills_mirrors_mirror_and_shifts_shift(gallery):
-    mask = next(k for k, s in enumerate(gallery.subjects) if s.style == "icon" and s.caption == "wedge")
-    filled = placed(gallery, mask, ink=COLOURS["orange"])
-    alpha = gallery.pictures[mask][3] > 250
-    torch.testing.assert_close(
-        filled[:, alpha], (torch.tensor(COLOURS["orange"]) * 2 - 1)[:, None].expand(3, int(alpha.sum())), atol=1e-2, rtol=0
-    )
-    shifted = placed(gallery, 0, place=(1.0, 1.0, 0.1, 0.0))
-    torch.testing.assert_close(placed(gallery, 0, place=(-1.0, 1.0, 0.0, 0.0)), placed(gallery, 0).flip(-1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(shifted[..., :-1], placed(gallery, 0)[..., 1:], atol=1e-5, rtol=0)  # 0.1 of half of 20: a pixel
-    assert placed(gallery, mask, place=(2.0, 2.0, 0.0, 0.0)).mean() > placed(gallery, mask).mean()  # smaller, so more paper
-
-
 # Tokens
 
 
@@ -269,32 +200,35 @@ def test_batches_follow_from_the_seed_alone(gallery):
     tokenizer = learned_tokenizer(gallery, recipe, None)
     one, two = (Stories(gallery, tokenizer, recipe, None) for _ in range(2))
     two[3]
-    assert all(torch.equal(a, b) for a, b in zip(one[7], two[7], strict=True))
-    assert not torch.equal(one[7].place, one[8].place)
+    (stage, *words), (again, *same) = one[7], two[7]
+    assert all(torch.equal(a, b) for a, b in zip(words, same, strict=True))
+    assert torch.equal(stage.layers, again.layers) and torch.equal(stage.papers, again.papers)
+    assert not torch.equal(stage.layers, one[8].stage.layers)
     other = Stories(gallery, tokenizer, tiny(seed=181), None)
-    assert not torch.equal(one[7].place, other[7].place)
+    assert not torch.equal(stage.layers, other[7].stage.layers)
 
 
 def test_held_out_concepts_are_never_trained(gallery):
     # Enough concepts that some are held out.
     subjects = [Subject(f"thing {k}", style, concept=f"thing {k}") for k in range(400) for style in ("noto", "icon")]
-    many = Gallery(gallery.pictures[:1].expand(800, -1, -1, -1), subjects)
+    many = Cutouts(gallery.pictures[:1].expand(800, -1, -1, -1), subjects, gallery.shapes[:1] * 800)
     tokenizer = learned_tokenizer(gallery, tiny(), None)
+
+    def shown(stories):
+        return {subjects[layer.index].concept for k in range(80) for scene in stories.scenes(k)[0] for layer in scene.layers}
+
     train, held = (Stories(many, tokenizer, tiny(), None, split) for split in ("train", "held out"))
-    mine, others = ({subjects[i].concept for k in range(80) for i in s.stories(k)[0]} for s in (train, held))
+    mine, others = shown(train), shown(held)
     assert mine and others and not mine & others and 2 <= len(others) <= 25
-    all_of_them = tiny(held_out=0)
-    train, held = (Stories(many, tokenizer, all_of_them, None, split) for split in ("train", "held out"))
-    assert not held and {subjects[i].concept for k in range(80) for i in train.stories(k)[0]} & others
-    masks = [subjects[i].style == "icon" for k in range(80) for i in train.stories(k)[0]]
-    assert sum(masks) / len(masks) == pytest.approx(0.35, abs=0.06)
+    train, held = (Stories(many, tokenizer, tiny(held_out=0), None, split) for split in ("train", "held out"))
+    assert not held and shown(train) & others
 
 
 @pytest.fixture
 def trainer(gallery):
     def make(**changes):
         recipe = tiny(**changes)
-        return CascadeTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None))
+        return StageTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None))
 
     return make
 
@@ -302,10 +236,10 @@ def trainer(gallery):
 @pytest.fixture(autouse=True)
 def something_is_held_out(monkeypatch, request):
     """Of six shapes, one: with so few, chance would hold out none."""
-    from phosphene.training import cascade
+    from phosphene.training.text_to_image import stories
 
     if request.node.name != "test_held_out_concepts_are_never_trained":
-        monkeypatch.setattr(cascade, "held_out", lambda concept, one_in: concept == "ring" if one_in > 1 else one_in == 1)
+        monkeypatch.setattr(stories, "held_out", lambda concept, one_in: concept == "ring" if one_in > 1 else one_in == 1)
 
 
 def test_where_nothing_is_held_out_only_training_is_checked(gallery, shards, tmp_path):
@@ -314,7 +248,7 @@ def test_where_nothing_is_held_out_only_training_is_checked(gallery, shards, tmp
     assert set(report.checks) == {"train, right", "train, shuffled"}
     list(CascadeRun(tiny(network="upscaler", held_out=0, images=16), tmp_path / "upscaler", shards))
     with pytest.raises(UserError, match="--held-out 1: leaves no picture to train with; say 0"):
-        CascadeTrainer(tiny(held_out=1), gallery, learned_tokenizer(gallery, recipe, None))
+        StageTrainer(tiny(held_out=1), gallery, learned_tokenizer(gallery, recipe, None))
     with pytest.raises(UserError, match="--held-out -1: must be 0"):
         tiny(held_out=-1)
 
@@ -332,11 +266,11 @@ def test_an_unbounded_loss_of_the_sample_is_that_of_the_velocity(trainer):
     training = trainer(most=math.inf)
     batch = training.stories[0]
     answers = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(3))
-    sample = training.loss(lambda *_: answers, batch, torch.Generator().manual_seed(5))
+    x0 = training.composed(batch)
+    sample = training.loss(lambda *_: answers, x0, batch.ids, batch.mask, torch.Generator().manual_seed(5))
     # The same answers as velocities: v = (signal xt - x0) / sigma.
-    x0 = training.gallery.compose(batch.index, batch.ink, batch.paper, batch.place, 16)
     generator = torch.Generator().manual_seed(5)
-    t = torch.randint(training.schedule.steps, (16,), generator=generator)
+    t = (torch.rand(16, generator=generator) * training.schedule.steps).long()
     noise = torch.randn(x0.shape, generator=generator)
     signal, sigma = training.schedule.signal_and_noise(t, x0)
     velocity = (signal * (signal * x0 + sigma * noise) - answers) / sigma
@@ -347,9 +281,13 @@ def test_an_unbounded_loss_of_the_sample_is_that_of_the_velocity(trainer):
 def test_a_batch_in_pieces_is_the_batch(trainer):
     training = trainer()
     batch = training.stories[0]
-    pieces = list(batch.parts(6))
-    assert [len(p.index) for p in pieces] == [6, 6, 4]
-    assert all(torch.equal(torch.cat(parts), whole) for parts, whole in zip(zip(*pieces, strict=True), batch, strict=True))
+    training.generator.manual_seed(0)
+    whole = training.composed(batch)
+    training.generator.manual_seed(0)
+    pieces = list(training.pieces(batch, 6))
+    assert [len(x0) for x0, _, _ in pieces] == [6, 6, 4]
+    for parts, one in zip(zip(*pieces, strict=True), (whole, batch.ids, batch.mask), strict=True):
+        assert torch.equal(torch.cat(parts), one)
     training.rows = 5
     assert math.isfinite(next(training.run(report_every=1)).loss)
 
@@ -472,17 +410,21 @@ def test_an_upscaler_shows_what_it_makes_of_pictures_held_out(shards, tmp_path):
     assert shown.name == "step-000002.png" and read_picture(shown).width > 2 * 16
 
 
-def test_pictures_at_their_own_size_are_placed_sharply():
-    """Moved by half a pixel, a line at the gallery's own size keeps more of its contrast than bilinear weights leave it."""
-    line = torch.zeros(1, 4, 16, 16, dtype=torch.uint8)
-    line[:, :, :, 8] = 255
-    gallery = Gallery(line, [Subject("line", concept="line")])
-    place = torch.tensor([[1.0, 1.0, 1 / 16, 0.0]])
-    ink, paper, index = -torch.ones(1, 3), torch.zeros(1, 3), torch.tensor([0])
-    shown = (gallery.compose(index, ink, paper, place, 16) + 1) / 2
-    assert 0.52 < shown.max() <= 1 and shown.min() >= 0  # bilinear: 0.5
-    still = gallery.compose(index, ink, paper, torch.tensor([[1.0, 1.0, 0.0, 0.0]]), 16)
-    torch.testing.assert_close((still + 1) / 2, line[:, :3].float() / 255, atol=1e-5, rtol=0)
+def test_a_shift_draws_more_noise(trainer):
+    """Of u in 0..1, shift 3 makes 3u / (1 + 2u): a median of 0.75 of the timesteps."""
+    seen = []
+
+    def network(xt, t, *_):
+        seen.append(t)
+        return torch.zeros(len(xt), 3, 16, 16)
+
+    training = trainer()
+    x0, ids, mask = torch.zeros(400, 3, 16, 16), torch.zeros(400, 16, dtype=torch.long), torch.ones(400, 16, dtype=torch.bool)
+    for shift in (1.0, 3.0):
+        training.loss(network, x0, ids, mask, torch.Generator().manual_seed(0), shift)
+    plain, shifted = seen
+    assert shifted.float().median() == pytest.approx(750, abs=60) and plain.float().median() == pytest.approx(500, abs=60)
+    assert torch.equal(plain.argsort(), shifted.argsort()) and shifted.max() < 1000
 
 
 def test_a_negated_view_of_the_upscaler_is_still_told_the_level(shards, tmp_path):
@@ -527,11 +469,11 @@ def retrieving(**changes) -> CascadeRecipe:
 @pytest.fixture(scope="module")
 def judged(shards, tmp_path_factory):
     """A run of the retrieval model that has learned the shapes."""
-    from phosphene.training import cascade
+    from phosphene.training.text_to_image import stories
 
     out = tmp_path_factory.mktemp("judge") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cascade, "held_out", lambda concept, one_in: concept == "ring")
+        patch.setattr(stories, "held_out", lambda concept, one_in: concept == "ring")
         run = CascadeRun(retrieving(), out, shards)
         return run, list(run), out / "model"
 

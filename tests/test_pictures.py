@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from judge import INKS, Composition, composed, compositions, diversity, nearest, ranks, score, seen, shown
+from judge import INKS, Composition, composed, compositions, diversity, nearest, ranks, score, seen
 from PIL import Image
 
 from phosphene.errors import UserError
 from phosphene.images import MUTED, sheet
-from phosphene.training.captions import STYLES, Subject, held_out
-from phosphene.training.pictures import Gallery
+from phosphene.training.text_to_image.captions import Subject, held_out
+from phosphene.training.text_to_image.cutouts import Cutouts, Shape
+from phosphene.training.text_to_image.phrases import STYLES
+from phosphene.training.text_to_image.staging import alone
 
 STYLE_NAMES = ("fluent 3d", "noto", "icon")
 
@@ -38,7 +40,7 @@ class Knowing:
 
 
 @pytest.fixture(scope="module")
-def gallery() -> Gallery:
+def gallery() -> Cutouts:
     """Things that are only painted, only icons, both; each picture a random one of its own."""
     generator = torch.Generator().manual_seed(0)
     subjects = []
@@ -48,7 +50,8 @@ def gallery() -> Gallery:
     pictures = torch.randint(0, 256, (len(subjects), 4, 4, 4), generator=generator, dtype=torch.uint8)
     pictures = pictures.repeat_interleave(4, 2).repeat_interleave(4, 3)
     pictures[:, 3] = 255
-    return Gallery(pictures, subjects)
+    pictures[[s.style == "icon" for s in subjects], :3] = 0  # nothing is enclosed
+    return Cutouts(pictures, subjects, [Shape(0.0, 0.0, 1.0, 1.0, 0.5, 0.5, True, True, False, -1)] * len(subjects))
 
 
 def test_ranks_count_what_fits_better():
@@ -70,7 +73,11 @@ def test_seen_captions_are_distinct_and_of_all_styles(gallery):
     assert {styles.count(s) for s in STYLE_NAMES} == {10}
     for a in asked:
         subject = gallery.subjects[a.index]
-        assert not held_out(subject.concept) and subject.caption in a.prompt and STYLES[subject.style][0] in a.prompt
+        assert (
+            not held_out(subject.concept)
+            and subject.caption in a.prompt
+            and STYLES.get(subject.style, (subject.style,))[0] in a.prompt
+        )
 
 
 def test_compositions_are_of_things_that_lack_that_style(gallery):
@@ -106,7 +113,7 @@ def test_diversity_tells_one_prompt_from_many():
 
 def test_the_nearest_picture_is_found(gallery):
     asked = [k for k, s in enumerate(gallery.subjects) if s.style != "icon"][5:8]  # these icons are all black squares
-    pictures = shown(gallery, asked, 64)
+    pictures = alone(gallery, asked, 64)
     assert pictures.shape == (3, 3, 64, 64)
     distance, which = nearest(pictures, gallery)
     assert which.tolist() == asked and (distance < 0.2).all()  # enlarging softens the squares these are made of

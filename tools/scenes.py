@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw
 from shrink_shards import add
 
-from phosphene.training.captions import MASK, Subject
-from phosphene.training.pictures import read
+from phosphene.training.text_to_image.captions import MASK, Subject
+from phosphene.training.text_to_image.pictures import read
 
 CAMPFIRES = 12
 """Of each style, no two alike: what makes a campfire is logs under flames, not one outline."""

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from phosphene.training.captions import MASK, Subject
-from phosphene.training.pictures import premultiplied, read
+from phosphene.training.text_to_image.captions import MASK, Subject
+from phosphene.training.text_to_image.pictures import premultiplied, read
 
 
 def straight(layers: np.ndarray) -> Image.Image:

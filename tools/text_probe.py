@@ -21,7 +21,8 @@ from torch import Tensor
 from phosphene.models import tokens
 from phosphene.models.light import fill
 from phosphene.models.t5 import T5Encoder
-from phosphene.training.pictures import Gallery
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.staging import alone
 
 NOUNS = ("a rocket", "a skull", "a castle", "a flag", "a pizza", "an elephant")
 
@@ -54,11 +55,11 @@ def main() -> None:
     parser.add_argument("models", metavar="MODEL", nargs="+", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
-    gallery = Gallery.open(options.data, 16)
-    captions = [", ".join(filter(None, (s.caption, s.style))) for s in gallery.subjects]
-    values = gallery.pictures.float() / 255
-    thumbnails = F.adaptive_avg_pool2d(values[:, :3] + 1 - values[:, 3:], 8).flatten(1)
-    held = torch.tensor([random.Random(f"probe {s.concept}").random() < 0.1 for s in gallery.subjects])
+    cutouts = Cutouts.open(options.data, 16)
+    captions = [", ".join(filter(None, (s.caption, s.style))) for s in cutouts.subjects]
+    parts = torch.arange(len(cutouts)).split(512)
+    thumbnails = torch.cat([F.adaptive_avg_pool2d(alone(cutouts, part.tolist(), 16), 8).flatten(1) / 2 for part in parts])
+    held = torch.tensor([random.Random(f"probe {s.concept}").random() < 0.1 for s in cutouts.subjects])
     print(f"{'model':40} {'cosine of nouns':>16} {'R2':>7} {'R2, new concepts':>17}")
     for model in options.models:
         nouns = F.normalize(codes(model, list(NOUNS)), dim=1)

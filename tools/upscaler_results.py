@@ -22,8 +22,8 @@ from phosphene.images import save_png, sheet, to_image
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.generate import enlarge
-from phosphene.training.captions import held_out
-from phosphene.training.pictures import premultiplied, read
+from phosphene.training.text_to_image.captions import held_out
+from phosphene.training.text_to_image.pictures import premultiplied, read
 
 SEED = 180
 

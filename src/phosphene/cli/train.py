@@ -124,8 +124,8 @@ def _stage(
     """Learns from --data. Options not given are the usual ones, or the resumed run's."""
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
-    from phosphene.training.cascade import stage_recipe
-    from phosphene.training.cascade_run import CascadeRun, saved_recipe
+    from phosphene.training.text_to_image.recipe import stage_recipe
+    from phosphene.training.text_to_image.run import CascadeRun, saved_recipe
 
     out = out or Path("runs") / network
     settings = stage_recipe(network, **changes)
@@ -134,7 +134,7 @@ def _stage(
     limit = math.inf if minutes is None else minutes * 60
     run = CascadeRun(settings, out, data, resume, common.device(device), wordnet, workers, limit, teacher)
     size, trainer = sum(p.numel() for p in run.trainer.painter.parameters()), run.trainer
-    common.say(f"training {network} on {len(trainer.gallery)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
+    common.say(f"training {network} on {len(trainer.cutouts)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
     try:
         for report in run:
             done = report.step * settings.batch_size

@@ -26,7 +26,7 @@ READERS = ("cascade", "retrieval")
 
 @dataclass(frozen=True)
 class StageOptions:
-    """What may be changed of a stage's recipe (``training/cascade.py``), by the names of its fields. None: as it has it."""
+    """What may be changed of a stage's recipe, text_to_image.stage_trainer's, by the names of its fields. None: as it has it."""
 
     images: int | None = option(None, "Pictures to see in all.")
     batch_size: int | None = option(None, "Pictures of a step.")

@@ -1,7 +1,7 @@
 """Training the embedded text-to-image cascade: a patch transformer that reads captions, and one that adds detail.
 
-Every picture is composed anew on the device from a gallery in memory (pictures.py) after a story told by worker processes
-(captions.py); batch k of a seed is the same wherever and whenever it is made, so a run can be taken up at any step.
+Every picture is put together anew on the device (staging.py) from cut-outs in memory, after a scene that worker processes make
+up (scenes.py); batch k of a seed is the same wherever and whenever it is made, so a run can be taken up at any step.
 Networks, text encoder and tokenizer are written in the layout of diffusers.
 """
 
@@ -10,12 +10,10 @@ from __future__ import annotations
 import copy
 import json
 import math
-import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +26,13 @@ from phosphene.models.stage import beside
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine
-from phosphene.training.captions import HELD_OUT, Story, Thesaurus, held_out, tell
 from phosphene.training.muon import Muon
-from phosphene.training.pictures import Gallery
+from phosphene.training.text_to_image.captions import Thesaurus
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.staging import drawn
+from phosphene.training.text_to_image.stories import Batch, Stories
 
-NETWORKS = ("cascade", "upscaler", "retrieval")
-TARGETS = ("sample", "epsilon", "v_prediction")
-OPTIMIZERS = ("adamw", "muon")
 SCHEDULER = {
     "_class_name": "DDPMScheduler",
     "beta_schedule": "squaredcos_cap_v2",
@@ -44,83 +42,6 @@ SCHEDULER = {
     "thresholding": False,
     "timestep_spacing": "linspace",  # from the noisiest timestep: one step below it, white paper would already shine through
 }
-MASKS = 0.35
-"""Share of one-colour icons in a batch; the other styles share the rest by their number."""
-
-
-@dataclass(frozen=True)
-class CascadeRecipe:
-    """Everything that decides what is learned, but the pictures."""
-
-    network: str = "cascade"  # or "upscaler", or "retrieval" (retrieval.py)
-    images: int = 4_000_000  # pictures seen in all
-    batch_size: int = 512
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    warmup: int = 500  # steps
-    cooldown: float = 0.0  # last share of the run (its images or its time) in which the rate falls to zero; 0: it will go on
-    weight_decay: float = 0.01
-    ema: float = 0.9995
-    seed: int = 180
-    drop: float = 0.1  # share of captions withheld
-    target: str = "sample"  # what the network predicts, in the words of diffusers
-    most: float = 20.0  # bound of the weight 1 / (1 - abar) that makes the loss one of velocities
-    size: int = 64
-    patch: int = 4
-    hidden: int = 320
-    layers: int = 8
-    heads: int = 5
-    text_width: int = 192
-    text_layers: int = 3
-    text_heads: int = 4
-    vocabulary: int = 4096
-    length: int = 24  # tokens of a prompt
-    level: int = 300  # of the upscaler: the small picture is noised up to this timestep
-    held_out: int = HELD_OUT  # one concept in so many is not trained with but measured by; 0: none
-    taught: bool = False  # the text encoder comes from a retrieval model and stays as it is
-
-    def __post_init__(self) -> None:
-        def check(option: str, good: bool, remedy: str) -> None:
-            if not good:
-                raise UserError(f"--{option.replace('_', '-')} {getattr(self, option)}: {remedy}.")
-
-        check("network", self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
-        check("optimizer", self.optimizer in OPTIMIZERS, f"choose one of {', '.join(OPTIMIZERS)}")
-        check("target", self.target in TARGETS, f"choose one of {', '.join(TARGETS)}")
-        for option in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "vocabulary"):
-            check(option, getattr(self, option) >= 1, "must be at least 1")
-        check("hidden", self.hidden % self.heads == 0, f"must be a multiple of the {self.heads} heads")
-        check("patch", self.size % self.patch == 0, f"must divide the size, {self.size}")
-        check("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
-        check("ema", 0 <= self.ema < 1, "must lie in [0, 1)")
-        check("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
-        check("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")
-        check("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
-
-    @property
-    def steps(self) -> int:
-        return -(-self.images // self.batch_size)
-
-    def rate(self, step: int, begun: int = 0, time_left: float = 1.0) -> float:
-        """The learning rate of a step: warm-up from where it was ``begun``, plateau, straight fall over the ``cooldown``.
-
-        ``time_left`` is the share of the run's time that is left, where it has an end.
-        """
-        left = min((self.steps - step) / self.steps, max(time_left, 0.0))
-        return self.lr * min(1.0, (step + 1 - begun) / self.warmup, left / self.cooldown if self.cooldown else 1.0)
-
-
-_USUAL: dict[str, dict[str, Any]] = {
-    "cascade": {},
-    "upscaler": {"size": 256, "patch": 8, "hidden": 256, "layers": 6, "heads": 4, "batch_size": 256},
-    "retrieval": {"images": 1_000_000, "lr": 5e-4, "weight_decay": 0.1, "ema": 0.998, "drop": 0.0},
-}
-
-
-def stage_recipe(network: str, **changes: Any) -> CascadeRecipe:
-    """The usual recipe of ``network``, with ``changes``; a change of None is none."""
-    changes = {name: value for name, value in changes.items() if value is not None}
-    return CascadeRecipe(network=network, **{**_USUAL[network], **changes})
 
 
 def text_encoder(recipe: CascadeRecipe, vocabulary: int) -> T5Encoder:
@@ -142,7 +63,7 @@ class Painter(nn.Module):
     def __init__(self, recipe: CascadeRecipe, vocabulary: int) -> None:
         super().__init__()
         upscaler = recipe.network == "upscaler"
-        self.text = None if upscaler else text_encoder(recipe, vocabulary).requires_grad_(not recipe.taught)
+        self.text = None if upscaler else text_encoder(recipe, vocabulary).requires_grad_(not recipe.taught or recipe.listens)
         self.image = PatchTransformer(
             sample_size=recipe.size,
             patch_size=recipe.patch,
@@ -162,78 +83,6 @@ class Painter(nn.Module):
         return self.image(x, t, self.text(ids, mask), mask)
 
 
-class Batch(NamedTuple):
-    """What a step needs besides the gallery: which pictures, how they are composed, and what is said of them."""
-
-    index: Tensor
-    ink: Tensor
-    paper: Tensor
-    place: Tensor
-    ids: Tensor
-    mask: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(*(part.to(device, non_blocking=True) for part in self))
-
-    def parts(self, rows: int) -> Iterator[Batch]:
-        """The batch in pieces of at most ``rows``."""
-        yield from (Batch(*pieces) for pieces in zip(*(part.split(rows) for part in self), strict=True))
-
-
-class Stories(torch.utils.data.Dataset):
-    """Batch ``k`` of a seed: stories about pictures drawn by style, with their words as tokens."""
-
-    def __init__(
-        self, gallery: Gallery, tokenizer, recipe: CascadeRecipe, thesaurus: Thesaurus | None, split: str = "train"
-    ) -> None:
-        self.subjects, self.tokenizer, self.recipe, self.thesaurus = gallery.subjects, tokenizer, recipe, thesaurus
-        held = [held_out(s.concept, recipe.held_out) == (split == "held out") for s in gallery.subjects]
-        mine = [k for k, kept in enumerate(held) if kept]
-        masks = [k for k in mine if gallery.subjects[k].style == "icon"]
-        others = [k for k in mine if gallery.subjects[k].style != "icon"]
-        self.groups = [(others, 1 - MASKS), (masks, MASKS)] if masks and others else [(mine, 1.0)]
-        self.split = split
-
-    def __bool__(self) -> bool:
-        """Whether there is a picture to tell of."""
-        return any(group for group, _ in self.groups)
-
-    def stories(self, k: int) -> tuple[list[int], list[Story], random.Random]:
-        chance = random.Random(f"{self.recipe.seed} {self.split} {k}")
-        lists, shares = zip(*self.groups, strict=True)
-        index = [chance.choice(group) for group in chance.choices(lists, shares, k=self.recipe.batch_size)]
-        return index, [tell(self.subjects[i], chance, self.thesaurus) for i in index], chance
-
-    def __getitem__(self, k: int) -> Batch:
-        index, stories, chance = self.stories(k)
-        texts = [s.text if chance.random() >= self.recipe.drop else "" for s in stories]
-        ids, mask = tokens.encode(self.tokenizer, texts, self.recipe.length)
-        place = []
-        for story in stories:
-            scale = chance.uniform(0.98, 1.18)
-            across = scale * chance.uniform(0.97, 1.03)
-            room = 0.05
-            place.append((-across if story.mirrored else across, scale, chance.uniform(-room, room), chance.uniform(-room, room)))
-        return Batch(
-            torch.tensor(index),
-            torch.tensor([s.ink or (-1.0, -1.0, -1.0) for s in stories]),
-            torch.tensor([s.paper for s in stories]),
-            torch.tensor(place),
-            ids,
-            mask,
-        )
-
-
-def learned_tokenizer(gallery: Gallery, recipe: CascadeRecipe, thesaurus: Thesaurus | None):
-    """Subwords of what the stories about ``gallery`` say, and of the words the thesaurus knows."""
-    chance = random.Random(recipe.seed)
-    texts = [tell(s, chance, thesaurus).text for s in gallery.subjects for _ in range(4)]
-    texts += [keyword for s in gallery.subjects for keyword in s.keywords]
-    if thesaurus is not None:
-        texts += [w for words in (*thesaurus.same.values(), *thesaurus.near.values()) for w in words]
-    return tokens.learn(texts, recipe.vocabulary)
-
-
 class Report(NamedTuple):
     """After so many steps: mean loss, pictures a second, and the validation losses (empty but every ``check_every``)."""
 
@@ -243,7 +92,7 @@ class Report(NamedTuple):
     checks: dict[str, float]
 
 
-class CascadeTrainer:
+class StageTrainer:
     """One training: steps, average, validation. Runs on one device, compiled on GPUs."""
 
     summed = True
@@ -252,26 +101,27 @@ class CascadeTrainer:
     def __init__(
         self,
         recipe: CascadeRecipe,
-        gallery: Gallery,
+        cutouts: Cutouts,
         tokenizer,
         thesaurus: Thesaurus | None = None,
         device: torch.device | str = "cpu",
         workers: int = 0,
     ) -> None:
         self.recipe, self.device, self.tokenizer = recipe, torch.device(device), tokenizer
-        self.gallery, self.workers = gallery.to(self.device), workers
+        self.cutouts, self.workers = cutouts.to(self.device), workers
         self.schedule: NoiseSchedule = squared_cosine()
         # Initialised on the CPU from a forked stream: the same seed means the same start on every device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.painter = self.build(tokenizer.get_vocab_size()).to(self.device)
         self.average = copy.deepcopy(self.painter).requires_grad_(False)
-        self.stories = Stories(gallery, tokenizer, recipe, thesaurus)
+        self.long_average = copy.deepcopy(self.average)
+        self.stories = Stories(cutouts, tokenizer, recipe, thesaurus)
         if not self.stories:
             raise UserError(f"--held-out {recipe.held_out}: leaves no picture to train with; say 0, or give more pictures.")
         # An upscaler reads no captions, so shuffling them changes nothing.
         self.asked = ("right",) if self.painter.text is None else ("right", "shuffled")
-        splits = {split: Stories(gallery, tokenizer, recipe, None, split) for split in ("train", "held out")}
+        splits = {split: Stories(cutouts, tokenizer, recipe, None, split) for split in ("train", "held out")}
         self.checks = {split: stories for split, stories in splits.items() if stories}
         on_gpu = self.device.type == "cuda"
         # What a laptop has the memory for; the gradient is that of the whole batch all the same.
@@ -316,17 +166,23 @@ class CascadeTrainer:
 
     def composed(self, batch: Batch) -> Tensor:
         """The pictures of ``batch``, (B, 3, S, S) in [-1, 1]."""
-        return self.gallery.compose(batch.index, batch.ink, batch.paper, batch.place, self.recipe.size)
+        return drawn(batch.stage, self.cutouts, self.recipe.size, self.generator)
 
-    def loss(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    def pieces(self, batch: Batch, rows: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Pictures, tokens and masks of ``batch``, at most ``rows`` at a time."""
+        yield from zip(self.composed(batch).split(rows), batch.ids.split(rows), batch.mask.split(rows), strict=True)
+
+    def loss(
+        self, network: nn.Module, x0: Tensor, ids: Tensor, mask: Tensor, generator: torch.Generator, shift: float = 1.0
+    ) -> Tensor:
         """Mean squared error of the target, for each picture (B,).
 
         A clean estimate's error divided by ``1 - abar`` is that of the velocity it implies (Salimans & Ho 2022); bounded
         by ``most``, because the last shades of a nearly clean picture are not worth a hundredfold weight.
         """
-        recipe, count = self.recipe, len(batch.index)
-        x0 = self.composed(batch)
-        t = torch.randint(self.schedule.steps, (count,), generator=generator, device=self.device)
+        recipe, count = self.recipe, len(x0)
+        u = torch.rand(count, generator=generator, device=self.device)
+        t = (shift * u / (1 + (shift - 1) * u) * self.schedule.steps).long().clamp(max=self.schedule.steps - 1)
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         signal, sigma = self.schedule.signal_and_noise(t, x0)
         xt = signal * x0 + sigma * noise
@@ -337,7 +193,7 @@ class CascadeTrainer:
             fresh = torch.randn(x0.shape, generator=generator, device=self.device)
             seen = torch.cat([xt, beside(self.schedule, small, level, fresh)], 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            answer = network(seen, t, batch.ids, batch.mask)
+            answer = network(seen, t, ids, mask)
         answer = answer.float()
         if recipe.target == "sample":
             weight = (1 / sigma.square()).clamp(max=recipe.most)
@@ -363,8 +219,8 @@ class CascadeTrainer:
             for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
                 group["lr"] = rate
             loss = torch.zeros((), device=self.device)
-            for part in batch.parts(self.rows):
-                share = self.loss(self.painter, part, self.generator).sum() / self.recipe.batch_size
+            for part in self.pieces(batch, self.rows):
+                share = self.loss(self.painter, *part, self.generator, self.recipe.shift).sum() / self.recipe.batch_size
                 share.backward()
                 loss += share.detach()
             nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
@@ -391,8 +247,9 @@ class CascadeTrainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.painter.parameters()), 1 - keep)
+        for average, memory in ((self.average, self.recipe.ema), (self.long_average, self.recipe.ema_long)):
+            keep = min(memory, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(list(average.parameters()), list(self.painter.parameters()), 1 - keep)
 
     @property
     def checked(self) -> list[str]:
@@ -406,20 +263,22 @@ class CascadeTrainer:
         While text is not understood the two are equal; the gap is what the captions explain.
         """
         found = {}
+        generator = torch.Generator(self.device)
         for name, stories in self.checks.items():
             for k in range(batches):
                 batch = Batch(*stories[k]).to(self.device)
-                shuffled = batch._replace(ids=batch.ids.roll(1, 0), mask=batch.mask.roll(1, 0))
-                for which, asked in zip(self.asked, (batch, shuffled), strict=False):
-                    generator = torch.Generator(self.device).manual_seed(k)
-                    losses = [self.loss(self.average, part, generator) for part in asked.parts(self.rows)]
-                    loss = torch.cat(losses).mean().item() / batches
+                x0 = drawn(batch.stage, self.cutouts, self.recipe.size, generator.manual_seed(k)).split(self.rows)
+                for which in self.asked:
+                    ids, mask = (p if which == "right" else p.roll(1, 0) for p in (batch.ids, batch.mask))
+                    generator.manual_seed(k)
+                    parts = zip(x0, ids.split(self.rows), mask.split(self.rows), strict=True)
+                    loss = torch.cat([self.loss(self.average, *part, generator) for part in parts]).mean().item() / batches
                     found[f"{name}, {which}"] = found.get(f"{name}, {which}", 0.0) + loss
         return found
 
     def restore(self, folder: Path, step: int = 0) -> None:
         """Go on from what :meth:`save` wrote to ``folder``, with a fresh optimiser and another warm-up."""
-        for network in (self.painter, self.average):
+        for network in (self.painter, self.average, self.long_average):
             for name, module, file in self.parts(network):
                 fill(module, folder / name, file)
         self.step = self.begun = step
@@ -433,8 +292,9 @@ class CascadeTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             self.painter.image.forget_text()
-        self.average.image.load_state_dict(self.painter.image.state_dict())
-        for network in (self.painter, self.average):
+        for average in (self.average, self.long_average):
+            average.image.load_state_dict(self.painter.image.state_dict())
+        for network in (self.painter, self.average, self.long_average):
             fill(network.text, folder / "text_encoder", "model")
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:

@@ -1,9 +1,4 @@
-"""What a picture is called while a text-to-image model learns it: captions with colours, styles and synonyms.
-
-A :class:`Subject` is one captioned picture; :func:`tell` makes up a :class:`Story` about it: how it is coloured, on what
-ground it stands, which way it looks, and the words for all that. A one-colour icon may be drawn in any ink, and whatever
-ink or ground is not the usual one is named.
-"""
+"""What pictures are called: captions with what is known of the thing, names of colours, everyday words and synonyms."""
 
 from __future__ import annotations
 
@@ -12,10 +7,10 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from phosphene.errors import UserError
 from phosphene.files import replacing
+from phosphene.training.text_to_image.recipe import HELD_OUT
 
 Colour = tuple[float, float, float]
 
@@ -49,17 +44,6 @@ ALSO = {
     "navy": ("navy", "dark blue"),
     "gold": ("gold", "golden"),
 }
-WHITE, BLACK = COLOURS["white"], COLOURS["black"]
-
-STYLES: dict[str, tuple[str, ...]] = {
-    "fluent 3d": ("3d", "3d rendered"),
-    "fluent color": ("glossy", "shaded"),
-    "fluent flat": ("flat", "flat vector"),
-    "noto": ("cartoon", "clip art"),
-    "firefox": ("sticker", "simple cartoon"),
-    "icon": ("icon", "silhouette", "pictogram"),
-}
-"""What a drawing style may be called. A style that is not here is called by its own name."""
 MASK = "icon"
 """The style whose pictures are alpha masks, to be filled with any ink."""
 _HANDED = """left right leftwards rightwards arrow arrows clockwise anticlockwise counterclockwise button sign letter letters
@@ -134,9 +118,6 @@ EVERYDAY = {
 """What people say for things that Unicode calls otherwise; WordNet, of which nouns are used, does not know it."""
 
 
-HELD_OUT = 40
-
-
 def held_out(concept: str, one_in: int = HELD_OUT) -> bool:
     """Whether ``concept`` is kept out of training, all its styles together, where one in so many is; 0 keeps none out."""
     return one_in > 0 and random.Random(f"held out {concept}").randrange(one_in) == 0
@@ -144,12 +125,20 @@ def held_out(concept: str, one_in: int = HELD_OUT) -> bool:
 
 @dataclass(frozen=True)
 class Subject:
-    """One captioned picture. ``style`` and ``keywords`` may be empty."""
+    """One captioned picture; all but the caption may be empty.
+
+    ``name`` is what people call the thing; ``category``, ``size`` (1 fits a hand ... 6 a hill, 0 unknown) and ``where``
+    (letters: g ground, a air, w water, i indoors, b worn, h held, p a place itself) say how it goes into a scene.
+    """
 
     caption: str
     style: str = ""
     keywords: tuple[str, ...] = ()
     concept: str = ""
+    name: str = ""
+    category: str = ""
+    size: int = 0
+    where: str = ""
 
     @classmethod
     def from_json(cls, told: Mapping) -> Subject:
@@ -158,94 +147,17 @@ class Subject:
         if not isinstance(caption, str) or not caption.strip():
             raise UserError(f"caption {caption!r}: must be a text; every picture needs one.")
         words = tuple(str(k).lower() for k in told.get("keywords") or ())
-        return cls(caption.strip().lower(), str(told.get("style") or ""), words, str(told.get("concept") or caption))
+        size = told.get("size")
+        more = {key: str(told.get(key) or "") for key in ("name", "category", "where")}
+        size = size if isinstance(size, int) and 0 <= size <= 6 else 0
+        return cls(
+            caption.strip().lower(), str(told.get("style") or ""), words, str(told.get("concept") or caption), size=size, **more
+        )
 
     @property
     def handed(self) -> bool:
         """Whether its mirror image would be wrong."""
         return not HANDED.isdisjoint(self.caption.replace(",", " ").replace("-", " ").split())
-
-
-class Story(NamedTuple):
-    """How a picture is shown, and what is said of it."""
-
-    text: str
-    ink: Colour | None  # fills a mask; None leaves the picture its own colours
-    paper: Colour  # what shows where the picture is transparent
-    mirrored: bool
-
-
-def tell(subject: Subject, chance: random.Random, thesaurus: Thesaurus | None = None) -> Story:
-    """A way to show and describe ``subject``, drawn from ``chance``."""
-    name = _named(subject, chance, thesaurus)
-    mirrored = not subject.handed and chance.random() < 0.5
-    paper, ground = WHITE, None
-    if chance.random() < 0.25:
-        ground = chance.choice(list(COLOURS))
-        paper = _near(COLOURS[ground], chance)
-    elif chance.random() < 0.06:
-        ground = "white"
-    ink = colour = None
-    if subject.style == MASK:
-        ink = BLACK
-        if ground in ("black", "navy", "dark green") or chance.random() < 0.55:
-            colour = chance.choice([c for c in COLOURS if c != ground and _apart(COLOURS[c], paper) > 0.35])
-            ink = _near(COLOURS[colour], chance)
-        elif chance.random() < 0.3 or _apart(ink, paper) < 0.35:
-            colour = "black"
-    return Story(_phrase(subject, name, colour, ground, chance), ink, paper, mirrored)
-
-
-def _named(subject: Subject, chance: random.Random, thesaurus: Thesaurus | None) -> str:
-    if subject.caption in EVERYDAY and chance.random() < 0.35:
-        return chance.choice(EVERYDAY[subject.caption])
-    draw = chance.random()
-    if draw < 0.08 and subject.keywords:
-        return chance.choice(subject.keywords)
-    if draw < 0.16 and subject.keywords:
-        return f"{subject.caption}, {chance.choice(subject.keywords)}"
-    if draw < 0.36 and thesaurus is not None:
-        return thesaurus.reworded(subject.caption, chance)
-    return subject.caption
-
-
-def _phrase(subject: Subject, name: str, colour: str | None, ground: str | None, chance: random.Random) -> str:
-    called = STYLES.get(subject.style, (subject.style,) if subject.style else ())
-    style = chance.choice(called) if called and chance.random() < (0.85 if subject.style == MASK else 0.5) else None
-    if colour:
-        colour = chance.choice(ALSO.get(colour, (colour,)))
-    if ground:
-        ground = chance.choice(ALSO.get(ground, (ground,)))
-    noun = subject.style == MASK  # "a red cat icon", but "a flat cat"
-    before, after = [], []
-    for word, as_noun in ((colour, False), (style, noun)):
-        if word is not None:
-            (after if as_noun and chance.random() < 0.8 else before).append(word)
-    draw = chance.random()
-    if style and not noun and draw < 0.2:
-        text = f"{name}, {style} style"
-    elif style and noun and draw < 0.15:
-        text = " ".join([*([colour] if colour else []), style, "of", _article(name, chance) + name])
-    else:
-        text = " ".join([*before, name, *after])
-    text = _article(text, chance) + text
-    if ground:
-        text += chance.choice((f" on a {ground} background", f" on {ground}", f", {ground} background"))
-    return text
-
-
-def _article(text: str, chance: random.Random) -> str:
-    if text.startswith(("a ", "an ", "the ")) or chance.random() < 0.5:
-        return ""
-    return "an " if text[0] in "aeiou" else "a "
-
-
-def _near(colour: Colour, chance: random.Random) -> Colour:
-    return tuple(min(max(c + chance.uniform(-0.04, 0.04), 0.0), 1.0) for c in colour)
-
-
-def _apart(a: Colour, b: Colour) -> float:
-    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) ** 0.5
 
 
 @dataclass

@@ -31,12 +31,14 @@ from phosphene.models.stage import Stage
 from phosphene.models.text import Text
 from phosphene.plots import loss_curves
 from phosphene.sampler import last
-from phosphene.training.captions import Thesaurus
-from phosphene.training.cascade import Batch, CascadeRecipe, CascadeTrainer, Report, learned_tokenizer
 from phosphene.training.checkpoint import asked_to_stop
 from phosphene.training.log import read_log
-from phosphene.training.pictures import Gallery
-from phosphene.training.retrieval import RetrievalTrainer
+from phosphene.training.text_to_image.captions import Thesaurus
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.retrieval import RetrievalTrainer
+from phosphene.training.text_to_image.stage_trainer import Report, StageTrainer
+from phosphene.training.text_to_image.stories import Batch, learned_tokenizer
 
 PROMPTS = (
     "a rocket",
@@ -85,7 +87,7 @@ def _taught(recipe: CascadeRecipe, teacher: Path) -> CascadeRecipe:
 class Spoken(Text):
     """Prompts read by a text encoder in training. Nothing is remembered: the encoder changes from step to step."""
 
-    def __init__(self, trainer: CascadeTrainer) -> None:
+    def __init__(self, trainer: StageTrainer) -> None:
         self.trainer = trainer
 
     @torch.no_grad()
@@ -132,34 +134,34 @@ class CascadeRun:
             if resume and recipe.text_width != saved.text_width:
                 why = f"its text encoder is {recipe.text_width} wide and that of the run {saved.text_width}; start a new run"
                 raise UserError(f"--teacher {teacher}: {why}.")
-        gallery = Gallery.open(data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
-        thesaurus = self._thesaurus(gallery, wordnet)
+        cutouts = Cutouts.open(data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
+        thesaurus = self._thesaurus(cutouts, wordnet)
         read_before = teacher or (self.model if resume else None)
         if read_before is not None and recipe.network != "upscaler":
             tokenizer, _ = tokens.load(read_before / "tokenizer")
         else:
-            tokenizer = learned_tokenizer(gallery, recipe, thesaurus)
-        trainer = RetrievalTrainer if recipe.network == "retrieval" else CascadeTrainer
-        self.trainer = trainer(recipe, gallery, tokenizer, thesaurus, device, workers)
+            tokenizer = learned_tokenizer(cutouts, recipe, thesaurus)
+        trainer = RetrievalTrainer if recipe.network == "retrieval" else StageTrainer
+        self.trainer = trainer(recipe, cutouts, tokenizer, thesaurus, device, workers)
         if resume:
             self.trainer.restore(self.model, self.done // recipe.batch_size)
         if teacher is not None:
             self.trainer.teach(teacher)
         self.thesaurus = thesaurus
 
-    def _thesaurus(self, gallery: Gallery, wordnet: Path | None) -> Thesaurus | None:
+    def _thesaurus(self, cutouts: Cutouts, wordnet: Path | None) -> Thesaurus | None:
         kept = self.out / "thesaurus.json"
         if wordnet is None and kept.is_file():
             return Thesaurus.load(kept)
         if wordnet is not None and wordnet.is_file():
             return Thesaurus.load(wordnet)
         if wordnet is not None or WORDNET.is_dir():
-            return Thesaurus.from_wordnet(wordnet or WORDNET, [s.caption for s in gallery.subjects])
+            return Thesaurus.from_wordnet(wordnet or WORDNET, [word for s in cutouts.subjects for word in (s.caption, s.name)])
         return None
 
     def _require_same(self, recipe: CascadeRecipe, saved: CascadeRecipe) -> None:
         free = {"images", "optimizer", "lr", "warmup", "cooldown", "ema", "batch_size", "seed"}
-        free |= {"most", "drop", "weight_decay", "level", "held_out"}
+        free |= {"most", "drop", "weight_decay", "level", "held_out", "ema_long", "shift", "listens"}
         differing = [k for k, v in vars(saved).items() if k not in free and vars(recipe)[k] != v]
         if differing:
             name = differing[0]
@@ -222,8 +224,7 @@ class CascadeRun:
         """Enlarge ``count`` pictures, held out where some are, small as the stage before would draw them; the originals below."""
         trainer = self.trainer
         stories = trainer.checks.get("held out", trainer.checks["train"])
-        batch = next(Batch(*stories[0]).to(trainer.device).parts(count))
-        whole = trainer.composed(batch)
+        whole = trainer.composed(Batch(*stories[0]).to(trainer.device))[:count]
         small = F.interpolate(whole, size=trainer.recipe.size // 4, mode="area")
         scheduler = Scheduler(prediction_type=trainer.recipe.target)
         network, level = PatchNetwork(trainer.average.image), min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from phosphene.models.retrieval import Retrieval
-from phosphene.training.cascade import Batch, CascadeTrainer, text_encoder
+from phosphene.training.text_to_image.stage_trainer import StageTrainer, text_encoder
 
 
-class RetrievalTrainer(CascadeTrainer):
+class RetrievalTrainer(StageTrainer):
     """As for the stages, on the same stories; only the network, its loss and its files are others."""
 
     summed = False
@@ -29,11 +29,12 @@ class RetrievalTrainer(CascadeTrainer):
     def parts(self, network: Retrieval) -> list[tuple[str, nn.Module, str]]:
         return [("picture_encoder", network.space, "model"), ("text_encoder", network.text, "model")]
 
-    def loss(self, network: Retrieval, batch: Batch, generator: torch.Generator) -> Tensor:
-        x = self.composed(batch)
+    def loss(
+        self, network: Retrieval, x0: Tensor, ids: Tensor, mask: Tensor, generator: torch.Generator, shift: float = 1.0
+    ) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            longest = batch.ids.shape[1] if x.is_cuda else int(batch.mask.sum(1).max())  # no steps through mere padding
-            return network(x, batch.ids[:, :longest], batch.mask[:, :longest])
+            longest = ids.shape[1] if x0.is_cuda else int(mask.sum(1).max())  # no steps through mere padding
+            return network(x0, ids[:, :longest], mask[:, :longest])
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the averaged weights to ``folder``: the text encoder and its tokenizer as of a stage, and the picture tower."""

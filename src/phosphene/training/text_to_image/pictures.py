@@ -1,8 +1,4 @@
-"""Captioned pictures for the cascade: read from shards or a folder, held on the device, composed there batch by batch.
-
-A picture is kept with its transparency, premultiplied, as (4, S, S) bytes. Composing turns, fills and places it: a mask
-is filled with ink, the picture is mirrored, moved and scaled a little, and what is transparent shows the paper.
-"""
+"""Captioned pictures as they lie on disk, shards or folders, and as bytes of one size."""
 
 from __future__ import annotations
 
@@ -10,17 +6,15 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.training.captions import Subject
+from phosphene.training.text_to_image.captions import Subject
 
 SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
 
@@ -31,11 +25,11 @@ def read(path: Path) -> Iterator[tuple[Image.Image, Subject]]:
     In a folder each picture has a ``NAME.json`` like that of the shards or a ``NAME.txt`` with its caption beside it;
     a picture without either is called by its file name. UserError where nothing is found or a file is damaged.
     """
-    for content, where, subject in _contents(Path(path)):
-        yield _opened(content, where), subject
+    for content, where, subject in contents(Path(path)):
+        yield opened(content, where), subject
 
 
-def _contents(path: Path) -> Iterator[tuple[bytes, object, Subject]]:
+def contents(path: Path) -> Iterator[tuple[bytes, object, Subject]]:
     """The files of the pictures of ``path``, where each lies, and what it shows."""
     shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar"))
     if not path.exists():
@@ -90,7 +84,7 @@ def _beside(file: Path) -> Subject:
         raise UserError(f"{told if told.exists() else text}: cannot be read ({error}); mend or remove it.") from error
 
 
-def _opened(content: bytes, where: object) -> Image.Image:
+def opened(content: bytes, where: object) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content)).convert("RGBA")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -113,45 +107,3 @@ def premultiplied(image: Image.Image, size: int) -> Tensor:
         planes = [Image.fromarray(values[..., k]).resize((size, size), Image.Resampling.LANCZOS) for k in range(4)]
         values = np.stack([np.asarray(p) for p in planes], axis=2)
     return torch.from_numpy(values.round().clip(0, 255).astype(np.uint8)).permute(2, 0, 1)
-
-
-class Gallery:
-    """Captioned pictures in memory: ``pictures`` (N, 4, S, S) bytes on a device, and their ``subjects``."""
-
-    def __init__(self, pictures: Tensor, subjects: list[Subject]) -> None:
-        self.pictures, self.subjects = pictures, subjects
-
-    @classmethod
-    def open(cls, path: Path, size: int) -> Gallery:
-        """All pictures of ``path`` (see :func:`read`) at ``size`` pixels, on the CPU."""
-        found = list(_contents(Path(path)))
-        with ThreadPoolExecutor() as threads:
-            pictures = list(threads.map(lambda one: premultiplied(_opened(one[0], one[1]), size), found))
-        return cls(torch.stack(pictures), [subject for _, _, subject in found])
-
-    def to(self, device: torch.device | str) -> Gallery:
-        return Gallery(self.pictures.to(device), self.subjects)
-
-    def __len__(self) -> int:
-        return len(self.subjects)
-
-    def compose(self, index: Tensor, ink: Tensor, paper: Tensor, place: Tensor, size: int) -> Tensor:
-        """Pictures (B, 3, size, size) in [-1, 1].
-
-        ``index`` (B,): which; ``ink`` (B, 3) in 0..1, or negative for the picture's own colours; ``paper`` (B, 3) in
-        0..1; ``place`` (B, 4): horizontal scale (negative mirrors), vertical scale, shift left and up in halves of
-        the picture's width. Scales above 1 shrink it.
-        """
-        layers = self.pictures[index].float() / 255
-        colour, alpha = layers[:, :3], layers[:, 3:]
-        filled = ink[:, :1, None, None] >= 0
-        colour = torch.where(filled, ink[:, :, None, None] * alpha, colour)
-        across, down, left, up = place.unbind(1)
-        zero = torch.zeros_like(across)
-        theta = torch.stack([torch.stack([across, zero, left], 1), torch.stack([zero, down, up], 1)], 1)
-        grid = F.affine_grid(theta, [len(index), 4, size, size], align_corners=False)
-        # Moving a picture at its own resolution would blur it by half a pixel where lines are drawn between pixels.
-        sharp = size == layers.shape[-1]
-        mode = "bicubic" if sharp else "bilinear"
-        placed = F.grid_sample(torch.cat([colour, alpha], 1), grid, mode, align_corners=False)
-        return (placed[:, :3] + (1 - placed[:, 3:]) * paper[:, :, None, None]).clamp(0, 1) * 2 - 1

@@ -1,0 +1,311 @@
+"""The cut-outs as a company of players: which there are of what, how one is coloured and called, where it stands.
+
+Scenes (scenes.py, groups.py) are made of the :class:`Layer` rows that a :class:`Casting` hands out; nothing here touches a pixel.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
+
+from phosphene.training.text_to_image import places
+from phosphene.training.text_to_image.captions import ALSO, COLOURS, EVERYDAY, MASK, Colour, Subject, Thesaurus
+from phosphene.training.text_to_image.cutouts import Shape, placed
+
+WHITE = (1.0, 1.0, 1.0)
+OFTEN = {
+    "animal": 3.0,
+    "vehicle": 2.4,
+    "building": 2.4,
+    "fantasy": 2.4,
+    "person": 2.2,
+    "food": 2.2,
+    "plant": 2.2,
+    "place": 2.0,
+    "instrument": 1.6,
+    "furniture": 1.5,
+    "celestial": 1.5,
+    "clothing": 1.5,
+    "face": 1.2,
+    "toy": 1.2,
+    "container": 1.0,
+    "sport": 0.9,
+    "tool": 0.9,
+    "object": 0.8,
+    "body": 0.6,
+    "weather": 0.5,
+    "device": 0.5,
+    "activity": 0.5,
+    "symbol": 0.25,
+}
+"""How often a thing of a category is chosen."""
+METRES = {1: 0.14, 2: 0.24, 3: 0.42, 4: 0.56, 5: 0.9, 6: 1.4}
+"""How large a thing of a size looks beside others."""
+_PEOPLE = """man, woman, boy, girl, child, old man, old woman, farmer, chef, astronaut, princess, prince, police officer,
+firefighter, wizard, person, artist"""
+PEOPLE = tuple(_PEOPLE.replace("\n", " ").split(", "))
+_HATS = """hat, top hat, cowboy hat, crown, cap, baseball cap, chef hat, graduation cap, woman's hat, wizard hat, santa hat,
+sun hat, helmet, fedora, hard hat, party hat, straw hat, sombrero, magic hat, beret"""
+HATS = tuple(_HATS.replace("\n", " ").split(", "))
+NATURAL = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black", "white")
+TINTS = (*NATURAL, "teal", "turquoise", "navy", "gold", "light blue", "dark green", "violet")
+
+
+class Layer(NamedTuple):
+    """One cut-out in the frame, see :data:`phosphene.training.text_to_image.cutouts.LAYER`."""
+
+    index: int
+    place: tuple[float, float, float, float]
+    mask: bool = False
+    ink: Colour = (0.0, 0.0, 0.0)
+    fills: tuple[float, ...] = (-1.0,) * 9
+    tint: Colour = (0.0, 0.0, 0.0)
+    tinted: float = 0.0
+    light: Colour = WHITE
+    shadow: tuple[float, float, float, float] = (0.5, 0.5, 1.0, 0.0)
+    shade: float = 0.0
+
+    def row(self) -> list[float]:
+        return [
+            *self.place,
+            float(self.mask),
+            *self.ink,
+            *self.fills,
+            *self.tint,
+            self.tinted,
+            *self.light,
+            *self.shadow,
+            self.shade,
+        ]
+
+
+@dataclass
+class Scene:
+    """Layers from back to front over a ground (a row of numbers) or, where that is None, over paper; and the words."""
+
+    text: str
+    layers: list[Layer] = field(default_factory=list)
+    ground: list[float] | None = None
+    paper: Colour = WHITE
+    manner: str = ""
+
+
+class Thing(NamedTuple):
+    """A cut-out chosen for a scene: which picture, what it is called, and how it is coloured."""
+
+    index: int
+    name: str  # with its colour, without an article
+    bare: str  # the noun alone
+    colours: dict  # keyword arguments of a Layer
+
+
+def jittered(colour: Colour, chance: random.Random, by: float = 0.05) -> Colour:
+    """A colour near ``colour``, so that a name is a neighbourhood and not a value."""
+    return tuple(min(max(c + chance.uniform(-by, by), 0.0), 1.0) for c in colour)
+
+
+UNSEEN = 20
+
+
+def unseen(*words: object) -> bool:
+    """Whether a composition, one in twenty, is kept out of training: a colour of a thing, a number of it, two things."""
+    return zlib.crc32(" ".join(map(str, words)).encode()) % UNSEEN == 0
+
+
+class Casting:
+    """The cut-outs by name, those alone that are ``used``. ``new``: also in compositions that are never shown in training."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        shapes: Sequence[Shape],
+        used: Sequence[bool] | None = None,
+        thesaurus: Thesaurus | None = None,
+        new: bool = False,
+    ) -> None:
+        self.subjects, self.shapes, self.thesaurus, self.new = subjects, shapes, thesaurus, new
+        self.painted: dict[str, list[int]] = defaultdict(list)
+        self.icons: dict[str, list[int]] = defaultdict(list)
+        self.kind: dict[str, tuple[str, int, str]] = {}
+        for k, subject in enumerate(subjects):
+            if used is not None and not used[k]:
+                continue
+            name = subject.name or subject.caption
+            (self.icons if subject.style == MASK else self.painted)[name].append(k)
+            self.kind.setdefault(name, (subject.category or "object", subject.size or 2, subject.where or "g"))
+        self.names = sorted(self.kind)
+        self.hats = [name for name in HATS if name in self.kind]
+        self._lists: dict[str, tuple[list[str], list[float]]] = {}
+
+    def weight(self, name: str) -> float:
+        painted, icons = len(self.painted[name]), len(self.icons[name])
+        known = min(painted, 16) ** 0.6 + 0.45 * min(icons, 16) ** 0.6
+        plain = 1.0 if len(name.split()) < 3 else 0.55
+        return known * plain * OFTEN.get(self.kind[name][0], 0.8) * (2.5 if name in PEOPLE else 1.0)
+
+    def choose(self, key: str, chance: random.Random, test: Callable[[str, int, str, str], bool] | None = None) -> str | None:
+        """A name among those for which ``test(category, size, where, name)`` holds; ``key`` says which test it is."""
+        if key not in self._lists:
+            names = [n for n in self.names if test is None or test(*self.kind[n], n)]
+            self._lists[key] = names, list(accumulate(self.weight(n) for n in names))
+        names, sums = self._lists[key]
+        return names[bisect(sums, chance.random() * sums[-1])] if names and sums[-1] > 0 else None
+
+    def may_wear(self, name: str) -> bool:
+        category = self.kind[name][0]
+        if not self.painted[name] or len(name.split()) > 2 or any(w in name for w in ("hat", "cap", "helmet", "turban", "crown")):
+            return False
+        return name in PEOPLE or category == "animal" or (category == "face" and "face" in name) or category == "fantasy"
+
+    def tint(self, name: str, chance: random.Random, often: float) -> str | None:
+        """A colour to give ``name`` now and then."""
+        if chance.random() >= often:
+            return None
+        colour = chance.choice(TINTS)
+        return colour if self.new or not unseen(colour, name) else None
+
+    def thing(
+        self, name: str, chance: random.Random, style: str | None = None, colour: str | None = None, plain: bool = False
+    ) -> Thing:
+        """A picture of ``name``, of ``style`` where there is one, in ``colour`` where one is asked for."""
+        casting = self
+        painted, icons = casting.painted[name], casting.icons[name]
+        usable = painted if plain else [k for k in painted if not casting.shapes[k].opaque]
+        if usable and (not icons or not plain or chance.random() < 0.88):
+            same = [k for k in usable if casting.subjects[k].style == style]
+            k = chance.choice(same or usable)
+            return self._painted(k, name, chance, colour)
+        if icons:
+            return self._filled(chance.choice(icons), name, chance, colour)
+        return self._painted(chance.choice(painted), name, chance, colour)
+
+    def called(self, k: int, name: str, chance: random.Random) -> str:
+        subject = self.subjects[k]
+        draw = chance.random()
+        if draw < 0.16 and subject.caption in EVERYDAY:
+            return chance.choice(EVERYDAY[subject.caption])
+        if draw < 0.30 and subject.style != MASK and "," not in subject.caption:
+            return subject.caption
+        if draw < 0.34 and self.thesaurus is not None and subject.style != MASK:
+            return self.thesaurus.reworded(name, chance)
+        return name
+
+    def _painted(self, k: int, name: str, chance: random.Random, colour: str | None) -> Thing:
+        called = self.called(k, name, chance)
+        shape = self.shapes[k]
+        if colour is not None:
+            tint = jittered(COLOURS[colour], chance, 0.04)
+            return Thing(
+                k,
+                f"{chance.choice(ALSO.get(colour, (colour,)))} {called}",
+                called,
+                {"tint": tint, "tinted": chance.uniform(0.85, 1.0)},
+            )
+        own = list(COLOURS)[shape.hue] if shape.hue >= 0 else None
+        if own in NATURAL and chance.random() < 0.22 and not any(c in called.split() for c in COLOURS):
+            return Thing(k, f"{own} {called}", called, {})
+        return Thing(k, called, called, {})
+
+    def _filled(self, k: int, name: str, chance: random.Random, colour: str | None) -> Thing:
+        """An icon as a coloured drawing: its parts filled, or itself in a colour."""
+        called, shape = self.called(k, name, chance), self.shapes[k]
+        main = colour or chance.choice(NATURAL[:8])
+        first = jittered(COLOURS[main], chance, 0.08)
+        others = [
+            jittered(COLOURS[chance.choice(NATURAL)], chance, 0.1),
+            jittered(chance.choice((WHITE, COLOURS["beige"], COLOURS["yellow"], COLOURS["light blue"])), chance, 0.03),
+        ]
+        said = colour is not None or chance.random() < 0.6
+        word = f"{chance.choice(ALSO.get(main, (main,)))} {called}" if said else called
+        if shape.solid or not shape.parts:
+            fills = (*others[1], *others[1], *others[0]) if shape.parts and chance.random() < 0.8 else (-1.0,) * 9
+            return Thing(k, word, called, {"mask": True, "ink": first, "fills": fills, "shade": chance.uniform(0.0, 0.4)})
+        line = jittered((0.12, 0.10, 0.12), chance, 0.06) if chance.random() < 0.75 else tuple(c * 0.45 for c in first)
+        return Thing(
+            k,
+            word,
+            called,
+            {"mask": True, "ink": line, "fills": (*first, *others[0], *others[1]), "shade": chance.uniform(0.0, 0.3)},
+        )
+
+    def named(self, names: Sequence[str], chance: random.Random, **how) -> Thing | None:
+        known = [n for n in names if n in self.kind]
+        return self.thing(chance.choice(known), chance, **how) if known else None
+
+    def fitting(self, where: str, category: str, chance: random.Random) -> str | None:
+        """A kind of place for a thing that is found ``where``."""
+        kinds: list[str] = []
+        if "g" in where or category in ("person", "animal"):
+            kinds += [
+                "field",
+                "hills",
+                "beach",
+                "mountains",
+                "city",
+                "desert",
+                "forest",
+                "village",
+                "road",
+                "river",
+                "park",
+                "lake",
+                "street",
+                "waterfall",
+                "room",
+            ]
+        if "w" in where:
+            kinds += ["sea", "sea", "underwater", "underwater", "lake"] if category == "animal" else ["sea", "sea", "lake"]
+        if "a" in where:
+            kinds += ["sky", "sky", "sky", "city", "mountains", "sea"] if category != "celestial" else ["space", "space", "sky"]
+        if "i" in where or "h" in where:
+            kinds += ["room", "table", "table"]
+        if category == "vehicle" and "g" in where:
+            kinds += ["road", "street", "road", "street"]
+        return chance.choice(kinds) if kinds else None
+
+    def stand(
+        self,
+        thing: Thing,
+        x: float,
+        base: float,
+        tall: float,
+        place: places.Place | None,
+        chance: random.Random,
+        mirror: bool | None = None,
+        shadow: float | None = None,
+    ) -> Layer:
+        """The layer of ``thing`` with the middle of its foot on (x, base), its longer side ``tall`` of the frame."""
+        shape = self.shapes[thing.index]
+        longest = max(shape.right - shape.left, shape.bottom - shape.top, 0.05)
+        scale = min(tall / longest, 2.4)
+        handed = self.subjects[thing.index].handed
+        mirrored = (chance.random() < 0.5 if mirror is None else mirror) and not handed
+        foot = ((shape.left + shape.right) / 2, shape.bottom)
+        half = (shape.right - shape.left) / 2 * scale
+        strength = (place.shadow if place else 0.0) if shadow is None else shadow
+        # On the ground the shadow lies at the foot.
+        cast = (x, base - 0.01, max(half * 1.05, 0.02), strength)
+        light = place.light if place else WHITE
+        return Layer(thing.index, placed(x, base, scale, foot, mirrored), light=light, shadow=cast, **thing.colours)
+
+    def hang(
+        self,
+        thing: Thing,
+        x: float,
+        y: float,
+        tall: float,
+        place: places.Place | None,
+        chance: random.Random,
+        mirror: bool | None = None,
+    ) -> Layer:
+        """The layer of ``thing`` with its middle on (x, y)."""
+        shape = self.shapes[thing.index]
+        longest = max(shape.right - shape.left, shape.bottom - shape.top, 0.05)
+        down = (shape.bottom - shape.top) / longest * tall / 2
+        return self.stand(thing, x, y + down, tall, place, chance, mirror, shadow=0.0)

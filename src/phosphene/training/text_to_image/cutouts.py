@@ -1,0 +1,224 @@
+"""Captioned cut-outs in memory, and how they are laid over each other on the device.
+
+A picture is kept as (4, S, S) bytes: red, green and blue times alpha, and alpha. A one-colour icon has no colours of its own,
+so its first three channels say instead which parts of the paper its lines enclose (the largest, and two groups of others):
+filled with colours, an outline becomes a coloured drawing. A layer (LAYER) is a row of numbers: where, in what colours.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from phosphene.training.text_to_image.captions import COLOURS, MASK, Subject
+from phosphene.training.text_to_image.grounds import constant
+from phosphene.training.text_to_image.pictures import contents, opened, premultiplied
+
+LAYER = {
+    "across": 1,  # horizontal scale, negative mirrors: widths of the picture that the frame shows
+    "down": 1,
+    "left": 1,  # shift, in halves of the picture
+    "up": 1,
+    "mask": 1,  # 1: an icon, with ink and fills
+    "ink": 3,
+    "fills": 9,  # of the three groups of parts; negative: left clear
+    "tint": 3,
+    "tinted": 1,
+    "light": 3,  # what the scene's light leaves of each colour
+    "shadow": 4,  # x, y, half width in the frame, strength
+    "shade": 1,  # how much darker the foot is than the head
+}
+LAYER_LENGTH = sum(LAYER.values())
+
+
+class Shape(NamedTuple):
+    """What a scene has to know of a cut-out: its box in the unit square, its head, its colour."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    head: float  # x of the middle of what is uppermost
+    head_width: float
+    opaque: bool
+    solid: bool  # of an icon: filled, not outlined
+    parts: bool  # of an icon: it encloses parts that can be filled
+    hue: int  # index of the colour most of it has, -1 where it has several
+
+
+PALETTE = np.asarray(list(COLOURS.values()), np.float32) * 255
+
+
+def shape_of(layers: np.ndarray, mask: bool) -> Shape:
+    """Of (4, S, S) bytes."""
+    alpha = layers[3].astype(np.float32)
+    if mask:
+        alpha = np.maximum(alpha, layers[:3].astype(np.float32).sum(0).clip(0, 255))
+    size = alpha.shape[0]
+    there = alpha > 96
+    if not there.any():
+        return Shape(0.0, 0.0, 1.0, 1.0, 0.5, 0.5, True, True, False, -1)
+    rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    strip = there[top : top + max(2, round((bottom - top) * 0.13))]
+    # The uppermost run: its first rows say where, the end of the strip how wide.
+    first = np.flatnonzero(strip[: max(1, len(strip) // 2)].any(0))
+    middle = float(np.median(first)) + 0.5
+    last = strip[-1]
+    at = int(min(max(middle, 0), size - 1))
+    begin = at
+    while begin > 0 and last[begin - 1]:
+        begin -= 1
+    end = at
+    while end < size - 1 and last[end + 1]:
+        end += 1
+    width = max(end - begin, 0.2 * (right - left))
+    hue = -1
+    if not mask:
+        seen = layers[3] > 200
+        colours = layers[:3, seen].T.astype(np.float32)
+        if len(colours):
+            spread = colours.max(1) - colours.min(1)
+            vivid = colours[spread > 70]
+            if len(vivid) > 0.4 * len(colours):
+                nearest = ((vivid[:, None] - PALETTE[None]) ** 2).sum(2).argmin(1)
+                counts = np.bincount(nearest, minlength=len(PALETTE))
+                if counts.max() > 0.6 * len(vivid):
+                    hue = int(counts.argmax())
+    area = there.sum()
+    solid = bool((layers[3] > 128).sum() > 0.66 * area) if mask else True
+    parts = bool(mask and (layers[:3].astype(np.int32).sum(0) > 128).sum() > 0.02 * area)
+    scale = 1 / size
+    opaque = bool(not mask and (layers[3] > 250).mean() > 0.93)
+    box = (float(v) * scale for v in (left, top, right, bottom, middle, width))
+    return Shape(*box, opaque, solid, parts, hue)
+
+
+def enclosed(alpha: np.ndarray) -> np.ndarray:
+    """(3, S, S) bytes: what the lines of an icon (S, S) enclose: the largest part, and the others in two groups.
+
+    Parts reach under the lines around them, so that no paper shows between fill and line.
+    """
+    from scipy import ndimage
+
+    line = alpha > 110
+    labels, count = ndimage.label(~line)
+    found = np.zeros((3, *alpha.shape), np.uint8)
+    if count == 0:
+        return found
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    inner = [k for k in range(1, count + 1) if k not in border]
+    areas = ndimage.sum_labels(np.ones_like(labels), labels, inner) if inner else []
+    inner = [k for k, area in zip(inner, areas, strict=True) if area >= 5]
+    if not inner:
+        return found
+    order = sorted(inner, key=lambda k: -(labels == k).sum())
+    group = np.zeros(count + 1, np.uint8)
+    for place, k in enumerate(order):
+        group[k] = 1 if place == 0 else 2 + place % 2
+    kept = group[labels]
+    _, (rows, columns) = ndimage.distance_transform_edt(kept == 0, return_indices=True)
+    near = kept[rows, columns]
+    reach, _ = ndimage.distance_transform_edt(kept == 0, return_indices=True)
+    under = line & (reach <= 6)
+    for k in range(3):
+        found[k] = np.where((kept == k + 1) | (under & (near == k + 1)), 255, 0)
+    return found
+
+
+def _prepared(entries: list[tuple[bytes, str, Subject]], size: int) -> tuple[np.ndarray, list[Shape]]:
+    pictures, shapes = np.empty((len(entries), 4, size, size), np.uint8), []
+    for k, (content, where, subject) in enumerate(entries):
+        layers = premultiplied(opened(content, where), size).numpy()
+        if subject.style == MASK:
+            layers = np.concatenate([enclosed(layers[3]), layers[3:]])
+        pictures[k] = layers
+        shapes.append(shape_of(layers, subject.style == MASK))
+    return pictures, shapes
+
+
+PART = 256
+"""Pictures that a process prepares at a time; fewer are not worth a process."""
+
+
+class Cutouts:
+    """Captioned pictures: ``pictures`` (N, 4, S, S) bytes on a device, their ``subjects`` and ``shapes``."""
+
+    def __init__(self, pictures: Tensor, subjects: list[Subject], shapes: list[Shape]) -> None:
+        self.pictures, self.subjects, self.shapes = pictures, subjects, shapes
+
+    @classmethod
+    def open(cls, path: Path, size: int) -> Cutouts:
+        """All pictures of ``path`` at ``size`` pixels, on the CPU; see :func:`phosphene.training.text_to_image.pictures.read`."""
+        found = [(content, str(where), subject) for content, where, subject in contents(Path(path))]
+        if len(found) <= PART:
+            parts = [_prepared(found, size)]
+        else:
+            jobs = [found[k : k + PART] for k in range(0, len(found), PART)]
+            with ProcessPoolExecutor(os.cpu_count()) as pool:
+                parts = list(pool.map(_prepared, jobs, repeat(size)))
+        pictures = torch.from_numpy(np.concatenate([p for p, _ in parts]))
+        return cls(pictures, [s for _, _, s in found], [s for _, shapes in parts for s in shapes])
+
+    def to(self, device: torch.device | str) -> Cutouts:
+        return Cutouts(self.pictures.to(device), self.subjects, self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+
+def placed(
+    x: float, y: float, scale: float, at: tuple[float, float], mirrored: bool = False
+) -> tuple[float, float, float, float]:
+    """Scales and shifts of a layer that shows a picture ``scale`` times as wide as the frame, its point ``at`` on (x, y).
+
+    Both points are in the unit square. A mirrored picture is turned about ``at``.
+    """
+    across, down = (-1 / scale if mirrored else 1 / scale), 1 / scale
+    return across, down, across * (1 - 2 * x) + 2 * at[0] - 1, down * (1 - 2 * y) + 2 * at[1] - 1
+
+
+def lay(under: Tensor, pictures: Tensor, index: Tensor, layers: Tensor) -> Tensor:
+    """``under`` (B, 3, S, S) in 0..1 with one cut-out upon each: ``index`` (B,), ``layers`` (B, LAYER_LENGTH)."""
+    size, count = under.shape[-1], len(index)
+    parts = dict(zip(LAYER, layers.split(list(LAYER.values()), 1), strict=True))
+
+    def wide(name: str) -> Tensor:
+        return parts[name][:, :, None, None]
+
+    x, y, half, strength = (p[:, None, None, None] for p in parts["shadow"].unbind(1))
+    centres = (torch.arange(size, device=under.device, dtype=under.dtype) + 0.5) / size
+    across, down = (centres[None, None, None, :] - x) / half, (centres[None, None, :, None] - y) / (0.28 * half)
+    under = under * (1 - strength * torch.exp(-(across.square() + down.square())))
+    zero = torch.zeros(count, device=under.device)
+    scale_x, scale_y, left, up = (parts[n][:, 0] for n in ("across", "down", "left", "up"))
+    theta = torch.stack([torch.stack([scale_x, zero, left], 1), torch.stack([zero, scale_y, up], 1)], 1)
+    grid = F.affine_grid(theta, [count, 4, size, size], align_corners=False)
+    seen = F.grid_sample(pictures[index].float() / 255, grid, "bilinear", align_corners=False)
+    colour, alpha = seen[:, :3], seen[:, 3:]
+    mask = wide("mask")
+    fills = parts["fills"].view(count, 3, 3)
+    told = (fills[:, :, :1] >= 0).float()  # which groups are filled
+    filled = torch.einsum("bkhw,bkc->bchw", colour, fills.clamp(min=0) * told)
+    solid = (colour * told[:, :, :, None]).sum(1, keepdim=True).clamp(max=1)
+    # Lines are drawn above what they enclose.
+    inked = alpha * wide("ink") + (1 - alpha) * filled
+    colour = torch.where(mask > 0, inked, colour)
+    alpha = torch.where(mask > 0, alpha + (1 - alpha) * solid, alpha)
+    light = colour.mul(constant((0.3, 0.59, 0.11), under.device)).sum(1, keepdim=True)
+    bright = (light / alpha.clamp(min=0.02)).clamp(0, 1)
+    tint = wide("tint")
+    ramp = torch.where(bright < 0.55, tint * (0.25 + 0.75 * bright / 0.55), tint + (1 - tint) * (bright - 0.55) / 0.45 * 0.75)
+    colour = colour + (ramp * alpha - colour) * wide("tinted")
+    # The picture's own height, 0 at its upper edge.
+    height = (grid[..., 1] * 0.5 + 0.5)[:, None].clamp(0, 1)
+    colour = colour * wide("light") * (1 + wide("shade") * (0.35 - height))
+    return under * (1 - alpha) + colour.clamp(min=0).minimum(alpha)

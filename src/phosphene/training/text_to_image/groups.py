@@ -1,0 +1,239 @@
+"""Scenes of several things that belong together: somebody with a hat, people around a campfire, a barista, a garden."""
+
+from __future__ import annotations
+
+import random
+
+from phosphene.training.text_to_image import phrases, places
+from phosphene.training.text_to_image.casting import PEOPLE, WHITE, Casting, Scene
+from phosphene.training.text_to_image.phrases import plural, with_article
+from phosphene.training.text_to_image.settings import chosen_paper, chosen_place
+
+
+def worn(cast: Casting, chance: random.Random) -> Scene | None:
+    """Somebody with something on the head, or in the hand."""
+    host = cast.choose("hosts", chance, lambda c, s, w, n: cast.may_wear(n))
+    if host is None or not cast.hats:
+        return None
+    who = cast.thing(host, chance, colour=cast.tint(host, chance, 0.1))
+    if who.colours.get("mask") or cast.shapes[who.index].opaque:
+        return None
+    place, said, paper = None, "", WHITE
+    if chance.random() < 0.35:
+        place = chosen_place(chance.choice(("field", "beach", "city", "forest", "mountains", "park", "room", "street")), chance)
+        said = " " + places.where(place, chance)
+    else:
+        paper, said = chosen_paper(chance, 0.3)
+    tall, base = chance.uniform(0.62, 0.74), 0.95
+    body = cast.stand(who, 0.5, base, tall, place, chance, shadow=None if place else 0.0)
+    shape, scale = cast.shapes[who.index], 1 / body.place[1]
+    facing = 1 if body.place[0] > 0 else -1
+    top = base - (shape.bottom - shape.top) * scale
+    style = cast.subjects[who.index].style
+    if chance.random() < 0.72:
+        hat = chance.choice(cast.hats)
+        item = cast.thing(hat, chance, style, cast.tint(hat, chance, 0.35))
+        worn = cast.shapes[item.index]
+        width = min(max(shape.head_width * 1.3, 0.34 * (shape.right - shape.left)), 0.95 * (shape.right - shape.left)) * scale
+        longest = max(worn.right - worn.left, worn.bottom - worn.top)
+        tall_item = width / max(worn.right - worn.left, 0.05) * longest
+        x = 0.5 + (shape.head - (shape.left + shape.right) / 2) * scale * facing
+        over = cast.stand(
+            item, x, top + 0.15 * (shape.bottom - shape.top) * scale, min(tall_item, 0.5), place, chance, shadow=0.0
+        )
+        text = f"{with_article(who.name)} {chance.choice(('wearing', 'wearing', 'with', 'in'))} {with_article(item.name)}"
+    else:
+        held = cast.choose("held", chance, lambda c, s, w, n: "h" in w and s <= 2 and c not in ("symbol", "body"))
+        item = cast.thing(held, chance, style, cast.tint(held, chance, 0.35))
+        x = 0.5 + chance.choice((-1, 1)) * (shape.right - shape.left) * scale * 0.42
+        over = cast.hang(item, x, base - (shape.bottom - shape.top) * scale * 0.38, chance.uniform(0.24, 0.32), place, chance)
+        text = f"{with_article(who.name)} {chance.choice(('holding', 'holding', 'with'))} {with_article(item.name)}"
+    if cast.shapes[item.index].opaque:
+        return None
+    return Scene(text + said, [body, over], place.ground.row() if place else None, paper)
+
+
+def campfire(cast: Casting, chance: random.Random) -> Scene | None:
+    place = places.made(
+        chance.choice(("forest", "mountains", "field", "beach", "hills", "forest")),
+        chance.choice(("night", "night", "night", "sunset", "day")),
+        chance,
+    )
+    warm = place._replace(light=tuple(min(1.0, c * v) for c, v in zip(place.light, (1.5, 1.25, 1.0), strict=True)))
+    fire = cast.named(("fire", "campfire", "flame", "bonfire"), chance)
+    if fire is None:
+        return None
+    bright = place._replace(light=WHITE, shadow=0.0)
+    layers, said = [], chance.choice(("a campfire", "a camp fire", "a fire"))
+    number = chance.choice((0, 0, 2, 3, 4, 4))
+    people = []
+    for k in range(number):
+        person = cast.named(PEOPLE, chance)
+        x = (0.16, 0.84, 0.32, 0.68)[k] + chance.uniform(-0.03, 0.03)
+        people.append(
+            (0.82 if k > 1 else 0.93, cast.stand(person, x, 0.80 if k > 1 else 0.93, 0.36 if k > 1 else 0.46, warm, chance))
+        )
+    behind = [layer for base, layer in people if base < 0.85]
+    before = [layer for base, layer in people if base >= 0.85]
+    tall = 0.4 if number else 0.6
+    logs = cast.named(("wood", "log", "firewood"), chance)
+    layers += behind
+    if logs is not None:
+        layers.append(cast.stand(logs, 0.5, 0.95, tall * 0.7, bright, chance))
+    layers += [cast.stand(fire, 0.5, 0.91, tall, bright, chance), *before]
+    if number:
+        text = chance.choice(
+            (
+                f"people around {said}",
+                f"{phrases.NUMBERS[number]} people around {said}",
+                f"people sitting around {said}",
+                "friends around a campfire",
+                f"people by {said}",
+            )
+        )
+    else:
+        text = said
+    return Scene(f"{text} {places.where(place, chance)}" if chance.random() < 0.7 else text, layers, place.ground.row())
+
+
+def market(cast: Casting, chance: random.Random) -> Scene | None:
+    """Three things on a table."""
+    names = {
+        cast.choose(
+            "table",
+            chance,
+            lambda c, s, w, n: "i" in w and s <= 2 and c in ("food", "container", "plant", "object", "tool", "instrument", "toy"),
+        )
+        for _ in range(chance.choice((2, 3)))
+    }
+    place = places.made("table", "day", chance)
+    things = [cast.thing(n, chance) for n in sorted(n for n in names if n)]
+    if len(things) < 2 or any(cast.shapes[t.index].opaque for t in things):
+        return None
+    layers = [cast.stand(t, (k + 0.5) / len(things), 0.9, 0.84 / len(things), place, chance) for k, t in enumerate(things)]
+    said = [with_article(t.name) for t in things]
+    return Scene(", ".join(said[:-1]) + f" and {said[-1]} {places.where(place, chance)}", layers, place.ground.row())
+
+
+def forest_life(cast: Casting, chance: random.Random) -> Scene | None:
+    """An animal among trees that are asked for."""
+    animal = cast.choose("beasts", chance, lambda c, s, w, n: c == "animal" and "g" in w and len(n.split()) < 2)
+    place = chosen_place(chance.choice(("field", "hills", "mountains", "park")), chance)
+    thing = cast.thing(animal, chance)
+    among = ("between two trees", "among trees", "under the trees", "and trees")
+    trees = [cast.named(("tree", "pine tree", "evergreen tree", "deciduous tree"), chance) for _ in range(2)]
+    if None in trees or cast.shapes[thing.index].opaque:
+        return None
+    layers = [
+        cast.stand(t, x, place.standing[0] + 0.08, chance.uniform(0.42, 0.55), place, chance)
+        for t, x in zip(trees, (0.16, 0.84), strict=True)
+    ]
+    layers.append(cast.stand(thing, 0.5, 0.93, chance.uniform(0.4, 0.52), place, chance))
+    return Scene(
+        f"{with_article(thing.name)} {chance.choice(among)} {places.where(place, chance)}",
+        layers,
+        place.ground.row(),
+    )
+
+
+def working(cast: Casting, chance: random.Random) -> Scene | None:
+    """People at what they do: somebody at a counter with coffee is a barista."""
+    trades = {
+        "a barista": (
+            ("office worker", "person", "man", "woman", "woman cook", "male cook", "waiter", "chef"),
+            (
+                "coffee",
+                "cup of coffee",
+                "coffee maker",
+                "hot beverage",
+                "teacup",
+                "coffee cup",
+                "coffee machine",
+                "espresso machine",
+            ),
+        ),
+        "a cook": (("chef", "male cook", "woman cook"), ("cooking pot", "frying pan", "pot", "fried egg")),
+        "a bartender": (("man", "woman", "person"), ("cocktail", "wine glass", "beer mug", "beer")),
+        "a baker": (("chef", "male cook", "woman cook"), ("bread", "baguette", "croissant", "cake")),
+        "a florist": (("woman", "man", "person"), ("bouquet", "potted plant", "rose", "tulip")),
+        "a reading person": (("man", "woman", "old man", "old woman", "girl", "boy"), ("book", "open book")),
+        "a musician": (("man", "woman", "boy", "girl", "singer"), ("guitar", "violin", "trumpet", "saxophone")),
+    }
+    what = chance.choice(("a barista", "a barista", *trades))
+    who, with_ = trades[what]
+    person, tools = cast.named(who, chance), cast.named(with_, chance)
+    if person is None or tools is None or any(cast.shapes[t.index].opaque for t in (person, tools)):
+        return None
+    place = places.made(chance.choice(("room", "table", "room")), "day", chance)
+    horizon = 0.7
+    place.ground.horizon, place.ground.window = horizon, (0.2, 0.25, 0.0, 0.0)
+    layers = [cast.stand(person, 0.45, horizon + 0.12, chance.uniform(0.62, 0.7), place, chance, shadow=0.0)]
+    layers.append(cast.stand(tools, chance.choice((0.74, 0.7)), 0.93, chance.uniform(0.28, 0.36), place, chance))
+    text = chance.choice((what, what, f"{what} with {with_article(tools.name)}", f"{what} at work"))
+    return Scene(text, layers, place.ground.row())
+
+
+def garden(cast: Casting, chance: random.Random) -> Scene | None:
+    """Flowers in a row."""
+    place = chosen_place(chance.choice(("field", "park", "hills")), chance)
+    if place.time in ("snow", "night"):
+        return None
+    name = chance.choice(
+        [n for n in ("flower", "tulip", "sunflower", "rose", "mushroom", "cactus") if n in cast.kind] or ["flower"]
+    )
+    if name not in cast.kind:
+        return None
+    thing = cast.thing(name, chance)
+    layers = [
+        cast.stand(
+            thing, (k % 4 + 0.5) / 4 + (0.1 if k > 3 else 0), 0.78 if k < 4 else 0.95, 0.3 if k < 4 else 0.38, place, chance
+        )
+        for k in range(7)
+    ]
+    text = chance.choice(
+        (
+            f"a field of {plural(thing.bare)}",
+            f"{plural(thing.bare)} {places.where(place, chance)}",
+            f"a garden with {plural(thing.bare)}",
+        )
+    )
+    return Scene(text, layers, place.ground.row())
+
+
+def flight(cast: Casting, chance: random.Random) -> Scene | None:
+    """Something in the air above a place."""
+    name = cast.choose(
+        "flyers",
+        chance,
+        lambda c, s, w, n: "a" in w and c in ("animal", "vehicle", "toy", "fantasy", "object") and len(n.split()) < 3,
+    )
+    kind = chance.choice(("city", "mountains", "sea", "beach", "field", "village", "desert", "forest"))
+    place = chosen_place(kind, chance)
+    thing = cast.thing(name, chance, colour=cast.tint(name, chance, 0.2))
+    if cast.shapes[thing.index].opaque:
+        return None
+    layer = cast.hang(thing, chance.uniform(0.35, 0.65), chance.uniform(0.24, 0.36), chance.uniform(0.34, 0.48), place, chance)
+    over = {
+        "city": "a city",
+        "mountains": "the mountains",
+        "sea": "the sea",
+        "beach": "a beach",
+        "field": "a field",
+        "village": "a village",
+        "desert": "the desert",
+        "forest": "a forest",
+    }[kind]
+    when = "" if place.time == "day" else " " + chance.choice(phrases.TIMES[place.time])
+    return Scene(
+        f"{with_article(thing.name)} {chance.choice(('over', 'above', 'flying over'))} {over}{when}",
+        [layer],
+        place.ground.row(),
+    )
+
+
+GROUPS = (campfire, campfire, market, forest_life, working, working, garden, flight)
+
+
+def group(cast: Casting, chance: random.Random) -> Scene | None:
+    """Several things that belong together."""
+    return chance.choice(GROUPS)(cast, chance)

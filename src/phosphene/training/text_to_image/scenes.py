@@ -1,0 +1,218 @@
+"""What to draw next, and what to say of it: things, places, counts and relations, made up from chance.
+
+A kind of scene is a function from a casting and chance to a :class:`Scene`, or to None where chance chose what does not go
+together. :class:`Director` draws the kinds by their shares and now and then has a scene made in a manner.
+"""
+
+from __future__ import annotations
+
+import random
+
+from phosphene.training.text_to_image import phrases, places
+from phosphene.training.text_to_image.captions import ALSO, COLOURS
+from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Scene, Thing, jittered, unseen
+from phosphene.training.text_to_image.groups import group, worn
+from phosphene.training.text_to_image.manners import MANNERS
+from phosphene.training.text_to_image.phrases import article, plural, with_article
+from phosphene.training.text_to_image.relations import pair
+from phosphene.training.text_to_image.settings import chosen_paper, chosen_place, extras, houses, styled
+
+FLOCKS = {
+    "bird": "a flock of birds",
+    "fish": "a school of fish",
+    "sheep": "a flock of sheep",
+    "cow": "a herd of cows",
+    "flower": "a bunch of flowers",
+    "elephant": "a herd of elephants",
+    "horse": "a herd of horses",
+    "penguin": "a group of penguins",
+    "bee": "a swarm of bees",
+}
+
+
+def single(cast: Casting, chance: random.Random) -> Scene | None:
+    name = cast.choose("any", chance)
+    category = cast.kind[name][0]
+    colour = cast.tint(name, chance, 0.0 if category in ("face", "symbol", "place", "weather") else 0.22)
+    thing = cast.thing(name, chance, colour=colour, plain=True)
+    shape = cast.shapes[thing.index]
+    if shape.opaque:
+        across = chance.uniform(0.98, 1.06)
+        mirrored = chance.random() < 0.5 and not cast.subjects[thing.index].handed
+        layer = Layer(thing.index, (-across if mirrored else across, across, 0.0, 0.0), **thing.colours)
+        return Scene(article(styled(cast, thing.index, thing.name, chance), chance), [layer])
+    paper, said = chosen_paper(chance)
+    if thing.colours.get("mask") and min(sum(abs(a - b) for a, b in zip(thing.colours["ink"], paper, strict=True)), 3) < 0.5:
+        paper, said = WHITE, ""
+    tall = chance.uniform(0.78, 0.97)
+    layer = cast.hang(thing, 0.5 + chance.uniform(-0.04, 0.04), 0.5 + chance.uniform(-0.04, 0.04), tall, None, chance)
+    text = styled(cast, thing.index, thing.name, chance, thing.colours.get("mask", False))
+    if chance.random() < 0.04 and category in ("animal", "person", "face"):
+        layer = cast.hang(thing, 0.5, 0.62, 1.5, None, chance)
+        text = f"close-up of {with_article(text)}"
+    return Scene(article(text, chance) + said, [layer], paper=paper)
+
+
+def icon(cast: Casting, chance: random.Random) -> Scene | None:
+    name = cast.choose("icons", chance, lambda c, s, w, n: bool(cast.icons[n]))
+    if name is None:
+        return None
+    k = chance.choice(cast.icons[name])
+    paper, said = chosen_paper(chance, 0.25)
+    ink, colour = COLOURS["black"], None
+    if chance.random() < 0.55 or sum(paper) < 1.0:
+        colour = chance.choice([c for c in COLOURS if sum(abs(a - b) for a, b in zip(COLOURS[c], paper, strict=True)) > 0.6])
+        ink = jittered(COLOURS[colour], chance, 0.04)
+    word = chance.choice(phrases.SOLID if cast.shapes[k].solid else phrases.OUTLINE)
+    called = cast.called(k, name, chance)
+    before = f"{chance.choice(ALSO.get(colour, (colour,)))} " if colour else ("black " if chance.random() < 0.3 else "")
+    text = f"{before}{called} {word}" if chance.random() < 0.75 else f"{before}{word} of {with_article(called)}"
+    layer = cast.hang(Thing(k, "", "", {"mask": True, "ink": ink}), 0.5, 0.5, chance.uniform(0.8, 0.97), None, chance)
+    return Scene(article(text, chance) + said, [layer], paper=paper)
+
+
+def here(cast: Casting, chance: random.Random) -> Scene | None:
+    """One thing in a place."""
+    name = cast.choose(
+        "somewhere",
+        chance,
+        lambda c, s, w, n: c not in ("face", "symbol", "place", "weather", "body") and any(x in w for x in "gawih"),
+    )
+    category, size, where = cast.kind[name]
+    kind = cast.fitting(where, category, chance)
+    if chance.random() < 0.06:  # now and then where it does not belong, and said so
+        kind = chance.choice(list(phrases.PLACES))
+    if kind is None:
+        return None
+    place = chosen_place(kind, chance)
+    thing = cast.thing(name, chance, colour=cast.tint(name, chance, 0.15))
+    if cast.shapes[thing.index].opaque:
+        return None
+    layers = extras(cast, place, chance)
+    flying = ("a" in where and "g" not in where) or kind in ("sky", "space")
+    tall = chance.uniform(0.42, 0.72) if size < 5 else chance.uniform(0.55, 0.82)
+    x = 0.5 + chance.uniform(-0.18, 0.18) * (1.2 - tall)
+    if flying:
+        layers.append(
+            cast.hang(
+                thing,
+                x,
+                chance.uniform(0.26, 0.46) if kind not in ("sky", "space") else chance.uniform(0.4, 0.6),
+                tall * 0.85,
+                place,
+                chance,
+            )
+        )
+    elif kind == "underwater":
+        layers.append(cast.hang(thing, x, chance.uniform(0.42, 0.62), tall, place, chance))
+    else:
+        layers.append(
+            cast.stand(thing, x, chance.uniform(max(place.standing[0] + 0.04, 0.8), place.standing[1]), tall, place, chance)
+        )
+    text = f"{article(styled(cast, thing.index, thing.name, chance), chance, 0.9)} {places.where(place, chance)}"
+    return Scene(text, layers, place.ground.row())
+
+
+def place(cast: Casting, chance: random.Random) -> Scene | None:
+    """A place by itcast."""
+    kind = chance.choices(
+        list(phrases.PLACES),
+        [
+            0.4
+            if k in ("room", "table", "space")
+            else 1.6
+            if k in ("village", "waterfall", "mountains", "sea", "city", "forest")
+            else 1.0
+            for k in phrases.PLACES
+        ],
+    )[0]
+    place = chosen_place(kind, chance)
+    layers = extras(cast, place, chance, 0.35)
+    text = places.called(place, chance)
+    if kind == "village":
+        layers = houses(cast, place, chance)
+    return Scene(text if chance.random() < 0.8 else text.removeprefix("a "), layers, place.ground.row())
+
+
+def count(cast: Casting, chance: random.Random) -> Scene | None:
+    """Two to five of a thing, or many."""
+    name = cast.choose(
+        "counted",
+        chance,
+        lambda c, s, w, n: c not in ("symbol", "place", "weather", "activity") and s < 6 and len(n.split()) < 3,
+    )
+    number = chance.choice((2, 2, 2, 3, 3, 3, 4, 4, 5))
+    many = name in FLOCKS and chance.random() < 0.4
+    number = chance.randint(5, 7) if many else number
+    if not cast.new and not many and unseen(number, name):
+        return None
+    tint = None if many or cast.kind[name][0] == "face" else cast.tint(name, chance, 0.3)
+    thing = cast.thing(name, chance, colour=tint)
+    if cast.shapes[thing.index].opaque:
+        return None
+    style = cast.subjects[thing.index].style
+    alike = chance.random() < 0.7
+    things = [thing] + [thing if alike else cast.thing(name, chance, style, tint) for _ in range(number - 1)]
+    place, said, paper = None, "", WHITE
+    where, category = cast.kind[name][2], cast.kind[name][0]
+    kind = cast.fitting(where, category, chance) if chance.random() < 0.4 else None
+    if kind is not None:
+        place = chosen_place(kind, chance)
+        said = " " + places.where(place, chance)
+    else:
+        paper, said = chosen_paper(chance, 0.3)
+    layers = [_among(cast, t, k, number, place, kind, chance) for k, t in enumerate(things)]
+    noun = thing.name if alike or tint else thing.bare
+    words = FLOCKS[name] if many else f"{phrases.NUMBERS[number]} {plural(noun)}"
+    return Scene(words + said, layers, place.ground.row() if place else None, paper)
+
+
+def _among(
+    cast: Casting, thing: Thing, k: int, number: int, place: places.Place | None, kind: str | None, chance: random.Random
+) -> Layer:
+    """The k-th of several of a kind: in a row, or in two."""
+    upper = number // 2 if number > 3 else 0
+    row, column, columns = (0, k, upper) if k < upper else (1, k - upper, number - upper)
+    tall = min(0.92 / columns, 0.46) * chance.uniform(0.9, 1.0)
+    x = (column + 0.5) / columns + chance.uniform(-0.02, 0.02)
+    floating = kind in ("sky", "space", "underwater", "sea") or place is None
+    if floating:
+        y = (0.5 if not upper else (0.28, 0.72)[row]) + chance.uniform(-0.03, 0.03)
+        return cast.hang(thing, x, y, tall, place, chance)
+    base = 0.93 if row else place.standing[0] + 0.08
+    return cast.stand(thing, x, base + chance.uniform(-0.02, 0.02), tall * (1.0 if row else 0.8), place, chance)
+
+
+SHARES = {"single": 0.34, "icon": 0.06, "here": 0.19, "place": 0.10, "pair": 0.10, "count": 0.08, "worn": 0.06, "group": 0.07}
+"""Of the kinds of scene in a batch."""
+TRIES = 8
+MANNERED = 0.36
+"""Share of the pictures, icons apart, that are made in a manner."""
+
+
+KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": pair, "count": count, "worn": worn, "group": group}
+
+
+class Director:
+    """Makes up scenes of a casting. ``alone``: each thing by itself, as where nothing is known of what things are."""
+
+    def __init__(self, casting: Casting, alone: bool = False) -> None:
+        self.casting = casting
+        plain = alone or not any(subject.category for subject in casting.subjects)
+        self.shares = {"single": 0.8, "icon": 0.2} if plain else SHARES
+
+    def scene(self, chance: random.Random, kind: str | None = None, manner: str | None = None) -> Scene:
+        """One scene of ``kind`` (of SHARES), in ``manner`` (of MANNERS, "" for none), or as chance has it."""
+        kind = kind or chance.choices(list(self.shares), list(self.shares.values()))[0]
+        # Not everything that chance brings together goes together.
+        made = next(filter(None, (KINDS[kind](self.casting, chance) for _ in range(TRIES))), None)
+        made = made or single(self.casting, chance)
+        if manner is None:
+            manner = chance.choice(list(MANNERS)) if kind != "icon" and chance.random() < MANNERED else ""
+        if manner:
+            bare = made.text
+            for start in ("a ", "an ", "the "):
+                bare = bare.removeprefix(start)
+            made.text = chance.choice(MANNERS[manner][1]).format(made.text, bare=bare)
+            made.manner = manner
+        return made

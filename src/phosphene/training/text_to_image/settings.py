@@ -1,0 +1,77 @@
+"""Where a scene takes place and what is said of it: paper, grounds, what stands in the background."""
+
+from __future__ import annotations
+
+import random
+
+from phosphene.training.text_to_image import phrases, places
+from phosphene.training.text_to_image.captions import ALSO, COLOURS, Colour
+from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, jittered
+
+
+def chosen_paper(chance: random.Random, often: float = 0.34) -> tuple[Colour, str]:
+    """Paper, and what is said of it."""
+    if chance.random() >= often:
+        return WHITE, chance.choice((" on a white background", " on white")) if chance.random() < 0.05 else ""
+    colour = chance.choice(list(COLOURS))
+    called = chance.choice(ALSO.get(colour, (colour,)))
+    said = (
+        chance.choice((f" on a {called} background", f" on {called}", f", {called} background")) if chance.random() < 0.9 else ""
+    )
+    return jittered(COLOURS[colour], chance, 0.04), said
+
+
+def styled(cast: Casting, k: int, text: str, chance: random.Random, filled: bool = False) -> str:
+    words = phrases.FILLED if filled else phrases.STYLES.get(cast.subjects[k].style, ())
+    if not words or chance.random() >= 0.33:
+        return text
+    word = chance.choice(words)
+    return f"{word} {text}" if chance.random() < 0.75 else f"{text}, {word} style"
+
+
+def chosen_place(kind: str, chance: random.Random) -> places.Place:
+    return places.made(kind, chance.choice(phrases.TIMES_OF[kind]), chance)
+
+
+def extras(cast: Casting, place: places.Place, chance: random.Random, often: float = 0.25) -> list[Layer]:
+    """Trees and the like in the background, of which nothing is said."""
+    wanted = {
+        "field": ("tree",),
+        "park": ("tree", "bush"),
+        "beach": ("palm tree",),
+        "desert": ("cactus",),
+        "village": ("pine tree", "tree"),
+        "hills": ("tree", "pine tree"),
+        "underwater": ("coral", "seaweed"),
+    }
+    names = [n for n in wanted.get(place.kind, ()) if cast.painted.get(n)]
+    if not names or chance.random() > often:
+        return []
+    layers = []
+    for _ in range(chance.randint(1, 2)):
+        thing = cast.thing(chance.choice(names), chance)
+        x = chance.choice((chance.uniform(0.04, 0.2), chance.uniform(0.8, 0.96)))
+        layers.append(cast.stand(thing, x, place.standing[0] + 0.02, chance.uniform(0.25, 0.4), place, chance))
+    return layers
+
+
+def houses(cast: Casting, place: places.Place, chance: random.Random) -> list[Layer]:
+    names = [n for n in ("house", "hut", "house with garden", "church", "house with chimney", "house") if cast.painted.get(n)]
+    layers = []
+    for k in range(chance.randint(2, 4) if names else 0):
+        thing = cast.thing(chance.choice(names), chance)
+        base = place.standing[0] + 0.06 + 0.08 * k
+        layers.append(cast.stand(thing, chance.uniform(0.1, 0.9), min(base, 0.97), chance.uniform(0.2, 0.34), place, chance))
+    pines = [n for n in ("pine tree", "evergreen tree", "tree") if cast.painted.get(n)]
+    for _ in range(chance.randint(0, 2) if pines else 0):
+        layers.append(
+            cast.stand(
+                cast.thing(chance.choice(pines), chance),
+                chance.uniform(0.05, 0.95),
+                place.standing[0] + chance.uniform(0.05, 0.2),
+                chance.uniform(0.15, 0.3),
+                place,
+                chance,
+            )
+        )
+    return layers

@@ -1,0 +1,68 @@
+"""Batches of scenes with their words, made up by worker processes: batch k of a seed is the same wherever it is made."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phosphene.models import tokens
+from phosphene.training.text_to_image.captions import EVERYDAY, Thesaurus, held_out
+from phosphene.training.text_to_image.casting import Casting, Scene
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.scenes import Director
+from phosphene.training.text_to_image.staging import Stage, staged
+
+
+class Batch(NamedTuple):
+    """What a step needs besides the cut-outs: how the pictures are put together, and what is said of them."""
+
+    stage: Stage
+    ids: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """On ``device``, where a copy may still be under way."""
+        return Batch(self.stage.to(device), *(part.to(device, non_blocking=True) for part in self[1:]))
+
+
+class Stories(torch.utils.data.Dataset):
+    """Batch ``k`` of a seed: scenes made up by a director, with their words as tokens."""
+
+    def __init__(
+        self, cutouts: Cutouts, tokenizer, recipe: CascadeRecipe, thesaurus: Thesaurus | None, split: str = "train"
+    ) -> None:
+        self.tokenizer, self.recipe, self.split = tokenizer, recipe, split
+        held = [held_out(s.concept, recipe.held_out) == (split == "held out") for s in cutouts.subjects]
+        self.director = None
+        if any(held):
+            self.director = Director(
+                Casting(cutouts.subjects, cutouts.shapes, held), thesaurus, alone=recipe.network == "upscaler"
+            )
+
+    def __bool__(self) -> bool:
+        """Whether there is a picture to tell of."""
+        return self.director is not None
+
+    def scenes(self, k: int) -> tuple[list[Scene], random.Random]:
+        chance = random.Random(f"{self.recipe.seed} {self.split} {k}")
+        return [self.director.scene(chance) for _ in range(self.recipe.batch_size)], chance
+
+    def __getitem__(self, k: int) -> Batch:
+        scenes, chance = self.scenes(k)
+        texts = [s.text if chance.random() >= self.recipe.drop else "" for s in scenes]
+        return Batch(staged(scenes), *tokens.encode(self.tokenizer, texts, self.recipe.length))
+
+
+def learned_tokenizer(cutouts: Cutouts, recipe: CascadeRecipe, thesaurus: Thesaurus | None):
+    """Subwords of what the scenes of ``cutouts`` say, and of the words the thesaurus knows."""
+    chance = random.Random(recipe.seed)
+    director = Director(Casting(cutouts.subjects, cutouts.shapes), thesaurus)
+    texts = [director.scene(chance).text for _ in range(3 * len(cutouts) + 2000)]
+    texts += [word for s in cutouts.subjects for word in (s.caption, s.name, *EVERYDAY.get(s.caption, ()))]
+    if thesaurus is not None:
+        texts += [w for words in (*thesaurus.same.values(), *thesaurus.near.values()) for w in words]
+    return tokens.learn(texts, recipe.vocabulary)

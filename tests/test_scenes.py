@@ -1,0 +1,339 @@
+"""Laws of the scenes a text-to-image model learns from: what is said is shown, what is shown is said."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from phosphene.training.text_to_image import casting, phrases, places, relations, scenes
+from phosphene.training.text_to_image import grounds as g
+from phosphene.training.text_to_image.captions import COLOURS, Subject
+from phosphene.training.text_to_image.casting import Casting, Layer, Scene, Thing, unseen
+from phosphene.training.text_to_image.cutouts import Cutouts, enclosed, placed, shape_of
+from phosphene.training.text_to_image.grounds import LENGTH, Ground, draw_grounds
+from phosphene.training.text_to_image.manners import MANNERS
+from phosphene.training.text_to_image.phrases import plural, with_article
+from phosphene.training.text_to_image.scenes import KINDS, SHARES, Director
+from phosphene.training.text_to_image.staging import alone, drawn, staged
+
+SIZE = 128
+THINGS = (
+    ("cat", "animal", 2, "gi"), ("dog", "animal", 2, "g"), ("fish", "animal", 1, "w"), ("bird", "animal", 1, "a"), ("horse", "animal", 4, "g"),
+    ("man", "person", 3, "g"), ("woman", "person", 3, "g"), ("old man", "person", 3, "g"), ("house", "building", 5, "g"),
+    ("tree", "plant", 5, "g"), ("fire", "object", 2, "g"), ("hat", "clothing", 1, "b"), ("crown", "clothing", 1, "b"),
+    ("apple", "food", 1, "ih"), ("cup", "container", 1, "ih"), ("airplane", "vehicle", 5, "a"), ("car", "vehicle", 4, "g"),
+    ("hot beverage", "food", 1, "ih"), ("chef", "person", 3, "g"), ("smiling face", "face", 2, "g"), ("flower", "plant", 1, "g"),
+    ("left arrow", "symbol", 1, "g"), ("sunset", "place", 6, "p"),
+)  # fmt: skip
+
+
+def box(left: float, top: float, right: float, bottom: float, colour=(0, 0, 255), size: int = SIZE) -> torch.Tensor:
+    """(4, S, S) bytes: a box in one colour on nothing."""
+    layers = torch.zeros(4, size, size, dtype=torch.uint8)
+    rows, columns = (slice(round(a * size), round(b * size)) for a, b in ((top, bottom), (left, right)))
+    for channel, value in enumerate((*colour, 255)):
+        layers[channel, rows, columns] = value
+    return layers
+
+
+@pytest.fixture(scope="module")
+def cutouts() -> Cutouts:
+    """Each thing twice painted and once an icon; the sunset is opaque."""
+    pictures, subjects = [], []
+    for k, (name, category, size, where) in enumerate(THINGS):
+        known = {"concept": name, "name": name, "category": category, "size": size, "where": where}
+        for style in ("noto", "fluent 3d", "icon"):
+            if style == "icon":
+                layers = torch.zeros(4, SIZE, SIZE, dtype=torch.uint8)
+                layers[3] = box(0.2, 0.2, 0.8, 0.8)[3] - box(0.3, 0.3, 0.7, 0.7)[3]
+                layers[:3] = torch.from_numpy(enclosed(layers[3].numpy()))
+            elif category == "place":
+                layers = box(0, 0, 1, 1, (255, 128, 0))
+            else:
+                layers = box(0.2, 0.3 - 0.01 * k, 0.8, 0.9, (40, 10 * k, 255 - 10 * k))
+            pictures.append(layers)
+            subjects.append(Subject(name, style, **known))
+    shapes = [shape_of(p.numpy(), s.style == "icon") for p, s in zip(pictures, subjects, strict=True)]
+    return Cutouts(torch.stack(pictures), subjects, shapes)
+
+
+@pytest.fixture(scope="module")
+def cast(cutouts) -> Casting:
+    return Casting(cutouts.subjects, cutouts.shapes)
+
+
+def many(cast, kind, count=400, **how):
+    chance, director = random.Random(0), Director(cast)
+    return [director.scene(chance, kind, "", **how) for _ in range(count)]
+
+
+def centre(layer: Layer, cast: Casting) -> tuple[float, float]:
+    """Where the middle of a layer's box is in the frame."""
+    shape, (across, down, left, up) = cast.shapes[layer.index], layer.place
+    x, y = (shape.left + shape.right) / 2 * 2 - 1, (shape.top + shape.bottom) / 2 * 2 - 1
+    return ((x - left) / across + 1) / 2, ((y - up) / down + 1) / 2
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("one", "several"),
+    [
+        ("cat", "cats"), ("fox", "foxes"), ("cherry", "cherries"), ("boy", "boys"), ("man", "men"), ("old woman", "old women"), ("fish", "fish"),
+        ("glass", "glasses"), ("glass of milk", "glasses of milk"), ("man with a hat", "men with a hat"), ("scissors", "scissors"), ("leaf", "leaves"),
+    ],
+)  # fmt: skip
+def test_plurals(one, several):
+    assert plural(one) == several
+
+
+@pytest.mark.parametrize(
+    ("bare", "said"),
+    [
+        ("cat", "a cat"), ("owl", "an owl"), ("unicorn", "a unicorn"), ("hourglass", "an hourglass"), ("two cats", "two cats"), ("a dog", "a dog"),
+        ("scissors", "scissors"), ("glass of milk", "a glass of milk"), ("bus", "a bus"), ("glass", "a glass"), ("snow", "snow"), ("cats", "cats"),
+    ],
+)  # fmt: skip
+def test_articles(bare, said):
+    assert with_article(bare) == said
+
+
+def test_every_place_has_words_and_times():
+    assert phrases.TIMES_OF.keys() == phrases.PLACES.keys() and phrases.SNOWY.keys() <= phrases.PLACES.keys()
+    assert {time for times in phrases.TIMES_OF.values() for time in times} == phrases.TIMES.keys()
+
+
+# Cut-outs
+
+
+def test_a_point_of_a_picture_comes_to_where_it_is_put():
+    dot = torch.zeros(1, 4, SIZE, SIZE, dtype=torch.uint8)
+    dot[:, 3, 40:44, 30:34] = 255  # middle at (32, 42)
+    at = (32 / SIZE, 42 / SIZE)
+    for x, y, scale, mirrored in ((0.5, 0.5, 1.0, False), (0.25, 0.75, 0.5, False), (0.7, 0.3, 1.5, True)):
+        layer = Layer(0, placed(x, y, scale, at, mirrored))
+        cutouts = Cutouts(dot, [Subject("dot")], [shape_of(dot[0].numpy(), False)])
+        dark = 1 - (drawn(staged([Scene("", [layer])]), cutouts, SIZE)[0].mean(0) + 1) / 2
+        rows, columns = torch.meshgrid(*(torch.arange(SIZE) + 0.5,) * 2, indexing="ij")
+        assert (dark * columns).sum() / dark.sum() == pytest.approx(x * SIZE, abs=0.6)
+        assert (dark * rows).sum() / dark.sum() == pytest.approx(y * SIZE, abs=0.6)
+
+
+def test_a_picture_alone_is_itself_on_white(cutouts):
+    layers = cutouts.pictures[:2].float() / 255
+    torch.testing.assert_close((alone(cutouts, [0, 1], SIZE) + 1) / 2, layers[:, :3] + 1 - layers[:, 3:], atol=1e-5, rtol=0)
+    ring = (alone(cutouts, [2], SIZE)[0] + 1) / 2
+    torch.testing.assert_close(ring, (1 - cutouts.pictures[2, 3:].float() / 255).expand(3, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_what_lines_enclose_is_found_and_filled(cutouts):
+    parts, line = cutouts.pictures[2, :3], cutouts.pictures[2, 3]
+    inner = box(0.3, 0.3, 0.7, 0.7)[3]
+    assert ((parts[0] > 0) >= (inner > 0)).all() and not (parts[0] > 0)[(line == 0) & (inner == 0)].any() and not parts[1:].any()
+    assert not enclosed(inner.numpy()).any() and not enclosed(np.zeros((20, 20), np.uint8)).any()
+    teal, gold = COLOURS["teal"], COLOURS["gold"]
+    layer = Layer(2, (1.0, 1.0, 0.0, 0.0), mask=True, ink=gold, fills=(*teal, *[-1.0] * 6))
+    shown = (drawn(staged([Scene("", [layer])]), cutouts, SIZE)[0] + 1) / 2
+    for where, colour in ((inner > 0, teal), (line > 0, gold)):
+        torch.testing.assert_close(shown[:, where].mean(1), torch.tensor(colour), atol=0.02, rtol=0)
+
+
+def test_nearer_layers_hide_farther_ones_and_mirrors_mirror(cutouts):
+    whole = (1.0, 1.0, 0.0, 0.0)
+    both = drawn(staged([Scene("", [Layer(0, whole), Layer(3, whole)])]), cutouts, SIZE)
+    middle = (slice(None), slice(None), slice(60, 100), slice(40, 90))
+    assert torch.equal(both[middle], alone(cutouts, [3], SIZE)[middle])
+    mirrored = drawn(staged([Scene("", [Layer(0, (-1.0, 1.0, 0.0, 0.0))])]), cutouts, SIZE)
+    torch.testing.assert_close(mirrored, alone(cutouts, [0], SIZE).flip(-1), atol=1e-5, rtol=0)
+
+
+def test_a_tint_keeps_light_and_dark(cutouts):
+    layer = Layer(0, (1.0, 1.0, 0.0, 0.0), tint=COLOURS["green"], tinted=1.0)
+    shown = (drawn(staged([Scene("", [layer])]), cutouts, SIZE)[0] + 1) / 2
+    red, green, blue = shown[:, 70, 60]
+    assert green > red and green > blue
+    assert torch.equal(shown[:, 2, 2], torch.ones(3))
+
+
+def test_a_shape_says_where_the_box_and_the_head_are():
+    layers = box(0.25, 0.5, 0.75, 1.0) | box(0.6, 0.25, 0.7, 0.6)
+    shape = shape_of(layers.numpy(), False)
+    assert (shape.left, shape.top, shape.right, shape.bottom) == pytest.approx((0.25, 0.25, 0.75, 1.0), abs=0.01)
+    assert shape.head == pytest.approx(0.65, abs=0.02) and not shape.opaque
+    assert list(COLOURS)[shape.hue] in ("blue", "navy")
+    assert shape_of(box(0, 0, 1, 1).numpy(), False).opaque
+
+
+# What is said and what is shown
+
+
+def test_the_kinds_are_those_of_the_shares():
+    assert KINDS.keys() == SHARES.keys() and sum(SHARES.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_made_staged_and_drawn(cast, cutouts, kind):
+    made = many(cast, kind, 24)
+    assert all(scene.text == scene.text.strip() and "  " not in scene.text and "{" not in scene.text for scene in made)
+    shown = drawn(staged(made[:8]), cutouts, 16, torch.Generator().manual_seed(0))
+    assert shown.shape == (8, 3, 16, 16) and shown.isfinite().all() and shown.abs().max() <= 1
+
+
+def test_a_tinted_thing_is_called_by_its_colour(cast):
+    told = Counter()
+    for scene in many(cast, "single", 1500):
+        (layer,) = scene.layers
+        if layer.tinted:
+            near = min(COLOURS, key=lambda c: sum((a - b) ** 2 for a, b in zip(COLOURS[c], layer.tint, strict=True)))
+            told[any(word in scene.text for word in casting.ALSO.get(near, (near,)))] += 1
+    assert told[True] > 100 and told[False] < 0.06 * told[True]  # jitter makes a neighbour of one colour in twenty
+
+
+def test_as_many_are_shown_as_are_said(cast):
+    numbers = {word: number for number, word in phrases.NUMBERS.items()}
+    counted = [scene for scene in many(cast, "count") if scene.text.split()[0] in numbers]
+    assert len(counted) > 300
+    assert all(len(scene.layers) == numbers[scene.text.split()[0]] for scene in counted)
+
+
+@pytest.mark.parametrize("relation", relations.WORDS)
+def test_relations_are_as_they_are_said(cast, relation):
+    chance = random.Random(1)
+    a, b = (Thing(cast.painted[name][0], name, name, {}) for name in ("cat", "dog"))
+    for _ in range(50):
+        two = relations.Two(a, b, 0.4, 0.5, 0.9, None, 0.0)
+        layers = relations._LAID[relation](cast, two, relation, chance)
+        (ax, ay), (bx, by) = (next(centre(x, cast) for x in layers if x.index == t.index) for t in (a, b))
+        order = [layer.index for layer in layers]
+        match relation:
+            case "left of":
+                assert ax < bx - 0.3
+            case "right of":
+                assert ax > bx + 0.3
+            case "next to" | "and":
+                assert abs(ax - bx) > 0.3
+            case "on" | "above":
+                assert ay < by - 0.15
+            case "under":
+                assert ay > by + 0.15
+            case "in front of":
+                assert order == [b.index, a.index]
+            case "behind":
+                assert order == [a.index, b.index]
+
+
+def test_some_compositions_are_kept_out_of_training(cutouts, cast, monkeypatch):
+    share = sum(unseen("red", k) for k in range(4000)) / 4000
+    assert share == pytest.approx(1 / 20, abs=0.01)
+    for module in (casting, relations, scenes):
+        monkeypatch.setattr(module, "unseen", lambda *words: True)
+    chance = random.Random(0)
+    assert all(relations.pair(cast, chance) is None for _ in range(50))
+    assert not any(layer.tinted for kind in KINDS for scene in many(cast, kind, 60) for layer in scene.layers)
+    new = Casting(cutouts.subjects, cutouts.shapes, new=True)
+    assert any(relations.pair(new, chance) for _ in range(50))
+
+
+def test_opaque_pictures_have_no_ground_and_are_in_no_scene(cast):
+    opaque = {k for k, shape in enumerate(cast.shapes) if shape.opaque}
+    assert opaque
+    for kind in KINDS:
+        for scene in many(cast, kind, 150):
+            if any(layer.index in opaque for layer in scene.layers):
+                assert kind in ("single",) and scene.paper == (1.0, 1.0, 1.0) and "background" not in scene.text
+
+
+def test_what_has_a_direction_is_never_mirrored(cast):
+    arrows = {k for k, s in enumerate(cast.subjects) if s.handed}
+    flips = [layer.place[0] < 0 for scene in many(cast, "single", 3000) for layer in scene.layers if layer.index in arrows]
+    assert flips and not any(flips)
+    others = [layer.place[0] < 0 for scene in many(cast, "single", 600) for layer in scene.layers if layer.index not in arrows]
+    assert sum(others) / len(others) == pytest.approx(0.5, abs=0.08)
+
+
+def test_hats_are_above_and_smaller_than_who_wears_them(cast):
+    worn = [s for s in many(cast, "worn", 300) if any(f" {word} " in s.text for word in ("wearing",))]
+    assert len(worn) > 50
+    for scene in worn:
+        who, hat = scene.layers[-2:]
+        assert centre(hat, cast)[1] < centre(who, cast)[1] and abs(hat.place[1]) > abs(who.place[1])
+
+
+def test_pictures_of_which_nothing_is_known_are_shown_alone(cutouts):
+    plain = [Subject(s.caption, s.style) for s in cutouts.subjects]
+    director = Director(Casting(plain, cutouts.shapes))
+    assert director.shares.keys() == {"single", "icon"}
+    assert all(len(director.scene(random.Random(k)).layers) == 1 for k in range(50))
+
+
+def test_a_manner_is_named(cast):
+    director, chance = Director(cast), random.Random(0)
+    words = {
+        "oil": "oil",
+        "watercolour": "watercolo",
+        "pencil": ("pencil", "sketch"),
+        "charcoal": "charcoal",
+        "pixels": "pixel art",
+    }
+    words |= {"glass": "stained glass", "photo": "photo", "lithograph": ("lithograph", "engraving", "etching")}
+    for name in MANNERS:
+        for _ in range(30):
+            scene = director.scene(chance, manner=name)
+            told = words[name] if isinstance(words[name], tuple) else (words[name],)
+            assert scene.manner == name and any(word in scene.text for word in told), scene.text
+    assert not director.scene(chance, "icon").manner
+
+
+# Places and manners
+
+
+@pytest.mark.parametrize("kind", phrases.PLACES)
+def test_places_can_be_drawn_at_any_time(kind):
+    for time in set(phrases.TIMES_OF[kind]):
+        place = places.made(kind, time, random.Random(3))
+        row = place.ground.row()
+        assert len(row) == LENGTH
+        shown = draw_grounds(torch.tensor([row]), 48, torch.Generator().manual_seed(0))
+        assert shown.shape == (1, 3, 48, 48) and shown.isfinite().all() and 0 <= shown.min() and shown.max() <= 1
+        assert shown.std() > 0.01
+        assert torch.equal(shown, draw_grounds(torch.tensor([row]), 48, torch.Generator().manual_seed(0)))
+        assert places.where(place, random.Random(0)) and places.called(place, random.Random(0))
+
+
+def test_nights_are_darker_than_days():
+    for kind in ("field", "city", "mountains", "sea"):
+        day, night = (
+            torch.tensor([places.made(kind, time, random.Random(k)).ground.row() for k in range(4)]) for time in ("day", "night")
+        )
+        shown = [draw_grounds(rows, 32, torch.Generator().manual_seed(0)).mean() for rows in (day, night)]
+        assert shown[1] < 0.6 * shown[0]
+
+
+def test_the_floor_begins_at_the_horizon():
+    row = Ground(
+        sky_top=(0, 0, 1), sky_low=(0, 0, 1), horizon=0.5, floor_near=(1, 0, 0), floor_far=(1, 0, 0), texture=g.PLAIN
+    ).row()
+    shown = draw_grounds(torch.tensor([row]), 40, torch.Generator().manual_seed(0))[0]
+    assert (shown[2, :19] > 0.9).all() and (shown[0, :19] < 0.1).all() and (shown[0, 21:] > 0.9).all()
+
+
+@pytest.mark.parametrize("name", MANNERS)
+@pytest.mark.parametrize("size", [64, 128])
+def test_manners_change_a_picture_and_keep_its_range(cutouts, name, size):
+    x = torch.nn.functional.interpolate((alone(cutouts, [0, 4, 8], 128) + 1) / 2, size=size, mode="area")
+    made = [MANNERS[name][0](x, torch.Generator().manual_seed(2)) for _ in range(2)]
+    assert made[0].shape == x.shape and torch.equal(*made)
+    assert made[0].min() >= 0 and made[0].max() <= 1 and made[0].isfinite().all()
+    assert (made[0] - x).square().mean().sqrt() > 0.02
+
+
+def test_drawings_without_colour_have_none(cutouts):
+    x = (alone(cutouts, [0, 4], SIZE) + 1) / 2
+    for name in ("pencil", "charcoal"):
+        made = MANNERS[name][0](x, torch.Generator().manual_seed(0))
+        assert (made.amax(1) - made.amin(1)).max() < 0.08
