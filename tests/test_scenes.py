@@ -22,13 +22,30 @@ from phosphene.training.text_to_image.staging import alone, drawn, staged
 
 SIZE = 128
 THINGS = (
-    ("cat", "animal", 2, "gi"), ("dog", "animal", 2, "g"), ("fish", "animal", 1, "w"), ("bird", "animal", 1, "a"), ("horse", "animal", 4, "g"),
-    ("man", "person", 3, "g"), ("woman", "person", 3, "g"), ("old man", "person", 3, "g"), ("house", "building", 5, "g"),
-    ("tree", "plant", 5, "g"), ("fire", "object", 2, "g"), ("hat", "clothing", 1, "b"), ("crown", "clothing", 1, "b"),
-    ("apple", "food", 1, "ih"), ("cup", "container", 1, "ih"), ("airplane", "vehicle", 5, "a"), ("car", "vehicle", 4, "g"),
-    ("hot beverage", "food", 1, "ih"), ("chef", "person", 3, "g"), ("smiling face", "face", 2, "g"), ("flower", "plant", 1, "g"),
-    ("left arrow", "symbol", 1, "g"), ("sunset", "place", 6, "p"),
-)  # fmt: skip
+    ("cat", "animal", 2, "gi"),
+    ("dog", "animal", 2, "g"),
+    ("fish", "animal", 1, "w"),
+    ("bird", "animal", 1, "a"),
+    ("horse", "animal", 4, "g"),
+    ("man", "person", 3, "g"),
+    ("woman", "person", 3, "g"),
+    ("old man", "person", 3, "g"),
+    ("house", "building", 5, "g"),
+    ("tree", "plant", 5, "g"),
+    ("fire", "object", 2, "g"),
+    ("hat", "clothing", 1, "b"),
+    ("crown", "clothing", 1, "b"),
+    ("apple", "food", 1, "ih"),
+    ("cup", "container", 1, "ih"),
+    ("airplane", "vehicle", 5, "a"),
+    ("car", "vehicle", 4, "g"),
+    ("hot beverage", "food", 1, "ih"),
+    ("chef", "person", 3, "g"),
+    ("smiling face", "face", 2, "g"),
+    ("flower", "plant", 1, "g"),
+    ("left arrow", "symbol", 1, "g"),
+    ("sunset", "place", 6, "p"),
+)
 
 
 def box(left: float, top: float, right: float, bottom: float, colour=(0, 0, 255), size: int = SIZE) -> torch.Tensor:
@@ -84,10 +101,20 @@ def centre(layer: Layer, cast: Casting) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("one", "several"),
     [
-        ("cat", "cats"), ("fox", "foxes"), ("cherry", "cherries"), ("boy", "boys"), ("man", "men"), ("old woman", "old women"), ("fish", "fish"),
-        ("glass", "glasses"), ("glass of milk", "glasses of milk"), ("man with a hat", "men with a hat"), ("scissors", "scissors"), ("leaf", "leaves"),
+        ("cat", "cats"),
+        ("fox", "foxes"),
+        ("cherry", "cherries"),
+        ("boy", "boys"),
+        ("man", "men"),
+        ("old woman", "old women"),
+        ("fish", "fish"),
+        ("glass", "glasses"),
+        ("glass of milk", "glasses of milk"),
+        ("man with a hat", "men with a hat"),
+        ("scissors", "scissors"),
+        ("leaf", "leaves"),
     ],
-)  # fmt: skip
+)
 def test_plurals(one, several):
     assert plural(one) == several
 
@@ -95,10 +122,20 @@ def test_plurals(one, several):
 @pytest.mark.parametrize(
     ("bare", "said"),
     [
-        ("cat", "a cat"), ("owl", "an owl"), ("unicorn", "a unicorn"), ("hourglass", "an hourglass"), ("two cats", "two cats"), ("a dog", "a dog"),
-        ("scissors", "scissors"), ("glass of milk", "a glass of milk"), ("bus", "a bus"), ("glass", "a glass"), ("snow", "snow"), ("cats", "cats"),
+        ("cat", "a cat"),
+        ("owl", "an owl"),
+        ("unicorn", "a unicorn"),
+        ("hourglass", "an hourglass"),
+        ("two cats", "two cats"),
+        ("a dog", "a dog"),
+        ("scissors", "scissors"),
+        ("glass of milk", "a glass of milk"),
+        ("bus", "a bus"),
+        ("glass", "a glass"),
+        ("snow", "snow"),
+        ("cats", "cats"),
     ],
-)  # fmt: skip
+)
 def test_articles(bare, said):
     assert with_article(bare) == said
 

@@ -111,11 +111,11 @@ def plural(noun: str) -> str:
 
 def with_article(text: str) -> str:
     """ "a cat", "an owl"; nothing before plurals, masses and what has an article or a number already."""
-    first, last = text.split()[0], text.split()[-1]
+    first = text.split()[0]
     if first in ("a", "an", "the", "some", *NUMBERS.values()):
         return text
     head = text.split(" of ")[0].split(" with ")[0].split()[-1]
-    if last in _MASS or head in _MASS or head in _BARE or head in _ODD.values():
+    if head in _MASS or head in _BARE or head in _ODD.values():
         return text
     if head.endswith("s") and not head.endswith(("ss", "us", "is")):
         return text
