@@ -556,10 +556,9 @@ def test_a_view_whose_path_is_unknown_fades_into_what_it_shows():
 def test_a_view_with_a_plan_of_its_own_flies():
     picture = torch.ones(3, 64, 64)
     picture[:, 28:36, 12:20] = -1  # a mark in the middle of the left half: on its way to the middle of the right
-    columns = [where_is(on_the_way(picture, Planned(), share))[1] for share in (0.0, 1.0)]
-    assert columns == pytest.approx([-16, 16], abs=0.5)
-    halfway = on_the_way(picture, Planned(), 0.5)
-    assert halfway.min() == -1 and not halfway.allclose(on_the_way(picture, Rolled(), 0.5), atol=0.1)  # no fading
+    frames = [on_the_way(picture, Planned(), share) for share in (0.0, 0.1, 1.0)]
+    assert [where_is(frame)[1] for frame in frames] == pytest.approx([-16, -12.8, 16], abs=0.5)
+    assert frames[1].min() == -1  # as dark as it was: nothing fades
 
 
 def where_is(frame):

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 SEED = 180
-GUIDANCE, DIGIT_GUIDANCE = 7.0, 5.0
-"""Of text to image, and of digits."""
+GUIDANCE, UPSCALE_GUIDANCE = 7.0, 4.0
+"""Of both stages of text to image: the defaults of diffusers."""
+DIGIT_GUIDANCE, AMBIGRAM_GUIDANCE = 5.0, 8.0
 CASCADE = "glyph"
 """The cascade that ships with the package."""
 

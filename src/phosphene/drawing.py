@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from phosphene import sampler
-from phosphene.defaults import GUIDANCE, SOLVERS
+from phosphene.defaults import GUIDANCE, SOLVERS, UPSCALE_GUIDANCE
 from phosphene.errors import UserError
 from phosphene.expression import Expression
 from phosphene.models.protocol import Denoiser
@@ -33,7 +33,7 @@ class Sampling(NamedTuple):
     timesteps: Sequence[int] | None = None  # decreasing; None: ``steps`` of them, spaced as the model's scheduler does
     guidance: float = GUIDANCE
     threshold: bool = True  # clean estimates are kept in range as the model's scheduler does; False: left as they are
-    upscale_guidance: float = 4.0  # as 7 above, the default of diffusers
+    upscale_guidance: float = UPSCALE_GUIDANCE
     upscale_solver: str | None = None  # None: that of the first, or dpm where the stage reads no prompt
     upscale_steps: int | None = None  # None: as many as the first stage takes, or 8 where the stage reads no prompt
     noise_level: int | None = None  # how much the second stage may change; None: the model's own

@@ -23,7 +23,7 @@ from phosphene.cli.common import (
     app,
 )
 from phosphene.cli.drawing import Options, drawing_command, seen
-from phosphene.defaults import DIGIT_GUIDANCE, SEED, SOLVERS, one_of
+from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Ambigram(Options):
 
     solver: Annotated[str | None, typer.Option(help=f"{one_of(SOLVERS)}; the best for ambigrams by default.")] = None
     steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None
-    guidance: Guidance = 8.0
+    guidance: Guidance = AMBIGRAM_GUIDANCE
     model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.")] = "class-20"
 
     def of(self, model: DigitDiffusion) -> Sampling:

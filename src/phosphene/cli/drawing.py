@@ -13,7 +13,7 @@ import typer
 
 from phosphene.cli import common
 from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, Sheet, SolverName, Steps, app
-from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OWN_NOISE_LEVEL, SEED, SOLVERS
+from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OWN_NOISE_LEVEL, SEED, SOLVERS, UPSCALE_GUIDANCE
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Drawing(Options):
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
-    upscale_guidance: Annotated[float | None, typer.Option(help="Of the second stage; 4 by default.")] = None
+    upscale_guidance: Annotated[float | None, typer.Option(help=f"Of the second stage; {UPSCALE_GUIDANCE:g} by default.")] = None
     upscale_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps."),

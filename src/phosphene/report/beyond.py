@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from PIL import Image, ImageOps
 
-from phosphene.defaults import SEED
+from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
 from phosphene.images import sheet, to_image
@@ -63,7 +63,7 @@ def ambigrams(desk: Desk) -> Content:
     halves = [(a, b) for a in range(10) for b in range(a, 10)]
     task = ambigram.ambigram([pair for pair in halves for _ in range(each)], classifier)
     seeds = range(SEED, SEED + len(halves) * each)
-    sampling = Sampling("dpm", steps, guidance=ambigram.GUIDANCE, max_rows=220)
+    sampling = Sampling("dpm", steps, guidance=AMBIGRAM_GUIDANCE, max_rows=220)
     pictures = last(run(task, desk.model("class-20"), seeds, sampling=sampling, best_of=each))
     reads = ambigram.judge(classifier, pictures, halves).read.tolist()
     cells: list[list[Image.Image | None]] = [[None] * 10 for _ in range(10)]

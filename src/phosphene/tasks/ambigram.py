@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phosphene.defaults import AMBIGRAM_GUIDANCE
 from phosphene.drawing import Reading, Sampling, Task
 from phosphene.evaluation.classifier import describe
 from phosphene.expression import Expression, given, guide, mean, seen
@@ -16,8 +17,7 @@ from phosphene.models.digits import DigitDiffusion
 from phosphene.views import VIEWS
 
 UPSIDE_DOWN = VIEWS["rotate-180"]
-GUIDANCE = 8.0
-SAMPLING = Sampling("ddim", steps=50, eta=0.5, resample=3, guidance=GUIDANCE)
+SAMPLING = Sampling("ddim", steps=50, eta=0.5, resample=3, guidance=AMBIGRAM_GUIDANCE)
 """Six times as dear as 16 steps of dpm; docs/results-mnist.md has what either is worth."""
 
 
