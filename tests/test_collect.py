@@ -14,7 +14,7 @@ import pytest
 from conftest import refusal
 from PIL import Image
 
-from phosphene.training.pictures import read
+from phosphene.training.text_to_image.pictures import read
 
 TOOLS = Path(__file__).parents[1] / "tools"
 sys.path.append(str(TOOLS))

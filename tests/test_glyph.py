@@ -424,7 +424,7 @@ def test_a_shift_draws_more_noise(trainer):
         training.loss(network, x0, ids, mask, torch.Generator().manual_seed(0), shift)
     plain, shifted = seen
     assert shifted.float().median() == pytest.approx(750, abs=60) and plain.float().median() == pytest.approx(500, abs=60)
-    assert torch.equal(plain.argsort(), shifted.argsort()) and shifted.max() < 1000
+    assert (shifted >= plain).all() and shifted.max() < 1000
 
 
 def test_a_negated_view_of_the_upscaler_is_still_told_the_level(shards, tmp_path):
@@ -462,8 +462,11 @@ def test_recipes_that_cannot_be_trained(name, value):
 # The retrieval model
 
 
+LESSONS = 240
+
+
 def retrieving(**changes) -> CascadeRecipe:
-    return tiny(network="retrieval", **{"images": 32 * 60, "batch_size": 32, "drop": 0.0, **changes})
+    return tiny(network="retrieval", **{"images": 32 * LESSONS, "batch_size": 32, "drop": 0.0, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -505,9 +508,9 @@ def test_it_learns_which_text_belongs_to_which_picture(judged):
     assert checks["train, right"] < 0.6 * math.log(32) < checks["train, shuffled"]
     judge = open_judge(model)
     shapes = [s for s in SHAPES if s != "ring"]
-    drawn = torch.stack([premultiplied(drawing(s, (0, 0, 0)), 16) for s in shapes]).float() / 255
+    drawn = torch.stack([premultiplied(drawing(s, (40, 90, 220)), 16) for s in shapes]).float() / 255
     pictures = (drawn[:, :3] + 1 - drawn[:, 3:]) * 2 - 1
-    scores = judge.pictures(pictures) @ judge.texts([f"a black {s} icon" for s in shapes]).T
+    scores = judge.pictures(pictures) @ judge.texts([f"a {s}" for s in shapes]).T
     assert (scores.argmax(1) == torch.arange(len(shapes))).sum() >= 4
     # What is kept is the average, in half precision.
     average = run.trainer.average.half().float().eval()
@@ -519,11 +522,11 @@ def test_it_learns_which_text_belongs_to_which_picture(judged):
 
 def test_a_retrieval_run_goes_on(judged, shards, tmp_path):
     shutil.copytree(judged[2].parent, tmp_path / "run")
-    again = CascadeRun(retrieving(images=32 * 61), tmp_path / "run", shards, resume=True)
+    again = CascadeRun(retrieving(images=32 * (LESSONS + 1)), tmp_path / "run", shards, resume=True)
     assert again.trainer.painter.space.sharpness.item() == pytest.approx(
         judged[0].trainer.average.space.sharpness.item(), abs=2e-3
     )
-    assert [report.step for report in again] == [61]
+    assert [report.step for report in again] == [LESSONS + 1]
     (tmp_path / "run" / "model" / "picture_encoder" / "config.json").unlink()
     with pytest.raises(UserError, match="phosphene train retrieval"):
         open_judge(tmp_path / "run" / "model")

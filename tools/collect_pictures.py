@@ -29,9 +29,9 @@ from PIL import Image
 from shrink_shards import straight
 
 from phosphene.errors import UserError
-from phosphene.models.weights import replacing
-from phosphene.training.captions import MASK
-from phosphene.training.pictures import premultiplied
+from phosphene.files import replacing
+from phosphene.training.text_to_image.captions import MASK
+from phosphene.training.text_to_image.pictures import premultiplied
 
 EMOJI = {
     "fluent-emoji": "fluent color",

@@ -39,9 +39,8 @@ class Stories(torch.utils.data.Dataset):
         held = [held_out(s.concept, recipe.held_out) == (split == "held out") for s in cutouts.subjects]
         self.director = None
         if any(held):
-            self.director = Director(
-                Casting(cutouts.subjects, cutouts.shapes, held), thesaurus, alone=recipe.network == "upscaler"
-            )
+            casting = Casting(cutouts.subjects, cutouts.shapes, held, thesaurus)
+            self.director = Director(casting, alone=recipe.network == "upscaler")
 
     def __bool__(self) -> bool:
         """Whether there is a picture to tell of."""
@@ -60,7 +59,7 @@ class Stories(torch.utils.data.Dataset):
 def learned_tokenizer(cutouts: Cutouts, recipe: CascadeRecipe, thesaurus: Thesaurus | None):
     """Subwords of what the scenes of ``cutouts`` say, and of the words the thesaurus knows."""
     chance = random.Random(recipe.seed)
-    director = Director(Casting(cutouts.subjects, cutouts.shapes), thesaurus)
+    director = Director(Casting(cutouts.subjects, cutouts.shapes, thesaurus=thesaurus))
     texts = [director.scene(chance).text for _ in range(3 * len(cutouts) + 2000)]
     texts += [word for s in cutouts.subjects for word in (s.caption, s.name, *EVERYDAY.get(s.caption, ()))]
     if thesaurus is not None:
