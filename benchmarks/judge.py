@@ -18,7 +18,7 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
-from phosphene.models.light import fill
+from phosphene.models.patch_stage import fill
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
 from phosphene.training.text_to_image.captions import MASK, Subject, held_out

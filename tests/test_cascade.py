@@ -26,7 +26,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 import phosphene
 from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, bands, given, guide, mean, seen
+from phosphene.expression import Evaluation, bands, cond, guide, mean, viewed
 from phosphene.models.cascade import open_cascade
 from phosphene.models.protocol import Estimate
 from phosphene.models.scheduler import Scheduler
@@ -180,7 +180,7 @@ def test_a_cascade_is_what_its_files_say(cascade):
     one, two = cascade.stages
     assert (one.image_shape, two.image_shape) == (SMALL, LARGE)
     assert one.learned and two.learned and one.value_range == two.value_range == (-1, 1)
-    assert one.noising is None and two.noising.abar.equal(squared_cosine().abar) and two.noise_level == 250
+    assert one.low_res_schedule is None and two.low_res_schedule.abar.equal(squared_cosine().abar) and two.noise_level == 250
     for stage, maximum in ((one, 1.5), (two, 1.0)):
         assert stage.schedule.abar.equal(squared_cosine(1000).abar)
         assert stage.scheduler.thresholding and stage.scheduler.dynamic_thresholding_ratio == 0.95
@@ -354,11 +354,11 @@ def test_image_k_of_a_batch_is_the_image_made_alone(cascade):
 @pytest.mark.parametrize(
     ("expression", "rows"),
     [
-        (guide(given(BOAT)), 2),
-        (guide(given(BOAT), scale=1), 1),
-        (guide(given(BOAT), away=given("blurry")), 2),
-        (bands(guide(given(BOAT)), guide(given(MAN))), 3),
-        (mean(guide(given(BOAT)), seen(guide(given(MAN)), VIEWS["flip"])), 4),
+        (guide(cond(BOAT)), 2),
+        (guide(cond(BOAT), scale=1), 1),
+        (guide(cond(BOAT), away=cond("blurry")), 2),
+        (bands(guide(cond(BOAT)), guide(cond(MAN))), 3),
+        (mean(guide(cond(BOAT)), viewed(guide(cond(MAN)), VIEWS["flip"])), 4),
     ],
 )
 def test_a_step_is_one_forward_pass_of_so_many_rows(cascade, expression, rows):
@@ -366,7 +366,7 @@ def test_a_step_is_one_forward_pass_of_so_many_rows(cascade, expression, rows):
     for stage, beside in zip(cascade.stages, (None, randn(2, *LARGE)), strict=True):
         hook = stage.network.register_forward_pre_hook(lambda _, arguments: shapes.append(tuple(arguments[0].shape)))
         x = draw(generators([1, 2]), 2, stage.image_shape)
-        last(denoise(stage, expression, x, [500, 20], solver=ddim, beside=beside))
+        last(denoise(stage, expression, x, [500, 20], solver=ddim, low_res=beside))
         hook.remove()
     assert shapes == [(2 * rows, *SMALL)] * 2 + [(2 * rows, 6, *LARGE[1:])] * 2
 
@@ -389,16 +389,16 @@ def test_networks_run_in_their_own_precision_and_answer_in_single(folder, cascad
 
 
 @pytest.mark.parametrize("view", ["flip", "rotate-90", "negate"])
-def test_a_view_shows_the_picture_beside_as_well(cascade, view):
+def test_a_view_shows_the_picture_low_res_as_well(cascade, view):
     stage, view = cascade.stages[1], VIEWS[view]
     x, beside = randn(2, *LARGE, seed=1), randn(2, *LARGE, seed=2)
-    through = Evaluation(seen(guide(given(BOAT)), view), stage, beside=beside)(x, 400)
-    turned = Evaluation(guide(given(BOAT)), stage, beside=view.apply(beside))(view.apply(x), 400)
+    through = Evaluation(viewed(guide(cond(BOAT)), view), stage, low_res=beside)(x, 400)
+    turned = Evaluation(guide(cond(BOAT)), stage, low_res=view.apply(beside))(view.apply(x), 400)
     torch.testing.assert_close(through.noise, view.invert(turned.noise), rtol=0, atol=1e-5)
     torch.testing.assert_close(through.variance, view.sign * view.invert(turned.variance), rtol=0, atol=1e-5)
     assert through.noise.shape == through.variance.shape == x.shape
     # A picture beside that stays as it is shows.
-    left = Evaluation(guide(given(BOAT)), stage, beside=beside)(view.apply(x), 400)
+    left = Evaluation(guide(cond(BOAT)), stage, low_res=beside)(view.apply(x), 400)
     assert (view.invert(left.noise) - through.noise).abs().max() > 1e-3
 
 
@@ -407,13 +407,13 @@ def test_a_run_through_a_view_is_the_run_of_what_it_shows(cascade):
     x, beside = draw(generators([1]), 1, LARGE), randn(1, *LARGE, seed=2)
 
     def make(expression, x, beside):
-        return last(denoise(stage, expression, x, [900, 500, 100, 0], solver=ddim, beside=beside))
+        return last(denoise(stage, expression, x, [900, 500, 100, 0], solver=ddim, low_res=beside))
 
-    through = make(seen(given(BOAT), flip), x, beside)
-    torch.testing.assert_close(through, flip.invert(make(given(BOAT), flip.apply(x), flip.apply(beside))), rtol=1e-4, atol=1e-4)
+    through = make(viewed(cond(BOAT), flip), x, beside)
+    torch.testing.assert_close(through, flip.invert(make(cond(BOAT), flip.apply(x), flip.apply(beside))), rtol=1e-4, atol=1e-4)
 
 
-def test_the_law_of_expressions_holds_beside_a_picture(cascade):
+def test_the_law_of_expressions_holds_low_res_a_picture(cascade):
     # Shown the same noise through its view, each leaf says that noise, and so does the whole: whatever lies beside.
     x, beside, shown = randn(2, 3, 8, 8, seed=1), randn(2, 5, 8, 8, seed=2), []
 
@@ -427,9 +427,9 @@ def test_the_law_of_expressions_holds_beside_a_picture(cascade):
             shown.append(x)
             return Estimate(x[:, :3])
 
-    expression = mean(guide(given("a")), seen(guide(given("b")), VIEWS["flip"]), seen(given("c"), VIEWS["rotate-90"]))
+    expression = mean(guide(cond("a")), viewed(guide(cond("b")), VIEWS["flip"]), viewed(cond("c"), VIEWS["rotate-90"]))
     for rows in (None, 3):
-        said = Evaluation(expression, EchoBeside(), rows, beside=beside)(x, 10)
+        said = Evaluation(expression, EchoBeside(), rows, low_res=beside)(x, 10)
         torch.testing.assert_close(said.noise, x, rtol=0, atol=1e-5)
     pictures = torch.cat(shown[1:])  # in chunks of three
     assert pictures.equal(shown[0]) and pictures.shape == (10, 8, 8, 8)
@@ -700,11 +700,11 @@ def test_stages_refuse_each_others_tasks(cascade):
     with pytest.raises(UserError, match="take a model with a second stage"):
         run(generate([BOAT]), [one, one], [1])
     with pytest.raises(UserError, match="no super-resolution stage"):
-        one.beside(small, x)
+        one.low_res(small, x)
     with pytest.raises(UserError, match="needs pictures of 6 channels, these have 3; a super-resolution stage sees"):
-        next(denoise(two, given(BOAT), x, [5]))
+        next(denoise(two, cond(BOAT), x, [5]))
     with pytest.raises(UserError, match="needs pictures of 3 channels, these have 6"):
-        next(denoise(one, given(BOAT), small, [5], beside=small))
+        next(denoise(one, cond(BOAT), small, [5], low_res=small))
 
 
 def test_settings_out_of_range_are_refused(cascade):

@@ -13,12 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TinyDenoiser, randn, refusal
-from hypothesis import given as wherever
+from hypothesis import given
 from hypothesis import strategies as st
 
 import phosphene
 from phosphene.drawing import Sampling, Task, best, run
-from phosphene.expression import given, guide
+from phosphene.expression import cond, guide
 from phosphene.models.protocol import Estimate
 from phosphene.sampler import SOLVERS, ancestral, ddim, dpm_solver, last, resampled
 from phosphene.schedule import CLEAN, linear
@@ -26,14 +26,14 @@ from phosphene.tasks.anagram import anagram
 from phosphene.tasks.hybrid import hybrid
 from phosphene.tasks.score import score
 
-BOAT = Task(lambda stage, scale: guide(given("a boat"), scale=scale))
+BOAT = Task(lambda stage, scale: guide(cond("a boat"), scale=scale))
 FEW = Sampling(steps=4)
 
 
 class First(TinyDenoiser):
     """A first stage of 8 pixels."""
 
-    noising, reads, device = None, True, torch.device("cpu")
+    low_res_schedule, reads, device = None, True, torch.device("cpu")
 
     def __init__(self):
         super().__init__(linear(50), (3, 8, 8))
@@ -46,14 +46,14 @@ class Second:
     noise_level: int = 5
     reads: bool = True
     tiny = TinyDenoiser(linear(50), (3, 16, 16))
-    schedule = noising = tiny.schedule
+    schedule = low_res_schedule = tiny.schedule
     image_shape, value_range, device = (3, 16, 16), (-1.0, 1.0), torch.device("cpu")
 
     def embed(self, condition):
         return self.tiny.embed(condition)
 
-    def beside(self, small, noise):
-        return self.noising.add_noise(F.interpolate(small, scale_factor=2.0), self.noise_level, noise)
+    def low_res(self, small, noise):
+        return self.low_res_schedule.add_noise(F.interpolate(small, scale_factor=2.0), self.noise_level, noise)
 
     def __call__(self, x, t, embedding):
         noise = self.tiny(x[:, :3], t, embedding).noise
@@ -73,7 +73,7 @@ def finished(steps):
 # The choice of the best
 
 
-@wherever(st.lists(st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3), min_size=1, max_size=5))
+@given(st.lists(st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_the_best_of_each_group_has_its_highest_score(groups):
     found = best(torch.tensor(groups).flatten(), 3)
     assert [groups[k // 3][k % 3] for k in found] == [max(group) for group in groups]
@@ -172,7 +172,7 @@ def test_every_stage_is_drawn_whatever_the_sampling(sampling):
 
 def test_each_stage_has_its_own_guidance_steps_and_level():
     seen = []
-    task = Task(lambda stage, scale: seen.append((stage.image_shape[-1], scale)) or given("a boat"))
+    task = Task(lambda stage, scale: seen.append((stage.image_shape[-1], scale)) or cond("a boat"))
     changed = Sampling(steps=4, guidance=3.0, upscale_guidance=2.0, upscale_steps=5, noise_level=9)
     steps = list(run(task, [First(), Second()], [1], sampling=changed))
     assert seen == [(8, 3.0), (16, 2.0)] and [step.stage for step in steps] == [0] * 4 + [1] * 5

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import pytest
 import torch
 from conftest import Echo, TinyDenoiser, randn
-from hypothesis import given as example
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, bands, clamped_mask, given, guide, masked, mean, seen
+from phosphene.expression import Evaluation, bands, clamped_mask, cond, guide, masked, mean, viewed
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import linear
 from phosphene.views import VIEWS
@@ -74,7 +73,7 @@ def twin_of_a_leaf(conditions):
         answers = [ask(denoiser, x[i : i + 1], c) for i, c in enumerate(several)]
         return Estimate(torch.cat([a.noise for a in answers]), torch.cat([a.variance for a in answers]))
 
-    return Twin(given(*conditions), plain)
+    return Twin(cond(*conditions), plain)
 
 
 def twin_of_a_guide(to, away, scale):
@@ -100,7 +99,7 @@ def twin_through_a_view(part, view):
         # Negation is its own inverse and has no geometry: a variance does not notice it.
         return Estimate(view.invert(said.noise), said.variance if view == NEGATE else view.invert(said.variance))
 
-    return Twin(seen(part.expression, view), plain)
+    return Twin(viewed(part.expression, view), plain)
 
 
 def twin_of_bands(parts, sigmas):
@@ -146,7 +145,7 @@ twins = st.recursive(leaf, grown, max_leaves=8)
 
 
 @settings(max_examples=150)
-@example(twin=twins, seed=st.integers(0, 99))
+@given(twin=twins, seed=st.integers(0, 99))
 def test_every_expression_has_unity(twin, seed):
     # Each leaf is shown the noise through its view and answers just that. In double precision, because guidance in
     # guidance multiplies rounding by its scale.
@@ -156,7 +155,7 @@ def test_every_expression_has_unity(twin, seed):
 
 
 @settings(max_examples=80)
-@example(twin=twins, seed=st.integers(0, 99))
+@given(twin=twins, seed=st.integers(0, 99))
 def test_every_expression_is_what_its_formulas_say(twin, seed):
     x = randn(BATCH, 3, SIZE, SIZE, seed=seed, dtype=torch.float64)
     denoiser = TinyDenoiser(SCHEDULE, learned=True)
@@ -166,7 +165,7 @@ def test_every_expression_is_what_its_formulas_say(twin, seed):
     torch.testing.assert_close(estimate.variance, plain.variance, rtol=0, atol=1e-6)
 
 
-@example(twin=twins, rows=st.integers(1, 9))
+@given(twin=twins, rows=st.integers(1, 9))
 def test_splitting_the_batch_changes_nothing(twin, rows):
     x = randn(BATCH, 3, SIZE, SIZE, dtype=torch.float64)
     denoiser = TinyDenoiser(SCHEDULE, learned=True)
@@ -179,11 +178,11 @@ def test_splitting_the_batch_changes_nothing(twin, rows):
     torch.testing.assert_close(split.variance, whole.variance, rtol=1e-9, atol=1e-9)
 
 
-@example(weights=st.lists(st.floats(-1, 3), min_size=2, max_size=4).filter(lambda w: sum(w) > 0.5), seed=st.integers(0, 99))
+@given(weights=st.lists(st.floats(-1, 3), min_size=2, max_size=4).filter(lambda w: sum(w) > 0.5), seed=st.integers(0, 99))
 def test_weights_count_relative_to_their_sum(weights, seed):
     x = randn(BATCH, 3, SIZE, SIZE, seed=seed, dtype=torch.float64)
     denoiser = TinyDenoiser(SCHEDULE)
-    expression = mean(*(given(i) for i in range(len(weights))), weights=weights)
+    expression = mean(*(cond(i) for i in range(len(weights))), weights=weights)
     plain = sum(w * ask(denoiser, x, i).noise for i, w in enumerate(weights)) / sum(weights)
     estimate, rows = evaluate(expression, x, denoiser)
     torch.testing.assert_close(estimate.noise, plain, rtol=0, atol=1e-9)
@@ -209,20 +208,20 @@ def check(expression, plain, rows, denoiser=None):
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0, 2.0, 7.0])
 def test_guidance(scale):
     rows = 1 if scale in (0, 1) else 2
-    check(guide(given("a boat"), scale), lambda d, x: guided(d, x, "a boat", scale).noise, rows)
+    check(guide(cond("a boat"), scale), lambda d, x: guided(d, x, "a boat", scale).noise, rows)
 
 
 def test_guidance_is_by_7_and_from_the_null_condition_unless_told_otherwise():
-    assert guide(given(3)) == guide(given(3), scale=7, away=given(None))
+    assert guide(cond(3)) == guide(cond(3), scale=7, away=cond(None))
 
 
 def test_a_negative_prompt():
-    check(guide(given("a boat"), away=given("blurry")), lambda d, x: guided(d, x, "a boat", away="blurry").noise, 2)
+    check(guide(cond("a boat"), away=cond("blurry")), lambda d, x: guided(d, x, "a boat", away="blurry").noise, 2)
 
 
 def test_an_anagram_of_two_views():
     check(
-        mean(guide(given("a")), seen(guide(given("b")), FLIP)),
+        mean(guide(cond("a")), viewed(guide(cond("b")), FLIP)),
         lambda d, x: (guided(d, x, "a").noise + guided(d, x.flip(-2), "b").noise.flip(-2)) / 2,
         4,
     )
@@ -234,12 +233,12 @@ def test_an_anagram_of_four_views():
         return sum(terms) / 4
 
     turns = ["identity", "rotate-90", "rotate-180", "rotate-270"]
-    check(mean(*(seen(guide(given(f"p{k}")), VIEWS[name]) for k, name in enumerate(turns))), plain, 8)
+    check(mean(*(viewed(guide(cond(f"p{k}")), VIEWS[name]) for k, name in enumerate(turns))), plain, 8)
 
 
 def test_an_anagram_with_a_negative():
     check(
-        mean(guide(given("a")), seen(guide(given("b")), NEGATE)),
+        mean(guide(cond("a")), viewed(guide(cond("b")), NEGATE)),
         lambda d, x: (guided(d, x, "a").noise - guided(d, -x, "b").noise) / 2,
         4,
     )
@@ -251,7 +250,7 @@ def test_a_view_in_a_view():
         noise = ask(d, torch.rot90(x, 1, (-2, -1)).flip(-2), 0).noise
         return torch.rot90(noise.flip(-2), -1, (-2, -1))
 
-    check(seen(seen(given(0), FLIP), TURNED), plain, 1)
+    check(viewed(viewed(cond(0), FLIP), TURNED), plain, 1)
 
 
 def test_a_hybrid():
@@ -260,7 +259,7 @@ def test_a_hybrid():
         coarse, fine = guided(d, x, "a").noise, guided(d, x, "b").noise
         return blur(coarse, 8) + fine - blur(fine, 8)
 
-    check(bands(guide(given("a")), guide(given("b")), sigmas=(8,)), plain, 3)
+    check(bands(guide(cond("a")), guide(cond("b")), sigmas=(8,)), plain, 3)
 
 
 def test_a_hybrid_of_three_bands():
@@ -268,13 +267,13 @@ def test_a_hybrid_of_three_bands():
         coarse, middle, fine = (guided(d, x, c).noise for c in "abc")
         return blur(coarse, 16) + blur(middle, 6) - blur(middle, 16) + fine - blur(fine, 6)
 
-    check(bands(*(guide(given(c)) for c in "abc"), sigmas=(16, 6)), plain, 4)
+    check(bands(*(guide(cond(c)) for c in "abc"), sigmas=(16, 6)), plain, 4)
 
 
 def test_a_composition_in_space():
     mask = randn(SIZE, SIZE, seed=8).sigmoid()
     check(
-        masked(guide(given("a")), guide(given("b")), mask),
+        masked(guide(cond("a")), guide(cond("b")), mask),
         lambda d, x: mask * guided(d, x, "a").noise + (1 - mask) * guided(d, x, "b").noise,
         3,
     )
@@ -287,19 +286,21 @@ def test_a_composition_seen_through_a_view_has_its_mask_there():
         turned = torch.rot90(x, 1, (-2, -1))
         return torch.rot90(mask * ask(d, turned, 0).noise + (1 - mask) * ask(d, turned, 1).noise, -1, (-2, -1))
 
-    check(seen(masked(given(0), given(1), mask), TURNED), plain, 2)
+    check(viewed(masked(cond(0), cond(1), mask), TURNED), plain, 2)
 
 
 def test_a_mask_may_be_one_for_each_image():
     mask = randn(BATCH, 1, SIZE, SIZE, seed=9).sigmoid()
-    check(masked(given(0), given(1), mask), lambda d, x: mask * ask(d, x, 0).noise + (1 - mask) * ask(d, x, 1).noise, 2)
+    check(masked(cond(0), cond(1), mask), lambda d, x: mask * ask(d, x, 0).noise + (1 - mask) * ask(d, x, 1).noise, 2)
 
 
 def test_the_same_question_is_asked_once():
-    a, b = guide(given(0)), guide(given(1), away=given(0))
-    check(mean(a, b, seen(a, VIEWS["identity"])), lambda d, x: (2 * guided(d, x, 0).noise + guided(d, x, 1, away=0).noise) / 3, 3)
+    a, b = guide(cond(0)), guide(cond(1), away=cond(0))
+    check(
+        mean(a, b, viewed(a, VIEWS["identity"])), lambda d, x: (2 * guided(d, x, 0).noise + guided(d, x, 1, away=0).noise) / 3, 3
+    )
     # Through another view it is another question.
-    assert Evaluation(mean(a, seen(a, HALF)), TinyDenoiser(SCHEDULE)).rows_per_image == 4
+    assert Evaluation(mean(a, viewed(a, HALF)), TinyDenoiser(SCHEDULE)).rows_per_image == 4
 
 
 def test_the_width_of_a_band_scales_with_the_picture():
@@ -314,16 +315,16 @@ def test_the_width_of_a_band_scales_with_the_picture():
     for size in (12, 24):
         x = torch.zeros(1, 1, size, size)
         x[..., : size // 2] = 1
-        coarse = Evaluation(bands(given(1), given(0), sigmas=(8,)), Apart(SCHEDULE, (1, size, size)))(x, T).noise
+        coarse = Evaluation(bands(cond(1), cond(0), sigmas=(8,)), Apart(SCHEDULE, (1, size, size)))(x, T).noise
         torch.testing.assert_close(coarse, blur(x, 8), rtol=0, atol=1e-5)
 
 
 def test_a_condition_for_each_image_is_each_image_with_its_condition():
     x, denoiser = randn(3, 3, SIZE, SIZE, seed=3), TinyDenoiser(SCHEDULE)
     makers = (
-        lambda *c: given(*c),
-        lambda *c: guide(given(*c), 5),
-        lambda *c: mean(guide(given(*c)), seen(given("b"), FLIP)),
+        lambda *c: cond(*c),
+        lambda *c: guide(cond(*c), 5),
+        lambda *c: mean(guide(cond(*c)), viewed(cond("b"), FLIP)),
     )
     for make in makers:
         together = Evaluation(make(0, 1, 2), denoiser)(x, T).noise
@@ -333,7 +334,7 @@ def test_a_condition_for_each_image_is_each_image_with_its_condition():
 
 def test_one_evaluation_serves_batches_of_any_size_at_any_timestep():
     denoiser = TinyDenoiser(SCHEDULE)
-    evaluation = Evaluation(guide(given("a")), denoiser)
+    evaluation = Evaluation(guide(cond("a")), denoiser)
     for batch, t in ((2, 5), (1, 299), (3, 0), (2, 77)):
         x = randn(batch, 3, SIZE, SIZE, seed=batch)
         off, to = ask(denoiser, x, None, t).noise, ask(denoiser, x, "a", t).noise
@@ -348,7 +349,7 @@ def test_a_condition_is_embedded_once_however_often_it_is_asked():
             self.embedded.append(condition)
             return super().embed(condition)
 
-    evaluation = Evaluation(mean(guide(given("a", "b")), seen(guide(given("a")), FLIP)), Slow(SCHEDULE))
+    evaluation = Evaluation(mean(guide(cond("a", "b")), viewed(guide(cond("a")), FLIP)), Slow(SCHEDULE))
     for t in (9, 8, 7):
         evaluation(randn(2, 3, SIZE, SIZE), t)
     assert sorted(Slow.embedded, key=str) == [None, "a", "b"]
@@ -364,39 +365,39 @@ def variances(expression):
 
 def test_the_variance_of_guidance_is_the_conditional_one():
     for scale in (0.5, 1.0, 7.0, -2.0):
-        got, of, x = variances(guide(given("a"), scale, away=given("b")))
+        got, of, x = variances(guide(cond("a"), scale, away=cond("b")))
         torch.testing.assert_close(got, of(x, "a"), rtol=0, atol=1e-6)
 
 
 def test_the_variance_of_a_mean_and_of_bands_is_the_average():
-    for both in (mean(given(0), given(1)), bands(given(0), given(1))):
+    for both in (mean(cond(0), cond(1)), bands(cond(0), cond(1))):
         got, of, x = variances(both)
         torch.testing.assert_close(got, (of(x, 0) + of(x, 1)) / 2, rtol=0, atol=1e-6)
 
 
 def test_the_variance_of_a_composition_is_blended_by_its_mask():
     mask = randn(SIZE, SIZE, seed=8).sigmoid()
-    got, of, x = variances(masked(given(0), given(1), mask))
+    got, of, x = variances(masked(cond(0), cond(1), mask))
     torch.testing.assert_close(got, mask * of(x, 0) + (1 - mask) * of(x, 1), rtol=0, atol=1e-6)
 
 
 def test_the_variance_seen_through_a_view_is_brought_back_but_never_negated():
-    got, of, x = variances(seen(given(0), TURNED))
+    got, of, x = variances(viewed(cond(0), TURNED))
     torch.testing.assert_close(got, torch.rot90(of(torch.rot90(x, 1, (-2, -1)), 0), -1, (-2, -1)), rtol=0, atol=1e-6)
-    got, of, x = variances(seen(given(0), NEGATE))
+    got, of, x = variances(viewed(cond(0), NEGATE))
     torch.testing.assert_close(got, of(-x, 0), rtol=0, atol=1e-6)
-    got, of, x = variances(seen(seen(given(0), NEGATE), FLIP))
+    got, of, x = variances(viewed(viewed(cond(0), NEGATE), FLIP))
     torch.testing.assert_close(got, of(-x.flip(-2), 0).flip(-2), rtol=0, atol=1e-6)
 
 
-@example(twin=twins)
+@given(twin=twins)
 def test_a_variance_never_leaves_its_range(twin):
     estimate, _ = evaluate(twin.expression, randn(BATCH, 3, SIZE, SIZE), TinyDenoiser(SCHEDULE, learned=True))
     assert estimate.variance.shape == estimate.noise.shape
     assert estimate.variance.abs().max() <= 1
 
 
-@example(twin=twins)
+@given(twin=twins)
 def test_where_no_variance_was_learned_there_is_none(twin):
     assert evaluate(twin.expression, randn(BATCH, 3, SIZE, SIZE))[0].variance is None
 
@@ -407,24 +408,24 @@ def test_where_no_variance_was_learned_there_is_none(twin):
 @pytest.mark.parametrize(
     ("make", "what"),
     [
-        (lambda: given(), "given"),
-        (lambda: guide(given(0), float("nan")), "--guidance"),
-        (lambda: guide(given(0), float("inf")), "--guidance"),
+        (lambda: cond(), "cond"),
+        (lambda: guide(cond(0), float("nan")), "--guidance"),
+        (lambda: guide(cond(0), float("inf")), "--guidance"),
         (lambda: mean(), "--weights"),
-        (lambda: mean(given(0), weights=[1, 2]), "--weights"),
-        (lambda: mean(given(0), given(1), weights=[1, -1]), "--weights"),
-        (lambda: mean(given(0), given(1), weights=[1, float("inf")]), "--weights"),
-        (lambda: bands(given(0)), "--sigma"),
-        (lambda: bands(given(0), given(1), given(2), sigmas=(2,)), "--sigma"),
-        (lambda: bands(given(0), given(1), sigmas=(3, 2)), "--sigma"),
-        (lambda: bands(given(0), given(1), given(2), sigmas=(2, 3)), "--sigma"),
-        (lambda: bands(given(0), given(1), sigmas=(0,)), "--sigma"),
-        (lambda: masked(given(0), given(1), torch.full((4, 4), 255.0)), "mask"),
-        (lambda: masked(given(0), given(1), torch.full((4, 4), -0.1)), "mask"),
-        (lambda: masked(given(0), given(1), torch.full((4, 4), float("nan"))), "mask"),
-        (lambda: masked(given(0), given(1), torch.full((4, 4), 1.001)), "mask: values run from 1.001 to 1.001.*clamp"),
-        (lambda: masked(given(0), given(1), torch.full((4, 4), 255.0)), "divide an 8-bit mask by 255"),
-        (lambda: Evaluation(given(0), Echo(SCHEDULE), max_rows=0), "max_rows"),
+        (lambda: mean(cond(0), weights=[1, 2]), "--weights"),
+        (lambda: mean(cond(0), cond(1), weights=[1, -1]), "--weights"),
+        (lambda: mean(cond(0), cond(1), weights=[1, float("inf")]), "--weights"),
+        (lambda: bands(cond(0)), "--sigma"),
+        (lambda: bands(cond(0), cond(1), cond(2), sigmas=(2,)), "--sigma"),
+        (lambda: bands(cond(0), cond(1), sigmas=(3, 2)), "--sigma"),
+        (lambda: bands(cond(0), cond(1), cond(2), sigmas=(2, 3)), "--sigma"),
+        (lambda: bands(cond(0), cond(1), sigmas=(0,)), "--sigma"),
+        (lambda: masked(cond(0), cond(1), torch.full((4, 4), 255.0)), "mask"),
+        (lambda: masked(cond(0), cond(1), torch.full((4, 4), -0.1)), "mask"),
+        (lambda: masked(cond(0), cond(1), torch.full((4, 4), float("nan"))), "mask"),
+        (lambda: masked(cond(0), cond(1), torch.full((4, 4), 1.001)), "mask: values run from 1.001 to 1.001.*clamp"),
+        (lambda: masked(cond(0), cond(1), torch.full((4, 4), 255.0)), "divide an 8-bit mask by 255"),
+        (lambda: Evaluation(cond(0), Echo(SCHEDULE), max_rows=0), "max_rows"),
     ],
 )
 def test_what_would_break_the_law_cannot_be_made(make, what):
@@ -434,7 +435,7 @@ def test_what_would_break_the_law_cannot_be_made(make, what):
 
 def test_what_rounding_adds_to_a_mask_is_clamped():
     mask = torch.tensor([[1.0000001, -1e-7], [0.5, 1.0]])
-    assert masked(given(0), given(1), mask).mask.equal(torch.tensor([[1.0, 0.0], [0.5, 1.0]]))
+    assert masked(cond(0), cond(1), mask).mask.equal(torch.tensor([[1.0, 0.0], [0.5, 1.0]]))
     exact = torch.tensor([[0.0, 1.0]])
     assert clamped_mask(exact) is exact
     # Enlarging by Lanczos overshoots by more than rounding: that is for its maker to clamp.
@@ -447,4 +448,4 @@ def test_what_rounding_adds_to_a_mask_is_clamped():
 
 def test_conditions_must_fit_the_batch():
     with pytest.raises(UserError, match="3 conditions for a batch of 2"):
-        evaluate(given(0, 1, 2), randn(2, 3, SIZE, SIZE))
+        evaluate(cond(0, 1, 2), randn(2, 3, SIZE, SIZE))

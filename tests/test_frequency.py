@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import randn
-from hypothesis import given as example
+from hypothesis import given
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.frequency import Grey, Low, Swept, gaussian_taps, low_pass
+from phosphene.frequency import Grayscale, LowPass, MotionBlur, gaussian_taps, low_pass
 from phosphene.pyramid import blend, collapse, laplacian_pyramid
 from phosphene.views import VIEWS, Moved
 
@@ -30,7 +30,7 @@ def dense_blur(x, sigma, size):
     return F.conv2d(padded, kernel, groups=x.shape[1])
 
 
-@example(sigma=sigmas, size=odd_sizes, height=st.integers(6, 20), width=st.integers(6, 20), seed=seeds)
+@given(sigma=sigmas, size=odd_sizes, height=st.integers(6, 20), width=st.integers(6, 20), seed=seeds)
 def test_the_separable_blur_is_the_dense_one(sigma, size, height, width, seed):
     x = randn(2, 3, height, width, seed=seed)
     torch.testing.assert_close(low_pass(x, sigma, size).double(), dense_blur(x, sigma, size), rtol=0, atol=1e-5)
@@ -41,13 +41,13 @@ def test_the_blur_of_part_a_is_the_dense_one():
     torch.testing.assert_close(low_pass(x, 2.0, size=7).double(), dense_blur(x, 2.0, 7), rtol=0, atol=1e-5)
 
 
-@example(sigma=st.floats(0.2, 30), height=st.integers(1, 20), width=st.integers(1, 20), level=st.floats(-3, 3))
+@given(sigma=st.floats(0.2, 30), height=st.integers(1, 20), width=st.integers(1, 20), level=st.floats(-3, 3))
 def test_a_blur_keeps_constants_even_where_the_kernel_is_wider_than_the_picture(sigma, height, width, level):
     x = torch.full((1, 2, height, width), level)
     torch.testing.assert_close(low_pass(x, sigma), x, rtol=0, atol=1e-5)
 
 
-@example(sigma=st.floats(0.2, 30), height=st.integers(1, 20), width=st.integers(1, 20), seed=seeds)
+@given(sigma=st.floats(0.2, 30), height=st.integers(1, 20), width=st.integers(1, 20), seed=seeds)
 def test_a_blur_is_linear_and_stays_within_the_picture(sigma, height, width, seed):
     x, y = randn(1, 2, height, width, seed=seed), randn(1, 2, height, width, seed=seed + 100)
     torch.testing.assert_close(low_pass(2 * x - y, sigma), 2 * low_pass(x, sigma) - low_pass(y, sigma), rtol=0, atol=1e-5)
@@ -56,7 +56,7 @@ def test_a_blur_is_linear_and_stays_within_the_picture(sigma, height, width, see
 
 
 @pytest.mark.parametrize("name", [name for name, v in VIEWS.items() if not isinstance(v, Moved)])
-@example(sigma=sigmas, size=st.integers(1, 12), seed=seeds)
+@given(sigma=sigmas, size=st.integers(1, 12), seed=seeds)
 def test_a_blur_looks_the_same_through_every_view(name, sigma, size, seed):
     # Also a test of memory layouts: views hand over pictures that are not contiguous.
     x = randn(2, 3, size, size, seed=seed)
@@ -66,7 +66,7 @@ def test_a_blur_looks_the_same_through_every_view(name, sigma, size, seed):
     torch.testing.assert_close(low_pass(last, sigma), low_pass(x, sigma), rtol=0, atol=1e-6)
 
 
-@example(sigma=st.floats(0.7, 4))
+@given(sigma=st.floats(0.7, 4))
 def test_sigma_is_the_deviation_of_the_blurred_point(sigma):
     # Taps out to 3 sigma lose 3 % of the variance at most, and those of a small sigma are coarse.
     taps = gaussian_taps(sigma).double()
@@ -98,7 +98,7 @@ def test_a_kernel_that_has_no_middle_is_refused(size):
 # Laplacian pyramid
 
 
-@example(height=st.integers(16, 45), width=st.integers(16, 45), levels=st.integers(1, 5), seed=seeds)
+@given(height=st.integers(16, 45), width=st.integers(16, 45), levels=st.integers(1, 5), seed=seeds)
 def test_a_pyramid_adds_up_to_its_picture_on_odd_sizes_too(height, width, levels, seed):
     x = randn(2, 3, height, width, seed=seed)
     pyramid = laplacian_pyramid(x, levels)
@@ -124,7 +124,7 @@ def test_a_pyramid_higher_than_its_picture_is_refused(levels, shape):
 # Blending
 
 
-@example(height=st.integers(16, 40), width=st.integers(16, 40), levels=st.integers(1, 5), seed=seeds)
+@given(height=st.integers(16, 40), width=st.integers(16, 40), levels=st.integers(1, 5), seed=seeds)
 def test_a_blend_is_one_or_the_other_where_the_mask_is_whole(height, width, levels, seed):
     a, b = randn(2, 3, height, width, seed=seed), randn(2, 3, height, width, seed=seed + 100)
     mask = torch.ones(1, 1, height, width)
@@ -132,7 +132,7 @@ def test_a_blend_is_one_or_the_other_where_the_mask_is_whole(height, width, leve
     torch.testing.assert_close(blend(a, b, 0 * mask, levels), b, rtol=0, atol=1e-5)
 
 
-@example(height=st.integers(16, 40), width=st.integers(16, 40), levels=st.integers(1, 5), seed=seeds)
+@given(height=st.integers(16, 40), width=st.integers(16, 40), levels=st.integers(1, 5), seed=seeds)
 def test_a_blend_shares_the_picture_out(height, width, levels, seed):
     a, b = randn(1, 3, height, width, seed=seed), randn(1, 3, height, width, seed=seed + 100)
     mask = (randn(1, 1, height, width, seed=seed + 200) > 0).float()
@@ -160,7 +160,7 @@ def test_the_mask_of_a_coarse_band_is_the_average_of_the_fine_one():
         torch.testing.assert_close(blend(a, b, stripes, levels), torch.full_like(a, 0.5), rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept(9)])
+@pytest.mark.parametrize("component", [LowPass(2.0), Grayscale(), MotionBlur(9)])
 def test_components_are_linear_and_the_same_in_larger_pictures(component):
     x, y = randn(2, 3, 64, 64), randn(2, 3, 64, 64, seed=1)
     torch.testing.assert_close(component(2 * x - y), 2 * component(x) - component(y), rtol=0, atol=1e-5)
@@ -173,19 +173,19 @@ def test_components_are_linear_and_the_same_in_larger_pictures(component):
 
 
 def test_components_of_nothing_are_refused():
-    for wrong in (lambda: Low(0.0), lambda: Low(float("nan")), lambda: Swept(1.0), lambda: Swept(float("inf"))):
+    for wrong in (lambda: LowPass(0.0), lambda: LowPass(float("nan")), lambda: MotionBlur(1.0), lambda: MotionBlur(float("inf"))):
         with pytest.raises(UserError, match="--sigma|--length"):
             wrong()
-    assert Low(2) == Low(2.0) and Grey() == Grey() and Swept(5) != Swept(6)
+    assert LowPass(2) == LowPass(2.0) and Grayscale() == Grayscale() and MotionBlur(5) != MotionBlur(6)
 
 
-@example(length=st.floats(1.5, 80), angle=st.floats(-400, 400), height=st.integers(2, 20), width=st.integers(2, 20), seed=seeds)
+@given(length=st.floats(1.5, 80), angle=st.floats(-400, 400), height=st.integers(2, 20), width=st.integers(2, 20), seed=seeds)
 def test_what_sweeps_by_at_any_angle_is_linear_and_keeps_constants(length, angle, height, width, seed):
     x, y = randn(1, 2, height, width, seed=seed), randn(1, 2, height, width, seed=seed + 100)
-    swept = Swept(length, angle)
+    swept = MotionBlur(length, angle)
     torch.testing.assert_close(swept(2 * x - y), 2 * swept(x) - swept(y), rtol=0, atol=1e-5)
     torch.testing.assert_close(swept(torch.full_like(x, 0.7)), torch.full_like(x, 0.7), rtol=0, atol=1e-5)
-    torch.testing.assert_close(Swept(length, angle + 180)(x), swept(x), rtol=0, atol=1e-4)
+    torch.testing.assert_close(MotionBlur(length, angle + 180)(x), swept(x), rtol=0, atol=1e-4)
 
 
 def test_which_way_a_picture_sweeps_by():
@@ -193,7 +193,7 @@ def test_which_way_a_picture_sweeps_by():
     dot[..., 32, 32] = 1
     reached = {}
     for angle, (down, right) in {0: (0, 1), 45: (-1, 1), 90: (-1, 0), 135: (-1, -1), -45: (1, 1)}.items():
-        trace = Swept(15, angle)(dot)[0, 0]
+        trace = MotionBlur(15, angle)(dot)[0, 0]
         near = 5 if angle % 90 == 0 else 3
         along = [float(trace[32 + k * down, 32 + k * right]) for k in (-near, 0, near)]
         across = [float(trace[32 + k * right, 32 - k * down]) for k in (-near, near)]
@@ -206,4 +206,4 @@ def test_which_way_a_picture_sweeps_by():
     assert abs((reached[45].sum(1) > 0.02).sum() - (reached[0] > 0).sum() / math.sqrt(2)) <= 1
     for angle in (float("nan"), float("inf")):
         with pytest.raises(UserError, match=f"--angle {angle}: "):
-            Swept(15, angle)
+            MotionBlur(15, angle)

@@ -22,7 +22,7 @@ from phosphene.errors import UserError
 from phosphene.images import read_picture
 from phosphene.models import tokens
 from phosphene.models.cascade import open_cascade
-from phosphene.models.light import PatchNetwork
+from phosphene.models.patch_stage import PatchNetwork
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
 from phosphene.tasks.generate import generate

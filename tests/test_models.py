@@ -12,7 +12,7 @@ from torch import nn
 
 from phosphene.defaults import OBJECTIVES
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, given, guide, mean, seen
+from phosphene.expression import Evaluation, cond, guide, mean, viewed
 from phosphene.models import catalogue, folders, weights
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion, from_target, to_target
@@ -506,13 +506,13 @@ def test_conditions_of_one_picture_share_the_way_down(folded):
 def test_an_expression_that_shares_equals_one_that_does_not(target):
     torch.manual_seed(0)
     model = DigitDiffusion(MnistUNet(8, time=True, classes=10).eval(), linear(50), target)
-    turned = seen(guide(given(3), 4.0), VIEWS["rotate-180"])
+    turned = viewed(guide(cond(3), 4.0), VIEWS["rotate-180"])
     x, shown = torch.randn(3, 1, 28, 28), []
     model.network.first.register_forward_hook(lambda module, args, output: shown.append(len(args[0])))
     for expression, rows in (
-        (guide(given(1, 2, 3), 4.0), 3),
-        (mean(guide(given(6), 4.0), turned), 6),
-        (mean(given(6), turned), 9),
+        (guide(cond(1, 2, 3), 4.0), 3),
+        (mean(guide(cond(6), 4.0), turned), 6),
+        (mean(cond(6), turned), 9),
     ):
         found = []
         for shares, most in ((True, None), (True, 4), (False, None)):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import SCHEDULES, Knowing, TinyDenoiser, randn, timesteps
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
-from hypothesis import given as example
+from hypothesis import given
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.expression import given, guide, mean, seen
+from phosphene.expression import cond, guide, mean, viewed
 from phosphene.sampler import (
     SOLVERS,
     ancestral,
@@ -36,7 +36,7 @@ every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCH
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 LINEAR, COSINE = linear(1000), squared_cosine(1000)
 SHAPE = (3, 12, 12)
-BOAT = given("a boat")
+BOAT = cond("a boat")
 
 
 def start(batch=2, seed=0, dtype=torch.float64):
@@ -80,7 +80,7 @@ def test_an_ancestral_step_of_stride_1_is_the_textbook_one(schedule, variance):
 
 
 @every_schedule
-@example(data=st.data())
+@given(data=st.data())
 def test_an_ancestral_run_is_the_loop_of_the_design(schedule, data):
     times = data.draw(timesteps(schedule))
     denoiser, x = TinyDenoiser(schedule), start()
@@ -98,7 +98,7 @@ def test_an_ancestral_run_is_the_loop_of_the_design(schedule, data):
 
 
 @every_schedule
-@example(data=st.data(), eta=st.sampled_from([0.0, 0.3, 1.0]))
+@given(data=st.data(), eta=st.sampled_from([0.0, 0.3, 1.0]))
 def test_a_ddim_run_is_the_loop_of_the_paper(schedule, data, eta):
     # Song et al. 2021, eq. 12 and 16.
     times = data.draw(timesteps(schedule))
@@ -141,7 +141,7 @@ def test_a_learned_variance_runs_from_the_small_to_the_large():
 
 @every_schedule
 @every_solver
-@example(data=st.data())
+@given(data=st.data())
 def test_any_run_with_a_denoiser_that_knows_the_picture_ends_at_it(schedule, name, data):
     x0 = randn(2, *SHAPE, seed=9, dtype=torch.float64)
     times = data.draw(timesteps(schedule))
@@ -153,7 +153,7 @@ def test_any_run_with_a_denoiser_that_knows_the_picture_ends_at_it(schedule, nam
 
 @every_schedule
 @pytest.mark.parametrize("make", [ddim, dpm_solver, heun])
-@example(data=st.data())
+@given(data=st.data())
 def test_stopping_on_the_way_changes_nothing_where_the_picture_is_known(schedule, make, data):
     # Deterministic solvers: t -> s -> r is t -> r, because the clean estimate is the same all the way.
     x0 = randn(2, *SHAPE, seed=9, dtype=torch.float64)
@@ -198,7 +198,7 @@ def test_a_resampled_step_is_a_step_and_the_forward_process_back(schedule, make)
 
 @every_schedule
 @every_solver
-@example(data=st.data())
+@given(data=st.data())
 def test_a_resampled_run_ends_at_the_known_picture_and_is_as_noisy_on_the_way_as_the_schedule(schedule, name, data):
     x0, times = randn(2, *SHAPE, seed=9, dtype=torch.float64), data.draw(timesteps(schedule))
     make = resampled(SOLVERS[name], 3, 0, 1)
@@ -254,14 +254,14 @@ class Sides:
 def turns_of(make, readings, times, schedule=COSINE):
     """Of each timestep evaluated, the readings that were asked there; and the steps."""
     denoiser = Sides(schedule)
-    expressions = [given(c) for c in readings]
+    expressions = [cond(c) for c in readings]
     steps = list(denoise(denoiser, expressions, start(1), times, solver=make, generators=generators([1])))
     return denoiser.asked, steps
 
 
 @every_schedule
 @every_solver
-@example(data=st.data(), times_each=st.integers(1, 3), readings=st.integers(1, 4))
+@given(data=st.data(), times_each=st.integers(1, 3), readings=st.integers(1, 4))
 def test_every_evaluation_of_a_step_is_of_the_reading_whose_turn_the_step_is(schedule, name, data, times_each, readings):
     times = data.draw(timesteps(schedule))
     asked, _ = turns_of(resampled(SOLVERS[name], times_each, 0, 1), range(readings), times, schedule)
@@ -283,12 +283,12 @@ def test_going_back_is_shared_out_evenly():
 
 @every_schedule
 @every_solver
-@example(data=st.data(), readings=st.integers(2, 4), taken=st.integers(1, 2))
+@given(data=st.data(), readings=st.integers(2, 4), taken=st.integers(1, 2))
 def test_readings_of_one_mind_make_what_one_alone_makes(schedule, name, data, readings, taken):
     x0, times = randn(2, *SHAPE, seed=9, dtype=torch.float64), data.draw(timesteps(schedule))
     settings = {"solver": resampled(SOLVERS[name], taken)}
     alone = list(denoise(Knowing(schedule, x0), BOAT, start(), times, generators=generators([1, 2]), **settings))
-    expressions = [given(k) for k in range(readings)]
+    expressions = [cond(k) for k in range(readings)]
     together = list(denoise(Knowing(schedule, x0), expressions, start(), times, generators=generators([1, 2]), **settings))
     for one, other in zip(alone, together, strict=True):
         close(one.xt, other.xt, 1e-6)
@@ -296,7 +296,7 @@ def test_readings_of_one_mind_make_what_one_alone_makes(schedule, name, data, re
 
 @every_schedule
 @pytest.mark.parametrize("make", [ddim, dpm_solver, heun])
-@example(data=st.data(), readings=st.integers(2, 4))
+@given(data=st.data(), readings=st.integers(2, 4))
 def test_readings_that_disagree_leave_the_picture_between_them(schedule, make, data, readings):
     # All know a picture in -1..1: what deterministic steps make of noise z is signal * (-1..1) + sigma * z at every step.
     times = data.draw(timesteps(schedule))
@@ -331,7 +331,7 @@ def test_a_reading_goes_by_its_own_slope():
             assert d == pytest.approx(a * (lam[t] + lam[s]) / 2)  # a straight line, at the middle of the step
         kept[a] = t
         x = math.sqrt((1 - schedule.level(s)) / (1 - schedule.level(t))) * x - signal_s * math.expm1(-h) * d
-    run = denoise(Sloping(schedule), [given(a) for a in slopes], start(1), times, solver=dpm_solver)
+    run = denoise(Sloping(schedule), [cond(a) for a in slopes], start(1), times, solver=dpm_solver)
     close(next(step.xt for step in run if step.t == times[-1]), x, 1e-6)
 
 
@@ -368,7 +368,7 @@ def flow(denoiser, x, times, second_order):
 
 
 @pytest.mark.parametrize(("make", "second_order"), [(ddim, False), (heun, True)], ids=["euler", "heun"])
-@example(times=timesteps(straight(50)))
+@given(times=timesteps(straight(50)))
 def test_on_the_straight_schedule_it_is_the_method_for_the_flow(make, second_order, times):
     denoiser = TinyDenoiser(straight(50))
     got = last(denoise(denoiser, BOAT, start(), times, solver=make))
@@ -495,7 +495,7 @@ def test_dpm_solver_runs_are_those_of_diffusers(times, thresholded):
     compare(TinyDenoiser(LINEAR), scheduler, times, dpm_solver, threshold)
 
 
-@example(seed=st.integers(0, 99), ratio=st.floats(0.5, 1), maximum=st.floats(1, 3), scale=st.floats(0.1, 4))
+@given(seed=st.integers(0, 99), ratio=st.floats(0.5, 1), maximum=st.floats(1, 3), scale=st.floats(0.1, 4))
 def test_the_dynamic_threshold_is_the_one_of_diffusers(seed, ratio, maximum, scale):
     scheduler = DDPMScheduler(thresholding=True, dynamic_thresholding_ratio=ratio, sample_max_value=maximum)
     # Each picture of the batch has a scale of its own.
@@ -517,7 +517,7 @@ def test_the_thresholds_leave_pictures_in_range_alone():
 @pytest.mark.parametrize("learned", [False, True])
 def test_image_k_of_a_batch_is_the_image_made_alone(learned):
     denoiser = TinyDenoiser(LINEAR, learned=learned)
-    expression = mean(guide(given("a")), seen(guide(given("b")), VIEWS["flip"]))
+    expression = mean(guide(cond("a")), viewed(guide(cond("b")), VIEWS["flip"]))
     times, seeds = LINEAR.timesteps(12), [180, 7, 0]
 
     def make(seeds):

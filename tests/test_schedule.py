@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import SCHEDULES, randn
 from diffusers import DDPMScheduler
-from hypothesis import given as example
+from hypothesis import given
 from hypothesis import strategies as st
 
 from phosphene.defaults import OBJECTIVES
@@ -115,7 +115,7 @@ def test_a_timestep_outside_the_schedule_is_refused(t):
 
 
 @every_schedule
-@example(fraction=fractions, seed=st.integers(0, 99))
+@given(fraction=fractions, seed=st.integers(0, 99))
 def test_the_clean_estimate_from_the_true_noise_is_the_picture(schedule, fraction, seed):
     t = int(fraction * (schedule.steps - 1))
     x0, noise = randn(2, 1, 4, 4, seed=seed, dtype=torch.float64), randn(2, 1, 4, 4, seed=seed + 100, dtype=torch.float64)
@@ -148,7 +148,7 @@ def test_a_timestep_for_each_image_is_each_image_at_its_timestep(schedule):
 
 
 @every_schedule
-@example(a=fractions, b=fractions, c=fractions)
+@given(a=fractions, b=fractions, c=fractions)
 def test_two_jumps_make_one(schedule, a, b, c):
     # Given x0, x_r after t -> s -> r is Gaussian with the mean and the (small) variance of t -> r.
     t, s, r = three_times(schedule, a, b, c)
@@ -159,7 +159,7 @@ def test_two_jumps_make_one(schedule, a, b, c):
 
 
 @every_schedule
-@example(a=fractions, b=fractions, c=fractions)
+@given(a=fractions, b=fractions, c=fractions)
 def test_a_jump_leads_from_one_marginal_to_the_other(schedule, a, b, c):
     # x_t = signal x0 + sigma noise; after the jump, the same sentence is true of s.
     t, s, _ = three_times(schedule, a, b, c)
@@ -170,7 +170,7 @@ def test_a_jump_leads_from_one_marginal_to_the_other(schedule, a, b, c):
 
 
 @every_schedule
-@example(a=fractions, b=fractions, c=fractions)
+@given(a=fractions, b=fractions, c=fractions)
 def test_the_large_variance_is_exact_for_pictures_that_are_unit_noise(schedule, a, b, c):
     # For such pictures E[x0 | xt] = signal xt, and xs has unit variance again.
     t, s, _ = three_times(schedule, a, b, c)
@@ -196,7 +196,7 @@ def test_a_jump_that_does_not_go_down_is_refused(schedule):
 # Timesteps
 
 
-@example(total=st.integers(2, 1000), fraction=fractions, spacing=st.sampled_from(["linspace", "leading", "trailing"]))
+@given(total=st.integers(2, 1000), fraction=fractions, spacing=st.sampled_from(["linspace", "leading", "trailing"]))
 def test_timesteps_decrease_and_number_as_asked(total, fraction, spacing):
     count = 1 + int(fraction * (total - 1))
     times = straight(total).timesteps(count, spacing)

@@ -15,8 +15,8 @@ from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401 
 
 from phosphene.drawing import Sampling, run, threshold
 from phosphene.evaluation.likeness import psnr, ssim
-from phosphene.expression import Evaluation, factored, given, guide, mean, seen
-from phosphene.frequency import Grey, Low, Swept, low_pass
+from phosphene.expression import Evaluation, cond, factorized, guide, mean, viewed
+from phosphene.frequency import Grayscale, LowPass, MotionBlur, low_pass
 from phosphene.sampler import generators, last
 from phosphene.schedule import linear
 from phosphene.tasks.anagram import anagram, views_named
@@ -171,7 +171,7 @@ def test_a_hybrid_is_the_loop_of_its_formula(stage):
 
 @pytest.mark.parametrize("kind", ["color", "motion", "scale"])
 def test_other_kinds_are_loops_of_their_formulas(stage, kind):
-    part = {"color": Grey(), "motion": Swept(), "scale": lambda x: x / 2}[kind]
+    part = {"color": Grayscale(), "motion": MotionBlur(), "scale": lambda x: x / 2}[kind]
 
     def step(x, t):
         a, va = guided(stage, x, t, BOAT, 7.0)
@@ -181,11 +181,11 @@ def test_other_kinds_are_loops_of_their_formulas(stage, kind):
     same(ours(stage, hybrid([BOAT, MAN], kind=kind), [3]), plainly(stage, step, 3))
 
 
-@pytest.mark.parametrize("component", [Low(2.0), Grey(), Swept(), Swept(10, 30)])
+@pytest.mark.parametrize("component", [LowPass(2.0), Grayscale(), MotionBlur(), MotionBlur(10, 30)])
 def test_the_law_holds_for_every_component(component):
     x = randn(2, 3, 12, 12)
-    whole = factored(guide(given("a")), seen(guide(given("b")), VIEWS["rotate-90"]), component)
-    for expression in (whole, mean(whole, given("c")), seen(whole, VIEWS["mirror"])):
+    whole = factorized(guide(cond("a")), viewed(guide(cond("b")), VIEWS["rotate-90"]), component)
+    for expression in (whole, mean(whole, cond("c")), viewed(whole, VIEWS["mirror"])):
         torch.testing.assert_close(Evaluation(expression, Echo(linear(10)))(x, 5).noise, x, rtol=0, atol=1e-5)
 
 
@@ -202,7 +202,7 @@ def test_an_inverse_hybrid_keeps_its_band(stage, band):
     image = low_pass(randn(1, *SMALL, seed=9), 1.0).clamp(-1, 1)
     found = ours(stage, completed(image, BOAT, band=band), [1, 2], QUICK)
     other = ours(stage, generate([BOAT]), [1, 2], QUICK)
-    low = Low(2.0)
+    low = LowPass(2.0)
     kept, drawn = (low(found), found - low(found)) if band == "low" else (found - low(found), low(found))
     wished = low(image) if band == "low" else image - low(image)
     # The band of what is kept is, but for what blurring twice blurs more, that of the image; the other one is drawn.
@@ -217,7 +217,9 @@ def test_an_inverse_hybrid_keeps_its_band(stage, band):
 @pytest.mark.parametrize("band", ["low", "high"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
-    part = {"frequency": lambda x: low_pass(x, 0.5), "color": Grey(), "motion": Swept(9, 30), "scale": lambda x: x / 2}[kind]
+    part = {"frequency": lambda x: low_pass(x, 0.5), "color": Grayscale(), "motion": MotionBlur(9, 30), "scale": lambda x: x / 2}[
+        kind
+    ]
     image = randn(1, *SMALL, seed=5).clamp(-1, 1)
     source = torch.Generator().manual_seed(3)
     x = torch.randn(1, *SMALL, generator=source)
@@ -230,7 +232,7 @@ def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
             x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
             kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
         x = part(kept) + (x - part(x)) if band == "low" else (kept - part(kept)) + part(x)
-    component = part_of(kind, 2.0, Swept(9, 30))
+    component = part_of(kind, 2.0, MotionBlur(9, 30))
     same(ours(stage, completed(image, BOAT, band=band, component=component), [3], ROUGH._replace(solver="ddim")), x)
 
 
@@ -247,11 +249,11 @@ def test_an_inverse_hybrid_keeps_its_band_in_the_second_stage(cascade, band):  #
         return ours(cascade, task, [1, 2], QUICK)
 
     # A picture's grey taken of its grey is its grey: this band is the photo's to rounding.
-    grey = Grey()
+    grey = Grayscale()
     assert drawn(grey).shape == (2, *LARGE)
     torch.testing.assert_close(kept(drawn(grey), grey), kept(large, grey).expand(2, -1, -1, -1), rtol=0, atol=1e-5)
     # A blur of a blur blurs more, so low frequencies are kept but for those at the border.
-    low = Low(2.0)
+    low = LowPass(2.0)
     away = [(kept(drawn(low, keeps), low) - kept(large, low)).abs().mean() for keeps in (True, False)]
     assert away[0] < 0.35 * away[1]
     refusal(lambda: run(completed(small, BOAT, large=small), cascade, [1]), "image: is 1x3x16x16")
@@ -452,7 +454,7 @@ def test_default_starts_fit_the_default_run(stage):
 
 def test_levels_are_the_forward_process_a_blur_and_one_step(stage):
     image, times = low_pass(randn(1, *SMALL, seed=5), 1.0), [100, 600]
-    found = levels(stage, given(BOAT), image, times, generators([3]))
+    found = levels(stage, cond(BOAT), image, times, generators([3]))
     noise = torch.randn(1, *SMALL, generator=torch.Generator().manual_seed(3))
     for level, t in zip(found, times, strict=True):
         abar = float(stage.schedule.abar[t])
@@ -462,7 +464,7 @@ def test_levels_are_the_forward_process_a_blur_and_one_step(stage):
         answer, _ = asked(stage, noisy, t, BOAT)
         clean = (noisy - math.sqrt(1 - abar) * answer) / math.sqrt(abar)
         same(level.estimate, threshold(stage)(clean), 1e-4)
-    refusal(lambda: levels(stage, given(BOAT), image, [1000], generators([3])), "--t 1000", "0..999")
+    refusal(lambda: levels(stage, cond(BOAT), image, [1000], generators([3])), "--t 1000", "0..999")
 
 
 def test_many_steps_are_part_a_s_unless_others_are_named(stage):

@@ -8,11 +8,11 @@ import pickle
 import pytest
 import torch
 from conftest import Echo, TinyDenoiser, randn
-from hypothesis import given as example
+from hypothesis import given
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, given, guide, mean, seen
+from phosphene.expression import Evaluation, cond, guide, mean, viewed
 from phosphene.schedule import linear
 from phosphene.views import VIEWS, Identity, Jigsaw, Mirror, Moved, Negate, Patches, Turn, pixel_centres, view
 
@@ -27,7 +27,7 @@ def fitting(name, size):
 
 
 @every_view
-@example(batch=st.integers(1, 3), size=sizes, seed=st.integers(0, 99))
+@given(batch=st.integers(1, 3), size=sizes, seed=st.integers(0, 99))
 def test_a_view_comes_back_exactly(name, batch, size, seed):
     x = randn(batch, 3, fitting(name, size), fitting(name, size), seed=seed)
     v = view(name)
@@ -36,7 +36,7 @@ def test_a_view_comes_back_exactly(name, batch, size, seed):
 
 
 @every_view
-@example(size=sizes, seed=st.integers(0, 99))
+@given(size=sizes, seed=st.integers(0, 99))
 def test_a_view_is_linear_and_keeps_inner_products(name, size, seed):
     size = fitting(name, size)
     # In whole numbers, so that every sum is exact.
@@ -113,13 +113,13 @@ def test_the_inner_circle_turns_upside_down_and_what_is_around_it_stays():
         assert arrives("inner-circle", y, x, size) == (y, x)
 
 
-@example(height=sizes, width=sizes, seed=st.integers(0, 99))
+@given(height=sizes, width=sizes, seed=st.integers(0, 99))
 def test_flip_then_mirror_is_half_a_turn(height, width, seed):
     x = randn(1, 1, height, width, seed=seed)
     assert view("mirror").apply(view("flip").apply(x)).equal(view("rotate-180").apply(x))
 
 
-@example(size=sizes, turns=st.lists(st.integers(-5, 5), max_size=4))
+@given(size=sizes, turns=st.lists(st.integers(-5, 5), max_size=4))
 def test_turns_add_up(size, turns):
     x = randn(1, 1, size, size)
     turned = x
@@ -185,7 +185,7 @@ def test_pieces_of_a_jigsaw_have_knobs_and_all_but_the_outline_moves(grid):
     assert plan.target[:, 0].sort().values.equal(plan.source[:, 0].sort().values)
 
 
-@example(grid=st.sampled_from([2, 4, 6, 8]), seed=st.integers(0, 2**32 - 1))
+@given(grid=st.sampled_from([2, 4, 6, 8]), seed=st.integers(0, 2**32 - 1))
 def test_every_piece_of_a_jigsaw_goes_to_another_place_of_its_kind(grid, seed):
     plan = Jigsaw(grid, seed).plan(24 * grid)
     assert (plan.target != plan.source).any(dim=1).all()
@@ -247,25 +247,25 @@ def test_an_unknown_name_is_refused_with_those_that_are_known():
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1.0, 2.0)])
 def test_negation_is_refused_where_pictures_do_not_lie_in_minus_1_to_1(value_range):
     denoiser = TinyDenoiser(linear(10), value_range=value_range)
-    expression = mean(given(0), seen(guide(seen(given(1), Mirror(-1))), Negate()))
+    expression = mean(cond(0), viewed(guide(viewed(cond(1), Mirror(-1))), Negate()))
     with pytest.raises(UserError, match="negate.*-1, 1"):
         Evaluation(expression, denoiser)
     assert denoiser.calls == []
 
 
 def test_negation_is_welcome_in_minus_1_to_1_and_every_other_view_everywhere():
-    Evaluation(seen(given(0), Negate()), TinyDenoiser(linear(10)))
+    Evaluation(viewed(cond(0), Negate()), TinyDenoiser(linear(10)))
     for v in VIEWS.values():
         if v != Negate():
-            Evaluation(seen(given(0), v), TinyDenoiser(linear(10), value_range=(0.0, 1.0)))
+            Evaluation(viewed(cond(0), v), TinyDenoiser(linear(10), value_range=(0.0, 1.0)))
 
 
 def test_two_negations_are_none():
     x = randn(1, 3, 12, 12)
-    twice = seen(seen(given(0), Negate()), Negate())
+    twice = viewed(viewed(cond(0), Negate()), Negate())
     assert Evaluation(twice, Echo(linear(10), value_range=(0.0, 1.0)))(x, 5).noise.equal(x)
 
 
 def test_identity_is_free():
     # It is the same picture: no row of its own.
-    assert Evaluation(mean(given(0), seen(given(0), Identity())), Echo(linear(10))).rows_per_image == 1
+    assert Evaluation(mean(cond(0), viewed(cond(0), Identity())), Echo(linear(10))).rows_per_image == 1

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.models import tokens
-from phosphene.models.light import fill
+from phosphene.models.patch_stage import fill
 from phosphene.models.t5 import T5Encoder
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.staging import alone

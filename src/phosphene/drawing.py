@@ -42,7 +42,7 @@ class Sampling(NamedTuple):
 
     def of(self, stage: Denoiser) -> Sampling:
         """How ``stage`` is sampled: as it says, but for what is the second stage's own."""
-        if getattr(stage, "noising", None) is None:
+        if getattr(stage, "low_res_schedule", None) is None:
             return self
         # Going by the small picture alone, with no prompt, there is no guidance to follow with care.
         own = self if stage.reads else self._replace(solver="dpm", steps=8, eta=None, resample=1, timesteps=None)
@@ -239,7 +239,7 @@ class _Plan:
     @classmethod
     def of(cls, task: Task, stage: Denoiser, sampling: Sampling) -> _Plan:
         own = sampling.of(stage)
-        if getattr(stage, "noising", None) is not None and own.noise_level is not None:
+        if getattr(stage, "low_res_schedule", None) is not None and own.noise_level is not None:
             stage = replace(stage, noise_level=own.noise_level)
         times = own.visited(stage)
         own.table(stage)(stage.schedule, times)  # refuses timesteps that do not decrease
@@ -247,7 +247,7 @@ class _Plan:
 
     @property
     def enlarges(self) -> bool:
-        return getattr(self.stage, "noising", None) is not None
+        return getattr(self.stage, "low_res_schedule", None) is not None
 
     def noise(self, source: Generators, count: int) -> Tensor:
         return draw(source, count, self.stage.image_shape, _device(self.stage))
@@ -271,7 +271,7 @@ class _Plan:
         start, noise = (self.noise(source, len(small)) for _ in range(2))
         keeps = task.edit is not None and task.large is not None
         edit = partial(self.edited, task.edit, task.large.to(start), source) if keeps else None
-        return self.sampled(start, source, beside=self.stage.beside(small.to(start), noise), edit=edit)
+        return self.sampled(start, source, low_res=self.stage.low_res(small.to(start), noise), edit=edit)
 
     def begun(self, task: Task, seeds: Sequence[int], source: Generators) -> tuple[Iterator[sampler.Step], Generators]:
         """The steps of a first stage, and where later noise comes from."""

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.frequency import Component, Low
+from phosphene.frequency import Component, LowPass
 from phosphene.models.protocol import Denoiser, Estimate
 from phosphene.views import Identity, View
 
 
 @dataclass(frozen=True)
-class Given:
+class Cond:
     """A leaf: the denoiser's answer. One condition for the whole batch, or one for each image of it."""
 
     conditions: tuple[Hashable | None, ...]
@@ -44,7 +44,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Viewed:
     part: Expression
     view: View
 
@@ -56,7 +56,7 @@ class Bands:
 
 
 @dataclass(frozen=True)
-class Factored:
+class Factorized:
     part: Expression
     rest: Expression
     component: Component
@@ -69,24 +69,24 @@ class Masked:
     mask: Tensor
 
 
-Expression = Given | Guide | Mean | Seen | Bands | Factored | Masked
+Expression = Cond | Guide | Mean | Viewed | Bands | Factorized | Masked
 
 
-def given(*conditions: Hashable | None) -> Given:
+def cond(*conditions: Hashable | None) -> Cond:
     """The estimate given a condition (None: the null condition); several conditions are one for each image of the batch."""
     if not conditions:
-        raise UserError("given(): needs at least one condition; write given(None) for the null condition.")
-    return Given(conditions)
+        raise UserError("cond(): needs at least one condition; write cond(None) for the null condition.")
+    return Cond(conditions)
 
 
 def guide(toward: Expression, scale: float = 7.0, away: Expression | None = None) -> Guide:
     """Classifier-free guidance: ``away + scale (toward - away)`` (Ho & Salimans 2022; scale 1 is conditional only).
 
-    ``away`` is the null condition by default; a negative prompt is ``away=given("blurry")``.
+    ``away`` is the null condition by default; a negative prompt is ``away=cond("blurry")``.
     """
     if not math.isfinite(scale):
         raise UserError(f"--guidance {scale}: must be a finite number.")
-    return Guide(toward, given(None) if away is None else away, float(scale))
+    return Guide(toward, cond(None) if away is None else away, float(scale))
 
 
 def mean(*parts: Expression, weights: Sequence[float] | None = None) -> Mean:
@@ -101,9 +101,9 @@ def mean(*parts: Expression, weights: Sequence[float] | None = None) -> Mean:
     return Mean(parts, tuple(w / total for w in weights))
 
 
-def seen(part: Expression, view: View) -> Seen:
+def viewed(part: Expression, view: View) -> Viewed:
     """``part``, looking at the picture through ``view``; its answer is brought back by the view's inverse."""
-    return Seen(part, view)
+    return Viewed(part, view)
 
 
 def bands(*parts: Expression, sigmas: Sequence[float] = (2.0,)) -> Bands:
@@ -119,12 +119,12 @@ def bands(*parts: Expression, sigmas: Sequence[float] = (2.0,)) -> Bands:
     return Bands(parts, sigmas)
 
 
-def factored(part: Expression, rest: Expression, component: Component) -> Factored:
+def factorized(part: Expression, rest: Expression, component: Component) -> Factorized:
     """``part`` rules that ``component`` of the picture, ``rest`` what is left (Geng et al. 2024, "Factorized Diffusion").
 
-    ``component`` is linear and maps equal components to equal values: :class:`Low`, :class:`Grey`, :class:`Swept`.
+    ``component`` is linear and maps equal components to equal values: :class:`LowPass`, :class:`Grayscale`, :class:`MotionBlur`.
     """
-    return Factored(part, rest, component)
+    return Factorized(part, rest, component)
 
 
 def masked(inside: Expression, outside: Expression, mask: Tensor) -> Masked:
@@ -148,7 +148,7 @@ Leaf = tuple[Path, tuple[Hashable | None, ...]]
 def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
     """The leaves that are needed, as (views from the outside in, conditions); duplicates included, zero weights left out."""
     match expression:
-        case Given(conditions):
+        case Cond(conditions):
             yield path, conditions
         case Guide(toward, away, scale):
             # At 1 the second term vanishes and at 0 the first: neither costs a row.
@@ -163,10 +163,10 @@ def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
         case Bands(parts, _):
             for part in parts:
                 yield from leaves(part, path)
-        case Factored(part, rest, _):
+        case Factorized(part, rest, _):
             yield from leaves(part, path)
             yield from leaves(rest, path)
-        case Seen(part, view):
+        case Viewed(part, view):
             yield from leaves(part, path if isinstance(view, Identity) else (*path, view))
         case Masked(inside, outside, _):
             yield from leaves(inside, path)
@@ -176,14 +176,14 @@ def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
 class Evaluation:
     """An expression bound to a denoiser: ``evaluation(x, t)`` is its Estimate, by one batched forward pass.
 
-    ``max_rows`` splits that batch where memory is short. Embeddings are made once. ``beside`` (B, C', H, W) is what the
+    ``max_rows`` splits that batch where memory is short. Embeddings are made once. ``low_res`` (B, C', H, W) is what the
     denoiser is shown with the picture, as further channels (the small picture, in super-resolution): each leaf sees
     both through its view, and answers for the picture alone. Raises UserError where a leaf's conditions do not fit the
     batch, or a negation meets a model whose pictures are not in [-1, 1].
     """
 
     def __init__(
-        self, expression: Expression, denoiser: Denoiser, max_rows: int | None = None, beside: Tensor | None = None
+        self, expression: Expression, denoiser: Denoiser, max_rows: int | None = None, low_res: Tensor | None = None
     ) -> None:
         if max_rows is not None and max_rows < 1:
             raise UserError(f"max_rows {max_rows}: must be at least 1.")
@@ -207,7 +207,7 @@ class Evaluation:
         self._embedded = {c: denoiser.embed(c) for c in conditions}
         self._embedding: Tensor | None = None  # of all rows; they are the same at each step
         # As constant as the embeddings, hence seen through each view once.
-        self._beside = {} if beside is None else {path: _through(beside, path) for path in by_path}
+        self._low_res = {} if low_res is None else {path: _through(low_res, path) for path in by_path}
 
     @property
     def rows_per_image(self) -> int:
@@ -235,7 +235,7 @@ class Evaluation:
         shown = {}
         for path in dict.fromkeys(self._paths):  # no view is taken twice, though guidance asks twice through it
             picture = _through(x, path)
-            shown[path] = torch.cat([picture, self._beside[path]], dim=1) if self._beside else picture
+            shown[path] = torch.cat([picture, self._low_res[path]], dim=1) if self._low_res else picture
         return torch.cat([shown[path] for path in self._paths])
 
     def _embeddings(self, x: Tensor) -> Tensor:
@@ -250,7 +250,7 @@ class Evaluation:
 
     def _embed(self, conditions: tuple[Hashable | None, ...], batch: int) -> Tensor:
         if len(conditions) not in (1, batch):
-            raise UserError(f"given(): {len(conditions)} conditions for a batch of {batch}; give one, or one for each image.")
+            raise UserError(f"cond(): {len(conditions)} conditions for a batch of {batch}; give one, or one for each image.")
         rows = torch.stack([self._embedded[c] for c in conditions])
         return rows if len(rows) == batch else rows.expand(batch, *rows.shape[1:])
 
@@ -264,7 +264,7 @@ def _through(x: Tensor, path: Path) -> Tensor:
 def _fold(expression: Expression, path: Path, said: dict[Leaf, Estimate]) -> Estimate:
     """The noise is folded linearly. The variance is not linear: see each case."""
     match expression:
-        case Given(conditions):
+        case Cond(conditions):
             return said[path, conditions]
         case Guide(toward, away, scale):
             if scale == 1:
@@ -276,7 +276,7 @@ def _fold(expression: Expression, path: Path, said: dict[Leaf, Estimate]) -> Est
         case Mean(parts, weights):
             terms = [(w, _fold(p, path, said)) for p, w in zip(parts, weights, strict=True) if w != 0]
             return Estimate(sum(w * e.noise for w, e in terms), _average([e.variance for _, e in terms]))
-        case Seen(part, view):
+        case Viewed(part, view):
             inner = _fold(part, path if isinstance(view, Identity) else (*path, view), said)
             variance = None if inner.variance is None else view.sign * view.invert(inner.variance)
             return Estimate(view.invert(inner.noise), variance)
@@ -286,9 +286,9 @@ def _fold(expression: Expression, path: Path, said: dict[Leaf, Estimate]) -> Est
             noise = estimates[-1].noise
             for i, sigma in enumerate(sigmas):
                 difference = estimates[i].noise - estimates[i + 1].noise
-                noise = noise + Low(sigma)(difference)
+                noise = noise + LowPass(sigma)(difference)
             return Estimate(noise, _average([e.variance for e in estimates]))
-        case Factored(part, rest, component):
+        case Factorized(part, rest, component):
             a, b = _fold(part, path, said), _fold(rest, path, said)
             return Estimate(b.noise + component(a.noise - b.noise), _average([a.variance, b.variance]))
         case Masked(inside, outside, mask):

@@ -65,7 +65,7 @@ class Component(Protocol):
 
 
 @dataclass(frozen=True)
-class Low:
+class LowPass:
     """What a Gaussian blur leaves; ``sigma`` in pixels of a 64-pixel picture."""
 
     sigma: float = 2.0
@@ -78,7 +78,7 @@ class Low:
 
 
 @dataclass(frozen=True)
-class Grey:
+class Grayscale:
     """The mean of the channels; the rest is colour without light."""
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Grey:
 
 
 @dataclass(frozen=True)
-class Swept:
+class MotionBlur:
     """What passing by leaves: the mean along ``length`` pixels of a 64-pixel picture.
 
     ``angle`` is the way it passes, in degrees: 0 from left to right, 90 from below to above; the way back blurs the same.

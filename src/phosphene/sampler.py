@@ -258,14 +258,14 @@ def denoise(
     edit: Callable[[Step], Tensor] | None = None,
     generators: Generators | None = None,
     max_rows: int | None = None,
-    beside: Tensor | None = None,
+    low_res: Tensor | None = None,
 ) -> Iterator[Step]:
     """Denoise ``xt`` (B, C, H, W; float32; at ``timesteps[0]``) along decreasing ``timesteps`` to the clean image.
 
     Yields after each step, so that progress bars, previews and early stops belong to the caller. Several expressions take
     turns, one a step: see :func:`taking_turns`. ``threshold`` mends each clean estimate; ``edit`` returns what replaces
     ``xt`` after each step (inpainting); ``generators`` (needed by solvers that add noise) are consumed in the order of the
-    steps; ``beside`` (B, C', H, W) is shown to the denoiser with every ``xt`` and follows its views (super-resolution).
+    steps; ``low_res`` (B, C', H, W) is shown to the denoiser with every ``xt`` and follows its views (super-resolution).
     SDEdit is this function from ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never
     waits for the device.
     """
@@ -274,7 +274,7 @@ def denoise(
     if generators is None and any(row.noise for row in rows):
         raise UserError("generators: this solver adds noise at each step; pass one generator for each image.")
     turns = expression if isinstance(expression, Sequence) else [expression]
-    evaluations = [Evaluation(one, denoiser, max_rows, beside) for one in turns]
+    evaluations = [Evaluation(one, denoiser, max_rows, low_res) for one in turns]
     previous: list[Tensor | None] = [None] * len(turns)  # the clean estimate that each gave last
     for index, (turn, row) in enumerate(taking_turns(rows, len(turns), schedule)):
         with torch.no_grad():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from phosphene.drawing import Task
-    from phosphene.frequency import Swept
+    from phosphene.frequency import MotionBlur
     from phosphene.models.cascade import Cascade
 
 Kind = Annotated[str, typer.Option(help="frequency, color (grey, then colours), motion (swept by, then still) or scale.")]
@@ -80,14 +80,14 @@ def hybrid(
 
     A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
-    from phosphene.frequency import Swept
+    from phosphene.frequency import MotionBlur
     from phosphene.tasks.hybrid import hybrid as task
 
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
     for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
         if value is not None and kind != of:
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
-    motion = Swept(15.0 if length is None else length, 0.0 if angle is None else angle)
+    motion = MotionBlur(15.0 if length is None else length, 0.0 if angle is None else angle)
     if from_ is None:
         if band is not None:
             raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
@@ -102,7 +102,7 @@ def hybrid(
 
 
 def _complete(
-    path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: Swept, fit: str, out: Path
+    path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: MotionBlur, fit: str, out: Path
 ) -> None:
     """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
     from phosphene.images import fitted, read_picture, to_tensor

@@ -12,7 +12,7 @@ from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import describe
 from phosphene.evaluation.frechet import frechet_distance
-from phosphene.expression import given, guide
+from phosphene.expression import cond, guide
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.sampler import last
@@ -68,7 +68,7 @@ def measure(
     if samples < 2:
         raise UserError(f"--samples {samples}: must be at least 2.")
     labels = torch.arange(samples) % model.classes if model.classes else None
-    task = Task(lambda _, scale: given(None) if labels is None else guide(given(*labels.tolist()), scale=scale))
+    task = Task(lambda _, scale: cond(None) if labels is None else guide(cond(*labels.tolist()), scale=scale))
     seeds = range(seed, seed + samples)
     pictures = last(run(task, model, seeds, sampling=sampling._replace(together=True))).clamp(*model.value_range)
     probabilities, features = describe(classifier, pictures)

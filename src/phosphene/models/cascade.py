@@ -17,7 +17,7 @@ from phosphene.devices import OFFLOADS, by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError
 from phosphene.models import folders, hub
 from phosphene.models.diffusers_files import AGAIN, PATCHES, network_config, network_folder, stage_folders, text_width, unet
-from phosphene.models.light import LightText, patch_network
+from phosphene.models.patch_stage import LightText, patch_network
 from phosphene.models.prompts import PromptCache
 from phosphene.models.scheduler import read_schedule
 from phosphene.models.stage import Stage
@@ -90,7 +90,7 @@ def open_cascade(
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened[1:], parts[1:], strict=True):
-        if stage.noising is None:
+        if stage.low_res_schedule is None:
             raise UserError(f"{part}: is no super-resolution stage (no class_embed_type timestep); name it stage-1.")
     return Cascade(opened, reader)
 
@@ -150,7 +150,7 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
     patches = config["_class_name"] == PATCHES
     shown, said = config.get("in_channels"), config.get("out_channels")
     enlarges = shown != said if patches else config.get("class_embed_type") == "timestep"
-    noising = read_schedule(part / "image_noising_scheduler")[1] if enlarges else None
+    low_res_schedule = read_schedule(part / "image_noising_scheduler")[1] if enlarges else None
     # A picture, or a picture with the small one beside it, goes in; noise comes out, and perhaps a variance.
     fits = isinstance(shown, int) and said in ((shown // 2, shown) if enlarges else (shown, 2 * shown))
     if not fits or (enlarges and shown % 2 != patches):
@@ -166,4 +166,4 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
             network = network.to(device)
     runs_on = None if offload == "none" else device
     level = OWN_NOISE_LEVEL if patches else NOISE_LEVEL
-    return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, noising, level, runs_on)
+    return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, low_res_schedule, level, runs_on)

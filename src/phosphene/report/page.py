@@ -10,7 +10,7 @@ from phosphene import __version__
 from phosphene.defaults import CASCADE, SEED
 from phosphene.devices import choose_device
 from phosphene.files import require_writable, write_text
-from phosphene.report import beyond  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
+from phosphene.report import part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
 from phosphene.report.sections import Desk, Progress, build, chosen
 
 

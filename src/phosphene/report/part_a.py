@@ -10,7 +10,7 @@ from torch import Tensor
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, Task
 from phosphene.evaluation.likeness import psnr, ssim
-from phosphene.expression import given
+from phosphene.expression import cond
 from phosphene.images import sheet
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.report import formulas
@@ -107,7 +107,7 @@ def setup(desk: Desk) -> Content:
 
 def _levels(desk: Desk) -> tuple[Tensor, list[denoising.Level]]:
     clean = desk.sample(TOWER).to(desk.stage.device)
-    found = denoising.levels(desk.stage, given(None), clean, denoising.TIMES, generators([SEED]))
+    found = denoising.levels(desk.stage, cond(None), clean, denoising.TIMES, generators([SEED]))
     return clean, found
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from phosphene.defaults import AMBIGRAM_GUIDANCE
 from phosphene.drawing import Reading, Sampling, Task
 from phosphene.evaluation.classifier import describe
-from phosphene.expression import Expression, given, guide, mean, seen
+from phosphene.expression import Expression, cond, guide, mean, viewed
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.views import VIEWS
@@ -36,7 +36,7 @@ def ambigram(pairs: Sequence[tuple[int, int]], classifier: DigitClassifier | Non
     upright, turned = zip(*pairs, strict=True)
 
     def asks(model: DigitDiffusion, scale: float) -> Expression:
-        return mean(guide(given(*upright), scale=scale), seen(guide(given(*turned), scale=scale), UPSIDE_DOWN))
+        return mean(guide(cond(*upright), scale=scale), viewed(guide(cond(*turned), scale=scale), UPSIDE_DOWN))
 
     return Task(
         asks,

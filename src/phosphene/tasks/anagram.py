@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from phosphene.drawing import Asked, Reading, Task
 from phosphene.errors import UserError
-from phosphene.expression import mean, seen
+from phosphene.expression import mean, viewed
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked
 from phosphene.tasks.score import score
@@ -55,7 +55,7 @@ def anagram(
         raise UserError(f"--weights {list(weights)}: are of --reduce mean; leave them out with alternate.")
 
     def asks(stage: Denoiser, scale: float) -> Asked:
-        parts = [seen(asked(stage, [p], negative, scale), v) for p, v in zip(prompts, views, strict=True)]
+        parts = [viewed(asked(stage, [p], negative, scale), v) for p, v in zip(prompts, views, strict=True)]
         return mean(*parts, weights=weights) if reduce == "mean" else parts
 
     return Task(

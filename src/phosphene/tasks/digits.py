@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from phosphene.drawing import Task
 from phosphene.errors import UserError
-from phosphene.expression import Expression, given, guide
+from phosphene.expression import Expression, cond, guide
 from phosphene.models.digits import DigitDiffusion
 
 
@@ -15,9 +15,9 @@ def digits(wanted: Sequence[int] | None) -> Task:
 
     def asks(model: DigitDiffusion, scale: float) -> Expression:
         if wanted is None:
-            return given(None)
+            return cond(None)
         if not model.classes:
             raise UserError("--model: this model knows no classes; take --unconditional, or --model class-20.")
-        return guide(given(*wanted), scale=scale)
+        return guide(cond(*wanted), scale=scale)
 
     return Task(asks)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from phosphene.drawing import Asks, Task
-from phosphene.expression import Expression, given, guide
+from phosphene.expression import Expression, cond, guide
 from phosphene.models.protocol import Denoiser
 
 
 def asked(stage: Denoiser, prompts: Sequence[str | None], negative: str | None, guidance: float) -> Expression:
     """For ``prompts`` (one for all images, or one for each), away from ``negative``; a stage that reads no text: nothing."""
-    return guide(given(*prompts), scale=guidance, away=given(negative)) if stage.reads else given(None)
+    return guide(cond(*prompts), scale=guidance, away=cond(negative)) if stage.reads else cond(None)
 
 
 def asking(prompts: Sequence[str | None], negative: str | None = None) -> Asks:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from phosphene.drawing import Reading, Task
 from phosphene.errors import UserError
-from phosphene.expression import Expression, bands, factored, mean
-from phosphene.frequency import Component, Grey, Low, Swept
+from phosphene.expression import Expression, bands, factorized, mean
+from phosphene.frequency import Component, Grayscale, LowPass, MotionBlur
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked, asking
 from phosphene.tasks.score import score
@@ -29,15 +29,15 @@ KEPT = {
     "scale": ("half", "half"),
 }
 """What that is called."""
-COARSE, MOTION = Low(2.0), Swept()
+COARSE, MOTION = LowPass(2.0), MotionBlur()
 WALKING_AWAY = [Reading(distance=away) for away in (1, 2, 4, 8)]
 
 
-def part_of(kind: str, sigma: float = 2.0, motion: Swept = MOTION) -> Component:
+def part_of(kind: str, sigma: float = 2.0, motion: MotionBlur = MOTION) -> Component:
     """The component of a picture that the first prompt of a hybrid rules."""
     if kind not in KINDS:
         raise UserError(f"--kind {kind}: choose one of {', '.join(KINDS)}.")
-    return {"frequency": Low(sigma), "color": Grey(), "motion": motion, "scale": _half}[kind]
+    return {"frequency": LowPass(sigma), "color": Grayscale(), "motion": motion, "scale": _half}[kind]
 
 
 def _half(x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def hybrid(
     *,
     kind: str = "frequency",
     sigmas: Sequence[float] | None = None,
-    motion: Swept = MOTION,
+    motion: MotionBlur = MOTION,
     negative: str | None = None,
 ) -> Task:
     """Of ``frequency``, two or three prompts from the coarsest band to the finest.
@@ -77,7 +77,7 @@ def hybrid(
         parts = [asked(stage, [prompt], negative, scale) for prompt in prompts]
         if kind == "frequency":
             return bands(*parts, sigmas=blurs)
-        return mean(*parts) if kind == "scale" else factored(*parts, part)
+        return mean(*parts) if kind == "scale" else factorized(*parts, part)
 
     return Task(
         asks,

@@ -10,7 +10,7 @@ from torch import nn
 
 from phosphene.drawing import Sampling, Task, run
 from phosphene.evaluation.classifier import describe
-from phosphene.expression import Expression, given, guide
+from phosphene.expression import Expression, cond, guide
 from phosphene.images import sheet, to_image
 from phosphene.models import catalogue
 from phosphene.models.protocol import Denoiser
@@ -41,7 +41,7 @@ def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image
     count = ROWS * columns
 
     def asks(_: Denoiser, scale: float) -> Expression:
-        return guide(given(*[k % columns for k in range(count)]), scale=scale) if model.classes else given(None)
+        return guide(cond(*[k % columns for k in range(count)]), scale=scale) if model.classes else cond(None)
 
     sampling = Sampling("ddim", steps=min(STEPS, model.schedule.steps), guidance=3)
     steps = run(Task(asks), model, range(seed, seed + count), sampling=sampling)

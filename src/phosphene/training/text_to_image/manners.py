@@ -132,7 +132,7 @@ def _hatching(side: int, period: float, angle: float, device: torch.device) -> T
 
 
 def pencil(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Grey lines round the shapes and hatching where it is dark, on white paper."""
+    """Grayscale lines round the shapes and hatching where it is dark, on white paper."""
     side = x.shape[-1]
     dark = 1 - grey(low_pass(x, side / 100))
     line = _lines(x, side / 110)

@@ -21,11 +21,11 @@ from torch import Tensor
 from phosphene.defaults import OWN_NOISE_LEVEL, SEED
 from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
-from phosphene.expression import given, guide
+from phosphene.expression import cond, guide
 from phosphene.files import require_writable
 from phosphene.images import save_png, sheet, to_image
 from phosphene.models import tokens
-from phosphene.models.light import PatchNetwork, told
+from phosphene.models.patch_stage import PatchNetwork, told
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
 from phosphene.models.text import Text
@@ -212,7 +212,7 @@ class CascadeRun:
         drawing = Stage(PatchNetwork(self.trainer.average.image), scheduler, self.trainer.schedule, Spoken(self.trainer))
         asked = [p for p in prompts for _ in range(each)]
         sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=scale)
-        task = Task(lambda _, scale: guide(given(*asked), scale=scale))
+        task = Task(lambda _, scale: guide(cond(*asked), scale=scale))
         made = run(task, drawing, range(seed, seed + len(asked)), sampling=sampling)
         cells = [to_image(p, (-1, 1), 2) for p in last(made)]
         rows = [cells[k : k + 8] for k in range(0, len(cells), 8)]
@@ -229,7 +229,7 @@ class CascadeRun:
         scheduler = Scheduler(prediction_type=trainer.recipe.target)
         network, level = PatchNetwork(trainer.average.image), min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)
         stage = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
-        made = run(Task(lambda *_: given(None), small=small), stage, range(seed, seed + len(whole)))
+        made = run(Task(lambda *_: cond(None), small=small), stage, range(seed, seed + len(whole)))
         shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
         rows = [[to_image(p, (-1, 1)) for p in pictures] for pictures in shown]
         save_png(sheet(rows), path, {"step": trainer.step, "level": level})

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
-from phosphene.models.light import fill
-from phosphene.models.stage import beside
+from phosphene.models.patch_stage import fill
+from phosphene.models.stage import low_res_input
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine
@@ -191,7 +191,7 @@ class StageTrainer:
             level = torch.randint(recipe.level, (count,), generator=generator, device=self.device)
             small = F.interpolate(x0, size=recipe.size // 4, mode="area")
             fresh = torch.randn(x0.shape, generator=generator, device=self.device)
-            seen = torch.cat([xt, beside(self.schedule, small, level, fresh)], 1)
+            seen = torch.cat([xt, low_res_input(self.schedule, small, level, fresh)], 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             answer = network(seen, t, ids, mask)
         answer = answer.float()
