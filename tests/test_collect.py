@@ -19,6 +19,7 @@ from phosphene.training.text_to_image.pictures import read
 TOOLS = Path(__file__).parents[1] / "tools"
 sys.path.append(str(TOOLS))
 import collect_pictures as tool  # noqa: E402
+from words import Table, plain  # noqa: E402
 
 DISC = '<circle cx="8" cy="8" r="6" fill="currentColor"/>'
 DRAWINGS = {
@@ -38,9 +39,9 @@ drawn = pytest.mark.skipif(find_spec("resvg_py") is None, reason="takes resvg_py
 
 
 @pytest.fixture
-def table(tmp_path) -> tool.Table:
+def table(tmp_path) -> Table:
     (tmp_path / "captions.tsv").write_text(ROWS)
-    return tool.Table(tmp_path / "captions.tsv")
+    return Table(tmp_path / "captions.tsv")
 
 
 def package(folder: Path, name: str = "lucide", licence: str = "ISC", palette: bool = False) -> Path:
@@ -60,7 +61,7 @@ def package(folder: Path, name: str = "lucide", licence: str = "ISC", palette: b
     return path
 
 
-def collected(package: Path, table: tool.Table, shard: Path, size: int = 32) -> dict[str, tuple[Image.Image, dict]]:
+def collected(package: Path, table: Table, shard: Path, size: int = 32) -> dict[str, tuple[Image.Image, dict]]:
     """The pictures of a shard made from ``package``, with their JSON, by key."""
     tool.collect(*tool.opened(package), table, shard, size, set())
     with tarfile.open(shard) as tar:
@@ -131,7 +132,7 @@ def test_names_lose_style_words_and_digits():
 def test_a_row_for_a_set_or_a_style_overrides_the_caption(tmp_path):
     rows = ["mouse\tcomputer mouse\tdevice\t1\ti", "noto:mouse\tmouse\tanimal\t1\tg", "bi:mouse\t-\t\t\t"]
     (tmp_path / "captions.tsv").write_text("\n".join([ROWS.splitlines()[0], *rows]))
-    table = tool.Table(tmp_path / "captions.tsv")
+    table = Table(tmp_path / "captions.tsv")
 
     def found(name, style):
         words = table.find(tool.Source(name, "", style, "", "", ""), ["mouse"])
@@ -146,13 +147,13 @@ def test_what_may_not_be_used_or_read_is_refused(tmp_path):
     (tmp_path / "broken.tgz").write_bytes(b"no package")
     refusal(lambda: tool.opened(tmp_path / "broken.tgz"), "broken.tgz")
     (tmp_path / "broken.tsv").write_text("caption\nball\n")
-    refusal(lambda: tool.Table(tmp_path / "broken.tsv"), "--captions", "broken.tsv")
+    refusal(lambda: Table(tmp_path / "broken.tsv"), "--captions", "broken.tsv")
 
 
 def test_the_table_is_sound():
     """Every row has five columns, a name its words, and a name the same words wherever it stands."""
     rows = [line.split("\t") for line in (TOOLS / "captions.tsv").read_text().splitlines()[1:]]
-    assert len({tool.plain(row[0]) for row in rows}) > 0.99 * len(rows)
+    assert len({plain(row[0]) for row in rows}) > 0.99 * len(rows)
     words = {}
     for caption, name, category, size, where in rows:
         if name == "-":

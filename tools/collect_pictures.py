@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from shrink_shards import straight
+from words import Table
 
 from phosphene.errors import UserError
 from phosphene.files import replacing
@@ -81,15 +82,6 @@ LARGEST = 600_000
 """Characters of an SVG of clip art; those beyond are traced photographs and take minutes."""
 
 
-class Words(NamedTuple):
-    """What the table says of a picture. ``size`` is 1 (fits a hand) to 6 (a hill), ``where`` letters of g a w i b h p."""
-
-    name: str
-    category: str
-    size: int
-    where: str
-
-
 class Drawing(NamedTuple):
     """An SVG with the names it may be found by in the table, the most particular first."""
 
@@ -107,33 +99,6 @@ class Source(NamedTuple):
     license: str
     author: str
     version: str
-
-
-def plain(caption: str) -> str:
-    """``caption`` as names of files have it: lower case, single spaces, no punctuation."""
-    return re.sub("[^a-z0-9:]+", " ", re.sub("['’]", "", caption.lower())).strip()
-
-
-class Table:
-    """The rows of ``captions.tsv``, found whatever the punctuation."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            lines = path.read_text().splitlines()[1:]
-            self._rows = {plain(c): Words(n, k, int(s or 0), w) for c, n, k, s, w in (line.split("\t") for line in lines)}
-        except (OSError, ValueError) as error:
-            raise UserError(f"--captions {path}: is no table of caption, name, category, size and where ({error}).") from error
-        self._joined = {caption.replace(" ", ""): caption for caption in self._rows}
-
-    def find(self, source: Source, captions: Iterable[str]) -> tuple[str, Words] | None:
-        """The first of ``captions`` that the table has, and its words; None where it has none or says ``-``."""
-        for caption in map(plain, captions):
-            if source.name == "fxemoji":  # the only one that writes names in one word
-                caption = self._joined.get(caption, caption)
-            for row in (f"{source.name}:{caption}", f"{source.style}:{caption}", caption):
-                if (words := self._rows.get(plain(row))) is not None:
-                    return None if words.name == "-" else (caption, words)
-        return None
 
 
 def bare(name: str) -> str:

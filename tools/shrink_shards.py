@@ -1,6 +1,7 @@
 """Write captioned pictures smaller, as one shard: ``python tools/shrink_shards.py IN OUT.tar --size 80``.
 
 For machines that the full set cannot be carried to. Masks stay lossless; the rest is WebP at quality 92 with exact alpha.
+``--captions tools/captions.tsv`` adds what the table says of each picture and leaves out what is no plain thing.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import argparse
 import io
 import json
 import tarfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from words import Table
 
 from phosphene.training.text_to_image.captions import MASK, Subject
 from phosphene.training.text_to_image.pictures import premultiplied, read
@@ -37,14 +39,25 @@ def add(tar: tarfile.TarFile, key: str, image: Image.Image, subject: Subject) ->
         tar.addfile(entry, io.BytesIO(data))
 
 
+def described(subject: Subject, table: Table) -> Subject | None:
+    """``subject`` with the table's words; None where it has none or says that this is no plain thing."""
+    words = table.row(subject.source.removeprefix("@iconify-json/"), subject.style, subject.caption)
+    return None if words is None or words.name == "-" else replace(subject, **words._asdict())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--size", type=int, default=80)
+    parser.add_argument("--captions", type=Path, help="a table such as tools/captions.tsv")
     options = parser.parse_args()
+    table = None if options.captions is None else Table(options.captions)
     with tarfile.open(options.target, "w") as tar:
         for number, (image, subject) in enumerate(read(options.source)):
+            subject = subject if table is None else described(subject, table)
+            if subject is None:
+                continue
             small = straight(premultiplied(image, options.size).permute(1, 2, 0).numpy())
             add(tar, f"{number:06d}", small, subject)
 

@@ -128,7 +128,8 @@ class Subject:
     """One captioned picture; all but the caption may be empty.
 
     ``name`` is what people call the thing; ``category``, ``size`` (1 fits a hand ... 6 a hill, 0 unknown) and ``where``
-    (letters: g ground, a air, w water, i indoors, b worn, h held, p a place itself) say how it goes into a scene.
+    (letters: g ground, a air, w water, i indoors, b worn, h held, p a place itself) say how it goes into a scene; ``source``
+    is the set it comes from.
     """
 
     caption: str
@@ -139,6 +140,7 @@ class Subject:
     category: str = ""
     size: int = 0
     where: str = ""
+    source: str = ""
 
     @classmethod
     def from_json(cls, told: Mapping) -> Subject:
@@ -148,7 +150,7 @@ class Subject:
             raise UserError(f"caption {caption!r}: must be a text; every picture needs one.")
         words = tuple(str(k).lower() for k in told.get("keywords") or ())
         size = told.get("size")
-        more = {key: str(told.get(key) or "") for key in ("name", "category", "where")}
+        more = {key: str(told.get(key) or "") for key in ("name", "category", "where", "source")}
         size = size if isinstance(size, int) and 0 <= size <= 6 else 0
         return cls(
             caption.strip().lower(), str(told.get("style") or ""), words, str(told.get("concept") or caption), size=size, **more

@@ -1,0 +1,97 @@
+"""Numbered sheets for somebody who does not know the prompts, and the score of what they say.
+
+    python tools/blind_sheets.py docs/prompts.txt --model glyph --solver dpm --out blind
+    python tools/blind_sheets.py --key blind/key.json --judged blind/judged.tsv
+
+The first writes sheet-1.png, ..., pictures of one seed in shuffled order with nothing but their numbers, and key.json. The second
+counts: each line of judged.tsv is a number, then 1 or 0 for "the main object is right" and for "the whole prompt is right",
+as somebody finds who compares the names with the key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+from phosphene.drawing import Sampling, run
+from phosphene.errors import UserError
+from phosphene.images import enlarged, save_png, sheet, to_image
+from phosphene.models.catalogue import load
+from phosphene.tasks.generate import generate
+
+CELL, COLUMNS, ROWS = 192, 6, 4
+AT_ONCE = 12
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The lines of ``path`` that are neither empty nor a comment. UserError where one stands twice."""
+    prompts = [line.strip() for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    if not prompts or len(set(prompts)) < len(prompts):
+        raise UserError(f"{path}: must hold prompts, a line each, and none twice.")
+    return prompts
+
+
+def draw(prompts: list[str], model: str, sampling: Sampling, seed: int) -> list:
+    """A picture of each prompt, all of the same seed."""
+    drawer, pictures = load(model), []
+    for k in range(0, len(prompts), AT_ONCE):
+        part = prompts[k : k + AT_ONCE]
+        *_, done = run(generate(part), drawer, [seed] * len(part), sampling=sampling)
+        pictures += [to_image(picture, (-1, 1)) for picture in done.xt]
+        print(f"{len(pictures)} of {len(prompts)} drawn", flush=True)
+    return pictures
+
+
+def write_sheets(pictures: list, prompts: list[str], out: Path, shuffle: int) -> None:
+    """Sheets of numbered pictures in an order drawn from ``shuffle``, and their key."""
+    order = random.Random(shuffle).sample(range(len(prompts)), len(prompts))
+    out.mkdir(parents=True, exist_ok=True)
+    for first in range(0, len(order), COLUMNS * ROWS):
+        page = order[first : first + COLUMNS * ROWS]
+        cells = [enlarged(pictures[k], max(1, CELL // pictures[k].width)).resize((CELL, CELL)) for k in page]
+        numbers = [str(first + place + 1) for place in range(len(page))]
+        rows, labels = ([of[k : k + COLUMNS] for k in range(0, len(page), COLUMNS)] for of in (cells, numbers))
+        save_png(sheet(rows, captions=labels), out / f"sheet-{first // (COLUMNS * ROWS) + 1}.png", {})
+    key = {str(place + 1): prompts[k] for place, k in enumerate(order)}
+    (out / "key.json").write_text(json.dumps(key, indent=2) + "\n")
+
+
+def score(key: Path, judged: Path) -> str:
+    """The shares of right objects and right pictures. UserError where a number of the key is not judged, or twice."""
+    asked = json.loads(key.read_text())
+    rows = [line.split() for line in judged.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    if sorted(row[0] for row in rows) != sorted(asked) or any(set(row[1:]) - {"0", "1"} or len(row) != 3 for row in rows):
+        raise UserError(f"{judged}: must have each number of {key} once, followed by two of 0 and 1.")
+    objects, whole = (sum(row[k] == "1" for row in rows) for k in (1, 2))
+    return (
+        f"object right {objects} of {len(rows)}, {objects / len(rows):.0%}; whole prompt right {whole}, {whole / len(rows):.0%}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("prompts", nargs="?", type=Path)
+    parser.add_argument("--model", default="glyph")
+    parser.add_argument("--solver", default="ancestral")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float, default=7.0)
+    parser.add_argument("--seed", type=int, default=180)
+    parser.add_argument("--shuffle", type=int, default=0, help="of the order")
+    parser.add_argument("--out", type=Path, default=Path("blind"))
+    parser.add_argument("--key", type=Path)
+    parser.add_argument("--judged", type=Path)
+    options = parser.parse_args()
+    if options.judged is not None and options.key is not None:
+        print(score(options.key, options.judged))
+        return
+    if options.prompts is None:
+        parser.error("name a file of prompts, or --key and --judged")
+    prompts = read_prompts(options.prompts)
+    sampling = Sampling(options.solver, options.steps, guidance=options.guidance)
+    write_sheets(draw(prompts, options.model, sampling, options.seed), prompts, options.out, options.shuffle)
+
+
+if __name__ == "__main__":
+    main()
