@@ -18,7 +18,7 @@ from phosphene.cli.common import app
 from phosphene.errors import UserError
 
 # Each adds its commands, in this order.
-for _part in ("train", "digits", "pictures", "illusions", "measure", "models", "again"):
+for _part in ("train", "digits", "pictures", "illusions", "measure", "models", "provenance"):
     import_module(f"phosphene.cli.{_part}")
 
 
