@@ -6,7 +6,6 @@ One job runs at a time, the others wait in a queue whose place they see. Nothing
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -19,7 +18,7 @@ from phosphene.errors import UserError
 from phosphene.web.jobs import Job, Studio
 from phosphene.web.tabs import SHOWN_VIEWS, TABS
 
-__all__ = ["SHOWN_VIEWS", "TABS", "open_studio", "serve"]
+__all__ = ["SHOWN_VIEWS", "TABS", "open_studio"]
 
 MOST_BYTES = "20mb"
 STATIC = Path(__file__).with_name("static")
@@ -29,12 +28,11 @@ LOOKS = {
     "button_primary_background_fill_hover": "#7c2d12",
     "button_cancel_background_fill": "#b91c1c",
     "button_cancel_background_fill_hover": "#991b1b",
-    "body_text_color_subdued": "#57534e",
-    "body_text_color_subdued_dark": "#d6d3d1",
-    "block_info_text_color": "#57534e",
-    "block_info_text_color_dark": "#d6d3d1",
-    "input_placeholder_color": "#57534e",
-    "input_placeholder_color_dark": "#d6d3d1",
+    **{
+        f"{name}{mode}": colour
+        for name in ("body_text_color_subdued", "block_info_text_color", "input_placeholder_color")
+        for mode, colour in (("", "#57534e"), ("_dark", "#d6d3d1"))
+    },
 }
 """Colours with the contrast that the default ones lack; those of buttons serve both modes."""
 
@@ -56,12 +54,9 @@ def build(studio: Studio) -> gr.Blocks:
 def open_studio(model: str, device: str, host: str, port: int | None) -> tuple[gr.Blocks, str]:
     """Start serving in the background; the page, and where it is. UserError where the model or the port cannot be had."""
     studio = Studio(model, device)
-    first = Job(
-        ["generate", "-o", str(studio.place("first")), "--model", model, "--device", device, "--steps", "1", "a heart"],
-        studio.shelf,
-    )
+    first = ["generate", "-o", str(studio.place("first")), "--model", model, "--device", device, "--steps", "1", "a heart"]
     try:
-        for _ in first:  # loads the model, and says at once what is wrong with it
+        for _ in Job(first, studio.shelf):  # loads the model, and says at once what is wrong with it
             pass
     except Failed as failure:
         raise UserError(failure.sentence) from failure
@@ -86,10 +81,3 @@ def open_studio(model: str, device: str, host: str, port: int | None) -> tuple[g
     except OSError as error:
         raise UserError(f"--port {port}: cannot be listened at on {host}; it is taken, choose another.") from error
     return page, url
-
-
-def serve(host: str, port: int, model: str, device: str, say: Callable[[str], None]) -> None:
-    """Serve the studio until Ctrl-C."""
-    page, url = open_studio(model, device, host, port)
-    say(url)
-    page.block_thread()

@@ -1,7 +1,4 @@
-"""The studio's tabs: each turns what a visitor sets into a command line.
-
-It computes nothing itself: see :mod:`phosphene.web.jobs`.
-"""
+"""The studio's tabs: each turns what a visitor sets into a command line, which :mod:`phosphene.web.jobs` runs."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from phosphene.training.mnist.recipes import Recipe, recipe
 from phosphene.views import VIEWS
 from phosphene.web import widgets
 from phosphene.web.jobs import KEPT, SIDE, Job, Studio
-from phosphene.web.widgets import Bench, bar, prompt_of
+from phosphene.web.widgets import Bench, Line, bar, prompt_of
 
 SHOWN_VIEWS = [name for name in VIEWS if name not in ("identity", "rotate-270", "pixels")]
 """Not the picture as it stands, nor a turn that is another's picture turned, nor what no picture survives."""
@@ -32,7 +29,7 @@ def generate_tab(studio: Studio, _: gr.Tab) -> None:
         prompt = gr.Textbox("a red heart", label="What to draw (one a line)", lines=2, max_lines=widgets.MOST_PROMPTS)
         gr.Examples([["a castle"], ["a dog face"], ["a blue octopus icon"], ["a rocket\na skull\na snowy mountain"]], [prompt])
 
-    def argv(prompt: str) -> tuple[list[str], list[Path]]:
+    def argv(prompt: str) -> Line:
         return ["generate", "--", *widgets.prompts_of(prompt)], []
 
     bench.connect(argv, [prompt])
@@ -49,7 +46,7 @@ def edit_tab(studio: Studio, _: gr.Tab) -> None:
             bench.buttons("Draw", "ancestral")
             bench.results()
 
-    def argv(drawing: dict, prompt: str, strength: float) -> tuple[list[str], list[Path]]:
+    def argv(drawing: dict, prompt: str, strength: float) -> Line:
         file = studio.place("sketch")
         widgets.white((drawing or {}).get("composite")).save(file)
         said = prompt_of(prompt, optional=True)
@@ -68,7 +65,7 @@ def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
             bench.buttons("Repaint", "ancestral")
             bench.results()
 
-    def argv(drawing: dict, prompt: str) -> tuple[list[str], list[Path]]:
+    def argv(drawing: dict, prompt: str) -> Line:
         files = [studio.place("picture"), studio.place("mask")]
         widgets.white((drawing or {}).get("background")).save(files[0])
         mask = Image.new("L", (SIDE, SIDE))
@@ -92,13 +89,10 @@ def anagram_tab(studio: Studio, _: gr.Tab) -> None:
         gr.Examples([hearts, balloons, ["keycap 6", "keycap 9", "rotate-180"]], [first, other, name])
         best = widgets.choosing()
 
-    def argv(first: str, other: str, name: str, best: float) -> tuple[list[str], list[Path]]:
+    def argv(first: str, other: str, name: str, best: float) -> Line:
         return ["anagram", "--view", name, "--best-of", f"{best:.0f}", "--", prompt_of(first), prompt_of(other)], []
 
-    def finish(job: Job, values: tuple) -> str:
-        return widgets.turning(job.pictures, values[:2], values[2])
-
-    bench.connect(argv, [first, other, name, best], finish)
+    bench.connect(argv, [first, other, name, best], lambda job, values: widgets.turning(job.pictures, values[:2], values[2]))
 
 
 def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
@@ -110,13 +104,10 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
         sigma = gr.Slider(0.5, 5, 2.5, step=0.25, label="Where they part (blur, in 64ths of the picture)")
         best = widgets.choosing()
 
-    def argv(far: str, near: str, sigma: float, best: float) -> tuple[list[str], list[Path]]:
+    def argv(far: str, near: str, sigma: float, best: float) -> Line:
         return ["hybrid", "--sigma", f"{sigma:g}", "--best-of", f"{best:.0f}", "--", prompt_of(far), prompt_of(near)], []
 
-    def finish(job: Job, values: tuple) -> str:
-        return widgets.walking(job.pictures[0], *values[:2])
-
-    bench.connect(argv, [far, near, sigma, best], finish)
+    bench.connect(argv, [far, near, sigma, best], lambda job, values: widgets.walking(job.pictures[0], *values[:2]))
 
 
 def digits_tab(studio: Studio, _: gr.Tab) -> None:
@@ -127,7 +118,7 @@ def digits_tab(studio: Studio, _: gr.Tab) -> None:
         guidance = gr.Slider(0, 10, DIGIT_GUIDANCE, step=0.5, label="Guidance")
         steps = gr.Slider(2, 100, 16, step=1, label="Steps (of DPM-Solver++)")
 
-    def argv(what: str, digits: str, guidance: float, steps: float) -> tuple[list[str], list[Path]]:
+    def argv(what: str, digits: str, guidance: float, steps: float) -> Line:
         digits = (digits or "").strip()
         if len(digits) > 20:
             raise UserError(f"{len(digits)} digits; give at most 20.")
@@ -161,13 +152,13 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
 
     def train(session: str, seed: int, network: str, epochs: float, width: float) -> Iterator[tuple]:
         out = studio.folder / f"run-{random.getrandbits(32):08x}"
-        told_sizes = f"--epochs {epochs:.0f} --width {width:.0f} --seed {seed}"
-        line = f"phosphene train {network} --dataset digits --objective flow --lr 3e-3 {told_sizes} --out runs/{network}"
+        sizes = f"--epochs {epochs:.0f} --width {width:.0f} --seed {seed}"
+        line = f"phosphene train {network} --dataset digits --objective flow --lr 3e-3 {sizes} --out runs/{network}"
         halted.discard(session)
         yield bar("loading the digits"), None, None, line
         try:
-            sizes = {"epochs": int(epochs), "width": int(width), "seed": seed}
-            settings = recipe(network, dataset="digits", objective="flow", lr=3e-3, **sizes)
+            exact = {"lr": 3e-3, "epochs": int(epochs), "width": int(width), "seed": seed}
+            settings = recipe(network, dataset="digits", objective="flow", **exact)
             for shown in lesson(settings, out, studio.device, lambda: session in halted):
                 yield *shown, line
         finally:

@@ -25,6 +25,8 @@ from phosphene.web.jobs import SIDE, Job, Studio, Update
 MOST_CHARACTERS, MOST_PROMPTS, MOST_BEST = 200, 6, 8
 CANVAS = 384
 """Pixels of the canvas that visitors paint on."""
+Line = tuple[list[str], list[Path]]
+"""A command line and the files made for it."""
 
 
 def bar(said: str, done: int = 0, total: int = 0) -> str:
@@ -120,7 +122,7 @@ class Bench:
                 self.results(look)
 
     def buttons(self, button: str, solver: str | None = None) -> None:
-        """With a ``solver``, the sliders of a cascade above them."""
+        """Seed and buttons, and with a ``solver`` above them the sliders of a cascade."""
         if solver is not None:
             with gr.Accordion("How it is sampled", open=False):
                 self.how = [
@@ -143,12 +145,7 @@ class Bench:
         self.command = command_line()
 
     def listen(
-        self,
-        run: Callable[..., Iterator[tuple]],
-        inputs: list,
-        outputs: list,
-        stop: Callable[[str], None],
-        stopping: str,
+        self, run: Callable[..., Iterator[tuple]], inputs: list, outputs: list, stop: Callable[[str], None], stopping: str
     ) -> list:
         """Let the buttons begin and ``stop`` a ``run`` of visitor, seed and ``inputs``, which yields status and ``outputs``."""
         submits = [each.submit for each in inputs if isinstance(each, gr.Textbox)]
@@ -164,26 +161,12 @@ class Bench:
             return bar(stopping)
 
         self.halt.click(end, None, self.status, queue=False)
-        return [
-            trigger(
-                begin,
-                [self.seed, self.locked, *inputs],
-                [self.seed, self.status, *outputs],
-                concurrency_id="device",
-                concurrency_limit=1,
-                show_progress="minimal",
-                show_progress_on=self.status,
-                trigger_mode="once",
-            )
-            for trigger in (self.go.click, *submits)
-        ]
+        once = {"concurrency_id": "device", "concurrency_limit": 1, "trigger_mode": "once"}
+        seen = {"show_progress": "minimal", "show_progress_on": self.status}
+        given, shown = [self.seed, self.locked, *inputs], [self.seed, self.status, *outputs]
+        return [trigger(begin, given, shown, **once, **seen) for trigger in (self.go.click, *submits)]
 
-    def connect(
-        self,
-        argv: Callable[..., tuple[list[str], list[Path]]],
-        inputs: list,
-        finish: Callable[[Job, tuple], str] | None = None,
-    ) -> None:
+    def connect(self, argv: Callable[..., Line], inputs: list, finish: Callable[[Job, tuple], str] | None = None) -> None:
         """Let ``argv`` make command lines of ``inputs``; ``finish`` makes of the finished job what is looked at."""
         studio, skip = self.studio, gr.skip
 
