@@ -13,7 +13,8 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page, sync_playwright
 
-from phosphene.web.studio import TABS, open_studio
+from phosphene.web.studio import open_studio
+from phosphene.web.tabs import TABS
 
 OUT = Path(__file__).parent.parent / "docs" / "screenshots"
 SIZES = {"desk": (1120, 900), "phone": (390, 844)}

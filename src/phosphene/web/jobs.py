@@ -1,6 +1,6 @@
 """Jobs of the studio: command lines that run in a thread of their own and are watched from outside.
 
-What the studio shows is what the command makes, and the command beside it is the one that ran.
+What the studio shows is what the command makes, and the command beside it is the one that ran. No gradio here.
 """
 
 from __future__ import annotations
@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
+import os
+import re
+import shlex
+import tempfile
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from phosphene.cli import Failed, common, perform
+from phosphene.errors import UserError
 from phosphene.images import to_image
 from phosphene.sampler import Step
 
@@ -27,6 +32,8 @@ SIDE = 512
 EVERY = 0.15
 """Seconds between two previews: a browser needs no more."""
 MOST_MODELS = 8
+KEPT = 60
+"""Results that stay on disk, and in the gallery."""
 INTERRUPTED = 130
 """The exit code of a command that was stopped."""
 
@@ -154,3 +161,59 @@ def discard(picture: Path) -> None:
     """Delete a result: where it is a sheet, the numbered pictures beside it too."""
     for file in picture.parent.glob(f"{picture.stem}*.png"):
         file.unlink(missing_ok=True)
+
+
+class Studio:
+    """What all visitors share: the models, the results' folder, the jobs at work."""
+
+    def __init__(self, model: str, device: str) -> None:
+        self.model, self.device, self.shelf = model, device, Shelf()
+        self._folder = tempfile.TemporaryDirectory(prefix="phosphene-studio-")
+        self.folder = Path(self._folder.name)
+        self.results: deque[tuple[Path, str]] = deque()
+        self.jobs: dict[str, Job] = {}
+        self._count = 0
+
+    def place(self, name: str) -> Path:
+        """A new file of the results' folder."""
+        self._count += 1
+        return self.folder / f"{self._count:05d}-{name}.png"
+
+    def run(self, argv: Sequence[str], session: str, given: Sequence[Path] = ()) -> Iterator[tuple[Job, Update | None, Path]]:
+        """Run a command line that ends in a picture; updates, and at last None. UserError, in one sentence, where it fails.
+
+        ``given`` are files made for the command, which go when it is done.
+        """
+        out = self.place(argv[0])
+        job = Job([argv[0], "-o", str(out), "--device", self.device, *argv[1:]], self.shelf)
+        self.jobs[session] = job
+        try:
+            for update in job:
+                yield job, update, out
+            if out.is_file():
+                self.results.appendleft((out, self.command(job, out)))
+                while len(self.results) > KEPT:
+                    discard(self.results.pop()[0])
+            yield job, None, out
+        except Failed as failure:
+            raise UserError(self.plain(failure.sentence)) from failure
+        finally:
+            self.jobs.pop(session, None)
+            for file in given:
+                file.unlink(missing_ok=True)
+
+    def stop(self, session: str) -> None:
+        """End the job of the visitor who asks."""
+        if (job := self.jobs.get(session)) is not None:
+            job.stop()
+
+    def plain(self, text: str) -> str:
+        """``text`` without where the studio keeps its files, and without their numbers."""
+        return re.sub(rf"{re.escape(str(self.folder) + os.sep)}(\d+-)?", "", text)
+
+    def command(self, job: Job, out: Path) -> str:
+        """What to type for the same picture."""
+        argv = list(job.argv)
+        argv[argv.index(str(out))] = f"{argv[0]}.png"
+        at = argv.index("--device")
+        return self.plain(shlex.join(["phosphene", *argv[:at], *argv[at + 2 :]]))

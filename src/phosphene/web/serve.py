@@ -28,6 +28,8 @@ def serve(
     if find_spec("gradio") is None:
         raise UserError("serve: the studio takes gradio; pip install 'phosphene[web]'.")
     place = str(common.device(device))
-    from phosphene.web.studio import serve as run
+    from phosphene.web.studio import open_studio
 
-    run(host, port, model, place, lambda url: common.say(f"the studio is at {url} (Ctrl-C ends it)"))
+    page, url = open_studio(model, place, host, port)
+    common.say(f"the studio is at {url} (Ctrl-C ends it)")
+    page.block_thread()
