@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
+from xml.etree import ElementTree
 
 import html5lib
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene.errors import UserError
+from phosphene.report import formulas
 from phosphene.report import sections as report
 from phosphene.report.page import write
 from phosphene.report.sections import SECTIONS, chosen
@@ -47,7 +51,7 @@ def test_every_section_has_figures_none_empty_none_repeated(page):
     found = held(page)
     assert set(found) == {each.name for each in SECTIONS}
     files = [figure["file"] for each in found.values() for figure in each["content"]["figures"]]
-    assert all(each["content"]["figures"] and each["content"]["prose"] for each in found.values())
+    assert all(each["content"]["figures"] for each in found.values())
     assert len(set(files)) == len(files)
     content = [(page.parent / file).read_bytes() for file in files]
     assert len({hashlib.sha256(data).hexdigest() for data in content}) == len(files)
@@ -60,6 +64,57 @@ def test_every_section_has_figures_none_empty_none_repeated(page):
             with Image.open(page.parent / figure["file"]) as image:
                 assert image.size == (figure["width"], figure["height"])
     assert sum(len(data) for data in content) < 25e6
+
+
+def test_every_section_says_something_and_every_text_is_of_a_section(page):
+    whole = page.read_text(encoding="utf-8")
+    said = re.findall(r'<section aria-labelledby="([\w-]+)">.*?</h3>(.*?)<div class="figures">', whole, re.DOTALL)
+    assert [name for name, _ in said] == [each.name for each in SECTIONS]
+    assert all(re.fullmatch(r"(\s*<p>[^{}]{60,}?</p>\s*|\s*<math.*?</math>\s*)+", text, re.DOTALL) for _, text in said)
+    assert whole.count("<math") == len(formulas.FORMULAS) and "None" not in "".join(text for _, text in said)
+    written = {}
+    for file in (Path(report.__file__).parent / "text").iterdir():
+        written |= dict.fromkeys(re.findall(r"{% macro (\w+)", file.read_text(encoding="utf-8")), file.name)
+    assert written.pop("chosen") == "part_a.html"  # what two of them say of their pictures
+    assert written == {each.name.replace("-", "_"): each.text for each in SECTIONS}
+
+
+SIGNS = {
+    "forward": "x_t=√(ᾱ_t)x_0+√(1−ᾱ_t)ε,ε∼N(0,1)",
+    "one_step": "x_0̂=(x_t−√(1−ᾱ_t)ε̂(x_t,t))/(√(ᾱ_t))",
+    "step": "x_s=(√(ᾱ_s)β_t)/(1−ᾱ_t)x_0̂+(√(α_t)(1−ᾱ_s))/(1−ᾱ_t)x_t+v_t",
+    "guidance": "ε=ε_u+γ(ε_c−ε_u)",
+    "inpaint": "x_t←mx_t+(1−m)forward(x_orig,t)",
+    "anagram": "ε=(1)/(2)(ε̂(x_t,p_1)+V^−1ε̂(Vx_t,p_2))",
+    "hybrid": "ε=f_lowε̂(x_t,p_far)+f_highε̂(x_t,p_near)",
+    "loss": "L=E‖D_θ(x_0+σε)−x_0‖^2",
+    "loss_time": "L=E‖ε_θ(x_t,t)−ε‖^2",
+    "flow": "x_t=(1−t)x_0+tε,u_θ(x_t,t)≈ε−x_0",
+}
+"""The formulas as their signs follow each other, with roots, fractions, indices and accents marked."""
+
+
+def signs(node: ElementTree.Element) -> str:
+    """What a piece of MathML reads as, in the notation of :data:`SIGNS`."""
+    parts = [signs(each) for each in node]
+    match node.tag.rpartition("}")[2]:
+        case "msqrt":
+            return f"√({''.join(parts)})"
+        case "mfrac":
+            return f"({parts[0]})/({parts[1]})"
+        case "msub" | "msup" as tag:
+            return parts[0] + "_^"[tag == "msup"] + parts[1]
+        case "mover":
+            return parts[0] + {"¯": "\u0304", "^": "\u0302"}[parts[1]]
+    return (node.text or "") + "".join(parts)
+
+
+@pytest.mark.parametrize("name", formulas.FORMULAS)
+def test_a_formula_is_mathml_with_the_signs_it_should_have(name):
+    root = ElementTree.fromstring(formulas.mathml(name))
+    assert root.tag == "{http://www.w3.org/1998/Math/MathML}math" and root.get("display") == "block"
+    assert signs(root) == normalize("NFD", SIGNS[name]) and "\\" not in signs(root)
+    assert 'display="inline"' in formulas.mathml(name, "inline")
 
 
 def test_the_page_is_valid_html_without_anything_from_elsewhere(page):

@@ -13,8 +13,7 @@ from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import cond
 from phosphene.images import sheet
 from phosphene.pyramid import blend, laplacian_pyramid
-from phosphene.report import formulas
-from phosphene.report.sections import Content, Desk, Figure, say, section
+from phosphene.report.sections import Content, Desk, Figure, section
 from phosphene.sampler import generators
 from phosphene.schedule import CLEAN
 from phosphene.tasks import denoise as denoising
@@ -70,39 +69,13 @@ def setup(desk: Desk) -> Content:
             f'phosphene generate "a rocket" "a dog face" "a castle" --steps-sweep {steps[0]},{steps[1]} --no-upscale{sampler}',
         )
     ]
-    prose = []
+    side = large[0].shape[-1] if large else None
     if large:
-        side = large[0].shape[-1]
-        prose.append(
-            say(
-                "A second stage of the model enlarges them to {side}x{side}. It is shown the small picture, a little noised, "
-                "so that it may mend what the first stage got wrong, and draws the large one from noise, as the first did.",
-                side=side,
-            )
-        )
         both = sheet([[desk.image(p, side) for p in row] for row in (more, *large)], row_labels=[size, f"{side}x{side}"])
         few = " --upscale-steps 4" if desk.quick else ""
         command = f'phosphene generate "a rocket" "a dog face" "a castle" --steps {steps[1]}{sampler}{few}'
         figures.append(desk.keep(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})", command))
-    return Content(
-        [
-            say(
-                "Every picture of this part is drawn by <b>{model}</b>, a text-to-image model of {size} pixels. The random "
-                "seed is {seed} "
-                "throughout: where two pictures differ, it is by what is said of them and not by chance.",
-                model=desk.cascade,
-                size=size,
-                seed=SEED,
-            ),
-            say(
-                "The same three prompts with few steps and with more. What the picture is about is settled early; more steps "
-                "sharpen it. The two rows differ by {far} per pixel (root mean square, in a range of 2).",
-                far=f"{far:.2f}",
-            ),
-            *prose,
-        ],
-        figures,
-    )
+    return Content(figures, {"model": desk.cascade, "size": size, "seed": SEED, "far": f"{far:.2f}", "side": side})
 
 
 def _levels(desk: Desk) -> tuple[Tensor, list[denoising.Level]]:
@@ -120,18 +93,6 @@ def forward(desk: Desk) -> Content:
     labels = ["the picture", *(f"t = {level.t}: {likeness(level.noisy, clean)}" for level in found)]
     return Content(
         [
-            "To noise a picture to timestep <i>t</i>, it is made fainter and noise is added, so that the variance stays the "
-            "same:",
-            formulas.FORWARD,
-            say(
-                "Below each picture stand its PSNR in decibels and its SSIM against the original: {first} at t = 250, "
-                "{final} at t = 750, "
-                "where hardly a shape is left to the eye.",
-                first=likeness(found[0].noisy, clean),
-                final=likeness(found[-1].noisy, clean),
-            ),
-        ],
-        [
             desk.keep(
                 strip(desk, [clean[0], *(x.noisy[0] for x in found)], labels),
                 "forward",
@@ -139,6 +100,7 @@ def forward(desk: Desk) -> Content:
                 _DENOISE,
             )
         ],
+        {"first": likeness(found[0].noisy, clean), "final": likeness(found[-1].noisy, clean)},
     )
 
 
@@ -147,13 +109,7 @@ def blurred(desk: Desk) -> Content:
     clean, found = _levels(desk)
     rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.blurred[0], SMALL) for x in found]]
     labels = [[f"t = {x.t}" for x in found], [likeness(x.blurred, clean) for x in found]]
-    return Content(
-        [
-            "Noise is fine-grained, so a Gaussian blur removes much of it, and with it the edges. No width of the kernel gets "
-            "around that: what tells an edge from noise is knowing what pictures look like."
-        ],
-        [desk.keep(sheet(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)", _DENOISE)],
-    )
+    return Content([desk.keep(sheet(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)", _DENOISE)])
 
 
 @section(A, "1.3", "Undoing it in one step", (0.5, 0.5))
@@ -163,19 +119,8 @@ def one_step(desk: Desk) -> Content:
     labels = [[f"t = {x.t}" for x in found], [likeness(x.estimate, clean) for x in found]]
     gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
     return Content(
-        [
-            "The network estimates the noise in the picture. Solving the forward process for the clean picture gives an "
-            "estimate of it in "
-            "one step:",
-            formulas.ONE_STEP,
-            say(
-                "It is {gains} dB better than the blur at the three levels. The more noise, the more pictures could be "
-                "behind it, and "
-                "the estimate is their mean: it loses detail and drifts towards what the model knows.",
-                gains=", ".join(f"{g:.1f}" for g in gained),
-            ),
-        ],
         [desk.keep(sheet(rows, captions=labels), "one-step", "Noisy above, the one-step estimate below", _DENOISE)],
+        {"gains": ", ".join(f"{g:.1f}" for g in gained)},
     )
 
 
@@ -194,22 +139,10 @@ def iterative(desk: Desk) -> Content:
     )
     return Content(
         [
-            "Better to go back a little at a time, from one timestep to an earlier one, with a fresh estimate at each:",
-            formulas.STEP,
-            say(
-                "Here the tower is noised to t = {t} and denoised in {steps} steps, unprompted. The result has the crispness "
-                "of "
-                "a picture, which the one-step estimate has not, and is further from this picture: details that the noise "
-                "had taken "
-                "are invented anew. PSNR, which rewards the mean of all guesses, does not reward that.",
-                t=denoising.TIMESTEPS[denoising.START],
-                steps=len(every),
-            ),
-        ],
-        [
             desk.keep(between, "iterative", "On the way from noise", _DENOISE),
             desk.keep(compared, "iterative-compared", "What each way makes of the noisy tower, with PSNR and SSIM", _DENOISE),
         ],
+        {"t": denoising.TIMESTEPS[denoising.START], "steps": len(every)},
     )
 
 
@@ -221,16 +154,10 @@ def sampling(desk: Desk) -> Content:
     whole = sheet([[desk.image(p, SMALL) for p in row] for row in (nothing, dogs)], row_labels=["no prompt", "a dog face"])
     return Content(
         [
-            "Start from pure noise instead of a noised picture, and the same loop draws. Above without a prompt, below with "
-            "one, both "
-            "without guidance: what comes is in the manner of what the model has learned from, and the prompt is heard, but "
-            "faintly."
-        ],
-        [
             desk.keep(
                 whole, "sampling", "Five seeds, unguided", f'phosphene generate "a dog face" --count 5 --guidance 1{desk.steps()}'
             )
-        ],
+        ]
     )
 
 
@@ -243,16 +170,6 @@ def guided(desk: Desk) -> Content:
     said = ",".join(f"{s:g}" for s in scales)
     return Content(
         [
-            "Ask the network twice, with the prompt and with none, and go further in the direction that the prompt makes:",
-            formulas.GUIDANCE,
-            say(
-                "The same noise at rising guidance: what is said becomes clearer and colours stronger (the pixels' standard "
-                "deviation goes from {first} to {final}), and past some scale the pictures are all alike and look burnt.",
-                first=spread(rows[0]),
-                final=spread(rows[-1]),
-            ),
-        ],
-        [
             desk.keep(
                 whole,
                 "guided",
@@ -260,6 +177,7 @@ def guided(desk: Desk) -> Content:
                 f'phosphene generate "a dog face" --guidance-sweep {said}{desk.steps()}',
             )
         ],
+        {"first": spread(rows[0]), "final": spread(rows[-1])},
     )
 
 
@@ -278,28 +196,17 @@ def _edited(desk: Desk, picture: str, prompt: str | None, name: str, caption: st
 
 @section(A, "1.7", "Image-to-image translation", (2, 14))
 def image_to_image(desk: Desk) -> Content:
-    return Content(
-        [
-            "Noise a picture only part of the way and denoise it from there (SDEdit). An early start leaves little of it, a "
-            "late one changes "
-            "little; between the two lies an edit: the picture is pulled towards those the model knows."
-        ],
-        [_edited(desk, TOWER, None, "edited", "A clock tower, unprompted, from several starts")],
-    )
+    return Content([_edited(desk, TOWER, None, "edited", "A clock tower, unprompted, from several starts")])
 
 
 @section(A, "1.7.1", "Scenes and sketches", (6, 42))
 def sketches(desk: Desk) -> Content:
     return Content(
         [
-            "The pull is strongest for what is far from a finished picture: a scene made of flat shapes, and sketches of a "
-            "few strokes."
-        ],
-        [
             _edited(desk, "castle-hill", None, "edited-hill", "A castle on a hill"),
             _edited(desk, "sketch-house", None, "edited-house", "A house in a few strokes"),
             _edited(desk, "sketch-fish", None, "edited-fish", "A fish in a few strokes"),
-        ],
+        ]
     )
 
 
@@ -317,33 +224,17 @@ def inpainted(desk: Desk) -> Content:
         figures.append(
             desk.keep(cells, f"inpainted-{prompt.split()[-1]}", f"{prompt.capitalize()} in place of the castle", command)
         )
-    return Content(
-        [
-            "After every step, put back what is to stay, noised as far as the step has come:",
-            formulas.INPAINT,
-            say(
-                "Outside the mask the result is the original, bit for bit. How much more the picture changes across the "
-                "mask's border than "
-                "beside it: {seams} (1 is no seam).",
-                seams=" and ".join(f"{s:.2f}" for s in seams),
-            ),
-        ],
-        figures,
-    )
+    return Content(figures, {"seams": " and ".join(f"{s:.2f}" for s in seams)})
 
 
 @section(A, "1.7.3", "Text-conditioned image-to-image", (6, 42))
 def guided_edits(desk: Desk) -> Content:
     return Content(
         [
-            "The same with a prompt: the picture turns into what is said, and keeps its place, its shape and its colours as "
-            "long as it can."
-        ],
-        [
             _edited(desk, TOWER, "a castle", "edited-castle", "A clock tower on its way to a castle"),
             _edited(desk, "sketch-house", "a house", "edited-home", "A sketched house on its way to a house"),
             _edited(desk, "sketch-face", "a smiling face", "edited-face", "A sketched face on its way to a smiling one"),
-        ],
+        ]
     )
 
 
@@ -354,14 +245,9 @@ def chosen(desk: Desk, task: Task, seeds: Sequence[int]) -> tuple[Image.Image, f
     return desk.image(end.xt[0], 256), sure
 
 
-def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> str:
+def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> dict[str, object]:
     """How the pictures of a section were chosen."""
-    if None in sure:
-        return "First seeds, nothing chosen."
-    return (
-        f"Each is the best of {len(seeds)} seeds by the model's own judgement: which prompt best explains the noise in it, in "
-        f"each of its readings; 1 would be sure of both: {', '.join(f'{c:.2f}' for c in sure)}."
-    )
+    return {"seeds": len(seeds), "sure": None if None in sure else ", ".join(f"{c:.2f}" for c in sure)}
 
 
 def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int], name: str) -> tuple[Figure, float | None]:
@@ -383,15 +269,7 @@ def visual_anagrams(desk: Desk) -> Content:
     pairs = [("a tulip", "a bell"), ("a black heart", "a spade suit"), ("a drop of blood", "a red balloon")]
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     made = [turning(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(pairs)]
-    return Content(
-        [
-            "Ask for one thing as the picture stands and for another as it looks turned, turn the second answer back, and take "
-            "away the mean of both:",
-            formulas.ANAGRAM,
-            "Point at a picture, tap it, or press its button, and it turns. " + judged_by(seeds, [c for _, c in made]),
-        ],
-        [figure for figure, _ in made],
-    )
+    return Content([figure for figure, _ in made], judged_by(seeds, [c for _, c in made]))
 
 
 @section(A, "1.10", "Hybrid pictures", (4, 55))
@@ -411,17 +289,7 @@ def hybrid_pictures(desk: Desk) -> Content:
                 readings=(near, far),
             )
         )
-    return Content(
-        [
-            "Coarse shapes by one prompt and fine detail by another: the estimate for the first is blurred, that for the second "
-            "is "
-            "what a blur would take away, and both are added.",
-            formulas.HYBRID,
-            "Move the slider to walk away: the picture is blurred and shrinks as it would with distance. "
-            + judged_by(seeds, found),
-        ],
-        figures,
-    )
+    return Content(figures, judged_by(seeds, found))
 
 
 @section(A, "2", "Laplacian blending", (3, 8))
@@ -441,15 +309,6 @@ def laplacian(desk: Desk) -> Content:
         rows.append([desk.image(b[0].clamp(-1, 1)).resize(square, Image.Resampling.NEAREST) for b in bands])
     return Content(
         [
-            say(
-                "Two drawn pictures, joined along the middle. Cut and pasted, the seam shows: the picture changes {cut} "
-                "times as much across "
-                "it as beside it. Blended band by band, each with a seam as wide as its own detail, {made} times.",
-                cut=f"{seams[0]:.1f}",
-                made=f"{seams[1]:.1f}",
-            )
-        ],
-        [
             desk.keep(
                 strip(desk, [apple, tangerine, cut[0], made[0]], ["a red apple", "a tangerine", "cut", "blended"], SMALL),
                 "laplacian",
@@ -463,4 +322,5 @@ def laplacian(desk: Desk) -> Content:
                 f'phosphene generate "a red apple" "a tangerine"{desk.steps()}',
             ),
         ],
+        {"cut": f"{seams[0]:.1f}", "made": f"{seams[1]:.1f}"},
     )

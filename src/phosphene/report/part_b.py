@@ -14,8 +14,7 @@ from phosphene.evaluation.classifier import describe
 from phosphene.images import sheet, to_image
 from phosphene.models import folders
 from phosphene.plots import loss_curves
-from phosphene.report import formulas
-from phosphene.report.sections import Content, Desk, Figure, say, section
+from phosphene.report.sections import Content, Desk, Figure, section
 from phosphene.sampler import last
 from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
 from phosphene.tasks.digits import digits
@@ -88,21 +87,13 @@ def noisy_digits(desk: Desk) -> Content:
     whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
     return Content(
         [
-            "The first network is asked in one go: here is a digit with noise, give me the digit. It is trained on 60,000 "
-            "digits, each noised "
-            "anew whenever it is seen, to make the mean squared error small:",
-            formulas.LOSS,
-            "The digits on this page are drawn by the class-conditioned model below, because MNIST itself does not ship with "
-            "phosphene.",
-        ],
-        [
             desk.keep(
                 whole,
                 "noisy-digits",
                 "Digits at rising noise",
                 "phosphene denoise-digits",
             )
-        ],
+        ]
     )
 
 
@@ -113,16 +104,6 @@ def one_step_denoiser(desk: Desk) -> Content:
     one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
     rows = [[to_image(p, scale=2) for p in several] for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
     return Content(
-        [
-            say(
-                "Trained at sigma 0.5, five epochs, width 128. After one epoch the mean squared error on the digits below is "
-                "{one}, after five {five}; "
-                "that of the noisy digits is {noisy}.",
-                one=f"{one.error[0]:.4f}",
-                five=f"{five.error[0]:.4f}",
-                noisy=f"{one.noisy_error[0]:.3f}",
-            )
-        ],
         [
             losses(
                 desk,
@@ -138,6 +119,7 @@ def one_step_denoiser(desk: Desk) -> Content:
                 "phosphene denoise-digits --model denoiser-5 --dataset digits",
             ),
         ],
+        {"one": f"{one.error[0]:.4f}", "five": f"{five.error[0]:.4f}", "noisy": f"{one.noisy_error[0]:.3f}"},
     )
 
 
@@ -147,14 +129,6 @@ def out_of_distribution(desk: Desk) -> Content:
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
         [
-            say(
-                "The denoiser has seen sigma 0.5 and nothing else. With less noise it does well, with more it leaves specks "
-                "and invents strokes. "
-                "Mean squared error by sigma: {errors}.",
-                errors=errors,
-            )
-        ],
-        [
             desk.keep(
                 denoised(result),
                 "out-of-distribution",
@@ -162,6 +136,7 @@ def out_of_distribution(desk: Desk) -> Content:
                 "phosphene denoise-digits --model denoiser-5 --dataset digits",
             )
         ],
+        {"errors": errors},
     )
 
 
@@ -169,12 +144,6 @@ def out_of_distribution(desk: Desk) -> Content:
 def time_conditioned(desk: Desk) -> Content:
     figure, _ = by_epochs(desk, "time", None)
     return Content(
-        [
-            "One step is too much to ask for from pure noise. So the network is told how noisy its input is, and learns to "
-            "name the noise:",
-            formulas.LOSS_TIME,
-            "It draws whatever comes. After five epochs many marks are no digit; after twenty most are.",
-        ],
         [
             losses(
                 desk,
@@ -184,7 +153,7 @@ def time_conditioned(desk: Desk) -> Content:
                 "phosphene train time --objective flow --out runs/time",
             ),
             figure,
-        ],
+        ]
     )
 
 
@@ -192,16 +161,6 @@ def time_conditioned(desk: Desk) -> Content:
 def class_conditioned(desk: Desk) -> Content:
     figure, read = by_epochs(desk, "class", 5.0)
     return Content(
-        [
-            say(
-                "Told the class (and, one time in ten, not told, so that it can be guided), the network draws the digit "
-                "asked for. Of {count} "
-                "digits each, our classifier reads {five} as asked after five epochs and {twenty} after twenty.",
-                count=20 if desk.quick else 40,
-                five=f"{read[0]:.0%}",
-                twenty=f"{read[1]:.0%}",
-            )
-        ],
         [
             losses(
                 desk,
@@ -212,4 +171,5 @@ def class_conditioned(desk: Desk) -> Content:
             ),
             figure,
         ],
+        {"count": 20 if desk.quick else 40, "five": f"{read[0]:.0%}", "twenty": f"{read[1]:.0%}"},
     )

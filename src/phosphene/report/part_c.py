@@ -10,10 +10,9 @@ from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
 from phosphene.images import sheet, to_image
 from phosphene.plots import lines
-from phosphene.report import formulas
 from phosphene.report.part_a import SMALL, strip, turning
 from phosphene.report.part_b import FEW, STEPS, drawn
-from phosphene.report.sections import Content, Desk, Figure, say, section
+from phosphene.report.sections import Content, Desk, Figure, section
 from phosphene.sampler import last
 from phosphene.tasks import ambigram
 from phosphene.tasks.anagram import anagram
@@ -39,19 +38,10 @@ def out_of_noise(desk: Desk) -> Content:
     command = f"phosphene digits 0123456789 --guidance 5 --solver dpm --steps {STEPS}"
     return Content(
         [
-            say(
-                "The class-conditioned network is asked {steps} times. The first sheet shows what the picture is after some "
-                "of these "
-                "steps, the second what the network believes at that moment the clean digit to be: vague at first, because "
-                "many digits "
-                "could still hide in the noise, then settled long before the picture itself is clean.",
-                steps=STEPS,
-            )
-        ],
-        [
             desk.keep(sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom", command),
             desk.keep(sheet(guesses, names, labels), "estimates", "The clean estimates behind them", command),
         ],
+        {"steps": STEPS},
     )
 
 
@@ -76,20 +66,6 @@ def ambigrams(desk: Desk) -> Content:
     labels = [str(d) for d in range(10)]
     return Content(
         [
-            say(
-                "The anagram's algebra on MNIST: what noise is in the picture as it stands, for the digit of the row, and "
-                "turned by 180 "
-                "degrees, for the digit of the column. Framed cells are those our classifier reads both ways: {read} of 100, "
-                "from the best of {each} "
-                "seeds in {steps} steps. (A pair turned is the opposite pair, so half of the table is the other half "
-                "turned.) What more seeds and "
-                "steps make of it is in docs/results-mnist.md.",
-                read=read,
-                each=each,
-                steps=steps,
-            )
-        ],
-        [
             desk.keep(
                 sheet(cells, labels, labels),
                 "ambigrams",
@@ -99,6 +75,7 @@ def ambigrams(desk: Desk) -> Content:
                 readings=("the row's digit", "the column's digit"),
             )
         ],
+        {"read": read, "each": each, "steps": steps},
     )
 
 
@@ -124,16 +101,7 @@ def more_views(desk: Desk) -> Content:
     figures.append(
         desk.keep(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through views of pieces", command)
     )
-    return Content(
-        [
-            "Any rearrangement of pixels will do, and a change of all signs: white noise stays white noise. The first is "
-            "another thing as a "
-            "negative, the second on its side. Views that move pieces ask more of a small picture: the last row shows how "
-            "far that goes, "
-            "first seeds, nothing chosen."
-        ],
-        figures,
-    )
+    return Content(figures)
 
 
 @section(BEYOND, "C 4", "Three bands, and colour apart from grey", (8, 40))
@@ -144,12 +112,6 @@ def factors(desk: Desk) -> Content:
     colour = desk.draw(hybrid(("a tiger face", "a green apple"), kind="color"), seeds)
     grey = colour.mean(1, keepdim=True).expand_as(colour)
     return Content(
-        [
-            "Bands need not be two: below, a heart from afar, a cat nearer by, and a clock in the finest lines, where so "
-            "small a picture has "
-            "little room left. And what is parted need not be frequency: in the second row the grey picture is one prompt's, "
-            "the colours another's."
-        ],
         [
             desk.keep(
                 strip(desk, bands, [f"seed {s}" for s in seeds]),
@@ -163,7 +125,7 @@ def factors(desk: Desk) -> Content:
                 "In grey a tiger's face, in the colours of a green apple",
                 f'phosphene hybrid "a tiger face" "a green apple" --kind color{desk.steps()}',
             ),
-        ],
+        ]
     )
 
 
@@ -175,11 +137,6 @@ def regions(desk: Desk) -> Content:
     frames = 4 if desk.quick else 8
     way = desk.draw(morph(("a dog face", "a cat face"), frames), [SEED])
     return Content(
-        [
-            "Estimates can be joined by a mask, one prompt inside and another outside, and they can be mixed, from one "
-            "prompt to "
-            "another in even shares with the same noise."
-        ],
         [
             desk.keep(
                 strip(desk, [mask, made[0]], ["the mask", "a cat face in, a castle out"], 160),
@@ -193,7 +150,7 @@ def regions(desk: Desk) -> Content:
                 "From a dog face to a cat face",
                 f'phosphene morph "a dog face" "a cat face" --frames {frames}{desk.steps()}',
             ),
-        ],
+        ]
     )
 
 
@@ -219,23 +176,15 @@ def flow_matching(desk: Desk) -> Content:
     command = f"phosphene evaluate class-20 class-20-ddpm --solver ddim --steps {counts[0]} --guidance 1"
     return Content(
         [
-            "The newer edition of the course moves from noise to picture along straight lines, and has the network name the "
-            "direction:",
-            formulas.FLOW,
-            say(
-                "The same network, sampled by the same solver, unguided: in {steps} steps {flow} of {count} digits are read "
-                "as asked with "
-                "flow matching and {noise} with noise prediction. A straight way can be gone in fewer steps.",
-                steps=counts[0],
-                flow=f"{few['flow matching']:.0%}",
-                noise=f"{few['noise prediction']:.0%}",
-                count=len(asked_for),
-            ),
-        ],
-        [
             desk.keep(sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes", command),
             Figure("flow-steps.png", "Share of digits that are read as asked, by number of steps", command, *size),
         ],
+        {
+            "steps": counts[0],
+            "flow": f"{few['flow matching']:.0%}",
+            "noise": f"{few['noise prediction']:.0%}",
+            "count": len(asked_for),
+        },
     )
 
 
@@ -253,17 +202,11 @@ def worth(desk: Desk) -> Content:
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
     return Content(
         [
-            "The same noise at rising guidance, and how many digits our classifier reads as asked, measured on "
-            "this machine. Fréchet distances of 5,000 samples, and those of every recipe that was tried, are in "
-            "docs/results-mnist.md; how well the "
-            "text-to-image model follows prompts is in its card."
-        ],
-        [
             desk.keep(
                 sheet(rows, row_labels=labels),
                 "guidance",
                 "The same noise at guidance 0, 1, 2 and 5",
                 "phosphene digits 0123456789 --guidance 2 --solver dpm",
             )
-        ],
+        ]
     )

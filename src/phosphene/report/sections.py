@@ -2,7 +2,7 @@
 
 A section is a small function of a :class:`Desk`, declared by :func:`section` in the order of the page. What it made is kept with
 a digest of everything it depends on (the package's code, the models, the options): the same page is never drawn twice, and
-one that was stopped goes on where it stood.
+one that was stopped goes on where it stood. What the page says is no part of that: text is put in anew whenever it is written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,17 +55,21 @@ class Figure:
 
 @dataclass
 class Content:
-    """What a section says and shows. Paragraphs are HTML: figures from measurements are put in by :func:`say`."""
+    """What a section shows, and the values that its text tells."""
 
-    prose: list[str]
-    figures: list[Figure] = field(default_factory=list)
+    figures: list[Figure]
+    told: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A declared section. ``cost`` is in seconds on two CPU cores, in a quick and in a full page: it tells how long is left."""
+    """A declared section. ``cost`` is in seconds on two CPU cores, in a quick and in a full page: it tells how long is left.
+
+    What it says stands in the file ``text`` of report/text, as the macro of the function's name.
+    """
 
     name: str
+    text: str
     number: str
     title: str
     part: str
@@ -81,15 +84,11 @@ def section(part: str, number: str, title: str, cost: tuple[float, float]) -> Ca
     """Declare the function below as the next section of the page."""
 
     def declare(make: Callable[[Desk], Content]) -> Callable[[Desk], Content]:
-        SECTIONS.append(Section(make.__name__.replace("_", "-"), number, title, part, cost, make))
+        text = f"{make.__module__.rpartition('.')[2]}.html"
+        SECTIONS.append(Section(make.__name__.replace("_", "-"), text, number, title, part, cost, make))
         return make
 
     return declare
-
-
-def say(text: str, **values: object) -> str:
-    """A paragraph: ``text`` is HTML of ours, ``values`` are put in as plain text."""
-    return text.format(**{name: escape(str(value)) for name, value in values.items()})
 
 
 @dataclass
@@ -237,8 +236,7 @@ def _kept(desk: Desk, each: Section, digest: str) -> Content | None:
         if held["digest"] != digest or not same:
             return None
         content = held["content"]
-        return Content(
-            content["prose"], [Figure(**figure | {"readings": tuple(figure["readings"])}) for figure in content["figures"]]
-        )
+        figures = [Figure(**figure | {"readings": tuple(figure["readings"])}) for figure in content["figures"]]
+        return Content(figures, content["told"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
