@@ -276,6 +276,18 @@ def test_some_compositions_are_kept_out_of_training(cutouts, cast, monkeypatch):
     assert any(relations.pair(new, chance) for _ in range(50))
 
 
+def test_what_is_kept_out_is_kept_out_of_filled_icons_too(cutouts, monkeypatch):
+    """An icon has no colours of its own: what fills it is chosen, and said."""
+    monkeypatch.setattr(casting, "unseen", lambda colour, name: colour in ("red", "purple", "yellow"))
+    icons = [k for k, s in enumerate(cutouts.subjects) if s.style == "icon"]
+    cast = Casting(cutouts.subjects, cutouts.shapes, [k in icons for k in range(len(cutouts))])
+    told = [scene.text for kind in ("single", "icon") for scene in many(cast, kind, 400)]
+    grounds = (" background", " on ")
+    plain = [text for text in told if not any(word in text for word in grounds)]
+    assert len(plain) > 200 and not any(word in text.split() for text in plain for word in ("red", "purple", "yellow"))
+    assert any("orange" in text for text in plain)
+
+
 def test_opaque_pictures_have_no_ground_and_are_in_no_scene(cast):
     opaque = {k for k, shape in enumerate(cast.shapes) if shape.opaque}
     assert opaque

@@ -168,17 +168,20 @@ class Casting:
         if chance.random() >= often:
             return None
         colour = chance.choice(TINTS)
-        return colour if self.new or not unseen(colour, name) else None
+        return colour if self.shows(colour, name) else None
+
+    def shows(self, colour: str, name: str) -> bool:
+        """Whether ``name`` may be given ``colour``. What a painting has of its own is shown all the same."""
+        return self.new or not unseen(colour, name)
 
     def thing(
         self, name: str, chance: random.Random, style: str | None = None, colour: str | None = None, plain: bool = False
     ) -> Thing:
         """A picture of ``name``, of ``style`` where there is one, in ``colour`` where one is asked for."""
-        casting = self
-        painted, icons = casting.painted[name], casting.icons[name]
-        usable = painted if plain else [k for k in painted if not casting.shapes[k].opaque]
+        painted, icons = self.painted[name], self.icons[name]
+        usable = painted if plain else [k for k in painted if not self.shapes[k].opaque]
         if usable and (not icons or not plain or chance.random() < 0.88):
-            same = [k for k in usable if casting.subjects[k].style == style]
+            same = [k for k in usable if self.subjects[k].style == style]
             k = chance.choice(same or usable)
             return self._painted(k, name, chance, colour)
         if icons:
@@ -215,7 +218,7 @@ class Casting:
     def _filled(self, k: int, name: str, chance: random.Random, colour: str | None) -> Thing:
         """An icon as a coloured drawing: its parts filled, or itself in a colour."""
         called, shape = self.called(k, name, chance), self.shapes[k]
-        main = colour or chance.choice(NATURAL[:8])
+        main = colour or chance.choice([c for c in NATURAL[:8] if self.shows(c, name)] or NATURAL[:8])
         first = jittered(COLOURS[main], chance, 0.08)
         others = [
             jittered(COLOURS[chance.choice(NATURAL)], chance, 0.1),

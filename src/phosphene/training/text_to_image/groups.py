@@ -9,6 +9,9 @@ from phosphene.training.text_to_image.casting import PEOPLE, WHITE, Casting, Sce
 from phosphene.training.text_to_image.phrases import plural, with_article
 from phosphene.training.text_to_image.settings import chosen_paper, chosen_place
 
+AROUND = ((0.16, 0.93, 0.46), (0.84, 0.93, 0.46), (0.32, 0.80, 0.36), (0.68, 0.80, 0.36))
+"""Where people are around a fire, and how tall: x, foot, height. The first two are nearer than the fire."""
+
 
 def worn(cast: Casting, chance: random.Random) -> Scene | None:
     """Somebody with something on the head, or in the hand."""
@@ -33,10 +36,10 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
     if chance.random() < 0.72:
         hat = chance.choice(cast.hats)
         item = cast.thing(hat, chance, style, cast.tint(hat, chance, 0.35))
-        worn = cast.shapes[item.index]
+        own = cast.shapes[item.index]
         width = min(max(shape.head_width * 1.3, 0.34 * (shape.right - shape.left)), 0.95 * (shape.right - shape.left)) * scale
-        longest = max(worn.right - worn.left, worn.bottom - worn.top)
-        tall_item = width / max(worn.right - worn.left, 0.05) * longest
+        longest = max(own.right - own.left, own.bottom - own.top)
+        tall_item = width / max(own.right - own.left, 0.05) * longest
         x = 0.5 + (shape.head - (shape.left + shape.right) / 2) * scale * facing
         over = cast.stand(
             item, x, top + 0.15 * (shape.bottom - shape.top) * scale, min(tall_item, 0.5), place, chance, shadow=0.0
@@ -54,6 +57,7 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def campfire(cast: Casting, chance: random.Random) -> Scene | None:
+    """A fire, of logs where there are some, with up to four people: two behind it, two before."""
     place = places.made(
         chance.choice(("forest", "mountains", "field", "beach", "hills", "forest")),
         chance.choice(("night", "night", "night", "sunset", "day")),
@@ -64,23 +68,19 @@ def campfire(cast: Casting, chance: random.Random) -> Scene | None:
     if fire is None:
         return None
     bright = place._replace(light=WHITE, shadow=0.0)
-    layers, said = [], chance.choice(("a campfire", "a camp fire", "a fire"))
-    number = chance.choice((0, 0, 2, 3, 4, 4))
+    said = chance.choice(("a campfire", "a camp fire", "a fire"))
     people = []
-    for k in range(number):
+    for x, base, person_tall in AROUND[: chance.choice((0, 0, 2, 3, 4, 4))]:
         person = cast.named(PEOPLE, chance)
-        x = (0.16, 0.84, 0.32, 0.68)[k] + chance.uniform(-0.03, 0.03)
-        people.append(
-            (0.82 if k > 1 else 0.93, cast.stand(person, x, 0.80 if k > 1 else 0.93, 0.36 if k > 1 else 0.46, warm, chance))
-        )
-    behind = [layer for base, layer in people if base < 0.85]
-    before = [layer for base, layer in people if base >= 0.85]
+        if person is not None:
+            people.append(cast.stand(person, x + chance.uniform(-0.03, 0.03), base, person_tall, warm, chance))
+    number = len(people)
     tall = 0.4 if number else 0.6
     logs = cast.named(("wood", "log", "firewood"), chance)
-    layers += behind
+    layers = people[2:]
     if logs is not None:
         layers.append(cast.stand(logs, 0.5, 0.95, tall * 0.7, bright, chance))
-    layers += [cast.stand(fire, 0.5, 0.91, tall, bright, chance), *before]
+    layers += [cast.stand(fire, 0.5, 0.91, tall, bright, chance), *people[:2]]
     if number:
         text = chance.choice(
             (
@@ -178,12 +178,9 @@ def garden(cast: Casting, chance: random.Random) -> Scene | None:
     place = chosen_place(chance.choice(("field", "park", "hills")), chance)
     if place.time in ("snow", "night"):
         return None
-    name = chance.choice(
-        [n for n in ("flower", "tulip", "sunflower", "rose", "mushroom", "cactus") if n in cast.kind] or ["flower"]
-    )
-    if name not in cast.kind:
+    thing = cast.named(("flower", "tulip", "sunflower", "rose", "mushroom", "cactus"), chance)
+    if thing is None:
         return None
-    thing = cast.thing(name, chance)
     layers = [
         cast.stand(
             thing, (k % 4 + 0.5) / 4 + (0.1 if k > 3 else 0), 0.78 if k < 4 else 0.95, 0.3 if k < 4 else 0.38, place, chance

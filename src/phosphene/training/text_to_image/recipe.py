@@ -27,7 +27,6 @@ class CascadeRecipe:
     cooldown: float = 0.0  # last share of the run (its images or its time) in which the rate falls to zero; 0: it will go on
     weight_decay: float = 0.01
     ema: float = 0.9995
-    ema_long: float = 0.9998  # of a second average, kept beside the first; which one ships is chosen afterwards
     shift: float = 1.0  # above 1, timesteps are drawn nearer to noise: u -> shift u / (1 + (shift - 1) u)
     listens: bool = False  # a taught text encoder goes on learning with the network
     seed: int = 180

@@ -161,7 +161,7 @@ class CascadeRun:
 
     def _require_same(self, recipe: CascadeRecipe, saved: CascadeRecipe) -> None:
         free = {"images", "optimizer", "lr", "warmup", "cooldown", "ema", "batch_size", "seed"}
-        free |= {"most", "drop", "weight_decay", "level", "held_out", "ema_long", "shift", "listens"}
+        free |= {"most", "drop", "weight_decay", "level", "held_out", "shift", "listens"}
         differing = [k for k, v in vars(saved).items() if k not in free and vars(recipe)[k] != v]
         if differing:
             name = differing[0]

@@ -61,7 +61,8 @@ def icon(cast: Casting, chance: random.Random) -> Scene | None:
     paper, said = chosen_paper(chance, 0.25)
     ink, colour = COLOURS["black"], None
     if chance.random() < 0.55 or sum(paper) < 1.0:
-        colour = chance.choice([c for c in COLOURS if sum(abs(a - b) for a, b in zip(COLOURS[c], paper, strict=True)) > 0.6])
+        apart = [c for c in COLOURS if sum(abs(a - b) for a, b in zip(COLOURS[c], paper, strict=True)) > 0.6]
+        colour = chance.choice([c for c in apart if cast.shows(c, name)] or apart)
         ink = jittered(COLOURS[colour], chance, 0.04)
     word = chance.choice(phrases.SOLID if cast.shapes[k].solid else phrases.OUTLINE)
     called = cast.called(k, name, chance)

@@ -115,7 +115,6 @@ class StageTrainer:
             torch.manual_seed(recipe.seed)
             self.painter = self.build(tokenizer.get_vocab_size()).to(self.device)
         self.average = copy.deepcopy(self.painter).requires_grad_(False)
-        self.long_average = copy.deepcopy(self.average)
         self.stories = Stories(cutouts, tokenizer, recipe, thesaurus)
         if not self.stories:
             raise UserError(f"--held-out {recipe.held_out}: leaves no picture to train with; say 0, or give more pictures.")
@@ -247,9 +246,8 @@ class StageTrainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        for average, memory in ((self.average, self.recipe.ema), (self.long_average, self.recipe.ema_long)):
-            keep = min(memory, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(list(average.parameters()), list(self.painter.parameters()), 1 - keep)
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.painter.parameters()), 1 - keep)
 
     @property
     def checked(self) -> list[str]:
@@ -278,7 +276,7 @@ class StageTrainer:
 
     def restore(self, folder: Path, step: int = 0) -> None:
         """Go on from what :meth:`save` wrote to ``folder``, with a fresh optimiser and another warm-up."""
-        for network in (self.painter, self.average, self.long_average):
+        for network in (self.painter, self.average):
             for name, module, file in self.parts(network):
                 fill(module, folder / name, file)
         self.step = self.begun = step
@@ -292,9 +290,8 @@ class StageTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             self.painter.image.forget_text()
-        for average in (self.average, self.long_average):
-            average.image.load_state_dict(self.painter.image.state_dict())
-        for network in (self.painter, self.average, self.long_average):
+        self.average.image.load_state_dict(self.painter.image.state_dict())
+        for network in (self.painter, self.average):
             fill(network.text, folder / "text_encoder", "model")
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
