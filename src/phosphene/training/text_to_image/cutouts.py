@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.training.text_to_image.captions import COLOURS, MASK, Subject
-from phosphene.training.text_to_image.grounds import constant
+from phosphene.training.text_to_image.grounds import constant, fused
 from phosphene.training.text_to_image.pictures import contents, opened, premultiplied
 
 LAYER = {
@@ -188,7 +188,13 @@ def placed(
 
 def lay(under: Tensor, pictures: Tensor, index: Tensor, layers: Tensor) -> Tensor:
     """``under`` (B, 3, S, S) in 0..1 with one cut-out upon each: ``index`` (B,), ``layers`` (B, LAYER_LENGTH)."""
-    size, count = under.shape[-1], len(index)
+    return _laid(under, pictures[index], layers)
+
+
+@fused
+def _laid(under: Tensor, pictures: Tensor, layers: Tensor) -> Tensor:
+    """``lay`` with the picture of each, (B, 4, P, P) bytes."""
+    size, count = under.shape[-1], len(under)
     parts = dict(zip(LAYER, layers.split(list(LAYER.values()), 1), strict=True))
 
     def wide(name: str) -> Tensor:
@@ -202,7 +208,7 @@ def lay(under: Tensor, pictures: Tensor, index: Tensor, layers: Tensor) -> Tenso
     scale_x, scale_y, left, up = (parts[n][:, 0] for n in ("across", "down", "left", "up"))
     theta = torch.stack([torch.stack([scale_x, zero, left], 1), torch.stack([zero, scale_y, up], 1)], 1)
     grid = F.affine_grid(theta, [count, 4, size, size], align_corners=False)
-    seen = F.grid_sample(pictures[index].float() / 255, grid, "bilinear", align_corners=False)
+    seen = F.grid_sample(pictures.float() / 255, grid, "bilinear", align_corners=False)
     colour, alpha = seen[:, :3], seen[:, 3:]
     mask = wide("mask")
     fills = parts["fills"].view(count, 3, 3)

@@ -7,8 +7,9 @@ smooth noise. No picture is stored, so that no place is ever seen twice.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, wraps
 
 import torch
 import torch.nn.functional as F
@@ -131,9 +132,29 @@ class _Row:
         return tuple(p[:, None, None] for p in self.rows[:, self.places[name]].unbind(1))
 
 
-@cache
+def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """On a GPU ``function`` is compiled, once for any number of rows: hundreds of passes over a batch of pictures become few."""
+    compiled = cache(lambda: torch.compile(function))  # when first called: the compiler takes a second to import
+
+    @wraps(function)
+    def called(*rows: Tensor) -> Tensor:
+        if rows[0].device.type != "cuda" or len(rows[0]) < 2:
+            return function(*rows)
+        for tensor in rows:
+            torch._dynamo.mark_dynamic(tensor, 0)
+        return compiled()(*rows)
+
+    return called
+
+
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """(C, 1, 1): a colour, made once for a device, because each copy to a GPU would wait for all that it has to do."""
+    make = _new_constant.__wrapped__ if torch.compiler.is_compiling() else _new_constant  # compiled code keeps it anyway
+    return make(values, device)
+
+
+@cache
+def _new_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, device=device)[:, None, None]
 
 
@@ -142,13 +163,21 @@ def chance_of(n: Tensor, seed: Tensor) -> Tensor:
     return (torch.sin(n * 12.9898 + seed * 78.233 + 0.5) * 43758.5453).remainder(1)
 
 
+@cache
+def _enlarging(cells: int, size: int, device: torch.device) -> Tensor:
+    """(cells, size): bicubic enlargement of a row. Rows and columns of a grid by two such products, not by a filter."""
+    rows = torch.eye(cells)[:, None, :, None].expand(-1, -1, -1, 2)
+    return F.interpolate(rows, size=(size, 2), mode="bicubic", align_corners=False)[:, 0, :, 0].to(device)
+
+
 def smooth_noise(count: int, size: int, octaves: tuple[int, ...], generator: torch.Generator | None, device) -> Tensor:
     """(B, size, size) in about -1..1: uniform noise on grids of so many cells, interpolated, finer ones weaker."""
-    total = torch.zeros(count, 1, size, size, device=device)
+    total = 0.0
     for k, cells in enumerate(octaves):
-        values = torch.rand(count, 1, cells, cells, generator=generator, device=device) * 2 - 1
-        total += F.interpolate(values, size=size, mode="bicubic", align_corners=False) * 0.6**k
-    return total[:, 0]
+        values = torch.rand(count, cells, cells, generator=generator, device=device) * 2 - 1
+        enlarge = _enlarging(cells, size, torch.device(device))
+        total = total + (values.mT @ enlarge).mT @ enlarge * 0.6**k
+    return total
 
 
 def _outline(ridge: _Row, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -242,17 +271,23 @@ def _floor(row: _Row, x: Tensor, depth: Tensor, noise: Tensor, fine: Tensor) -> 
 def draw_grounds(rows: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
     """Places (B, 3, size, size) in 0..1 for ``rows`` (B, LENGTH), on their device; textures are drawn from ``generator``."""
     count, device = len(rows), rows.device
+    noise, fine, wisp = (smooth_noise(count, size, o, generator, device) for o in ((4, 9, 20), (size // 2,), (3, 7, 14)))
+    spark, drops = (torch.rand(count, 1, size // 2, size // 2, generator=generator, device=device) for _ in range(2))
+    return _places_drawn(rows, noise, fine, wisp, spark, drops)
+
+
+@fused
+def _places_drawn(rows: Tensor, noise: Tensor, fine: Tensor, wisp: Tensor, spark: Tensor, drops: Tensor) -> Tensor:
+    """Of ``rows`` (B, LENGTH), textures (B, S, S), and chances (B, 1, S / 2, S / 2) of stars and of flakes."""
+    size, device = noise.shape[-1], rows.device
     row = _Row(rows, _OF)
     centres = (torch.arange(size, device=device) + 0.5) / size
     x, y = centres[None, None, :], centres[None, :, None]
-    noise = smooth_noise(count, size, (4, 9, 20), generator, device)
-    fine = smooth_noise(count, size, (size // 2,), generator, device)
     # Sky, or the wall of a room.
     down = (y / row["horizon"].clamp(max=1.0)).clamp(0, 1)
     picture = row["sky_top"] + (row["sky_low"] - row["sky_top"]) * down[:, None]
     picture = picture * (1 + 0.02 * noise)[:, None]
-    spark = torch.rand(count, size // 2, size // 2, generator=generator, device=device)
-    star = F.interpolate(((spark - (1 - 0.035 * rows[:, _OF["stars"]][:, :, None])) * 60).clamp(0, 1)[:, None], size=size)
+    star = F.interpolate(((spark - (1 - 0.035 * rows[:, _OF["stars"], None, None])) * 60).clamp(0, 1), size=size)
     picture = picture + (1 - picture) * star * (1 - 0.6 * down[:, None])
     sun_x, sun_y, radius = row.parts("disc")
     away = ((x - sun_x).square() + (y - sun_y).square()).sqrt()
@@ -260,7 +295,6 @@ def draw_grounds(rows: Tensor, size: int, generator: torch.Generator | None = No
     picture = picture + (row["disc_colour"] - picture) * (0.75 * shine)[:, None].clamp(0, 1)
     disc = ((radius - away) * size + 0.5).clamp(0, 1) * (radius > 0)
     picture = picture + (row["disc_colour"] - picture) * disc[:, None]
-    wisp = smooth_noise(count, size, (3, 7, 14), generator, device)
     cloud = ((wisp + 1.6 * row["clouds"] - 0.9) * 3).clamp(0, 1) * (row["clouds"] > 0) * (1 - 0.5 * down)
     picture = picture + (row["cloud_colour"] * (0.92 + 0.1 * wisp)[:, None] - picture) * (0.9 * cloud)[:, None]
     covered = torch.zeros_like(noise)
@@ -285,7 +319,7 @@ def draw_grounds(rows: Tensor, size: int, generator: torch.Generator | None = No
     floor = floor + (path - floor) * on_path[:, None]
     picture = picture + (floor - picture) * ((y - row["horizon"]) * size + 0.5).clamp(0, 1)[:, None]
     picture = _with_window(picture, row, x, y, size)
-    return _weathered(picture, row, x, y, noise, size, generator).clamp(0, 1)
+    return _weathered(picture, row, x, y, noise, drops).clamp(0, 1)
 
 
 def _with_fall(picture: Tensor, row: _Row, x: Tensor, y: Tensor, noise: Tensor, covered: Tensor, size: int) -> Tensor:
@@ -313,17 +347,13 @@ def _with_window(picture: Tensor, row: _Row, x: Tensor, y: Tensor, size: int) ->
     return torch.where(bar[:, None], torch.full_like(picture, 0.97), picture)
 
 
-def _weathered(
-    picture: Tensor, row: _Row, x: Tensor, y: Tensor, noise: Tensor, size: int, generator: torch.Generator | None
-) -> Tensor:
+def _weathered(picture: Tensor, row: _Row, x: Tensor, y: Tensor, noise: Tensor, drops: Tensor) -> Tensor:
     """Mist, rays, rain and flakes over everything."""
-    count, device = len(picture), picture.device
     beam = (torch.sin((x - 0.5 + 0.35 * y) * 26 + 2 * noise) * 0.5 + 0.5).pow(3) * (1 - y)
     picture = picture + (1 - picture) * (0.35 * row["rays"] * beam)[:, None]
     bank = row["mist"] * (0.55 + 0.45 * noise).clamp(0, 1)
     picture = picture + (row["mist_colour"] - picture) * bank[:, None].clamp(0, 0.9)
-    drops = torch.rand(count, 1, size // 2, size // 2, generator=generator, device=device)
-    flake = F.interpolate((drops > 1 - 0.05 * row["flakes"][:, None]).float(), size=size, mode="bilinear")
+    flake = F.interpolate((drops > 1 - 0.05 * row["flakes"][:, None]).float(), size=picture.shape[-1], mode="bilinear")
     picture = picture + (1 - picture) * (flake * 0.95 * (row["flakes"] > 0)[:, None])
     lane = ((x + 0.22 * y) * 64).floor()
     streak = chance_of(lane, row["rain"] * 50) > 1 - 0.4 * row["rain"]
