@@ -24,8 +24,9 @@ from phosphene import cli
 from phosphene.cli.digits import GREEN
 from phosphene.drawing import Sampling
 from phosphene.evaluation.digits import measure, refer
-from phosphene.images import PAPER, PROVENANCE, read_provenance
+from phosphene.images import PAPER
 from phosphene.models import catalogue, folders
+from phosphene.readers import PROVENANCE, read_provenance
 from phosphene.training.distributed import Place
 from phosphene.training.ema import Average
 from phosphene.training.log import read_log

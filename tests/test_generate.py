@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from phosphene import cli
-from phosphene.images import read_picture, read_provenance
 from phosphene.models import folders, hub
+from phosphene.readers import read_picture, read_provenance
 from phosphene.training.text_to_image.captions import Subject
 from phosphene.training.text_to_image.cutouts import Cutouts, Shape
 from phosphene.training.text_to_image.recipe import CascadeRecipe

@@ -12,17 +12,8 @@ from PIL import Image, ImageDraw
 from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import (
-    MOST_PIXELS,
-    PAPER,
-    SAMPLES,
-    fitted,
-    read_picture,
-    read_provenance,
-    save_animation,
-    squared,
-    to_tensor,
-)
+from phosphene.images import PAPER, fitted, save_animation, squared, to_tensor
+from phosphene.readers import MOST_PIXELS, SAMPLES, read_picture, read_provenance
 from phosphene.tasks.animate import MOVE
 
 STEPS = ["--steps", 4]
@@ -38,7 +29,7 @@ def here(tmp_path, call) -> Path:  # noqa: F811
     ImageDraw.Draw(mask).rectangle((15, 5, 30, 35), fill=255)
     mask.save(tmp_path / "mask.png")
     Image.new("L", (60, 40)).save(tmp_path / "black.png")
-    Image.new("L", (30, 40), 255).save(tmp_path / "narrow.png")
+    Image.linear_gradient("L").resize((30, 40)).save(tmp_path / "narrow.png")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     (tmp_path / "text.png").write_text("this is no picture")
     whole = (tmp_path / "ball.png").read_bytes()
@@ -247,7 +238,9 @@ def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811
 
 
 def test_a_mask_without_a_border_still_gives_a_picture(call, here, cascade):  # noqa: F811
-    Image.new("L", (60, 40), 255).save("white.png")
+    mask = Image.new("L", (60, 40), 255)
+    mask.paste(0, (0, 0, 8, 40))  # which is cropped away
+    mask.save("white.png")
     code, out, err = call("inpaint", "ball.png", "white.png", "--model", cascade, *STEPS, "--no-upscale", "-o", "new.png")
     assert code == 0 and "no border" in out and Path("new.png").exists(), err
 

@@ -21,7 +21,7 @@ from phosphene.errors import UserError
 @app.command()
 def inspect(path: Annotated[Path, typer.Argument(metavar="PNG")]) -> None:
     """Print how a picture was made, as JSON."""
-    from phosphene.images import read_provenance
+    from phosphene.readers import read_provenance
 
     common.say(json.dumps(read_provenance(path), indent=2, ensure_ascii=False))
 
@@ -36,7 +36,7 @@ def rerun(
     On the machine it was made on the new file is the same, byte for byte.
     """
     from phosphene.cli import main
-    from phosphene.images import read_provenance
+    from phosphene.readers import read_provenance
 
     story = read_provenance(path)
     if story.get("command") not in RERUN or not isinstance(story.get("arguments"), dict):

@@ -155,7 +155,8 @@ class Desk:
 
     def sample(self, name: str) -> Tensor:
         """A picture that ships with the package, (1, 3, S, S), as the first stage sees it."""
-        from phosphene.images import read_picture, squared, to_tensor
+        from phosphene.images import squared, to_tensor
+        from phosphene.readers import read_picture
 
         return to_tensor(squared(read_picture(Path(name)), self.stage.image_shape[-1]))
 
