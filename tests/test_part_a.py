@@ -44,6 +44,11 @@ def here(tmp_path, call) -> Path:  # noqa: F811
     return tmp_path
 
 
+def allowed(model: Path) -> list[object]:
+    """What rerun is told that it may open."""
+    return ["--allow-model", model, "--allow-file", "ball.png", "--allow-file", "mask.png"]
+
+
 COMMANDS = {
     "denoise": ["ball.png", "--t", "300,600", "--timesteps", "900,600,300,0", "--start", 1],
     "morph": ["a rocket", "a skull", "--frames", 3, "--to-seed", 7],
@@ -61,7 +66,7 @@ def test_each_command_draws_and_can_be_run_again(call, here, cascade, name):  # 
     code, out, err = call(name, *COMMANDS[name], "--model", cascade, *steps, "-o", "one.png")
     assert (code, err) == (0, "") and "one.png" in out
     assert read_provenance(Path("one.png"))["command"] == name
-    code, out, err = call("rerun", "one.png", "-o", "two.png")
+    code, out, err = call("rerun", "one.png", "-o", "two.png", *allowed(cascade))
     assert code == 0 and "byte for byte" in out, err
     assert call(name, *COMMANDS[name], "--model", cascade, *steps, "--seed", 9, "-o", "three.png")[0] == 0
     with Image.open("one.png") as one, Image.open("three.png") as three:
@@ -73,7 +78,7 @@ def test_sweeps_are_rows(call, here, cascade):  # noqa: F811
     assert call(*base, "--guidance-sweep", "1,5,9", *STEPS, "-o", "guidance.png")[0] == 0
     assert call(*base, "--steps-sweep", "2,3", "-o", "steps.png")[0] == 0
     assert size("guidance.png")[1] > 3 * 16 > 2 * 16 and size("steps.png")[1] < size("guidance.png")[1]
-    assert "byte for byte" in call("rerun", "steps.png")[1]
+    assert "byte for byte" in call("rerun", "steps.png", *allowed(cascade))[1]
     # A row of the sheet is the run with its number.
     assert call(*base, "--guidance", 5, *STEPS, "-o", "five.png")[0] == 0
     with Image.open("guidance.png") as sheet, Image.open("five.png") as five:
@@ -210,7 +215,7 @@ def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, 
     assert [code for code, _, _ in kept] == [0, 0], kept
     assert all("of ball.png kept" in out for _, out, _ in kept)
     assert (read_picture("low.png").tobytes() == read_picture("high.png").tobytes()) == (kind == "scale")
-    code, out, err = call("rerun", "high.png", "-o", "again.png")
+    code, out, err = call("rerun", "high.png", "-o", "again.png", *allowed(cascade))
     assert code == 0 and "byte for byte" in out, err
 
 
@@ -227,7 +232,7 @@ def test_two_jigsaws_of_different_seeds_in_one_anagram(call, here, cascade):  # 
     command = ["anagram", "a rocket", "a skull", "a dog", "--view", "jigsaw@1", "--view", "jigsaw@2", "--model", cascade, *STEPS]
     code, _, err = call(*command, "-o", "two.png")
     assert (code, err) == (0, "")
-    assert call("rerun", "two.png", "-o", "again.png")[0] == 0
+    assert call("rerun", "two.png", "-o", "again.png", *allowed(cascade))[0] == 0
 
 
 def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -136,8 +137,13 @@ class Audience(Protocol):
 audience: ContextVar[Audience | None] = ContextVar("audience", default=None)
 
 
+def visible(text: str) -> str:
+    """``text`` with what a terminal would obey instead of showing it, and what it cannot show, written out as in JSON."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def say(text: str) -> None:
-    listener = audience.get()
+    listener, text = audience.get(), visible(text)
     print(text, flush=True) if listener is None else listener.say(text)
 
 
@@ -167,7 +173,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < left else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(visible, row))
     console.print(table)
 
 
