@@ -22,7 +22,9 @@ PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
 
 
 def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), scale: int = 1) -> Image.Image:
-    """A (1 or 3, H, W) tensor as an 8-bit image, enlarged ``scale`` times without smoothing."""
+    """A (1 or 3, H, W) tensor as an 8-bit image, enlarged ``scale`` times without smoothing. UserError where it is not finite."""
+    if not bool(picture.isfinite().all()):
+        raise UserError("picture: holds numbers that are not finite (NaN), so there is nothing to show; check the model.")
     low, high = value_range
     values = ((picture.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
     array = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()

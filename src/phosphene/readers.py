@@ -179,7 +179,7 @@ def read_json(text: str | bytes, what: str, again: str) -> dict:
     What Python's parser takes beyond JSON (NaN, Infinity) is refused, as is what would exhaust it.
     """
     if len(text) > MOST_TEXT:
-        raise UserError(f"{what}: is {len(text):,} bytes of JSON, of at most {MOST_TEXT:,}; {again}.")
+        raise UserError(f"{what}: is more than {MOST_TEXT:,} bytes of JSON; {again}.")
     try:
         held = json.loads(text, parse_constant=_no_number)
     except RecursionError as error:
@@ -190,6 +190,20 @@ def read_json(text: str | bytes, what: str, again: str) -> dict:
     if not isinstance(held, dict):
         raise UserError(f"{what}: is no JSON object; {again}.")
     return held
+
+
+def read_json_file(path: Path, again: str) -> dict:
+    """The JSON object in the file ``path``: see :func:`read_json`."""
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no file; {again}.")
+        with path.open("rb") as file:
+            text = file.read(MOST_TEXT + 1)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is missing; {again}.") from error
+    except OSError as error:
+        raise UserError(f"{path}: is not readable JSON ({error.strerror}); {again}.") from error
+    return read_json(text, str(path), again)
 
 
 def _no_number(name: str) -> float:

@@ -34,6 +34,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def path(text: str | Path) -> Path:
+    """What ``--out`` names. An empty text would be the working folder, which a script with an unset variable did not mean."""
+    if not str(text).strip():
+        raise typer.BadParameter("is empty; name a file or a folder.")
+    return Path(text)
+
+
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
 Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -46,7 +54,7 @@ Steps = Annotated[int | None, typer.Option(help=f"Timesteps to visit; by default
 Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
 Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
 Sheet = Annotated[bool, typer.Option("--sheet", help="Of a single picture too a sheet, and the picture beside it.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.", parser=path)]
 Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
 
 Advance = Callable[[int, int, str], None]

@@ -70,7 +70,8 @@ def digits(
     from phosphene.images import enlarged, sheet, to_image
     from phosphene.tasks import digits as task
 
-    drawing.model = drawing.model or ("time-20" if unconditional else "class-20")
+    if drawing.model is None:
+        drawing.model = "time-20" if unconditional else "class-20"
     diffusion, wanted = _opened(drawing.model, drawing.device), None if classes is None else classes * count
     made = drawing.draw(task.digits(wanted), diffusion, range(drawing.seed, drawing.seed + columns * count))
     pictures = [to_image(p, diffusion.value_range) for p in made.xt]

@@ -122,6 +122,9 @@ class Drawing(Options):
         cascade: Cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
+        for prompt in dict.fromkeys([*prompts, self.negative]):
+            if rest := cascade.text.unread(prompt):
+                common.say(f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing")
         for name, value in self.of_the_second():
             if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")

@@ -45,7 +45,7 @@ def inspect(path: Annotated[Path, typer.Argument(metavar="PNG")]) -> None:
 @app.command()
 def rerun(
     path: Annotated[Path, typer.Argument(metavar="PNG")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.", parser=common.path)] = None,
     allow_model: Annotated[list[str] | None, typer.Option(help="A model it may use that does not ship with phosphene.")] = None,
     allow_file: Annotated[list[str] | None, typer.Option(help="A file of yours that it may read.")] = None,
 ) -> None:

@@ -20,7 +20,7 @@ from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed
 from phosphene.training.options import StageOptions, options_of
 
-Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=common.path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or pictures with NAME.txt, NAME.json or metadata.jsonl.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that write captions.")]

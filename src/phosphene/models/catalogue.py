@@ -24,6 +24,7 @@ from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
 from phosphene.models.folders import CONFIG, SUMS, WEIGHTS, folder, verify
 from phosphene.models.unet import MnistUNet, fused
+from phosphene.readers import read_json_file
 from phosphene.schedule import schedule_from
 
 Model = DigitDiffusion | MnistUNet | DigitClassifier
@@ -51,11 +52,8 @@ KINDS = {
 
 def read_config(path: Path) -> dict:
     """The config.json of a model folder."""
-    try:
-        config = json.loads((path / CONFIG).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path / CONFIG}: is not readable JSON ({error}); fetch or train the model again.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
+    config = read_json_file(path / CONFIG, "fetch or train the model again")
+    if not isinstance(config.get("kind"), str):
         raise UserError(f"{path / CONFIG}: says no kind of model; it should be one of {', '.join(KINDS)}.")
     if config["kind"] not in KINDS:
         raise UserError(f"{path / CONFIG}: unknown kind {config['kind']!r}; it should be one of {', '.join(KINDS)}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +42,16 @@ class Text:
         self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
         self.given = sorted(known or ())
         self._known = {_tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
-        self._t5: tuple[Callable, nn.Module] | None = None
+        self._t5: tuple[Any, nn.Module] | None = None  # a tokenizer and an encoder
+        self._unread: dict[str, str] = {}
 
     def embed(self, prompt: Hashable | None) -> Tensor:
         """(77, width) float32 on the CPU; None is the empty prompt. UserError where it cannot be had."""
         if prompt is not None and not isinstance(prompt, str):
             raise UserError(f"prompt {prompt!r}: must be text.")
         key = _tidy(prompt or "")
+        if any("\ud800" <= c <= "\udfff" for c in key):
+            raise UserError(f"prompt {prompt!r}: is no text in UTF-8; write it in another way.")
         if key not in self._known:
             kept = self.cache.get(key) if self.cache else None
             # Each prompt is encoded alone, so that its embedding does not depend on its company.
@@ -55,6 +59,10 @@ class Text:
             if self.cache and kept is None:
                 self.cache.put(key, self._known[key])
         return self._known[key]
+
+    def unread(self, prompt: str | None) -> str:
+        """The end of ``prompt``, embedded before, that goes beyond the tokens the model reads, and so counts for nothing."""
+        return self._unread.get(_tidy(prompt or ""), "")
 
     def free(self) -> None:
         """Let go of tokenizer and encoder (11 GB for DeepFloyd IF, in half precision)."""
