@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import shutil
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Knowing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_cli import call, here, made, refused, tree  # noqa: F401
 
 from phosphene import load
@@ -188,3 +192,149 @@ def test_a_place_without_a_name_is_refused(refused, here):  # noqa: F811
 @pytest.mark.parametrize("name", ["nope", "owner/nope", "class-20"])
 def test_a_page_of_a_model_that_is_none_leaves_no_folder(refused, here, name):  # noqa: F811
     refused("report", "--model", name, "--quick", "-o", "page", words=name)
+
+
+# Numbers out of files
+
+
+@pytest.fixture
+def little_memory():
+    """Whoever asks for more than 3 GB in all, and 1.5 GB at once, is told that there is none."""
+    resource = pytest.importorskip("resource")
+    usual = resource.getrlimit(resource.RLIMIT_DATA)
+    used = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")).split()[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 3 * 2**30 // 2, usual[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_DATA, usual)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ({"width": 10**6}, "does not fit"),
+        ({"width": 10**12}, "width 1e+12 is more than"),
+        ({"width": 9}, "does not fit"),
+        ({"width": "8"}, "is incomplete or wrong"),
+        ({"width": -1}, "--width -1"),
+        ({"classes": 10**6}, "does not fit"),
+        ([], "is incomplete or wrong"),
+        (None, "is incomplete or wrong"),
+    ],
+    ids=repr,
+)
+def test_sizes_in_a_config_take_no_more_than_the_weights(refused, made, here, little_memory, network, words):  # noqa: F811
+    folder = Path(shutil.copytree(made["class"], here / "odd"))
+    config = json.loads((folder / folders.CONFIG).read_text())
+    whole = config["network"] | network if isinstance(network, dict) else network
+    (folder / folders.CONFIG).write_text(json.dumps(config | {"network": whole}))
+    (folder / folders.SUMS).unlink()
+    refused("digits", "3", "--model", "odd", words=words)
+
+
+def test_timesteps_in_a_config_are_counted_first(refused, made, here, little_memory):  # noqa: F811
+    folder = Path(shutil.copytree(made["class"], here / "odd"))
+    config = json.loads((folder / folders.CONFIG).read_text())
+    for steps, words in ((10**6, "must lie in 1..100000"), (10**9, "is more than"), (0, "must lie in"), ("5", "schedule")):
+        told = config | {"schedule": config["schedule"] | {"steps": steps}}
+        (folder / folders.CONFIG).write_text(json.dumps(told))
+        (folder / folders.SUMS).unlink(missing_ok=True)
+        refused("digits", "3", "--model", "odd", words=words)
+    refused("train", "class", "--dataset", "digits", "--timesteps", 10**9, words="--timesteps 1000000000")
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "words"),
+    [
+        ("transformer/config.json", {"num_layers": 10**9}, "num_layers 1e+09 is more than"),
+        ("transformer/config.json", {"sample_size": 10**6}, "sample_size in 1..4096"),
+        ("transformer/config.json", {"sample_size": "64"}, "sample_size in 1..4096"),
+        ("transformer/config.json", {"attention_head_dim": 10**6}, "cross_attention_dim 320"),
+        ("transformer/config.json", {"num_layers": 3}, "does not fit"),
+        ("text_encoder/config.json", {"d_model": 10**6}, "does not fit"),
+        ("text_encoder/config.json", {"vocab_size": 10**9}, "vocab_size 1e+09 is more than"),
+        ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers 1e+09 is more than"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 10**9}, "model_max_length 1000000000"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 1e30}, "model_max_length 1e+30"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": "24"}, "model_max_length '24'"),
+    ],
+    ids=repr,
+)
+def test_sizes_of_a_cascade_take_no_more_than_its_weights(refused, here, glyph, little_memory, file, values, words):  # noqa: F811
+    part = Path(shutil.copytree(glyph / "stage-1", here / "odd" / "stage-1")) / file
+    changed(part, **values)
+    refused("generate", "a fox", "--model", "odd", "--steps", 1, words=words)
+
+
+BROKEN = [b"", b"{", b"[" * 10**5, b"\xff\xfe", b"[]", b'{"vocab_size": ' + b"9" * 5000 + b"}"]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=lambda text: str(text[:9]))
+def test_a_broken_config_is_one_sentence(refused, here, glyph, made, text):  # noqa: F811
+    part = Path(shutil.copytree(glyph / "stage-1", here / "odd" / "stage-1"))
+    for file in ("text_encoder/config.json", "tokenizer/tokenizer_config.json", "scheduler/scheduler_config.json"):
+        own = (part / file).read_bytes()
+        (part / file).write_bytes(text)
+        refused("generate", "a fox", "--model", "odd", "--steps", 1, words=f"{file.partition('/')[2]}: is no")
+        (part / file).write_bytes(own)
+    folder = Path(shutil.copytree(made["class"], here / "digits"))
+    (folder / folders.CONFIG).write_bytes(text)
+    refused("digits", "3", "--model", "digits", words="config.json: is no")
+
+
+def test_weights_that_a_network_lacks_are_not_read(made, here, monkeypatch):  # noqa: F811
+    """A tensor of three gigabytes, of which the file has none: it is sparse."""
+    folder = Path(shutil.copytree(made["class"], here / "odd"))
+    weights = folder / folders.WEIGHTS
+    own = weights.read_bytes()
+    length = int.from_bytes(own[:8], "little")
+    header, size = json.loads(own[8 : 8 + length]), len(own) - 8 - length
+    header["more"] = {"dtype": "F32", "shape": [3 * 2**28], "data_offsets": [size, size + 3 * 2**30]}
+    text = json.dumps(header).encode()
+    with weights.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text + own[8 + length :])
+        file.truncate(8 + len(text) + size + 3 * 2**30)
+    (folder / folders.SUMS).unlink()
+    monkeypatch.setattr("phosphene.models.weights.load", lambda path: pytest.fail("it was read"))
+    with pytest.raises(UserError, match="first difference: more"):
+        load(folder)
+
+
+def test_an_image_set_that_unpacks_to_very_much_is_refused(tmp_path, little_memory):
+    from phosphene.training.mnist.data import PARTS, load_dataset
+
+    packed = gzip.compress(bytes(2**20), 9)
+    with (tmp_path / f"{PARTS[0]}.gz").open("wb") as file:
+        file.write(gzip.compress(b"\0\0\x08\x03" + (5_000_000).to_bytes(4, "big") + (28).to_bytes(4, "big") * 2))
+        for _ in range(4000):
+            file.write(packed)
+    for part in PARTS[1:]:
+        (tmp_path / f"{part}.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"idx3-ubyte\.gz: holds more than"):
+        load_dataset("idx", tmp_path)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_broken_prompt_embeddings_are_read_or_refused(tmp_path_factory, changes):
+    from phosphene.models.text import TOKENS, read_embeddings
+
+    held = io.BytesIO()
+    torch.save({"a fox": torch.zeros(1, TOKENS, 2)}, held)
+    content = bytearray(held.getvalue())
+    for at, value in changes:
+        content[at % len(content)] = value
+    path = tmp_path_factory.getbasetemp() / "embeddings.pth"
+    path.write_bytes(content)
+    try:
+        assert all(known.shape == (TOKENS, 2) for known in read_embeddings(path, 2).values())
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("held", [torch.full((1, 77, 2), float("nan")), torch.zeros(1, 77, 2).int()], ids=["NaN", "int"])
+def test_prompt_embeddings_are_finite_numbers(tmp_path, held):
+    from phosphene.models.text import read_embeddings
+
+    torch.save({"a fox": held}, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match=r"odd\.pth: 'a fox' holds what are no finite numbers"):
+        read_embeddings(tmp_path / "odd.pth", 2)

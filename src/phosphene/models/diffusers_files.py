@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from phosphene.errors import UserError
+from phosphene.models.folders import require_small
 from phosphene.readers import read_json_file
 
 PATCHES = "PixArtTransformer2DModel"
@@ -62,6 +63,7 @@ def text_width(config: Mapping) -> int | None:
 def network_config(part: Path) -> dict:
     path = network_folder(part) / "config.json"
     config = read_json(path)
+    require_small(config, path)
     if config.get("_class_name") not in ("UNet2DConditionModel", PATCHES):
         raise UserError(f"{path}: says {config.get('_class_name')}, not UNet2DConditionModel; this is no model of IF's kind.")
     sizes = config.get("sample_size") if isinstance(config.get("sample_size"), list) else [config.get("sample_size")]

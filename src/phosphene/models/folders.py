@@ -38,6 +38,22 @@ def folder(name: str | Path) -> Path:
     raise UserError(f"--model {name}: neither a folder nor an embedded model; choose one of {', '.join(embedded())}.")
 
 
+MOST_NUMBER, MOST_LAYERS = 2**20, 1000
+"""Of a config.json: no network here has more of anything, nor as many layers, which are built one by one."""
+
+
+def require_small(config: object, path: Path, name: str = "") -> None:
+    """UserError where a number anywhere in ``config``, read from ``path``, is larger than any network's."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            require_small(value, path, key)
+    elif isinstance(config, list):
+        for value in config:
+            require_small(value, path, name)
+    elif isinstance(config, int | float) and abs(config) > (most := MOST_LAYERS if "layers" in name else MOST_NUMBER):
+        raise UserError(f"{path}: {name} {config:g} is more than {most}, as no network here has; fetch or train the model again.")
+
+
 def verify(path: Path) -> None:
     """Compare a model folder with its SHA256SUMS. Folders without one (hand-made) are taken as they are."""
     if not (path / SUMS).is_file():

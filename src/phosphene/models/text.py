@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from phosphene.devices import layer_by_layer
 from phosphene.errors import UserError
-from phosphene.models.diffusers_files import AGAIN, loading, quiet, require_whole, variant_of
+from phosphene.models.diffusers_files import AGAIN, loading, quiet, read_json, require_whole, variant_of
+from phosphene.models.folders import require_small
 from phosphene.models.prompts import PromptCache
 
 TOKENS = 77
@@ -100,6 +100,7 @@ class Text:
         if not any((tokens / name).is_file() for name in ("tokenizer.json", "spiece.model")):
             # transformers would warn and go on with another tokenizer.
             raise UserError(f"{tokens}: holds neither tokenizer.json nor spiece.model; {AGAIN}.")
+        require_small(read_json(weights / "config.json"), weights / "config.json")
         variant = variant_of(weights, "model", self.dtype)
         options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": True}
         with loading(tokens):
@@ -125,8 +126,9 @@ def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; name a file of prompt embeddings.") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        # An UnpicklingError tells at length how to switch the safe loader off: that is no advice to pass on.
+    except Exception as error:
+        # Of damaged files torch raises whatever comes, from IndexError to UnpicklingError, which tells at length how to switch
+        # the safe loader off: that is no advice to pass on.
         raise UserError(f"{path}: is damaged or holds more than tensors; {example}.") from error
     if not isinstance(held, dict) or not held:
         raise UserError(f"{path}: holds no prompt embeddings; {example}.")
@@ -137,6 +139,8 @@ def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
         if tuple(embedding.shape) not in ((1, TOKENS, width), (TOKENS, width)):
             shape = "x".join(str(n) for n in embedding.shape)
             raise UserError(f"{path}: {prompt!r} is {shape}, but this model reads 1x{TOKENS}x{width}; take its own embeddings.")
+        if not embedding.is_floating_point() or not bool(embedding.isfinite().all()):
+            raise UserError(f"{path}: {prompt!r} holds what are no finite numbers; {example}.")
         known[prompt] = embedding.detach().view(TOKENS, width).float()
     return known
 
