@@ -210,6 +210,13 @@ def test_any_story_is_a_command_line_of_ours_or_refused(command, arguments):
     assert not any(word.startswith(("-o", "--out")) for word in (argv[2 : argv.index("--")] if "--" in argv else argv[2:]))
 
 
+def test_an_animation_is_written_where_nobody_but_the_reader_says(refused, here):  # noqa: F811
+    """``animate`` is an option of the command, and yet no word of a picture's."""
+    arguments = {"prompts": ["a", "b"], "view": ["flip"], "animate": "other.gif"}
+    save_png(Image.new("L", (8, 8)), Path("it.png"), {**STORY, "command": "anagram", "model": "glyph", "arguments": arguments})
+    refused("rerun", "it.png", words='animate "other.gif", which anagram never writes')
+
+
 def test_the_way_in_is_the_same(here):  # noqa: F811
     """A wrong option of a command inside is told once, and its exit code is rerun's."""
     tell(arguments={"steps": -1})

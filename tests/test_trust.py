@@ -338,3 +338,17 @@ def test_prompt_embeddings_are_finite_numbers(tmp_path, held):
     torch.save({"a fox": held}, tmp_path / "odd.pth")
     with pytest.raises(UserError, match=r"odd\.pth: 'a fox' holds what are no finite numbers"):
         read_embeddings(tmp_path / "odd.pth", 2)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("hybrid", "a fox", "a hen", "--sigma", "1e30"),
+        ("hybrid", "a fox", "--from", "castle-hill", "--sigma", "1e30"),
+        ("hybrid", "a fox", "a hen", "--kind", "motion", "--length", "1e30"),
+        ("denoise-digits", "--dataset", "digits", "--sigma", "1e30"),
+    ],
+    ids=" ".join,
+)
+def test_sizes_on_the_command_line_are_bounded(refused, here, argv):  # noqa: F811
+    refused(*argv, words=f"{argv[-2]} ")
