@@ -212,8 +212,8 @@ class Thesaurus:
     def load(cls, path: Path) -> Thesaurus:
         try:
             told = json.loads(path.read_text())
-            return cls(told["same"], told["near"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls(dict(told["same"]), dict(told["near"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"--wordnet {path}: is no thesaurus ({error}); name WordNet's folder.") from error
 
     def save(self, path: Path) -> None:
