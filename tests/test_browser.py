@@ -17,7 +17,8 @@ from PIL import Image
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene.errors import UserError
-from phosphene.images import SAMPLES, read_picture, read_provenance, squared
+from phosphene.images import squared
+from phosphene.readers import SAMPLES, read_picture, read_provenance
 from phosphene.report.page import write
 
 CHROMIUM = os.environ.get("PHOSPHENE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

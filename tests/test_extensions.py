@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_generate import cascade  # noqa: F401  (fixture)
 
-from phosphene.images import read_picture
+from phosphene.readers import read_picture
 
 SOLVER = """
 from phosphene import defaults, sampler

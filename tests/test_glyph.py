@@ -19,12 +19,12 @@ from PIL import Image, ImageDraw
 
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
-from phosphene.images import read_picture
 from phosphene.models import tokens
 from phosphene.models.cascade import open_cascade
 from phosphene.models.patch_stage import PatchNetwork
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
+from phosphene.readers import read_picture
 from phosphene.tasks.generate import generate
 from phosphene.training.text_to_image.captions import EVERYDAY, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
@@ -157,11 +157,11 @@ def test_what_cannot_be_read_is_named(tmp_path, shards):
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
-    with pytest.raises(UserError, match=r"^\S*odd\.tar/a: is no picture"):
+    with pytest.raises(UserError, match=r"^\S*odd\.tar/a: cannot be read as a picture"):
         list(read(tmp_path))
     (tmp_path / "odd.tar").unlink()
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(UserError, match=r"text\.png: is no picture"):
+    with pytest.raises(UserError, match=r"text\.png: cannot be read as a picture"):
         list(read(tmp_path))
 
 

@@ -16,7 +16,7 @@ HOUSE = Path(phosphene.__file__).parent
 
 FLOORS = (
     ("", "errors", "defaults"),
-    ("files", "devices", "schedule"),
+    ("files", "devices", "schedule", "readers"),
     ("models.protocol",),
     ("frequency", "images", "plots"),
     ("views", "pyramid"),

@@ -562,7 +562,7 @@ def test_nothing_is_left_behind_by_a_run_that_cannot_start(files, tmp_path):
     refusal(lambda: start(out, tmp_path / "nowhere"), "--data", "nowhere")
     refusal(lambda: Run(small("class"), out, data=files, device="warp"), "--device warp")
     refusal(lambda: start(out, files, save_every=-1), "--save-every -1")
-    refusal(lambda: start(out, files, small("class", timesteps=10_000_000)), "schedule")
+    refusal(lambda: start(out, files, small("class", timesteps=10_000_000)), "--timesteps 10000000")
     refusal(lambda: start(out, files, resume=True), "--resume", str(out))
     assert list(tmp_path.iterdir()) == []
 

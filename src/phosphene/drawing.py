@@ -183,12 +183,26 @@ def _drawn(task: Task, plans: list[_Plan], seeds: tuple[int, ...], source: Gener
             steps, source = plan.begun(task, seeds, source)
         for step in steps:
             picture = step.xt
+            if step.t == CLEAN:
+                _require_finite(plan.stage, picture)
             yield Step(*step, k, seeds, verdict)
         if best_of > 1 and verdict is None:
             verdict = task.judge(plan.stage, picture)
             kept = best(verdict.score, best_of)
             seeds, source, picture = tuple(seeds[i] for i in kept), [source[i] for i in kept], picture[kept]
             yield Step(*step._replace(xt=picture, x0=step.x0[kept]), k, seeds, verdict)
+
+
+def _require_finite(stage: Denoiser, picture: Tensor) -> None:
+    """UserError where finished pictures hold NaN or infinity: what is seen of those is black."""
+    if bool(picture.isfinite().all()):
+        return
+    network = getattr(stage, "network", None)
+    half = network is not None and any(p.dtype == torch.float16 for p in network.parameters())
+    why = "half precision overflowed; take --device cpu, or load the model with dtype=torch.float32"
+    if not half:
+        why = "its weights or the prompt embeddings are damaged, or --guidance is too high; check them: phosphene models verify"
+    raise UserError(f"--model: what it drew holds numbers that are not finite (NaN), most likely because {why}.")
 
 
 def _device(stage: Denoiser) -> torch.device:

@@ -1,4 +1,4 @@
-"""Pictures in and out: tensors to images, contact sheets, and PNGs that carry how they were made."""
+"""Pictures out: tensors to images, contact sheets, and PNGs that carry how they were made. What reads them is in readers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.files import replacing, require_writable
-
-PROVENANCE = "phosphene"
-"""The PNG text chunk that says, as JSON, how the picture was made."""
-
-MOST_PIXELS = 50_000_000
-"""Of a picture that is read: what a large camera takes. Beyond, a small file could fill the memory."""
-
-SAMPLES = Path(__file__).parent / "assets" / "images"
-"""Pictures that ship with the package; their names will do where a picture is asked for."""
+from phosphene.readers import PROVENANCE
 
 FITS = ("crop", "pad")
 """How a picture is given the shape of a model's: its middle, or all of it with white beside."""
@@ -30,7 +22,9 @@ PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
 
 
 def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), scale: int = 1) -> Image.Image:
-    """A (1 or 3, H, W) tensor as an 8-bit image, enlarged ``scale`` times without smoothing."""
+    """A (1 or 3, H, W) tensor as an 8-bit image, enlarged ``scale`` times without smoothing. UserError where it is not finite."""
+    if not bool(picture.isfinite().all()):
+        raise UserError("picture: holds numbers that are not finite (NaN), so there is nothing to show; check the model.")
     low, high = value_range
     values = ((picture.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
     array = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
@@ -41,38 +35,6 @@ def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), sca
 def enlarged(image: Image.Image, scale: int) -> Image.Image:
     """``image``, each of its pixels ``scale`` wide and high."""
     return image if scale == 1 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-
-
-def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
-    """The RGB picture at ``path``, of any mode, upright as its EXIF says, its transparency on white.
-
-    ``path`` may be the name of a sample that ships with the package, such as ``clock-tower``. UserError, naming
-    ``option``, where it is missing, no picture, damaged, smaller than 8 pixels or larger than MOST_PIXELS.
-    """
-    path = Path(path)
-    sample = SAMPLES / f"{path.name}.png"
-    if not path.exists() and len(path.parts) == 1 and sample.is_file():
-        path = sample
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if min(width, height) < 8:
-                raise UserError(f"{option} {path}: is {width}x{height}; give a picture of at least 8x8 pixels.")
-            if width * height > MOST_PIXELS:
-                raise UserError(f"{option} {path}: is {width}x{height}; make it smaller than {MOST_PIXELS // 10**6} megapixels.")
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # Pillow cuts 16 bits off instead of scaling them
-                image = image.point(lambda value: value / 256, "L")
-            whole = image.convert("RGBA")
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(file.stem for file in SAMPLES.glob("*.png")))
-        raise UserError(f"{option} {path}: no such file; name a picture, or one of {known}.") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{option} {path}: is too large ({error}); make it smaller.") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{option} {path}: cannot be read as a picture ({reason}); give a PNG, JPEG or WebP.") from error
-    return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
 
 
 def fitted(image: Image.Image, size: tuple[int, int], fit: str = "crop") -> Image.Image:
@@ -244,18 +206,3 @@ def save_png(image: Image.Image, path: Path, provenance: dict | None = None) -> 
         info.add_itxt(PROVENANCE, json.dumps(provenance))
     with replacing(path) as temporary:
         image.save(temporary, "PNG", pnginfo=info, optimize=True)
-
-
-def read_provenance(path: Path) -> dict:
-    """How the PNG at ``path`` was made; UserError where it does not say."""
-    try:
-        with Image.open(path) as image:
-            text = getattr(image, "text", {}).get(PROVENANCE)
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error}).") from error
-    if text is None:
-        raise UserError(f"{path}: carries no provenance; only PNGs made by phosphene do.")
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: its provenance is damaged ({error}); make the picture again.") from error

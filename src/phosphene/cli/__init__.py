@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return perform(arguments)
     except Failed as failure:
         if failure.sentence:
-            print(f"phosphene: {failure.sentence}", file=sys.stderr)
+            print(f"phosphene: {common.visible(failure.sentence)}", file=sys.stderr)
         return failure.code
 
 

@@ -22,7 +22,7 @@ from phosphene.cli.common import (
     Seed,
     app,
 )
-from phosphene.cli.drawing import Options, drawing_command, seen
+from phosphene.cli.drawing import REMADE, Options, drawing_command, seen, told
 from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError
 
@@ -70,7 +70,8 @@ def digits(
     from phosphene.images import enlarged, sheet, to_image
     from phosphene.tasks import digits as task
 
-    drawing.model = drawing.model or ("time-20" if unconditional else "class-20")
+    if drawing.model is None:
+        drawing.model = "time-20" if unconditional else "class-20"
     diffusion, wanted = _opened(drawing.model, drawing.device), None if classes is None else classes * count
     made = drawing.draw(task.digits(wanted), diffusion, range(drawing.seed, drawing.seed + columns * count))
     pictures = [to_image(p, diffusion.value_range) for p in made.xt]
@@ -80,6 +81,7 @@ def digits(
 
 @app.command("denoise-digits")
 def denoise_digits(
+    context: typer.Context,
     model: Annotated[str, typer.Option(help="A denoiser: a name, a model folder or a run.")] = "denoiser-5",
     dataset: DatasetName = "mnist",
     data: Data = None,
@@ -106,12 +108,15 @@ def denoise_digits(
     if len(clean) < count:
         raise UserError(f"--count {count}: the test split of {dataset} has {len(clean)} pictures; choose at most as many.")
     result = denoise_at(network, clean, seed, sigmas)
-    arguments = {"dataset": dataset, "count": count, "seed": seed, "sigma": sigmas, "device": str(place)}
-    save_png(_before_and_after(result, sigmas), out, common.provenance("denoise-digits", model, arguments))
+    story = common.provenance("denoise-digits", model, told(context.params, device))
+    save_png(_before_and_after(result, sigmas), out, story)
     common.say(f"mean squared error of {common.several(count, 'picture')} from the test split of {dataset}:")
     errors = zip(sigmas, result.noisy_error.tolist(), result.error.tolist(), strict=True)
     common.table(["sigma", "noisy", "estimate"], [[f"{s:g}", f"{noisy:.5f}", f"{mended:.5f}"] for s, noisy, mended in errors])
     common.say(f"pictures in {out}")
+
+
+REMADE.append("denoise-digits")
 
 
 def _before_and_after(result: Denoised, sigmas: Sequence[float]) -> Image.Image:

@@ -105,7 +105,8 @@ def _complete(
     path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: MotionBlur, fit: str, out: Path
 ) -> None:
     """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
-    from phosphene.images import fitted, read_picture, to_tensor
+    from phosphene.images import fitted, to_tensor
+    from phosphene.readers import read_picture
     from phosphene.tasks.hybrid import BANDS, KEPT, completed, part_of
 
     picture, component = read_picture(path, "--from"), part_of(kind, sigma, motion)
@@ -147,13 +148,14 @@ def compose(
     out: Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.images import sheet, squared, to_image, to_tensor
+    from phosphene.readers import read_mask
     from phosphene.tasks import compose as task
 
     if mask in task.SHAPES:
         inside = task.shape(mask, 256)
     elif Path(mask).suffix:
-        inside = (to_tensor(squared(read_picture(Path(mask), "--mask"), 256).convert("L")) + 1) / 2
+        inside = (to_tensor(squared(read_mask(Path(mask), "--mask"), 256)) + 1) / 2
     else:
         raise UserError(f"--mask {mask}: choose one of {', '.join(task.SHAPES)}, or name a picture.")
     asked = task.compose(prompts, inside, negative=drawing.negative)

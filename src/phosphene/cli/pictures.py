@@ -109,7 +109,8 @@ def denoise(
     """
     times = common.numbers("--t", t, int, "250,500,750")
     from phosphene.drawing import run
-    from phosphene.images import fitted, read_picture, to_tensor
+    from phosphene.images import fitted, to_tensor
+    from phosphene.readers import read_picture
     from phosphene.sampler import generators
     from phosphene.tasks import denoise as task
     from phosphene.tasks.edit import edit
@@ -161,7 +162,8 @@ def edit(
     """
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
-    from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
+    from phosphene.images import fitted, sheet, to_image, to_tensor
+    from phosphene.readers import read_picture
     from phosphene.tasks.edit import edit as task
 
     picture = read_picture(image)
@@ -221,15 +223,13 @@ def inpaint(
 
 
 def _with_mask(image: Path, mask: Path) -> tuple[Image.Image, Image.Image]:
-    """Picture and mask, as large as each other; UserError where they are not, or nothing is white."""
-    from phosphene.images import read_picture
+    """Picture and mask, as large as each other; UserError where they are not."""
+    from phosphene.readers import read_mask, read_picture
 
-    original, white = read_picture(image), read_picture(mask, "MASK").convert("L")
+    original, white = read_picture(image), read_mask(mask)
     if original.size != white.size:
         sizes = [f"{w}x{h}" for w, h in (white.size, original.size)]
         raise UserError(f"MASK {mask}: is {sizes[0]} and the picture {sizes[1]}; give a mask of the picture's size.")
-    if white.getextrema()[1] == 0:
-        raise UserError(f"MASK {mask}: is all black, so nothing would be repainted; paint white what is to change.")
     return original, white
 
 

@@ -20,9 +20,9 @@ from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed
 from phosphene.training.options import StageOptions, options_of
 
-Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=common.path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
-Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or NAME.png with NAME.txt or NAME.json beside each.")]
+Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or pictures with NAME.txt, NAME.json or metadata.jsonl.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that write captions.")]
 WordNet = Annotated[Path | None, typer.Option(help="WordNet's folder, or a thesaurus.json.")]
 Teacher = Annotated[Path | None, typer.Option(help="Retrieval model whose text encoder it takes.")]
@@ -124,6 +124,7 @@ def _stage(
     """Learns from --data. Options not given are the usual ones, or the resumed run's."""
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
+    from phosphene.training.text_to_image.pictures import count
     from phosphene.training.text_to_image.recipe import stage_recipe
     from phosphene.training.text_to_image.run import CascadeRun, saved_recipe
 
@@ -134,6 +135,7 @@ def _stage(
     limit = math.inf if minutes is None else minutes * 60
     run = CascadeRun(settings, out, data, resume, common.device(device), wordnet, workers, limit, teacher)
     size, trainer = sum(p.numel() for p in run.trainer.painter.parameters()), run.trainer
+    common.say(str(count(data)))
     common.say(f"training {network} on {len(trainer.cutouts)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
     try:
         for report in run:

@@ -67,11 +67,11 @@ def open_cascade(
     device = torch.device(device)
     free = dtype is None and device.type == "cpu"
     dtype = dtype or usual_dtype(device)
-    folder = _embedded(name) or Path(name)
+    folder = _folder(name)
     fetched = hub.fetch(str(name), dtype, text and embeddings is None, stages) if _on_hub(folder) else None
     parts = fetched or stage_folders(folder)[:stages]
-    if _embedded(name):
-        folders.verify(folder)
+    for place in {folder, *parts}:
+        folders.verify(place)
     configs = [network_config(part) for part in parts]
     widths = {width for config in configs if (width := text_width(config)) is not None}
     if len(widths) > 1:
@@ -102,7 +102,7 @@ def embedded() -> list[str]:
 
 def locate(name: str | Path) -> Path:
     """The folder of a cascade that is on this machine; UserError where it is yet to be fetched."""
-    folder = _embedded(name) or Path(name)
+    folder = _folder(name)
     if _on_hub(folder):
         raise UserError(f"{name}: is no folder here; fetch it first: phosphene models fetch {name}.")
     return folder
@@ -128,9 +128,10 @@ def describe(name: str | Path) -> dict:
     return {"kind": "cascade", "stages": stages}
 
 
-def _embedded(name: str | Path) -> Path | None:
-    """Where the embedded cascade called ``name`` lies, if there is one."""
-    return folders.EMBEDDED / str(name) if (folders.EMBEDDED / str(name) / "stage-1").is_dir() else None
+def _folder(name: str | Path) -> Path:
+    """Where the cascade called ``name`` lies, embedded or not, if it is no repository's name."""
+    name = folders.require_name(name)
+    return folders.EMBEDDED / str(name) if str(name) in embedded() else Path(name).expanduser()
 
 
 def _on_hub(folder: Path) -> bool:
@@ -140,7 +141,7 @@ def _on_hub(folder: Path) -> bool:
 
 def is_cascade(name: str | Path) -> bool:
     """Whether ``name`` is a cascade's, and no single network of the MNIST chapter."""
-    folder = _embedded(name) or Path(name)
+    folder = _folder(name)
     return _on_hub(folder) or (folder / "model_index.json").is_file() or (folder / "stage-1").is_dir()
 
 

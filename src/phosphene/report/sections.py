@@ -155,7 +155,8 @@ class Desk:
 
     def sample(self, name: str) -> Tensor:
         """A picture that ships with the package, (1, 3, S, S), as the first stage sees it."""
-        from phosphene.images import read_picture, squared, to_tensor
+        from phosphene.images import squared, to_tensor
+        from phosphene.readers import read_picture
 
         return to_tensor(squared(read_picture(Path(name)), self.stage.image_shape[-1]))
 
@@ -207,9 +208,11 @@ def build(desk: Desk, sections: Sequence[Section], progress: Progress) -> Iterat
     """Each section with what it says and shows, made now or kept from before."""
     import time
 
-    desk.out.mkdir(parents=True, exist_ok=True)
-    (desk.out / KEPT).mkdir(exist_ok=True)
+    from phosphene.models.cascade import describe
+
+    describe(desk.cascade)  # refused before there is a folder
     digest = hashlib.sha256("\n".join([_code(), _models(desk), desk.cascade, desk.device, str(desk.quick)]).encode()).hexdigest()
+    (desk.out / KEPT).mkdir(parents=True, exist_ok=True)
     held = {each.name: _kept(desk, each, digest) for each in sections}
     price = 0 if desk.quick else 1
     ahead, spent, paid = sum(each.cost[price] for each in sections if held[each.name] is None), 0.0, 0.0

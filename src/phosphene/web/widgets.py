@@ -17,7 +17,8 @@ from PIL import Image
 
 from phosphene.defaults import GUIDANCE, SEED, SOLVERS
 from phosphene.errors import UserError
-from phosphene.images import SAMPLES, read_picture, squared
+from phosphene.images import squared
+from phosphene.readers import SAMPLES, read_picture
 from phosphene.tasks.animate import turn_css
 from phosphene.views import view
 from phosphene.web.jobs import SIDE, Job, Studio, Update

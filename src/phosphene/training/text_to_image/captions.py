@@ -148,7 +148,10 @@ class Subject:
         caption = told.get("caption")
         if not isinstance(caption, str) or not caption.strip():
             raise UserError(f"caption {caption!r}: must be a text; every picture needs one.")
-        words = tuple(str(k).lower() for k in told.get("keywords") or ())
+        keywords = told.get("keywords") or ()
+        if not isinstance(keywords, list | tuple):
+            raise UserError(f"keywords {keywords!r}: must be a list of texts; leave them out, or mend them.")
+        words = tuple(str(k).lower() for k in keywords)
         size = told.get("size")
         more = {key: str(told.get(key) or "") for key in ("name", "category", "where", "source")}
         size = size if isinstance(size, int) and 0 <= size <= 6 else 0
@@ -209,8 +212,8 @@ class Thesaurus:
     def load(cls, path: Path) -> Thesaurus:
         try:
             told = json.loads(path.read_text())
-            return cls(told["same"], told["near"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls(dict(told["same"]), dict(told["near"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"--wordnet {path}: is no thesaurus ({error}); name WordNet's folder.") from error
 
     def save(self, path: Path) -> None:
