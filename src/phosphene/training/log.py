@@ -29,7 +29,7 @@ class Log:
 
     def add(self, line: dict[str, float]) -> None:
         self._file.write(json.dumps(line) + "\n")
-        for name in line.keys() - {self.by, "epoch"} if self._board is not None else ():
+        for name in line.keys() - {self.by, "epoch", "step"} if self._board is not None else ():
             self._board.add_scalar(name.replace("_", " "), line[name], line[self.by])
 
     def flush(self) -> None:

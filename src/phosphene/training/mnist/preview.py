@@ -20,11 +20,11 @@ from phosphene.training.mnist.data import Split
 ROWS, STEPS = 4, 20
 
 
-def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image.Image | None, dict]:
+def preview(average: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image.Image | None, dict]:
     """A sheet of samples and figures for the log: digits for a diffusion model, before and after for a denoiser,
     the test accuracy for a classifier."""
-    device = next(ema.parameters()).device
-    model = catalogue.build(config, ema.state_dict(), Path("the run"), device, torch.float32)
+    device = next(average.parameters()).device
+    model = catalogue.build(config, average.state_dict(), Path("the run"), device, torch.float32)
     if config["kind"] == "classifier":
         probabilities, _ = describe(model, test.images.float() / 255)
         return None, {"test_accuracy": (probabilities.argmax(1).cpu() == test.labels).float().mean().item()}
