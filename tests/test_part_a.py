@@ -212,6 +212,33 @@ def test_pictures_need_not_be_square(call, here, wide, name, fit):  # noqa: F811
         assert size("wide.png") == (48, 32)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_masks_of_a_composition_need_not_be_square(call, here, wide):  # noqa: F811
+    """Every mask, and a picture of the model's proportions whose sides are no part of its middle square."""
+    painted, drawn = Image.new("L", (48, 32), 0), {}
+    painted.paste(255, (0, 0, 6, 32))  # beside the middle square, which begins at 8
+    painted.save("side.png")
+    Image.new("L", (48, 32), 0).save("none.png")
+    for mask in ("left", "top", "circle", "side.png", "none.png"):
+        command = [
+            "compose",
+            "a rocket",
+            "a skull",
+            "--mask",
+            mask,
+            "--model",
+            wide,
+            "--steps",
+            3,
+            "--no-upscale",
+            "-o",
+            "wide.png",
+        ]
+        assert call(*command)[0] == 0 and size("wide.png") == (24, 16)
+        drawn[mask] = Image.open("wide.png").convert("RGB").tobytes()
+    assert len(set(drawn.values())) == 5
+
+
 @pytest.mark.parametrize("kind", ["frequency", "color", "motion", "scale"])
 def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, kind):  # noqa: F811
     command = ["hybrid", "a skull", "--from", "ball.png", "--kind", kind, "--model", cascade, *STEPS]

@@ -127,7 +127,7 @@ def test_rows_of_a_step(stage):
     assert rows(stage, hybrid([BOAT, MAN])) == 3
     assert rows(stage, hybrid([BOAT, MAN, DOG])) == 4
     assert rows(stage, hybrid([BOAT, MAN], kind="color")) == 3
-    assert rows(stage, compose([BOAT, MAN], shape("left", 32))) == 3
+    assert rows(stage, compose([BOAT, MAN], shape("left", 32, 32))) == 3
 
 
 def test_views_by_their_names():
@@ -386,7 +386,7 @@ def test_a_seam_is_a_step_at_the_border():
 
 
 def test_prompts_rule_their_regions(stage):
-    mask = shape("left", 64)
+    mask = shape("left", 64, 64)
 
     def step(x, t):
         a, va = guided(stage, x, t, BOAT, 7.0)
@@ -398,11 +398,16 @@ def test_prompts_rule_their_regions(stage):
 
 
 def test_shapes():
-    assert shape("left", 8)[0, 0, 3].tolist() == [1] * 4 + [0] * 4
-    assert shape("top", 8)[0, 0, :, 3].tolist() == [1] * 4 + [0] * 4
-    disc = shape("circle", 100)[0, 0]
+    assert shape("left", 8, 8)[0, 0, 3].tolist() == [1] * 4 + [0] * 4
+    assert shape("top", 8, 8)[0, 0, :, 3].tolist() == [1] * 4 + [0] * 4
+    disc = shape("circle", 100, 100)[0, 0]
     assert abs(float(disc.mean()) - math.pi * 0.09) < 0.005 and disc.equal(disc.T) and disc.equal(disc.flip(0))
-    refusal(lambda: shape("star", 8), "--mask star")
+    for height, width in ((40, 100), (100, 40)):  # of any proportions, a disc is round and in the middle
+        disc = shape("circle", height, width)[0, 0]
+        assert disc.shape == (height, width) and disc.sum(0).max() == disc.sum(1).max() == 24
+        assert torch.equal(disc, disc.flip(0)) and torch.equal(disc, disc.flip(1))
+        assert shape("left", height, width).mean() == shape("top", height, width).mean() == 0.5
+    refusal(lambda: shape("star", 8, 8), "--mask star")
 
 
 # Scores

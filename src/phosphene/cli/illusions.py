@@ -147,17 +147,18 @@ def compose(
     out: Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
     from phosphene.tasks import compose as task
 
-    if mask in task.SHAPES:
-        inside = task.shape(mask, 256)
-    elif Path(mask).suffix:
-        inside = (to_tensor(squared(read_picture(Path(mask), "--mask"), 256).convert("L")) + 1) / 2
-    else:
+    if mask not in task.SHAPES and not Path(mask).suffix:
         raise UserError(f"--mask {mask}: choose one of {', '.join(task.SHAPES)}, or name a picture.")
-    asked = task.compose(prompts, inside, negative=drawing.negative)
-    picture = to_image(drawing.draw(asked, drawing.open(prompts)).xt[0], (-1, 1))
+    task.require_two(prompts)
+    painted = None if mask in task.SHAPES else read_picture(Path(mask), "--mask")
+    cascade = drawing.open(prompts)
+    sides = cascade.stages[0].image_shape[1:]
+    size = [side * max(1, SHOWN // max(sides)) for side in sides]  # finer than the stage, so that borders are smooth
+    inside = task.shape(mask, *size) if painted is None else (to_tensor(fitted(painted, size).convert("L")) + 1) / 2
+    picture = to_image(drawing.draw(task.compose(prompts, inside, negative=drawing.negative), cascade).xt[0], (-1, 1))
     common.say(drawing.save([picture], lambda: sheet([[picture]], captions=[[" and ".join(prompts)]]), out))
 
 

@@ -296,7 +296,7 @@ def hybrid_pictures(desk: Desk) -> Content:
 def laplacian(desk: Desk) -> Content:
     apple, tangerine = desk.draw(generate(["a red apple", "a tangerine"]), [SEED] * 2)
     size = apple.shape[-1]
-    mask = shape("left", size)
+    mask = shape("left", size, size)
     levels = max(2, size.bit_length() - 2)
     cut = mask * apple + (1 - mask) * tangerine
     made = blend(apple[None], tangerine[None], mask, levels)

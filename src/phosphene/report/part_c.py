@@ -131,7 +131,7 @@ def factors(desk: Desk) -> Content:
 
 @section(BEYOND, "C 5", "Regions, and the way between two pictures", (10, 40))
 def regions(desk: Desk) -> Content:
-    inside = shape("circle", 256)
+    inside = shape("circle", 256, 256)
     made = desk.draw(compose(("a cat face", "a castle"), inside), [SEED])
     mask = (inside * 2 - 1)[0, :, ::4, ::4].expand(3, -1, -1)
     frames = 4 if desk.quick else 8

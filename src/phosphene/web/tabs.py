@@ -28,11 +28,13 @@ def generate_tab(studio: Studio, _: gr.Tab) -> None:
     with bench.left("dpm"):
         prompt = gr.Textbox("a red heart", label="What to draw (one a line)", lines=2, max_lines=widgets.MOST_PROMPTS)
         gr.Examples([["a castle"], ["a dog face"], ["a blue octopus icon"], ["a rocket\na skull\na snowy mountain"]], [prompt])
+        negative = gr.Textbox("", label="What to stay away from")
 
-    def argv(prompt: str) -> Line:
-        return ["generate", "--", *widgets.prompts_of(prompt)], []
+    def argv(prompt: str, negative: str) -> Line:
+        away = prompt_of(negative, optional=True)
+        return ["generate", *(["--negative", away] if away else []), "--", *widgets.prompts_of(prompt)], []
 
-    bench.connect(argv, [prompt])
+    bench.connect(argv, [prompt, negative])
 
 
 def edit_tab(studio: Studio, _: gr.Tab) -> None:
