@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +20,10 @@ from phosphene.images import (
     fitted,
     read_picture,
     read_provenance,
+    rescaled,
     save_animation,
     squared,
+    to_images,
     to_tensor,
 )
 from phosphene.tasks.animate import MOVE
@@ -415,6 +418,25 @@ def test_squares_and_tensors():
     tensor = to_tensor(squared(wide, 16))
     assert tensor.shape == (1, 3, 16, 16) and tensor[0, 0].min() == 1 and tensor[0, 1].max() == -1
     assert MOST_PIXELS < Image.MAX_IMAGE_PIXELS
+
+
+@given(st.integers(1, 3), st.sampled_from((1, 3)), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32))
+def test_pictures_become_tensors_and_tensors_pictures(count, channels, height, width, seed):
+    """Each undoes the other: exactly from pictures and back, to half a shade from any tensor in [-1, 1]."""
+    x = torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    images = to_images(x)
+    assert [(image.size, image.mode) for image in images] == [((width, height), "L" if channels == 1 else "RGB")] * count
+    back = to_tensor(*images)
+    assert back.shape == x.shape and back.dtype == torch.float32
+    torch.testing.assert_close(back, x, rtol=0, atol=1 / 255 + 1e-6)
+    assert [image.tobytes() for image in to_images(back)] == [image.tobytes() for image in images]
+    torch.testing.assert_close(rescaled((x + 1) / 2).float(), x, rtol=0, atol=1e-6)
+    assert to_images(x, 2)[0].size == (2 * width, 2 * height)
+
+
+def test_what_lies_beyond_the_range_is_cut():
+    (image,) = to_images(torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 5))
+    assert list(image.getdata()) == [0, 0, 128, 255, 255]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.integers(1, 30))

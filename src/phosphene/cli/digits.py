@@ -67,13 +67,13 @@ def digits(
     columns = 10 if classes is None else len(classes)
     if columns * count > MOST_PICTURES:
         raise UserError(f"--count {count}: makes {columns * count} pictures; choose at most {MOST_PICTURES // columns}.")
-    from phosphene.images import enlarged, sheet, to_image
+    from phosphene.images import enlarged, rescaled, sheet, to_images
     from phosphene.tasks import digits as task
 
     drawing.model = drawing.model or ("time-20" if unconditional else "class-20")
     diffusion, wanted = _opened(drawing.model, drawing.device), None if classes is None else classes * count
     made = drawing.draw(task.digits(wanted), diffusion, range(drawing.seed, drawing.seed + columns * count))
-    pictures = [to_image(p, diffusion.value_range) for p in made.xt]
+    pictures = to_images(rescaled(made.xt, diffusion.value_range))
     large = common.rows([enlarged(picture, SCALE) for picture in pictures], columns)
     common.say(drawing.save(pictures, lambda: sheet(large, column_labels=digits or ()), out))
 
@@ -116,11 +116,11 @@ def denoise_digits(
 
 def _before_and_after(result: Denoised, sigmas: Sequence[float]) -> Image.Image:
     """Two rows for each level of noise, with their mean squared errors."""
-    from phosphene.images import sheet, to_image
+    from phosphene.images import rescaled, sheet, to_images
 
     rows, labels = [], []
     for k, sigma in enumerate(sigmas):
-        rows += [[to_image(p, scale=SCALE) for p in several[k]] for several in (result.noisy, result.estimates)]
+        rows += [to_images(rescaled(several[k]), SCALE) for several in (result.noisy, result.estimates)]
         labels += [f"sigma {sigma:g}: noisy, mse {result.noisy_error[k]:.4f}", f"estimate, mse {result.error[k]:.4f}"]
     return sheet(rows, row_labels=labels)
 
@@ -158,7 +158,7 @@ def ambigram(
     Of --count pictures of each pair, the one that the classifier reads best both ways is kept.
     """
     asked = _pair(digits, all_)
-    from phosphene.images import to_image
+    from phosphene.images import rescaled, to_images
     from phosphene.tasks import ambigram as task
 
     diffusion, reader = _opened(drawing.model, drawing.device), _opened(classifier, drawing.device, "classifier")
@@ -170,7 +170,7 @@ def ambigram(
     made = drawing.draw(wanted, diffusion, seeds, sampling=drawing.of(diffusion), best_of=count)
     verdict = made.verdict or wanted.judge(diffusion, made.xt)  # a single one is not judged to be kept
     chosen = [seed - drawing.seed for seed in made.seeds]
-    pictures = [to_image(p, diffusion.value_range) for p in made.xt]
+    pictures = to_images(rescaled(made.xt, diffusion.value_range))
     if all_:
         _tell_rates(verdict.read.view(len(pairs), count), chosen, diffusion.classes)
         whole = _table(pictures, verdict.read[chosen].tolist(), diffusion.classes)

@@ -176,7 +176,7 @@ ELSEWHERE = ("out", "animate")
 
 def seen(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = SHOWN) -> list[Image.Image]:
     """``picture`` (C, H, W) in each reading of ``task``, enlarged to ``side`` pixels at least."""
-    from phosphene.images import from_afar, to_image
+    from phosphene.images import from_afar, rescaled, to_images
 
     scale = max(1, side // picture.shape[-1])
-    return [from_afar(to_image(r.look(picture[None])[0], value_range, scale), r.distance) for r in task.readings]
+    return [from_afar(*to_images(rescaled(r.look(picture[None]), value_range), scale), r.distance) for r in task.readings]

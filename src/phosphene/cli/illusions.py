@@ -123,7 +123,7 @@ def _scored(prompts: Sequence[str], best_of: int) -> list[str | None]:
 
 def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
     """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W)."""
-    from phosphene.images import sheet, to_image
+    from phosphene.images import sheet, to_images
 
     step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of=best_of)
     picture, said = step.xt[0].cpu(), f"seed {step.seeds[0]}{more}"
@@ -135,7 +135,7 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
     common.readings(views)
     captions = [[reading.caption for reading in task.readings]]
     whole = sheet([views], captions=captions if any(captions[0]) else ())
-    common.say(f"{said}; {drawing.save([to_image(picture, (-1, 1))], lambda: whole, out)}")
+    common.say(f"{said}; {drawing.save(to_images(picture[None]), lambda: whole, out)}")
     return picture
 
 
@@ -147,7 +147,7 @@ def compose(
     out: Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""
-    from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
+    from phosphene.images import fitted, read_picture, sheet, to_images, to_tensor
     from phosphene.tasks import compose as task
 
     if mask not in task.SHAPES and not Path(mask).suffix:
@@ -158,8 +158,8 @@ def compose(
     sides = cascade.stages[0].image_shape[1:]
     size = [side * max(1, SHOWN // max(sides)) for side in sides]  # finer than the stage, so that borders are smooth
     inside = task.shape(mask, *size) if painted is None else (to_tensor(fitted(painted, size).convert("L")) + 1) / 2
-    picture = to_image(drawing.draw(task.compose(prompts, inside, negative=drawing.negative), cascade).xt[0], (-1, 1))
-    common.say(drawing.save([picture], lambda: sheet([[picture]], captions=[[" and ".join(prompts)]]), out))
+    pictures = to_images(drawing.draw(task.compose(prompts, inside, negative=drawing.negative), cascade).xt)
+    common.say(drawing.save(pictures, lambda: sheet([pictures], captions=[[" and ".join(prompts)]]), out))
 
 
 @drawing_command
@@ -174,7 +174,7 @@ def morph(
     out: Out = Path("morph.png"),
 ) -> None:
     """Draw the way from one prompt to another, or from one seed to another."""
-    from phosphene.images import enlarged, require_animation, save_animation, sheet, to_image
+    from phosphene.images import enlarged, require_animation, save_animation, sheet, to_images
     from phosphene.tasks.morph import morph as task
 
     if animate is not None:
@@ -183,7 +183,7 @@ def morph(
         prompts = [*prompts, *prompts]
     ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
     made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends).xt
-    cells = [to_image(p, (-1, 1)) for p in made]
+    cells = to_images(made)
     common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8)), out))
     if animate is not None:
         large = [enlarged(cell, max(1, SHOWN // cell.width)) for cell in cells]

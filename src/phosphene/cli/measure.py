@@ -245,10 +245,10 @@ def _panel(groups: Sequence[Tensor]) -> Image.Image:
     """Up to ten pictures (N, 1, 28, 28) of each group, a row for each, as one image."""
     import torch
 
-    from phosphene.images import to_image
+    from phosphene.images import rescaled, to_images
 
     paper = torch.zeros(1, 28 * len(groups), 280)
     for row, group in enumerate(groups):
         for column, picture in enumerate(group[:10]):
             paper[:, 28 * row : 28 * row + 28, 28 * column : 28 * column + 28] = picture
-    return to_image(paper, scale=2)
+    return to_images(rescaled(paper[None]), 2)[0]

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
-from phosphene.images import sheet, to_image
+from phosphene.images import rescaled, sheet, to_images
 from phosphene.plots import lines
 from phosphene.report.part_a import SMALL, strip, turning
 from phosphene.report.part_b import FEW, STEPS, drawn
@@ -30,8 +30,8 @@ def out_of_noise(desk: Desk) -> Content:
     ten, seeds = digits(range(10)), range(SEED, SEED + 10)
     for step in run(ten, desk.model("class-20"), seeds, sampling=FEW._replace(guidance=5.0)):
         if step.index in (0, 2, 5, 8, 11, 13, 15):
-            states.append([to_image(p, scale=2) for p in step.xt])
-            guesses.append([to_image(p, scale=2) for p in step.x0])
+            states.append(to_images(rescaled(step.xt), 2))
+            guesses.append(to_images(rescaled(step.x0), 2))
             times.append(step.t)
     labels = ["clean" if t < 0 else f"t = {t}" for t in times]
     names = [str(d) for d in range(10)]
@@ -60,7 +60,7 @@ def ambigrams(desk: Desk) -> Content:
     read = 0
     for (a, b), picture, good in zip(halves, pictures, reads, strict=True):
         for upright, turned, seen in ((a, b, picture), (b, a, ambigram.UPSIDE_DOWN.apply(picture))):
-            image = to_image(seen, scale=2).convert("RGB")
+            image = to_images(rescaled(seen[None]), 2)[0].convert("RGB")
             cells[upright][turned] = framed(image) if good else image
         read += good * (1 if a == b else 2)
     labels = [str(d) for d in range(10)]
@@ -167,7 +167,7 @@ def flow_matching(desk: Desk) -> Content:
             read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
             curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
             if steps in (2, 4, 8):
-                rows.append([to_image(p, scale=2) for p in made[::each]])
+                rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
     lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
     with Image.open(desk.out / "flow-steps.png") as image:
@@ -198,7 +198,7 @@ def worth(desk: Desk) -> Content:
         made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
         read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         right = int((read == torch.tensor(asked_for)).sum())
-        rows.append([to_image(p, scale=2) for p in made[:: max(1, each // 2)][:20]])
+        rows.append(to_images(rescaled(made[:: max(1, each // 2)][:20]), 2))
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
     return Content(
         [

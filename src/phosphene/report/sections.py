@@ -22,7 +22,7 @@ from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.errors import UserError
 from phosphene.files import write_text
-from phosphene.images import save_png, to_image
+from phosphene.images import save_png, to_images
 from phosphene.models import catalogue, folders
 from phosphene.sampler import last
 
@@ -151,7 +151,7 @@ class Desk:
 
     def image(self, picture: Tensor, side: int = SIDE) -> Image.Image:
         """(C, H, W) in [-1, 1], enlarged to about ``side`` pixels."""
-        return to_image(picture, (-1, 1), max(1, round(side / picture.shape[-1])))
+        return to_images(picture[None], max(1, round(side / picture.shape[-1])))[0]
 
     def sample(self, name: str) -> Tensor:
         """A picture that ships with the package, (1, 3, S, S), as the first stage sees it."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from phosphene.images import INK, PAPER, font, to_image
+from phosphene.images import INK, PAPER, font, to_images
 from phosphene.views import Identity, Mirror, Moved, Negate, Turn, View, pixel_centres
 
 MARGIN = 0.22
@@ -142,7 +142,7 @@ def _flying(picture: Tensor, view: Moved, share: float, room: int, paper: Tensor
 
 def _captioned(picture: Tensor, caption: str, strength: float) -> Image.Image:
     """With ``caption`` below, as dark as ``strength`` says."""
-    image = to_image(picture, (-1, 1))
+    (image,) = to_images(picture[None])
     write = font(max(12, image.width // 20))
     whole = Image.new("RGB", (image.width, image.height + image.width // 12), PAPER)
     whole.paste(image, (0, 0))

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from phosphene.cli import Failed, common, perform
 from phosphene.errors import UserError
-from phosphene.images import to_image
+from phosphene.images import rescaled, to_images
 from phosphene.sampler import Step
 
 SIDE = 512
@@ -147,9 +147,8 @@ def mosaic(pictures: Tensor, most: int = 16) -> Image.Image:
     """Up to ``most`` of ``pictures`` (N, C, H, W) side by side, about SIDE pixels wide."""
     shown = pictures[:most].detach().float().cpu()
     columns = math.ceil(math.sqrt(len(shown)))
-    value_range = (0.0, 1.0) if shown.shape[1] == 1 else (-1.0, 1.0)  # digits lie in 0..1, coloured pictures in -1..1
     scale = max(1, SIDE // (columns * shown.shape[-1]))
-    cells = [to_image(picture, value_range, scale) for picture in shown]
+    cells = to_images(rescaled(shown) if shown.shape[1] == 1 else shown, scale)  # digits lie in 0..1
     side = cells[0].width
     whole = Image.new(cells[0].mode, (columns * side, math.ceil(len(cells) / columns) * side), "white")
     for k, cell in enumerate(cells):

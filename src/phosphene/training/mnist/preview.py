@@ -11,7 +11,7 @@ from torch import nn
 from phosphene.drawing import Sampling, Task, run
 from phosphene.evaluation.classifier import describe
 from phosphene.expression import Expression, cond, guide
-from phosphene.images import sheet, to_image
+from phosphene.images import rescaled, sheet, to_images
 from phosphene.models import catalogue
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import draw, generators, last
@@ -35,7 +35,7 @@ def preview(average: nn.Module, config: dict, test: Split, seed: int) -> tuple[I
         with torch.no_grad():
             mended = model(noisy.to(device)).float().cpu()
         mse = (mended - clean).square().mean().item()
-        rows = [[to_image(p, scale=2) for p in several] for several in (clean, noisy, mended)]
+        rows = [to_images(rescaled(several), 2) for several in (clean, noisy, mended)]
         return sheet(rows, row_labels=["clean", "noisy", "estimate"]), {"mse_of_10": mse}
     columns = model.classes or 10
     count = ROWS * columns
@@ -45,5 +45,5 @@ def preview(average: nn.Module, config: dict, test: Split, seed: int) -> tuple[I
 
     sampling = Sampling("ddim", steps=min(STEPS, model.schedule.steps), guidance=3)
     steps = run(Task(asks), model, range(seed, seed + count), sampling=sampling)
-    pictures = [to_image(p, scale=2) for p in last(steps)]
+    pictures = to_images(rescaled(last(steps)), 2)
     return sheet([pictures[r * columns : (r + 1) * columns] for r in range(ROWS)]), {}

@@ -24,7 +24,7 @@ from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import cond, guide
 from phosphene.files import write_text
-from phosphene.images import save_png, sheet, to_image
+from phosphene.images import save_png, sheet, to_images
 from phosphene.models import tokens
 from phosphene.models.patch_stage import PatchNetwork, told
 from phosphene.models.scheduler import Scheduler
@@ -232,7 +232,7 @@ class CascadeRun:
         sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=scale)
         task = Task(lambda _, scale: guide(cond(*asked), scale=scale))
         made = run(task, drawing, range(seed, seed + len(asked)), sampling=sampling)
-        cells = [to_image(p, (-1, 1), 2) for p in last(made)]
+        cells = to_images(last(made), 2)
         rows = [cells[k : k + 8] for k in range(0, len(cells), 8)]
         captions = [asked[k : k + 8] for k in range(0, len(asked), 8)]
         save_png(sheet(rows, captions=captions), path, {"step": self.trainer.step, "prompts": list(prompts), "guidance": scale})
@@ -251,5 +251,5 @@ class CascadeRun:
         enlarging = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
         made = run(Task(lambda *_: cond(None), small=small), enlarging, range(seed, seed + len(whole)))
         shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
-        rows = [[to_image(p, (-1, 1)) for p in pictures] for pictures in shown]
+        rows = [to_images(pictures) for pictures in shown]
         save_png(sheet(rows), path, {"step": trainer.step, "level": level})
