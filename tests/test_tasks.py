@@ -20,7 +20,7 @@ from phosphene.frequency import Grayscale, LowPass, MotionBlur, low_pass
 from phosphene.sampler import generators, last
 from phosphene.schedule import linear
 from phosphene.tasks.anagram import anagram, views_named
-from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turning
+from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turn_frames
 from phosphene.tasks.compose import compose, shape
 from phosphene.tasks.denoise import levels, many_steps
 from phosphene.tasks.edit import STARTS, edit, start_of
@@ -519,7 +519,7 @@ def test_a_turning_picture_begins_and_ends_as_what_it_shows(name):
         assert whole[:, :room].std(dim=(1, 2)).max() < 1e-5  # paper around
     middle = on_the_way(picture, v, 0.5)
     assert middle.isfinite().all() and not middle.allclose(on_the_way(picture, v, 0.0), atol=0.1)
-    frames = list(turning(picture, v, ("one", "other")))
+    frames = list(turn_frames(picture, v, ("one", "other")))
     assert len({frame.size for frame in frames}) == 1 and len(frames) > 40
 
 
@@ -557,7 +557,7 @@ def test_a_view_whose_path_is_unknown_fades_into_what_it_shows():
         frame = on_the_way(large, Rolled(), share, 4)
         torch.testing.assert_close(frame[:, room:-room, room:-room], (1 - share) * large + share * shown)
         assert frame[:, :room].std(dim=(1, 2)).max() < 1e-5
-    assert len(list(turning(small, Rolled(), ("one", "other")))) > 40 and turn_css(Rolled()) == ""
+    assert len(list(turn_frames(small, Rolled(), ("one", "other")))) > 40 and turn_css(Rolled()) == ""
 
 
 def test_a_view_with_a_plan_of_its_own_flies():

@@ -22,7 +22,7 @@ from phosphene.cli.common import (
     Seed,
     app,
 )
-from phosphene.cli.drawing import Options, drawing_command, seen
+from phosphene.cli.drawing import Options, drawing_command, viewed
 from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError
 
@@ -176,7 +176,7 @@ def ambigram(
         whole = _table(pictures, verdict.read[chosen].tolist(), diffusion.classes)
     else:
         whole = _both_ways(wanted, made.xt[0].cpu(), diffusion.value_range)
-        common.say(f"{digits}: {_told(verdict, chosen[0])}")
+        common.say(f"{digits}: {_described(verdict, chosen[0])}")
     common.say(drawing.save(pictures, lambda: whole, out))
 
 
@@ -213,7 +213,7 @@ def _tell_rates(read: Tensor, chosen: list[int], classes: int) -> None:
     common.say(f"single: {sum(rates) / len(rates):.1%}; pairs read: {read_at_best} of {len(rates)}")
 
 
-def _told(verdict: Judged, chosen: int) -> str:
+def _described(verdict: Judged, chosen: int) -> str:
     """How well the picture that was chosen reads, and how many do."""
     reads, read = "reads" if verdict.read[chosen] else "does not read", int(verdict.read.sum())
     return f"the best {reads} both ways, score {float(verdict.score[chosen]):.4f}; {read} of {len(verdict.read)} read both ways"
@@ -232,7 +232,7 @@ def _table(pictures: list[Image.Image], read: list[bool], classes: int) -> Image
 def _both_ways(task: Task, picture: Tensor, value_range: tuple[float, float]) -> Image.Image:
     from phosphene.images import sheet
 
-    both = seen(task, picture, value_range, side=2 * SCALE * picture.shape[-1])
+    both = viewed(task, picture, value_range, side=2 * SCALE * picture.shape[-1])
     common.readings(both)
     return sheet([both], [reading.caption for reading in task.readings])
 
@@ -242,7 +242,7 @@ def _opened(name: str, device: str, role: str = "diffusion") -> Any:
     from phosphene.models import catalogue
 
     place = common.device(device)
-    return common.kept((name, str(place)), lambda: catalogue.load(name, place, role=role))
+    return common.cached((name, str(place)), lambda: catalogue.load(name, place, role=role))
 
 
 def _digits(text: str | None, example: str, instead: str) -> list[int]:

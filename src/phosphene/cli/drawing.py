@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from phosphene.drawing import Sampling, Step, Task
     from phosphene.models.cascade import Cascade
 
-SHOWN = 256
+CELL = 256
 """Pixels of a picture on a sheet, at least."""
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
 
@@ -67,9 +67,9 @@ class Options:
 
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
         """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
-        told = {option.name: getattr(self, option.name) for option in fields(self) if option.init and option.name != "model"}
-        told = {name: str(value) if isinstance(value, Path) else value for name, value in (self.arguments | told).items()}
-        story = common.provenance(self.command, self.model, told | {"device": str(common.device(self.device))})
+        options = {each.name: getattr(self, each.name) for each in fields(self) if each.init and each.name != "model"}
+        arguments = {name: str(value) if isinstance(value, Path) else value for name, value in (self.arguments | options).items()}
+        story = common.provenance(self.command, self.model, arguments | {"device": str(common.device(self.device))})
         return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
 
 
@@ -117,10 +117,10 @@ class Drawing(Options):
         from phosphene.models.cascade import open_cascade
 
         self.sampling().table()  # refuses a solver that is none
-        said = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
+        how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
-        said |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
-        cascade: Cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
+        how |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
+        cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
         for name, value in self.of_the_second():
@@ -174,7 +174,7 @@ ELSEWHERE = ("out", "animate")
 """Options that say where something goes, and so are no part of how it was made."""
 
 
-def seen(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = SHOWN) -> list[Image.Image]:
+def viewed(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = CELL) -> list[Image.Image]:
     """``picture`` (C, H, W) in each reading of ``task``, enlarged to ``side`` pixels at least."""
     from phosphene.images import from_afar, rescaled, to_images
 

@@ -11,7 +11,7 @@ import typer
 
 from phosphene.cli import common
 from phosphene.cli.common import MOST_PICTURES, Count, Out
-from phosphene.cli.drawing import SHOWN, Drawing, drawing_command
+from phosphene.cli.drawing import CELL, Drawing, drawing_command
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _rows(pictures: Sequence[Image.Image], prompts: Sequence[str], names: Sequen
     """A sheet with a column for each of ``prompts``, whose rows have ``names``, if any."""
     from phosphene.images import enlarged, sheet
 
-    cells = [enlarged(picture, max(1, SHOWN // 2 // picture.width)) for picture in pictures]
+    cells = [enlarged(picture, max(1, CELL // 2 // picture.width)) for picture in pictures]
     if len(pictures) == len(prompts) and not names:  # one row, which may be too long for a page
         columns = math.ceil(len(prompts) / math.ceil(len(prompts) / ABREAST))
         labels = common.rows(prompts, columns)
@@ -120,7 +120,7 @@ def denoise(
     clean = to_tensor(fitted(picture, stage.image_shape[1:], fit))
     undone = edit(clean, [start], prompt or None, negative=drawing.negative)
     found = task.levels(stage, undone.asks(stage, drawing.guidance), clean, times, generators([drawing.seed]))
-    steps = common.shown(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, drawing.sampling())))
+    steps = common.with_progress(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, drawing.sampling())))
     states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
     common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
 
@@ -132,15 +132,15 @@ def _attempts(clean: Tensor, found: Sequence[Level], states: Sequence[tuple[int,
 
     def cell(x: Tensor, what: str) -> tuple[Image.Image, str]:
         x = x.cpu()
-        told = "" if x is clean else f": {float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
-        return to_images(x, max(1, SHOWN // 2 // x.shape[-1]))[0], what + told
+        likeness = "" if x is clean else f": {float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
+        return to_images(x, max(1, CELL // 2 // x.shape[-1]))[0], what + likeness
 
     rows = []
     for level in found:
         tried = ((level.noisy, f"t = {level.t}"), (level.blurred, "blurred"), (level.estimate, "one step"))
         rows.append([cell(clean, "original"), *(cell(x, what) for x, what in tried)])
     rows += common.rows([cell(x, f"t = {t}" if t >= 0 else "many steps") for t, x in states], 4)
-    return sheet([[c for c, _ in row] for row in rows], captions=[[told for _, told in row] for row in rows])
+    return sheet([[c for c, _ in row] for row in rows], captions=[[caption for _, caption in row] for row in rows])
 
 
 @drawing_command
@@ -210,14 +210,14 @@ def inpaint(
     cascade = drawing.open([prompt])
     asked = (*_masked(original, white, cascade.stages[0].image_shape[1:], fit), prompt or None)
     result = drawing.draw(task.inpaint(*asked, negative=drawing.negative), cascade).xt.cpu()
-    shown, where = _masked(original, white, result.shape[-2:], fit)
-    blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
+    large, where = _masked(original, white, result.shape[-2:], fit)
+    blends = {how: task.blend(result, large, where, how) for how in task.BLENDS}
     seams = {how: _seam(picture, where) for how, picture in blends.items()}
-    cells = [image for x in (shown, shown * (1 - where) + where, *blends.values()) for image in to_images(x)]
+    cells = [image for x in (large, large * (1 - where) + where, *blends.values()) for image in to_images(x)]
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
-    kept = cells[2:] if compare else [cells[2 + task.BLENDS.index(blend)]]
+    chosen = cells[2:] if compare else [cells[2 + task.BLENDS.index(blend)]]
     common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
-    common.say(drawing.save(kept, lambda: sheet([cells], captions=[labels]), out))
+    common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels]), out))
 
 
 def _with_mask(image: Path, mask: Path) -> tuple[Image.Image, Image.Image]:

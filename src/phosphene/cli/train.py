@@ -153,13 +153,13 @@ def _stage(
     common.say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
 
 
-def _option(name: str, told: Mapping[str, Any], kind: Any, usual: Any) -> inspect.Parameter:
+def _option(name: str, metadata: Mapping[str, Any], kind: Any, usual: Any) -> inspect.Parameter:
     """The option of a recipe's field of type ``kind``; what it is where nothing is said is told in its help."""
     # Lists are read by the command. None: nothing was said, so that what is resumed or asked for otherwise can hold.
     kind = kind if kind in (int, float) else str
-    shown = ",".join(map(str, usual)) if isinstance(usual, tuple) else usual
-    help = told["help"] if shown in (None, "") else f"{told['help']} [default: {shown}]"
-    annotation = Annotated[kind | None, typer.Option(help=help, **told["limits"])]
+    value = ",".join(map(str, usual)) if isinstance(usual, tuple) else usual
+    help = metadata["help"] if value in (None, "") else f"{metadata['help']} [default: {value}]"
+    annotation = Annotated[kind | None, typer.Option(help=help, **metadata["limits"])]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -167,7 +167,7 @@ def _add(network: str, about: str, recipe: type[BaseRecipe], usual: Mapping[str,
     """The command ``train NETWORK``: an option for each field of ``recipe`` that belongs to it, then those of ``run``."""
     hints, options = get_type_hints(recipe), options_of(recipe, network)
     notes = get_type_hints(run, include_extras=True)
-    parameters = [_option(name, told, hints[name], usual.get(name)) for name, told in options.items()]
+    parameters = [_option(name, metadata, hints[name], usual.get(name)) for name, metadata in options.items()]
     for name, parameter in inspect.signature(run).parameters.items():
         if name not in ("network", "changes", without):
             parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=notes[name]))

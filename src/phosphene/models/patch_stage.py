@@ -76,8 +76,8 @@ class PatchNetwork(nn.Module):
             # A negating view negates all it sees; how noisy a picture is does not change by that.
             x = torch.cat([x[:, :-1], x[:, -1:].abs()], 1)
             return (self.transformer(x.contiguous(), t, None),)
-        text, told = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0
-        return (self.transformer(x.contiguous(), t, text, told),)
+        text, mask = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0
+        return (self.transformer(x.contiguous(), t, text, mask),)
 
 
 class LightText(Text):
@@ -88,18 +88,18 @@ class LightText(Text):
         if self._t5 is None:
             self._t5 = self._load(prompt)
         tokenize, encoder = self._t5
-        return told(encoder, *tokenize([prompt])).cpu()
+        return encode_text(encoder, *tokenize([prompt])).cpu()
 
     def _load(self, prompt: str) -> tuple[Callable, nn.Module]:
         folder = self._require_encoder(prompt)
         tokenizer, length = load(folder / "tokenizer")
         encoder = T5Encoder.from_config(json.loads((folder / "text_encoder" / "config.json").read_text()))
-        fill(encoder, folder / "text_encoder", "model")
+        load_weights(encoder, folder / "text_encoder", "model")
         encoder = encoder.to(self.device, self.dtype).requires_grad_(False).eval()
         return lambda texts: (part.to(self.device) for part in encode(tokenizer, texts, length)), encoder
 
 
-def told(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:
+def encode_text(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:
     """What a PatchNetwork is told of one prompt: (L, width + 1) float32, the text and which of it is no padding."""
     return torch.cat([encoder(ids, mask)[0].float(), mask[0, :, None].float()], 1)
 
@@ -111,7 +111,7 @@ def patch_network(folder: Path, config: Mapping, dtype: torch.dtype, quick: bool
     Other processors compute bfloat16 by way of float32, and more slowly than that itself.
     """
     transformer = PatchTransformer.from_config(config)
-    fill(transformer, folder, "diffusion_pytorch_model")
+    load_weights(transformer, folder, "diffusion_pytorch_model")
     network = PatchNetwork(transformer.to(dtype))
     native = any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
     if quick and native and transformer.pos_embed.proj.out_channels >= LARGE:
@@ -119,7 +119,7 @@ def patch_network(folder: Path, config: Mapping, dtype: torch.dtype, quick: bool
     return network
 
 
-def fill(network: nn.Module, folder: Path, name: str) -> None:
+def load_weights(network: nn.Module, folder: Path, name: str) -> None:
     """Load the shards ``name*.safetensors`` of ``folder`` into ``network``."""
     shards = sorted(folder.glob(f"{name}*.safetensors"))
     if not shards:
@@ -127,4 +127,4 @@ def fill(network: nn.Module, folder: Path, name: str) -> None:
     held: dict[str, Tensor] = {}
     for shard in shards:
         held |= weights.load(shard)
-    weights.fill(network, held, shards[0])
+    weights.load_into(network, held, shards[0])

@@ -49,10 +49,10 @@ class Text:
             raise UserError(f"prompt {prompt!r}: must be text.")
         key = _tidy(prompt or "")
         if key not in self._known:
-            kept = self.cache.get(key) if self.cache else None
+            stored = self.cache.get(key) if self.cache else None
             # Each prompt is encoded alone, so that its embedding does not depend on its company.
-            self._known[key] = self._encode(key) if kept is None else kept
-            if self.cache and kept is None:
+            self._known[key] = self._encode(key) if stored is None else stored
+            if self.cache and stored is None:
                 self.cache.put(key, self._known[key])
         return self._known[key]
 

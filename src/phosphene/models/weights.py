@@ -63,7 +63,7 @@ def load(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load ``weights`` (read from ``path``) into ``network``; UserError where names or shapes differ."""
     own = network.state_dict()
     # BatchNorm counts batches only to average them without momentum, which nobody here does.

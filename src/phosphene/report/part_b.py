@@ -60,7 +60,7 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
         rows += [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
     names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
     option = "--unconditional" if guidance is None else f"0123456789 --guidance {guidance:g}"
-    figure = desk.keep(
+    figure = desk.save(
         sheet(rows, row_labels=names),
         f"{kind}-epochs",
         f"{10 * each} samples of the {kind}-conditioned model after 5 epochs, and {10 * each} after 20",
@@ -87,7 +87,7 @@ def noisy_digits(desk: Desk) -> Content:
     whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
     return Content(
         [
-            desk.keep(
+            desk.save(
                 whole,
                 "noisy-digits",
                 "Digits at rising noise",
@@ -112,7 +112,7 @@ def one_step_denoiser(desk: Desk) -> Content:
                 "Training loss of the one-step denoiser",
                 "phosphene train denoiser --out runs/denoiser",
             ),
-            desk.keep(
+            desk.save(
                 sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
                 "denoiser",
                 "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
@@ -129,7 +129,7 @@ def out_of_distribution(desk: Desk) -> Content:
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
         [
-            desk.keep(
+            desk.save(
                 denoised(result),
                 "out-of-distribution",
                 "The denoiser of sigma 0.5 at other levels",

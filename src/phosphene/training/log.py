@@ -19,8 +19,8 @@ class Log:
 
     def __init__(self, out: Path, done: int, by: str = "step") -> None:
         self.path, self.by = out / NAME, by
-        kept = [line for line in read_log(self.path) if line[by] <= done] if done else []
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        lines = [line for line in read_log(self.path) if line[by] <= done] if done else []
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file, self._board = self.path.open("a"), None
         with suppress(ImportError):  # tensorboard comes with the extra "train"
             from torch.utils.tensorboard import SummaryWriter

@@ -47,7 +47,7 @@ def contents(path: Path) -> Iterator[tuple[bytes, object, Subject]]:
 
 
 def _of_shard(shard: Path) -> Iterator[tuple[bytes, str, Subject]]:
-    picture, told, key = None, None, None
+    picture, metadata, key = None, None, None
     try:
         with tarfile.open(shard) as tar:
             for member in tar:
@@ -55,15 +55,15 @@ def _of_shard(shard: Path) -> Iterator[tuple[bytes, str, Subject]]:
                     continue
                 stem, _, suffix = member.name.rpartition(".")
                 if stem != key:
-                    picture, told, key = None, None, stem
+                    picture, metadata, key = None, None, stem
                 content = tar.extractfile(member).read()
                 if suffix == "json":
-                    told = json.loads(content)
+                    metadata = json.loads(content)
                 elif f".{suffix.lower()}" in SUFFIXES:
                     picture = content
-                if picture is not None and told is not None:
-                    yield picture, f"{shard}/{key}", Subject.from_json(told)
-                    picture, told = None, None
+                if picture is not None and metadata is not None:
+                    yield picture, f"{shard}/{key}", Subject.from_json(metadata)
+                    picture, metadata = None, None
     except UserError:
         raise
     except (tarfile.TarError, EOFError, OSError, ValueError, AttributeError) as error:
@@ -71,17 +71,17 @@ def _of_shard(shard: Path) -> Iterator[tuple[bytes, str, Subject]]:
 
 
 def _beside(file: Path) -> Subject:
-    told, text = file.with_suffix(".json"), file.with_suffix(".txt")
+    metadata, text = file.with_suffix(".json"), file.with_suffix(".txt")
     try:
-        if told.exists():
-            return Subject.from_json(json.loads(told.read_text()))
+        if metadata.exists():
+            return Subject.from_json(json.loads(metadata.read_text()))
         return Subject.from_json(
             {"caption": text.read_text() if text.exists() else file.stem.replace("-", " ").replace("_", " ")}
         )
     except UserError:
         raise
     except (ValueError, AttributeError) as error:
-        raise UserError(f"{told if told.exists() else text}: cannot be read ({error}); mend or remove it.") from error
+        raise UserError(f"{metadata if metadata.exists() else text}: cannot be read ({error}); mend or remove it.") from error
 
 
 def opened(content: bytes, where: object) -> Image.Image:

@@ -26,7 +26,7 @@ from phosphene.expression import cond, guide
 from phosphene.files import write_text
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models import tokens
-from phosphene.models.patch_stage import PatchNetwork, told
+from phosphene.models.patch_stage import PatchNetwork, encode_text
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
 from phosphene.models.text import Text
@@ -68,8 +68,8 @@ def saved_recipe(model: Path) -> tuple[CascadeRecipe, int]:
     """The recipe that the weights in the folder ``model`` were trained by, and how many pictures they have seen."""
     path = Path(model) / RECIPE
     try:
-        told = json.loads(path.read_text())
-        return CascadeRecipe.from_json(told["recipe"]), int(told["images"])
+        values = json.loads(path.read_text())
+        return CascadeRecipe.from_json(values["recipe"]), int(values["images"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--from {model}: {path} cannot be read ({error!r}); name the model folder of a run.") from error
 
@@ -97,7 +97,7 @@ class Spoken(Text):
     @torch.no_grad()
     def embed(self, prompt: Hashable | None) -> Tensor:
         ids, mask = tokens.encode(self.trainer.tokenizer, [prompt or ""], self.trainer.recipe.length)
-        return told(self.trainer.average.text, ids.to(self.trainer.device), mask.to(self.trainer.device))
+        return encode_text(self.trainer.average.text, ids.to(self.trainer.device), mask.to(self.trainer.device))
 
 
 class CascadeRun:
@@ -168,9 +168,9 @@ class CascadeRun:
                 left.rename(self.model)
 
     def _thesaurus(self, cutouts: Cutouts, wordnet: Path | None) -> Thesaurus | None:
-        kept = self.out / "thesaurus.json"
-        if wordnet is None and kept.is_file():
-            return Thesaurus.load(kept)
+        path = self.out / "thesaurus.json"
+        if wordnet is None and path.is_file():
+            return Thesaurus.load(path)
         if wordnet is not None and wordnet.is_file():
             return Thesaurus.load(wordnet)
         if wordnet is not None or WORDNET.is_dir():
@@ -190,14 +190,14 @@ class CascadeRun:
                     numbers = {"step": step, "loss": loss, "images_per_second": round(speed, 1)}
                     log.add({"images": self._images, **numbers, **checks})
                     if checks:
-                        self._keep(log)
+                        self._save(log)
                     yield report
             if trainer.stopping:
-                self._keep(log)
+                self._save(log)
             if trainer.stopping and trainer.step < trainer.recipe.steps:
                 raise KeyboardInterrupt
         except GeneratorExit:  # the caller had enough, between two reports
-            self._keep(log)
+            self._save(log)
             raise
         finally:
             log.close()
@@ -206,7 +206,7 @@ class CascadeRun:
         points = {curve: [(line["images"], line[name]) for line in lines if name in line] for curve, name in curves.items()}
         loss_curves(points, self.out / "loss.png", "loss of the average and of the steps", x="images seen")
 
-    def _keep(self, log: Log) -> None:
+    def _save(self, log: Log) -> None:
         """Save the model, whole or not at all, draw what it can, and write the checkpoint."""
         recipe, step = self.trainer.recipe, self.trainer.step
         fresh, old = self.out / "model.new", self.out / "model.old"
@@ -250,6 +250,6 @@ class CascadeRun:
         network, level = PatchNetwork(trainer.average.image), min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)
         enlarging = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
         made = run(Task(lambda *_: cond(None), small=small), enlarging, range(seed, seed + len(whole)))
-        shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
-        rows = [to_images(pictures) for pictures in shown]
+        compared = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
+        rows = [to_images(pictures) for pictures in compared]
         save_png(sheet(rows), path, {"step": trainer.step, "level": level})

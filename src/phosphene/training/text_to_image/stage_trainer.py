@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
-from phosphene.models.patch_stage import fill
+from phosphene.models.patch_stage import load_weights
 from phosphene.models.stage import low_res_input
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
@@ -133,7 +133,8 @@ class StageTrainer:
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.step = self.begun = 0
         self.count = torch.zeros((), device=self.device)  # of all steps, for the warm-up of the average
-        self.total, self.seen = torch.zeros((), device=self.device), 0  # the losses since the last report, and of how many steps
+        self.total = torch.zeros((), device=self.device)  # the losses of steps that are not reported yet,
+        self.unreported = 0  # and how many these are
         self.stopping = False  # set from outside to end the run after the step in progress
 
     def build(self, vocabulary: int) -> nn.Module:
@@ -189,14 +190,14 @@ class StageTrainer:
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         signal, sigma = self.schedule.signal_and_noise(t, x0)
         xt = signal * x0 + sigma * noise
-        seen = xt
+        inputs = xt
         if recipe.network == "upscaler":
             level = torch.randint(recipe.level, (count,), generator=generator, device=self.device)
             small = F.interpolate(x0, size=recipe.size // 4, mode="area")
             fresh = torch.randn(x0.shape, generator=generator, device=self.device)
-            seen = torch.cat([xt, low_res_input(self.schedule, small, level, fresh)], 1)
+            inputs = torch.cat([xt, low_res_input(self.schedule, small, level, fresh)], 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            answer = network(seen, t, ids, mask)
+            answer = network(inputs, t, ids, mask)
         answer = answer.float()
         if recipe.target == "sample":
             weight = (1 / sigma.square()).clamp(max=recipe.most)
@@ -224,12 +225,12 @@ class StageTrainer:
             ended = self.step == self.recipe.steps or self.stopping or late
             due = self.step % report_every == 0
             if due or (ended and not self.stopping):
-                mean = self.total.item() / self.seen
+                mean = self.total.item() / self.unreported
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"step {self.step}: the loss is {mean}; choose a lower --lr.")
                 if due:  # what ended early is reported again with the steps that a resumed run adds
                     self.total.zero_()
-                    self.seen = 0
+                    self.unreported = 0
                 now = time.monotonic()
                 speed = (self.step - reported) * self.recipe.batch_size / (now - last)
                 checks = self.check() if self.step % check_every == 0 or (ended and not self.stopping) else {}
@@ -253,7 +254,7 @@ class StageTrainer:
         self.count += 1
         self.ema.follow(self.count)
         self.step += 1
-        self.seen += 1
+        self.unreported += 1
 
     @property
     def checked(self) -> list[str]:
@@ -285,7 +286,7 @@ class StageTrainer:
         others = {"generator": self.generator.get_state(), "count": self.count, "total": self.total}
         images, begun = (steps * self.recipe.batch_size for steps in (self.step, self.begun))
         tensors = checkpoint.gathered(self._networks, self.optimisers, **others)
-        return tensors, {"images": images, "begun": begun, "seen": self.seen}
+        return tensors, {"images": images, "begun": begun, "unreported": self.unreported}
 
     def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
         """Continue from a :meth:`state`. Raises KeyError or RuntimeError where it does not fit."""
@@ -294,7 +295,7 @@ class StageTrainer:
         self.count.copy_(tensors["count"])
         self.total.copy_(tensors["total"])
         self.step, self.begun = (position[name] // self.recipe.batch_size for name in ("images", "begun"))
-        self.seen = position["seen"]
+        self.unreported = position["unreported"]
 
     @property
     def _networks(self) -> dict[str, nn.Module]:
@@ -304,7 +305,7 @@ class StageTrainer:
         """Go on from what :meth:`save` wrote to ``folder`` after ``images``, with a fresh optimiser and another warm-up."""
         for network in (self.painter, self.average):
             for name, module, file in self.parts(network):
-                fill(module, folder / name, file)
+                load_weights(module, folder / name, file)
         self.step = self.begun = images // self.recipe.batch_size
         self.count.fill_(self.step)
         self.generator.manual_seed(self.recipe.seed + self.step)
@@ -319,7 +320,7 @@ class StageTrainer:
             self.painter.image.forget_text()
         self.average.image.load_state_dict(self.painter.image.state_dict())
         for network in (self.painter, self.average):
-            fill(network.text, folder / "text_encoder", "model")
+            load_weights(network.text, folder / "text_encoder", "model")
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the averaged weights to ``folder`` as a stage in the layout of diffusers, in shards of at most 15 MB."""
