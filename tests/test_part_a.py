@@ -223,21 +223,8 @@ def test_masks_of_a_composition_need_not_be_square(call, here, wide):  # noqa: F
     painted.save("side.png")
     Image.new("L", (48, 32), 0).save("none.png")
     for mask in ("left", "top", "circle", "side.png", "none.png"):
-        command = [
-            "compose",
-            "a rocket",
-            "a skull",
-            "--mask",
-            mask,
-            "--model",
-            wide,
-            "--steps",
-            3,
-            "--no-upscale",
-            "-o",
-            "wide.png",
-        ]
-        assert call(*command)[0] == 0 and size("wide.png") == (24, 16)
+        how = ["--mask", mask, "--model", wide, "--steps", 3, "--no-upscale", "-o", "wide.png"]
+        assert call("compose", "a rocket", "a skull", *how)[0] == 0 and size("wide.png") == (24, 16)
         drawn[mask] = Image.open("wide.png").convert("RGB").tobytes()
     assert len(set(drawn.values())) == 5
 
@@ -304,20 +291,8 @@ def test_a_palette_serves_all_frames(tmp_path):
 def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
     pictures = set()
     for mask in ("left", "top", "circle", "mask.png"):
-        argv = [
-            "compose",
-            "a rocket",
-            "a skull",
-            "--mask",
-            mask,
-            "--model",
-            cascade,
-            *STEPS,
-            "--no-upscale",
-            "-o",
-            f"{mask}.out.png",
-        ]
-        assert call(*argv)[0] == 0
+        how = ["--mask", mask, "--model", cascade, *STEPS, "--no-upscale", "-o", f"{mask}.out.png"]
+        assert call("compose", "a rocket", "a skull", *how)[0] == 0
         with Image.open(f"{mask}.out.png") as image:
             pictures.add(image.tobytes())
     assert len(pictures) == 4

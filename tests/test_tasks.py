@@ -53,6 +53,22 @@ def same(found, expected, tolerance=None):
     assert expected.std() > 0.02
 
 
+def anchored(stage, image, mix):
+    """DDIM from seed 3, written out: after each step ``mix`` of what is drawn and of ``image``, noised anew as far."""
+    source = torch.Generator().manual_seed(3)
+    x = torch.randn(1, *SMALL, generator=source)
+    abar = [float(a) for a in stage.schedule.abar]
+    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
+        noise, _ = guided(stage, x, t, BOAT, 7.0)
+        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
+        kept, x = image, clean
+        if s is not None:
+            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
+            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
+        x = mix(x, kept)
+    return x
+
+
 def plainly(stage, step, seed, times=TIMES):
     """The textbook loop for one picture: ``step(x, t)`` is the noise and the variance, DDPM's rule the rest."""
     source = torch.Generator().manual_seed(seed)
@@ -220,18 +236,12 @@ def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
     part = {"frequency": lambda x: low_pass(x, 0.5), "color": Grayscale(), "motion": MotionBlur(9, 30), "scale": lambda x: x / 2}[
         kind
     ]
+
+    def mix(x, kept):
+        return part(kept) + (x - part(x)) if band == "low" else (kept - part(kept)) + part(x)
+
     image = randn(1, *SMALL, seed=5).clamp(-1, 1)
-    source = torch.Generator().manual_seed(3)
-    x = torch.randn(1, *SMALL, generator=source)
-    abar = [float(a) for a in stage.schedule.abar]
-    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
-        noise, _ = guided(stage, x, t, BOAT, 7.0)
-        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
-        kept, x = image, clean
-        if s is not None:
-            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
-            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
-        x = part(kept) + (x - part(x)) if band == "low" else (kept - part(kept)) + part(x)
+    x = anchored(stage, image, mix)
     component = part_of(kind, 2.0, MotionBlur(9, 30))
     same(ours(stage, completed(image, BOAT, band=band, component=component), [3], ROUGH._replace(solver="ddim")), x)
 
@@ -321,18 +331,7 @@ def test_inpainting_keeps_what_the_mask_keeps_bit_by_bit(stage, sampling):
 def test_what_is_kept_is_noised_anew_each_step(stage):
     """The loop of Part A, written out."""
     image, mask = randn(1, *SMALL, seed=5).clamp(-1, 1), half()
-    source = torch.Generator().manual_seed(3)
-    x = torch.randn(1, *SMALL, generator=source)
-    abar = [float(a) for a in stage.schedule.abar]
-    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
-        noise, _ = guided(stage, x, t, BOAT, 7.0)
-        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
-        if s is None:
-            x = mask * clean + (1 - mask) * image
-        else:
-            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
-            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
-            x = mask * x + (1 - mask) * kept
+    x = anchored(stage, image, lambda x, kept: mask * x + (1 - mask) * kept)
     same(ours(stage, inpaint(image, mask, BOAT), [3], ROUGH._replace(solver="ddim")), x)
 
 
