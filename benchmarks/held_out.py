@@ -26,7 +26,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from phosphene.drawing import Sampling, run
-from phosphene.images import save_png, sheet, to_image
+from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.generate import generate
@@ -175,7 +175,7 @@ def main() -> None:
         asked = [prompts[k : k + ROWS] for k in range(0, len(prompts), ROWS)]
         made = torch.cat([last(run(generate(part), stage, [SEED] * len(part), sampling=sampling)).cpu() for part in asked])
         figures[kind] = {"drawn": share_right(made, cases, right), "composed": share_right(composed, cases, right)}
-        rows = [[to_image(p, (-1, 1), 2) for p in made[k : k + 10]] for k in range(0, len(made), 10)]
+        rows = [to_images(made[k : k + 10], 2) for k in range(0, len(made), 10)]
         save_png(sheet(rows, captions=[prompts[k : k + 10] for k in range(0, len(made), 10)]), options.out / f"{kind}.png")
     (options.out / "held-out.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))

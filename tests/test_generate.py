@@ -254,6 +254,7 @@ def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
         (["--data", "nowhere"], "--data nowhere"),
         (["--data", ".", "--epochs", "3"], "--epochs"),
         (["--data", ".", "--resume", "--out", "nowhere"], "--resume"),
+        (["--data", ".", "--from", "nowhere"], "--from nowhere"),
         (["--data", ".", "--images", "0"], "--images 0"),
         (["--data", ".", "--lr", "nan"], "--lr nan"),
     ],

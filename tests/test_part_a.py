@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import PAPER, fitted, save_animation, squared, to_tensor
+from phosphene.images import PAPER, fitted, rescaled, save_animation, squared, to_images, to_tensor
 from phosphene.readers import MOST_PIXELS, SAMPLES, read_picture, read_provenance
 from phosphene.tasks.animate import MOVE
 
@@ -208,6 +209,20 @@ def test_pictures_need_not_be_square(call, here, wide, name, fit):  # noqa: F811
         assert size("wide.png") == (48, 32)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_masks_of_a_composition_need_not_be_square(call, here, wide):  # noqa: F811
+    """Every mask, and a picture of the model's proportions whose sides are no part of its middle square."""
+    painted, drawn = Image.new("L", (48, 32), 0), {}
+    painted.paste(255, (0, 0, 6, 32))  # beside the middle square, which begins at 8
+    painted.save("side.png")
+    painted.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save("other.png")
+    for mask in ("left", "top", "circle", "side.png", "other.png"):
+        how = ["--mask", mask, "--model", wide, "--steps", 3, "--no-upscale", "-o", "wide.png"]
+        assert call("compose", "a rocket", "a skull", *how)[0] == 0 and size("wide.png") == (24, 16)
+        drawn[mask] = Image.open("wide.png").convert("RGB").tobytes()
+    assert len(set(drawn.values())) == 5
+
+
 @pytest.mark.parametrize("kind", ["frequency", "color", "motion", "scale"])
 def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, kind):  # noqa: F811
     command = ["hybrid", "a skull", "--from", "ball.png", "--kind", kind, "--model", cascade, *STEPS]
@@ -272,20 +287,8 @@ def test_a_palette_serves_all_frames(tmp_path):
 def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
     pictures = set()
     for mask in ("left", "top", "circle", "mask.png"):
-        argv = [
-            "compose",
-            "a rocket",
-            "a skull",
-            "--mask",
-            mask,
-            "--model",
-            cascade,
-            *STEPS,
-            "--no-upscale",
-            "-o",
-            f"{mask}.out.png",
-        ]
-        assert call(*argv)[0] == 0
+        how = ["--mask", mask, "--model", cascade, *STEPS, "--no-upscale", "-o", f"{mask}.out.png"]
+        assert call("compose", "a rocket", "a skull", *how)[0] == 0
         with Image.open(f"{mask}.out.png") as image:
             pictures.add(image.tobytes())
     assert len(pictures) == 4
@@ -386,6 +389,25 @@ def test_squares_and_tensors():
     tensor = to_tensor(squared(wide, 16))
     assert tensor.shape == (1, 3, 16, 16) and tensor[0, 0].min() == 1 and tensor[0, 1].max() == -1
     assert MOST_PIXELS < Image.MAX_IMAGE_PIXELS
+
+
+@given(st.integers(1, 3), st.sampled_from((1, 3)), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32))
+def test_pictures_become_tensors_and_tensors_pictures(count, channels, height, width, seed):
+    """Each undoes the other: exactly from pictures and back, to half a shade from any tensor in [-1, 1]."""
+    x = torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    images = to_images(x)
+    assert [(image.size, image.mode) for image in images] == [((width, height), "L" if channels == 1 else "RGB")] * count
+    back = to_tensor(*images)
+    assert back.shape == x.shape and back.dtype == torch.float32
+    torch.testing.assert_close(back, x, rtol=0, atol=1 / 255 + 1e-6)
+    assert [image.tobytes() for image in to_images(back)] == [image.tobytes() for image in images]
+    torch.testing.assert_close(rescaled((x + 1) / 2).float(), x, rtol=0, atol=1e-6)
+    assert to_images(x, 2)[0].size == (2 * width, 2 * height)
+
+
+def test_what_lies_beyond_the_range_is_cut():
+    (image,) = to_images(torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 5))
+    assert list(image.getdata()) == [0, 0, 128, 255, 255]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.integers(1, 30))

@@ -20,7 +20,7 @@ from phosphene import load
 from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import cond
-from phosphene.images import to_image
+from phosphene.images import to_images
 from phosphene.models import folders, tokens
 from phosphene.models.cascade import open_cascade
 from phosphene.models.scheduler import Scheduler
@@ -53,7 +53,7 @@ def test_what_is_not_finite_is_no_picture(value):
     with pytest.raises(UserError, match=r"not finite \(NaN\), most likely because its weights"):
         list(run(task, model, [1], sampling=Sampling("ddim", 3, threshold=False)))
     with pytest.raises(UserError, match="not finite"):
-        to_image(torch.full((3, 4, 4), value))
+        to_images(torch.full((1, 3, 4, 4), value))
 
 
 def test_half_precision_is_named_where_it_is_used():

@@ -32,7 +32,7 @@ def drawn_grounds(generator: torch.Generator) -> tuple[list[Image.Image], list[s
             names.append(f"{kind}, {time}")
     made = draw_grounds(torch.tensor(rows), 2 * SIDE, generator)
     made = torch.nn.functional.avg_pool2d(made, 2)  # as for training: drawn at twice the size
-    return [images.to_image(picture) for picture in made], names
+    return images.to_images(made * 2 - 1), names
 
 
 def mannered(path: Path, generator: torch.Generator) -> list[Image.Image]:
@@ -40,7 +40,7 @@ def mannered(path: Path, generator: torch.Generator) -> list[Image.Image]:
     picture = Image.open(path).convert("RGB").resize((2 * SIDE, 2 * SIDE))
     x = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(1, 2 * SIDE, 2 * SIDE, 3).permute(0, 3, 1, 2) / 255
     made = torch.cat([x, *(manner(torch.cat([x, x]), generator)[1:] for manner, _ in MANNERS.values())])
-    return [images.to_image(p) for p in torch.nn.functional.avg_pool2d(made, 2)]
+    return images.to_images(torch.nn.functional.avg_pool2d(made, 2) * 2 - 1)
 
 
 def main() -> None:

@@ -55,9 +55,9 @@ def _weighed(taps: tuple[float, ...], length: int, device: torch.device, dtype: 
     # Reflection cannot reach past the picture: a kernel wider than that is cut and renormalised.
     reach = min(len(taps) // 2, length - 1)
     spare = len(taps) // 2 - reach
-    kept = torch.tensor(taps[spare : len(taps) - spare], dtype=torch.float64)
+    cut = torch.tensor(taps[spare : len(taps) - spare], dtype=torch.float64)
     rows = F.pad(torch.eye(length, dtype=torch.float64)[None], (reach, reach), mode="reflect")[0]
-    matrix = rows.unfold(1, len(kept), 1) @ (kept / kept.sum())  # [j, i]: the share of pixel j in what becomes pixel i
+    matrix = rows.unfold(1, len(cut), 1) @ (cut / cut.sum())  # [j, i]: the share of pixel j in what becomes pixel i
     return matrix.T.contiguous().to(device, dtype)
 
 

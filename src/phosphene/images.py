@@ -21,15 +21,28 @@ FITS = ("crop", "pad")
 PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
 
 
-def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), scale: int = 1) -> Image.Image:
-    """A (1 or 3, H, W) tensor as an 8-bit image, enlarged ``scale`` times without smoothing. UserError where it is not finite."""
-    if not bool(picture.isfinite().all()):
+def to_images(pictures: Tensor, scale: int = 1) -> list[Image.Image]:
+    """(B, 1 or 3, H, W) in [-1, 1] as 8-bit images, enlarged ``scale`` times without smoothing; ``to_tensor`` undoes it.
+
+    UserError where a number is not finite.
+    """
+    if not bool(pictures.isfinite().all()):
         raise UserError("picture: holds numbers that are not finite (NaN), so there is nothing to show; check the model.")
+    values = ((pictures.detach().cpu().double() + 1) / 2).float().clamp(0, 1)
+    arrays = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [enlarged(Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a), scale) for a in arrays]
+
+
+def to_tensor(*images: Image.Image) -> Tensor:
+    """B images of one size, all RGB or all grey, as (B, 3 or 1, H, W) in [-1, 1]; ``to_images`` undoes it."""
+    arrays = np.stack([np.asarray(image) for image in images])
+    return torch.from_numpy(arrays).view(*arrays.shape[:3], -1).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def rescaled(pictures: Tensor, value_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    """``pictures`` from ``value_range`` to [-1, 1]. In float64, so that no pixel of 8 bits is rounded otherwise than before."""
     low, high = value_range
-    values = ((picture.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
-    array = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-    return enlarged(image, scale)
+    return (pictures.detach().cpu().double() - low) / (high - low) * 2 - 1
 
 
 def enlarged(image: Image.Image, scale: int) -> Image.Image:
@@ -60,12 +73,6 @@ def from_afar(image: Image.Image, distance: int) -> Image.Image:
     small = image.resize((image.width // distance, image.height // distance), Image.Resampling.BOX)
     cell.paste(small, ((image.width - small.width) // 2, (image.height - small.height) // 2))
     return cell
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as (1, 3, H, W), a grey one as (1, 1, H, W), in [-1, 1]."""
-    values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return values.view(1, image.height, image.width, -1).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) -> None:

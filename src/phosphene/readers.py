@@ -149,9 +149,9 @@ def _srgb(image: Image.Image, what: str) -> Image.Image:
         return whole
     colour = image if image.mode == "CMYK" else image.convert("L") if image.mode in ("1", "L", "LA") else whole.convert("RGB")
     try:
-        told = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" not in ImageCms.getProfileDescription(told).lower():
-            colour = ImageCms.profileToProfile(colour, told, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" not in ImageCms.getProfileDescription(own).lower():
+            colour = ImageCms.profileToProfile(colour, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return whole  # a profile that is broken, or of other colours than the picture's, says nothing of them
     colour = colour.convert("RGB")

@@ -138,7 +138,7 @@ class Audience(Protocol):
     def readings(self, pictures: list[Image.Image]) -> None:
         """The finished picture, as it is and (of anagrams) in its other views, before it is laid out on a sheet."""
 
-    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` makes, such as a model, or what it made when ``key`` was last asked for."""
 
 
@@ -160,9 +160,9 @@ def readings(pictures: list[Image.Image]) -> None:
         listener.readings(pictures)
 
 
-def kept(key: Hashable, make: Callable[[], T]) -> T:
+def cached(key: Hashable, make: Callable[[], T]) -> T:
     listener = audience.get()
-    return make() if listener is None else listener.keep(key, make)
+    return make() if listener is None else listener.cached(key, make)
 
 
 def several(count: int, thing: str) -> str:
@@ -207,7 +207,7 @@ def bar(what: str) -> Iterator[Advance]:
         yield lambda done, total, name: live.update(task, completed=done, total=total, description=f"{what}: {name}")
 
 
-def shown(steps: Iterator[Step]) -> Iterator[Step]:
+def with_progress(steps: Iterator[Step]) -> Iterator[Step]:
     """``steps``, with a bar and the time left."""
     from rich.progress import TimeRemainingColumn
 
@@ -224,7 +224,7 @@ def shown(steps: Iterator[Step]) -> Iterator[Step]:
 
 def finished(steps: Iterator[Step]) -> Step:
     """The last step of a run, at which its pictures are finished; shown with a bar meanwhile."""
-    *_, step = shown(steps)
+    *_, step = with_progress(steps)
     return step
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from phosphene.drawing import Sampling, Step, Task
     from phosphene.models.cascade import Cascade
 
-SHOWN = 256
+CELL = 256
 """Pixels of a picture on a sheet, at least."""
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
 
@@ -68,7 +68,7 @@ class Options:
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
         """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
         given = {option.name: getattr(self, option.name) for option in fields(self) if option.init}
-        story = common.provenance(self.command, self.model, told(self.arguments | given, self.device))
+        story = common.provenance(self.command, self.model, described(self.arguments | given, self.device))
         return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
 
 
@@ -116,10 +116,10 @@ class Drawing(Options):
         from phosphene.models.cascade import open_cascade
 
         self.sampling().table()  # refuses a solver that is none
-        said = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
+        how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
-        said |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
-        cascade: Cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
+        how |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
+        cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
         for prompt in dict.fromkeys([*prompts, self.negative]):
@@ -174,22 +174,22 @@ def drawing_command(command: Callable) -> Callable:
 
 
 REMADE: list[str] = []
-"""Commands whose pictures can be made again: their provenance is :func:`told` of their options."""
+"""Commands whose pictures can be made again: their provenance is :func:`described` of their options."""
 
 ELSEWHERE = ("out", "animate", "data")
 """Options that say where something lies or goes, and so are no part of how it was made."""
 
 
-def told(options: Mapping[str, Any], device: str) -> dict[str, Any]:
+def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:
     """What provenance says of the ``options`` of a command, in whatever order given; the model stands by itself."""
-    kept = {name.rstrip("_"): value for name, value in sorted(options.items()) if name not in (*ELSEWHERE, "model")}
-    kept = {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
-    return kept | {"device": str(common.device(device))}
+    values = {name.rstrip("_"): value for name, value in sorted(options.items()) if name not in (*ELSEWHERE, "model")}
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return values | {"device": str(common.device(device))}
 
 
-def seen(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = SHOWN) -> list[Image.Image]:
+def viewed(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = CELL) -> list[Image.Image]:
     """``picture`` (C, H, W) in each reading of ``task``, enlarged to ``side`` pixels at least."""
-    from phosphene.images import from_afar, to_image
+    from phosphene.images import from_afar, rescaled, to_images
 
     scale = max(1, side // picture.shape[-1])
-    return [from_afar(to_image(r.look(picture[None])[0], value_range, scale), r.distance) for r in task.readings]
+    return [from_afar(*to_images(rescaled(r.look(picture[None]), value_range), scale), r.distance) for r in task.readings]

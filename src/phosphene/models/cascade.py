@@ -83,8 +83,8 @@ def open_cascade(
     known = None if embeddings is None else read_embeddings(Path(embeddings), width)
     light = configs[0]["_class_name"] == PATCHES
     side = above[0] if above else None
-    kept = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
-    reader = (LightText if light else Text)(side, width, device, dtype, known, kept, silent=not text, offload=offload)
+    stored = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
+    reader = (LightText if light else Text)(side, width, device, dtype, known, stored, silent=not text, offload=offload)
     place = (reader, device, dtype, offload, free)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
     if offload == "stages":
@@ -149,14 +149,14 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
     """``quick``: products of a network of ours may be bfloat16."""
     scheduler, schedule = read_schedule(part / "scheduler")
     patches = config["_class_name"] == PATCHES
-    shown, said = config.get("in_channels"), config.get("out_channels")
-    enlarges = shown != said if patches else config.get("class_embed_type") == "timestep"
+    inputs, outputs = config.get("in_channels"), config.get("out_channels")
+    enlarges = inputs != outputs if patches else config.get("class_embed_type") == "timestep"
     low_res_schedule = read_schedule(part / "image_noising_scheduler")[1] if enlarges else None
     # A picture, or a picture with the small one beside it, goes in; noise comes out, and perhaps a variance.
-    fits = isinstance(shown, int) and said in ((shown // 2, shown) if enlarges else (shown, 2 * shown))
-    if not fits or (enlarges and shown % 2 != patches):
+    fits = isinstance(inputs, int) and outputs in ((inputs // 2, inputs) if enlarges else (inputs, 2 * inputs))
+    if not fits or (enlarges and inputs % 2 != patches):
         path = network_folder(part) / "config.json"
-        raise UserError(f"{path}: {shown} channels in and {said} out are no model of IF's kind; {AGAIN}.")
+        raise UserError(f"{path}: {inputs} channels in and {outputs} out are no model of IF's kind; {AGAIN}.")
     if patches:
         network: nn.Module = patch_network(part / "transformer", config, dtype, quick).to(device)
     else:

@@ -102,7 +102,7 @@ def build(config: Mapping, weights: Mapping[str, Tensor], source: Path, device: 
     with _described(source.parent / CONFIG):
         kind = KINDS[config["kind"]]
         network = kind.network(**config["network"])
-        tensors.fill(network, weights, source)
+        tensors.load_into(network, weights, source)
         network = fused(network).to(device, dtype, memory_format=torch.channels_last).requires_grad_(False)
         return kind.model(network, config)
 

@@ -81,8 +81,8 @@ class PatchNetwork(nn.Module):
             # A negating view negates all it sees; how noisy a picture is does not change by that.
             x = torch.cat([x[:, :-1], x[:, -1:].abs()], 1)
             return (self.transformer(x.contiguous(), t, None),)
-        text, told = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0
-        return (self.transformer(x.contiguous(), t, text, told),)
+        text, mask = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0
+        return (self.transformer(x.contiguous(), t, text, mask),)
 
 
 class LightText(Text):
@@ -95,7 +95,7 @@ class LightText(Text):
         (tokenizer, length), encoder = self._t5
         self._unread[prompt] = unread(tokenizer, prompt, length)
         ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length))
-        return told(encoder, ids, mask).cpu()
+        return encode_text(encoder, ids, mask).cpu()
 
     def _load(self, prompt: str) -> tuple[tuple[Tokenizer, int], nn.Module]:
         folder = self._require_encoder(prompt)
@@ -107,7 +107,7 @@ class LightText(Text):
         return tokenizer, encoder.to(self.device, self.dtype).requires_grad_(False).eval()
 
 
-def told(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:
+def encode_text(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:
     """What a PatchNetwork is told of one prompt: (L, width + 1) float32, the text and which of it is no padding."""
     return torch.cat([encoder(ids, mask)[0].float(), mask[0, :, None].float()], 1)
 
@@ -126,21 +126,21 @@ def patch_network(folder: Path, config: Mapping, dtype: torch.dtype, quick: bool
     return network
 
 
-def fill(network: nn.Module, folder: Path, name: str) -> None:
+def load_weights(network: nn.Module, folder: Path, name: str) -> None:
     """Load the shards ``name*.safetensors`` of ``folder`` into ``network``."""
     shards = _shards(folder, name)
     weights.require_fit(lambda: network, shards)
     held: dict[str, Tensor] = {}
     for shard in shards:
         held |= weights.load(shard)
-    weights.fill(network, held, shards[0])
+    weights.load_into(network, held, shards[0])
 
 
 def _filled(build: Callable[[], Network], folder: Path, name: str) -> Network:
     """What ``build`` makes, filled with the shards ``name*.safetensors`` of ``folder``."""
     weights.require_fit(build, _shards(folder, name))
     network = build()
-    fill(network, folder, name)
+    load_weights(network, folder, name)
     return network
 
 

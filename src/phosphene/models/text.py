@@ -53,10 +53,10 @@ class Text:
         if any("\ud800" <= c <= "\udfff" for c in key):
             raise UserError(f"prompt {prompt!r}: is no text in UTF-8; write it in another way.")
         if key not in self._known:
-            kept = self.cache.get(key) if self.cache else None
+            stored = self.cache.get(key) if self.cache else None
             # Each prompt is encoded alone, so that its embedding does not depend on its company.
-            self._known[key] = self._encode(key) if kept is None else kept
-            if self.cache and kept is None:
+            self._known[key] = self._encode(key) if stored is None else stored
+            if self.cache and stored is None:
                 self.cache.put(key, self._known[key])
         return self._known[key]
 

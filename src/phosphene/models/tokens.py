@@ -81,6 +81,6 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Ten
     end = tokenizer.token_to_id(END)
     ids = torch.zeros(len(texts), length, dtype=torch.long)
     for row, encoding in zip(ids, tokenizer.encode_batch(list(texts)), strict=True):
-        kept = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], end]
-        row[: len(kept)] = torch.tensor(kept)
+        fitting = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], end]
+        row[: len(fitting)] = torch.tensor(fitting)
     return ids, ids != 0

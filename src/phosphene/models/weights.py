@@ -98,7 +98,7 @@ def load(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load ``weights`` (read from ``path``) into ``network``; UserError where names or shapes differ."""
     given = _compare(network, {name: tuple(value.shape) for name, value in weights.items()}, path)
     network.load_state_dict({name: weights[name] for name in given}, strict=False)

@@ -12,7 +12,7 @@ from phosphene.devices import choose_device
 from phosphene.files import require_writable, write_text
 from phosphene.report import part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
 from phosphene.report.formulas import mathml
-from phosphene.report.sections import Content, Desk, Progress, Section, build, chosen
+from phosphene.report.sections import Content, Desk, Progress, Section, chosen, made_sections
 
 
 def write(
@@ -28,7 +28,7 @@ def write(
 
     out = Path(out)
     require_writable(out / "index.html")
-    made = list(build(Desk(out, str(choose_device(device)), cascade, quick), chosen(sections), progress))
+    made = list(made_sections(Desk(out, str(choose_device(device)), cascade, quick), chosen(sections), progress))
     parts = [(part, list(group)) for part, group in groupby(made, key=lambda pair: pair[0].part)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("phosphene.report", "."),
@@ -40,9 +40,9 @@ def write(
 
     def prose(section: Section, content: Content) -> str:
         texts = environment.get_template(f"text/{section.text}").module
-        return getattr(texts, section.name.replace("-", "_"))(**content.told)
+        return getattr(texts, section.name.replace("-", "_"))(**content.values)
 
-    told = {"parts": parts, "prose": prose, "version": __version__, "model": cascade, "seed": SEED, "quick": quick}
-    text = environment.get_template("page.html").render(**told)
+    variables = {"parts": parts, "prose": prose, "version": __version__, "model": cascade, "seed": SEED, "quick": quick}
+    text = environment.get_template("page.html").render(**variables)
     write_text(out / "index.html", text)
     return out / "index.html"

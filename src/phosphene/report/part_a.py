@@ -62,7 +62,7 @@ def setup(desk: Desk) -> Content:
     whole = sheet(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * 3, prompts])
     sampler = " --solver dpm" if desk.quick else ""
     figures = [
-        desk.keep(
+        desk.save(
             whole,
             "setup",
             f"Three prompts in {steps[0]} and in {steps[1]} steps",
@@ -74,7 +74,7 @@ def setup(desk: Desk) -> Content:
         both = sheet([[desk.image(p, side) for p in row] for row in (more, *large)], row_labels=[size, f"{side}x{side}"])
         few = " --upscale-steps 4" if desk.quick else ""
         command = f'phosphene generate "a rocket" "a dog face" "a castle" --steps {steps[1]}{sampler}{few}'
-        figures.append(desk.keep(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})", command))
+        figures.append(desk.save(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})", command))
     return Content(figures, {"model": desk.cascade, "size": size, "seed": SEED, "far": f"{far:.2f}", "side": side})
 
 
@@ -93,7 +93,7 @@ def forward(desk: Desk) -> Content:
     labels = ["the picture", *(f"t = {level.t}: {likeness(level.noisy, clean)}" for level in found)]
     return Content(
         [
-            desk.keep(
+            desk.save(
                 strip(desk, [clean[0], *(x.noisy[0] for x in found)], labels),
                 "forward",
                 "A clock tower, noised more and more",
@@ -109,7 +109,7 @@ def blurred(desk: Desk) -> Content:
     clean, found = _levels(desk)
     rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.blurred[0], SMALL) for x in found]]
     labels = [[f"t = {x.t}" for x in found], [likeness(x.blurred, clean) for x in found]]
-    return Content([desk.keep(sheet(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)", _DENOISE)])
+    return Content([desk.save(sheet(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)", _DENOISE)])
 
 
 @section(A, "1.3", "Undoing it in one step", (0.5, 0.5))
@@ -119,7 +119,7 @@ def one_step(desk: Desk) -> Content:
     labels = [[f"t = {x.t}" for x in found], [likeness(x.estimate, clean) for x in found]]
     gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
     return Content(
-        [desk.keep(sheet(rows, captions=labels), "one-step", "Noisy above, the one-step estimate below", _DENOISE)],
+        [desk.save(sheet(rows, captions=labels), "one-step", "Noisy above, the one-step estimate below", _DENOISE)],
         {"gains": ", ".join(f"{g:.1f}" for g in gained)},
     )
 
@@ -130,8 +130,8 @@ def iterative(desk: Desk) -> Content:
     sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1])
     start = 5 if desk.quick else denoising.START
     every = list(desk.run(edit(clean, [start]), [SEED], sampling))
-    shown = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
-    between = strip(desk, [s.xt[0] for s in shown] + [every[-1].xt[0]], [f"t = {s.t}" for s in shown] + ["clean"])
+    states = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
+    between = strip(desk, [s.xt[0] for s in states] + [every[-1].xt[0]], [f"t = {s.t}" for s in states] + ["clean"])
     result, level = every[-1].xt, min(found, key=lambda x: abs(x.t - 690))
     ends = [("the original", clean), ("step by step", result), ("one step", level.estimate), ("blurred", level.blurred)]
     compared = strip(
@@ -139,8 +139,8 @@ def iterative(desk: Desk) -> Content:
     )
     return Content(
         [
-            desk.keep(between, "iterative", "On the way from noise", _DENOISE),
-            desk.keep(compared, "iterative-compared", "What each way makes of the noisy tower, with PSNR and SSIM", _DENOISE),
+            desk.save(between, "iterative", "On the way from noise", _DENOISE),
+            desk.save(compared, "iterative-compared", "What each way makes of the noisy tower, with PSNR and SSIM", _DENOISE),
         ],
         {"t": denoising.TIMESTEPS[denoising.START], "steps": len(every)},
     )
@@ -154,7 +154,7 @@ def sampling(desk: Desk) -> Content:
     whole = sheet([[desk.image(p, SMALL) for p in row] for row in (nothing, dogs)], row_labels=["no prompt", "a dog face"])
     return Content(
         [
-            desk.keep(
+            desk.save(
                 whole, "sampling", "Five seeds, unguided", f'phosphene generate "a dog face" --count 5 --guidance 1{desk.steps()}'
             )
         ]
@@ -167,14 +167,14 @@ def guided(desk: Desk) -> Content:
     scales = (1.0, 3.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
     rows = [desk.draw(generate(["a dog face"]), seeds, desk.sampling()._replace(guidance=scale)) for scale in scales]
     whole = sheet([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
-    said = ",".join(f"{s:g}" for s in scales)
+    listed = ",".join(f"{s:g}" for s in scales)
     return Content(
         [
-            desk.keep(
+            desk.save(
                 whole,
                 "guided",
                 "A dog face at rising guidance, a column for each seed",
-                f'phosphene generate "a dog face" --guidance-sweep {said}{desk.steps()}',
+                f'phosphene generate "a dog face" --guidance-sweep {listed}{desk.steps()}',
             )
         ],
         {"first": spread(rows[0]), "final": spread(rows[-1])},
@@ -188,10 +188,10 @@ def _edited(desk: Desk, picture: str, prompt: str | None, name: str, caption: st
     image = desk.sample(picture)
     made = desk.draw(edit(image, starts, prompt), [SEED] * len(starts), Sampling(steps=steps))
     labels = [f"start {s}" for s in starts] + ["the original"]
-    said = f' --prompt "{prompt}"' if prompt else ""
+    asked = f' --prompt "{prompt}"' if prompt else ""
     few = " --steps 11" if desk.quick else ""
-    command = f"phosphene edit {picture}{said} --start {','.join(map(str, starts))}{few}"
-    return desk.keep(strip(desk, [*made, image[0]], labels), name, caption, command)
+    command = f"phosphene edit {picture}{asked} --start {','.join(map(str, starts))}{few}"
+    return desk.save(strip(desk, [*made, image[0]], labels), name, caption, command)
 
 
 @section(A, "1.7", "Image-to-image translation", (2, 14))
@@ -218,11 +218,11 @@ def inpainted(desk: Desk) -> Content:
     for prompt in ("a house", "a palm tree"):
         made = desk.draw(inpainting.inpaint(image, mask, prompt), [SEED], Sampling(steps=17 if desk.quick else 34))
         seams.append(float(inpainting.seam(made, mask)))
-        shown = [image[0], (image * (1 - mask) + mask)[0], made[0]]
-        cells = strip(desk, shown, ["the original", "to be repainted", f"as {prompt}"], 160)
+        pictures = [image[0], (image * (1 - mask) + mask)[0], made[0]]
+        cells = strip(desk, pictures, ["the original", "to be repainted", f"as {prompt}"], 160)
         command = f'phosphene inpaint castle-hill castle-hill-mask --prompt "{prompt}"' + (" --steps 17" if desk.quick else "")
         figures.append(
-            desk.keep(cells, f"inpainted-{prompt.split()[-1]}", f"{prompt.capitalize()} in place of the castle", command)
+            desk.save(cells, f"inpainted-{prompt.split()[-1]}", f"{prompt.capitalize()} in place of the castle", command)
         )
     return Content(figures, {"seams": " and ".join(f"{s:.2f}" for s in seams)})
 
@@ -250,10 +250,12 @@ def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> dict[str, o
     return {"seeds": len(seeds), "sure": None if None in sure else ", ".join(f"{c:.2f}" for c in sure)}
 
 
-def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int], name: str) -> tuple[Figure, float | None]:
+def anagram_figure(
+    desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int], name: str
+) -> tuple[Figure, float | None]:
     """An anagram, the best of ``seeds``, for the page to turn; and how surely it reads both ways."""
     picture, sure = chosen(desk, anagram(prompts, [view]), seeds)
-    figure = desk.keep(
+    figure = desk.save(
         picture,
         name,
         f"{prompts[0].capitalize()}, and {prompts[1]}",
@@ -268,7 +270,7 @@ def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int
 def visual_anagrams(desk: Desk) -> Content:
     pairs = [("a tulip", "a bell"), ("a black heart", "a spade suit"), ("a drop of blood", "a red balloon")]
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
-    made = [turning(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(pairs)]
+    made = [anagram_figure(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(pairs)]
     return Content([figure for figure, _ in made], judged_by(seeds, [c for _, c in made]))
 
 
@@ -280,7 +282,7 @@ def hybrid_pictures(desk: Desk) -> Content:
         picture, sure = chosen(desk, hybrid((far, near), sigmas=[SIGMA]), seeds)
         found.append(sure)
         figures.append(
-            desk.keep(
+            desk.save(
                 picture,
                 f"hybrid-{far.split()[-1]}",
                 f"From afar {far}, from near {near}",
@@ -296,7 +298,7 @@ def hybrid_pictures(desk: Desk) -> Content:
 def laplacian(desk: Desk) -> Content:
     apple, tangerine = desk.draw(generate(["a red apple", "a tangerine"]), [SEED] * 2)
     size = apple.shape[-1]
-    mask = shape("left", size)
+    mask = shape("left", size, size)
     levels = max(2, size.bit_length() - 2)
     cut = mask * apple + (1 - mask) * tangerine
     made = blend(apple[None], tangerine[None], mask, levels)
@@ -309,13 +311,13 @@ def laplacian(desk: Desk) -> Content:
         rows.append([desk.image(b[0].clamp(-1, 1)).resize(square, Image.Resampling.NEAREST) for b in bands])
     return Content(
         [
-            desk.keep(
+            desk.save(
                 strip(desk, [apple, tangerine, cut[0], made[0]], ["a red apple", "a tangerine", "cut", "blended"], SMALL),
                 "laplacian",
                 "An apple, a tangerine, and both in one",
                 f'phosphene generate "a red apple" "a tangerine"{desk.steps()}',
             ),
-            desk.keep(
+            desk.save(
                 sheet(rows, ["fine", "", "", "coarse"], ["apple", "tangerine"]),
                 "laplacian-bands",
                 "Their Laplacian pyramids: what each halving of the size loses, and what is left",

@@ -11,7 +11,7 @@ from torch import Tensor
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
-from phosphene.images import sheet, to_image
+from phosphene.images import rescaled, sheet, to_images
 from phosphene.models import folders
 from phosphene.plots import loss_curves
 from phosphene.report.sections import Content, Desk, Figure, section
@@ -57,10 +57,10 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
         made = drawn(desk, f"{kind}-{epoch}", labels, guidance)
         found = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         read.append(float((found == torch.tensor(labels)).float().mean()))
-        rows += [[to_image(p, scale=2) for p in made[k : k + 10]] for k in range(0, len(labels), 10)]
+        rows += [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
     names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
     option = "--unconditional" if guidance is None else f"0123456789 --guidance {guidance:g}"
-    figure = desk.keep(
+    figure = desk.save(
         sheet(rows, row_labels=names),
         f"{kind}-epochs",
         f"{10 * each} samples of the {kind}-conditioned model after 5 epochs, and {10 * each} after 20",
@@ -74,7 +74,7 @@ def denoised(result: Denoised) -> Image.Image:
     rows, labels = [], []
     for k, sigma in enumerate(SIGMAS):
         for tag, several in (("noisy", result.noisy[k]), ("denoised", result.estimates[k])):
-            rows.append([to_image(p, scale=2) for p in several])
+            rows.append(to_images(rescaled(several), 2))
             labels.append(f"sigma {sigma:g}, {tag}")
     return sheet(rows, row_labels=labels)
 
@@ -83,11 +83,11 @@ def denoised(result: Denoised) -> Image.Image:
 def noisy_digits(desk: Desk) -> Content:
     clean = clean_digits(desk)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
-    rows = [[to_image(p, scale=2) for p in clean + sigma * noise] for sigma in SIGMAS]
+    rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in SIGMAS]
     whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
     return Content(
         [
-            desk.keep(
+            desk.save(
                 whole,
                 "noisy-digits",
                 "Digits at rising noise",
@@ -102,7 +102,7 @@ def one_step_denoiser(desk: Desk) -> Content:
     clean = clean_digits(desk)
     half = [0.5]
     one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
-    rows = [[to_image(p, scale=2) for p in several] for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
+    rows = [to_images(rescaled(several), 2) for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
     return Content(
         [
             losses(
@@ -112,7 +112,7 @@ def one_step_denoiser(desk: Desk) -> Content:
                 "Training loss of the one-step denoiser",
                 "phosphene train denoiser --out runs/denoiser",
             ),
-            desk.keep(
+            desk.save(
                 sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
                 "denoiser",
                 "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
@@ -129,7 +129,7 @@ def out_of_distribution(desk: Desk) -> Content:
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
         [
-            desk.keep(
+            desk.save(
                 denoised(result),
                 "out-of-distribution",
                 "The denoiser of sigma 0.5 at other levels",

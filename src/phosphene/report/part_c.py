@@ -8,9 +8,9 @@ from PIL import Image, ImageOps
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
-from phosphene.images import sheet, to_image
+from phosphene.images import rescaled, sheet, to_images
 from phosphene.plots import lines
-from phosphene.report.part_a import SMALL, strip, turning
+from phosphene.report.part_a import SMALL, anagram_figure, strip
 from phosphene.report.part_b import FEW, STEPS, drawn
 from phosphene.report.sections import Content, Desk, Figure, section
 from phosphene.sampler import last
@@ -30,16 +30,16 @@ def out_of_noise(desk: Desk) -> Content:
     ten, seeds = digits(range(10)), range(SEED, SEED + 10)
     for step in run(ten, desk.model("class-20"), seeds, sampling=FEW._replace(guidance=5.0)):
         if step.index in (0, 2, 5, 8, 11, 13, 15):
-            states.append([to_image(p, scale=2) for p in step.xt])
-            guesses.append([to_image(p, scale=2) for p in step.x0])
+            states.append(to_images(rescaled(step.xt), 2))
+            guesses.append(to_images(rescaled(step.x0), 2))
             times.append(step.t)
     labels = ["clean" if t < 0 else f"t = {t}" for t in times]
     names = [str(d) for d in range(10)]
     command = f"phosphene digits 0123456789 --guidance 5 --solver dpm --steps {STEPS}"
     return Content(
         [
-            desk.keep(sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom", command),
-            desk.keep(sheet(guesses, names, labels), "estimates", "The clean estimates behind them", command),
+            desk.save(sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom", command),
+            desk.save(sheet(guesses, names, labels), "estimates", "The clean estimates behind them", command),
         ],
         {"steps": STEPS},
     )
@@ -59,14 +59,14 @@ def ambigrams(desk: Desk) -> Content:
     cells: list[list[Image.Image | None]] = [[None] * 10 for _ in range(10)]
     read = 0
     for (a, b), picture, good in zip(halves, pictures, reads, strict=True):
-        for upright, turned, seen in ((a, b, picture), (b, a, ambigram.UPSIDE_DOWN.apply(picture))):
-            image = to_image(seen, scale=2).convert("RGB")
+        for upright, turned, viewed in ((a, b, picture), (b, a, ambigram.UPSIDE_DOWN.apply(picture))):
+            image = to_images(rescaled(viewed[None]), 2)[0].convert("RGB")
             cells[upright][turned] = framed(image) if good else image
         read += good * (1 if a == b else 2)
     labels = [str(d) for d in range(10)]
     return Content(
         [
-            desk.keep(
+            desk.save(
                 sheet(cells, labels, labels),
                 "ambigrams",
                 "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
@@ -88,8 +88,8 @@ def framed(image: Image.Image, colour: tuple[int, int, int] = (46, 160, 90), wid
 def more_views(desk: Desk) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     figures = [
-        turning(desk, ("a skull on a black background", "a ghost icon"), "negate", seeds, "view-negate")[0],
-        turning(desk, ("a crescent moon", "a banana"), "rotate-90", seeds, "view-quarter")[0],
+        anagram_figure(desk, ("a skull on a black background", "a ghost icon"), "negate", seeds, "view-negate")[0],
+        anagram_figure(desk, ("a crescent moon", "a banana"), "rotate-90", seeds, "view-quarter")[0],
     ]
     pair, cells, labels = ("a cat face", "a dog face"), [], []
     for name in ("inner-circle", "jigsaw") if desk.quick else ("inner-circle", "jigsaw", "square-hinge"):
@@ -99,7 +99,7 @@ def more_views(desk: Desk) -> Content:
         labels += [pair[0], f"{name}: {pair[1]}"]
     command = f'phosphene anagram "{pair[0]}" "{pair[1]}" --view jigsaw{desk.steps()}'
     figures.append(
-        desk.keep(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through views of pieces", command)
+        desk.save(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through views of pieces", command)
     )
     return Content(figures)
 
@@ -113,13 +113,13 @@ def factors(desk: Desk) -> Content:
     grey = colour.mean(1, keepdim=True).expand_as(colour)
     return Content(
         [
-            desk.keep(
+            desk.save(
                 strip(desk, bands, [f"seed {s}" for s in seeds]),
                 "three-bands",
                 "A heart, a cat face, a clock: three bands",
                 f'phosphene hybrid "{three[0]}" "{three[1]}" "{three[2]}"{desk.steps()}',
             ),
-            desk.keep(
+            desk.save(
                 sheet([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
                 "colours",
                 "In grey a tiger's face, in the colours of a green apple",
@@ -131,20 +131,20 @@ def factors(desk: Desk) -> Content:
 
 @section(BEYOND, "C 5", "Regions, and the way between two pictures", (10, 40))
 def regions(desk: Desk) -> Content:
-    inside = shape("circle", 256)
+    inside = shape("circle", 256, 256)
     made = desk.draw(compose(("a cat face", "a castle"), inside), [SEED])
     mask = (inside * 2 - 1)[0, :, ::4, ::4].expand(3, -1, -1)
     frames = 4 if desk.quick else 8
     way = desk.draw(morph(("a dog face", "a cat face"), frames), [SEED])
     return Content(
         [
-            desk.keep(
+            desk.save(
                 strip(desk, [mask, made[0]], ["the mask", "a cat face in, a castle out"], 160),
                 "regions",
                 "A cat face in a disc, a castle around it",
                 f'phosphene compose "a cat face" "a castle" --mask circle{desk.steps()}',
             ),
-            desk.keep(
+            desk.save(
                 strip(desk, way, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
                 "morph",
                 "From a dog face to a cat face",
@@ -167,7 +167,7 @@ def flow_matching(desk: Desk) -> Content:
             read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
             curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
             if steps in (2, 4, 8):
-                rows.append([to_image(p, scale=2) for p in made[::each]])
+                rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
     lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
     with Image.open(desk.out / "flow-steps.png") as image:
@@ -176,7 +176,7 @@ def flow_matching(desk: Desk) -> Content:
     command = f"phosphene evaluate class-20 class-20-ddpm --solver ddim --steps {counts[0]} --guidance 1"
     return Content(
         [
-            desk.keep(sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes", command),
+            desk.save(sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes", command),
             Figure("flow-steps.png", "Share of digits that are read as asked, by number of steps", command, *size),
         ],
         {
@@ -198,11 +198,11 @@ def worth(desk: Desk) -> Content:
         made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
         read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         right = int((read == torch.tensor(asked_for)).sum())
-        rows.append([to_image(p, scale=2) for p in made[:: max(1, each // 2)][:20]])
+        rows.append(to_images(rescaled(made[:: max(1, each // 2)][:20]), 2))
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
     return Content(
         [
-            desk.keep(
+            desk.save(
                 sheet(rows, row_labels=labels),
                 "guidance",
                 "The same noise at guidance 0, 1, 2 and 5",

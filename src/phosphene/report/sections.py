@@ -22,7 +22,7 @@ from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.errors import UserError
 from phosphene.files import write_text
-from phosphene.images import save_png, to_image
+from phosphene.images import save_png, to_images
 from phosphene.models import catalogue, folders
 from phosphene.sampler import last
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
-KEPT = ".kept"
+CACHE = ".kept"
 """The folder, beside the pictures, that says what was made from what."""
 
 
@@ -58,7 +58,7 @@ class Content:
     """What a section shows, and the values that its text tells."""
 
     figures: list[Figure]
-    told: dict[str, object] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Desk:
 
     def image(self, picture: Tensor, side: int = SIDE) -> Image.Image:
         """(C, H, W) in [-1, 1], enlarged to about ``side`` pixels."""
-        return to_image(picture, (-1, 1), max(1, round(side / picture.shape[-1])))
+        return to_images(picture[None], max(1, round(side / picture.shape[-1])))[0]
 
     def sample(self, name: str) -> Tensor:
         """A picture that ships with the package, (1, 3, S, S), as the first stage sees it."""
@@ -160,11 +160,11 @@ class Desk:
 
         return to_tensor(squared(read_picture(Path(name)), self.stage.image_shape[-1]))
 
-    def keep(self, image: Image.Image, name: str, caption: str, command: str, **shown: object) -> Figure:
+    def save(self, image: Image.Image, name: str, caption: str, command: str, **more: object) -> Figure:
         """Write ``image`` beside the page."""
         file = f"{name}.png"
         save_png(image, self.out / file, {"command": command})
-        return Figure(file, caption, command, image.width, image.height, **shown)
+        return Figure(file, caption, command, image.width, image.height, **more)
 
 
 @cache
@@ -204,7 +204,7 @@ Progress = Callable[[str, int, int, float], None]
 """Is told a section's title, how many are done, of how many, and the seconds that are left."""
 
 
-def build(desk: Desk, sections: Sequence[Section], progress: Progress) -> Iterator[tuple[Section, Content]]:
+def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress) -> Iterator[tuple[Section, Content]]:
     """Each section with what it says and shows, made now or kept from before."""
     import time
 
@@ -212,8 +212,8 @@ def build(desk: Desk, sections: Sequence[Section], progress: Progress) -> Iterat
 
     describe(desk.cascade)  # refused before there is a folder
     digest = hashlib.sha256("\n".join([_code(), _models(desk), desk.cascade, desk.device, str(desk.quick)]).encode()).hexdigest()
-    (desk.out / KEPT).mkdir(parents=True, exist_ok=True)
-    held = {each.name: _kept(desk, each, digest) for each in sections}
+    (desk.out / CACHE).mkdir(parents=True, exist_ok=True)
+    held = {each.name: _cached(desk, each, digest) for each in sections}
     price = 0 if desk.quick else 1
     ahead, spent, paid = sum(each.cost[price] for each in sections if held[each.name] is None), 0.0, 0.0
     for done, each in enumerate(sections):
@@ -225,21 +225,21 @@ def build(desk: Desk, sections: Sequence[Section], progress: Progress) -> Iterat
             content = each.make(desk)
             spent, paid = spent + time.perf_counter() - begun, paid + each.cost[price]
             pictures = {f.file: hashlib.sha256((desk.out / f.file).read_bytes()).hexdigest() for f in content.figures}
-            kept = {"digest": digest, "pictures": pictures, "content": asdict(content)}
-            write_text(desk.out / KEPT / f"{each.name}.json", json.dumps(kept))
+            entry = {"digest": digest, "pictures": pictures, "content": asdict(content)}
+            write_text(desk.out / CACHE / f"{each.name}.json", json.dumps(entry))
         yield each, content
     progress("done", len(sections), len(sections), 0.0)
 
 
-def _kept(desk: Desk, each: Section, digest: str) -> Content | None:
+def _cached(desk: Desk, each: Section, digest: str) -> Content | None:
     """What was made of the same code, models and options, if its pictures are still there and are what they were."""
     try:
-        held = json.loads((desk.out / KEPT / f"{each.name}.json").read_text())
+        held = json.loads((desk.out / CACHE / f"{each.name}.json").read_text())
         same = all(hashlib.sha256((desk.out / f).read_bytes()).hexdigest() == sum for f, sum in held["pictures"].items())
         if held["digest"] != digest or not same:
             return None
         content = held["content"]
         figures = [Figure(**figure | {"readings": tuple(figure["readings"])}) for figure in content["figures"]]
-        return Content(figures, content["told"])
+        return Content(figures, content["values"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

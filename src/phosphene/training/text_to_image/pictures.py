@@ -123,18 +123,18 @@ def _of_key(tar: tarfile.TarFile, where: str, files: Mapping[str, tarfile.TarInf
 
     picture = next((member for suffix, member in files.items() if suffix in SUFFIXES), None)
     if picture is not None:
-        told = {suffix: content(files[suffix]) for suffix in (".json", ".txt") if suffix in files}
-        yield _Entry(lambda: content(picture), where, _subject(told, where))
+        captions = {suffix: content(files[suffix]) for suffix in (".json", ".txt") if suffix in files}
+        yield _Entry(lambda: content(picture), where, _subject(captions, where))
 
 
 def _of_folder(path: Path) -> Iterator[_Entry]:
     files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(str(p.relative_to(path))))
-    told = {name: subject for file in files if file.name == METADATA for name, subject in _metadata(file).items()}
+    captions = {name: subject for file in files if file.name == METADATA for name, subject in _metadata(file).items()}
     beside = {(file.with_suffix(""), file.suffix.lower()): file for file in files}
     for file in files:
         if file.suffix.lower() not in SUFFIXES:
             continue
-        subject = told.get(file)
+        subject = captions.get(file)
         if subject is None:
             named = {s: beside[file.with_suffix(""), s] for s in (".json", ".txt") if (file.with_suffix(""), s) in beside}
             where = " and ".join(str(each) for each in named.values())
@@ -155,7 +155,7 @@ def _content(file: Path) -> bytes:
 
 def _metadata(file: Path) -> dict[Path, Subject]:
     """What a METADATA says of the pictures in its folder and below."""
-    told = {}
+    captions = {}
     for number, line in enumerate(_content(file).splitlines(), 1):
         if not line.strip():
             continue
@@ -164,10 +164,10 @@ def _metadata(file: Path) -> dict[Path, Subject]:
         name, subject = held.get("file_name"), _subject({".json": line}, where)
         if not isinstance(name, str) or subject is None:
             raise UserError(f"{where}: says no file_name with its text or caption; {AGAIN}.")
-        if file.parent / name not in told and not _is_file(file.parent / name):
+        if file.parent / name not in captions and not _is_file(file.parent / name):
             raise UserError(f"{where}: names {name!r}, which is not there; {AGAIN}.")
-        told[file.parent / name] = subject
-    return told
+        captions[file.parent / name] = subject
+    return captions
 
 
 def _is_file(path: Path) -> bool:
@@ -177,13 +177,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _subject(told: Mapping[str, bytes], where: str) -> Subject | None:
+def _subject(files: Mapping[str, bytes], where: str) -> Subject | None:
     """What the JSON and the text beside a picture say that it shows; None where neither does."""
-    held = read_json(told[".json"], where, AGAIN) if ".json" in told else {}
+    held = read_json(files[".json"], where, AGAIN) if ".json" in files else {}
     caption = held.get("caption") or held.get("text")
-    if caption is None and ".txt" in told:
+    if caption is None and ".txt" in files:
         try:
-            caption = " ".join(told[".txt"].decode("utf-8-sig").split())
+            caption = " ".join(files[".txt"].decode("utf-8-sig").split())
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: is no text in UTF-8 ({error.reason}); {AGAIN}.") from error
     if caption is None:
