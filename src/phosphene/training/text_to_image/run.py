@@ -34,6 +34,7 @@ from phosphene.plots import loss_curves
 from phosphene.sampler import last
 from phosphene.training import checkpoint
 from phosphene.training.checkpoint import asked_to_stop
+from phosphene.training.distributed import Place
 from phosphene.training.log import Log, read_log
 from phosphene.training.options import RECIPE, RESTARTED
 from phosphene.training.text_to_image.captions import Thesaurus
@@ -109,7 +110,7 @@ class CascadeRun:
         out: Path,
         data: Path,
         resume: bool = False,
-        device: torch.device | str = "cpu",
+        device: str = "cpu",
         wordnet: Path | None = None,
         workers: int = 0,
         seconds: float = math.inf,
@@ -118,10 +119,14 @@ class CascadeRun:
     ) -> None:
         self.recipe, self.out, self.deadline = recipe, Path(out), time.monotonic() + seconds
         self.model = self.out / "model"
-        checkpoint.begin(self.out, resume)
+        self.place = Place(device)
+        if self.place.leads:
+            checkpoint.begin(self.out, resume)
         if resume:
             self._require_alone({"--from": source, "--teacher": teacher})
-            self._mend()
+            if self.place.leads:
+                self._mend()
+        self.place.wait()  # until the leader has looked: from now on there may be a run in the folder
         if source is not None:
             saved, images = saved_recipe(source)
             recipe.require_same(saved, source, RESTARTED)
@@ -136,9 +141,9 @@ class CascadeRun:
         if learned is not None and recipe.network != "upscaler":
             tokenizer, _ = tokens.load(learned / "tokenizer")
         else:
-            tokenizer = learned_tokenizer(cutouts, recipe, thesaurus)
+            tokenizer = self.place.of_the_leader(learned_tokenizer(cutouts, recipe, thesaurus))
         trainer = RetrievalTrainer if recipe.network == "retrieval" else StageTrainer
-        self.trainer = trainer(recipe, cutouts, tokenizer, thesaurus, device, workers)
+        self.trainer = trainer(recipe, cutouts, tokenizer, thesaurus, self.place, workers)
         if resume:
             checkpoint.load(self.trainer, self.out / checkpoint.NAME)
         if source is not None:
@@ -178,24 +183,30 @@ class CascadeRun:
         return None
 
     def __iter__(self) -> Iterator[Report]:
+        with asked_to_stop(self.trainer):
+            steps = self.trainer.run(self.deadline - time.monotonic(), REPORT_STEPS, CHECK_STEPS)
+            yield from self._written(steps) if self.place.leads else steps
+        if self.trainer.stopping and self.trainer.step < self.recipe.steps:
+            raise KeyboardInterrupt
+
+    def _written(self, reports: Iterator[Report]) -> Iterator[Report]:
+        """``reports``, and the folder as they come."""
         self.out.mkdir(parents=True, exist_ok=True)
         if self.thesaurus is not None:
             self.thesaurus.save(self.out / "thesaurus.json")
         self.recipe.write(self.out)
         log, trainer = Log(self.out, self._images, by="images"), self.trainer
         try:
-            with asked_to_stop(trainer):
-                for report in trainer.run(self.deadline - time.monotonic(), REPORT_STEPS, CHECK_STEPS):
-                    step, loss, speed, checks = report
-                    numbers = {"step": step, "loss": loss, "images_per_second": round(speed, 1)}
-                    log.add({"images": self._images, **numbers, **checks})
-                    if checks:
-                        self._save(log)
-                    yield report
+            for report in reports:
+                step, loss, speed, checks = report
+                numbers = {"step": step, "loss": loss, "images_per_second": round(speed, 1)}
+                log.add({"images": self._images, **numbers, **checks})
+                if checks:
+                    self._save(log)
+                yield report
             if trainer.stopping:
                 self._save(log)
-            if trainer.stopping and trainer.step < trainer.recipe.steps:
-                raise KeyboardInterrupt
+                return
         except GeneratorExit:  # the caller had enough, between two reports
             self._save(log)
             raise
