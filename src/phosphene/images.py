@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, Unidentif
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.files import replacing, require_writable
+from phosphene.files import replacing, require_file, require_picture
 
 PROVENANCE = "phosphene"
 """The PNG text chunk that says, as JSON, how the picture was made."""
@@ -166,9 +166,7 @@ def require_animation(path: Path, option: str = "--animate") -> None:
         raise UserError(f"{option} {path}: animations are GIF or MP4; choose a name that ends in .gif or .mp4.")
     if Path(path).suffix.lower() == ".mp4" and find_spec("imageio_ffmpeg") is None:
         raise UserError(f"{option} {path}: takes ffmpeg; pip install 'phosphene[video]', or choose a name that ends in .gif.")
-    if Path(path).is_dir():
-        raise UserError(f"{option} {path}: is a folder; name a file in it.")
-    require_writable(path, option)
+    require_file(path, option)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
@@ -238,11 +236,7 @@ def _lines(text: str, write: ImageFont.FreeTypeFont, width: int, most: int = 3) 
 
 def save_png(image: Image.Image, path: Path, provenance: dict | None = None) -> None:
     """Write a PNG by atomic rename, with ``provenance`` (JSON-able) in a text chunk."""
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"-o {path}: pictures are written as PNG; choose a name that ends in .png.")
-    if path.is_dir():
-        raise UserError(f"-o {path}: is a folder; name a file in it.")
+    require_picture(path)
     info = PngImagePlugin.PngInfo()
     if provenance is not None:
         info.add_itxt(PROVENANCE, json.dumps(provenance))

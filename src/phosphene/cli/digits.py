@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    MOST_PICTURES,
-    SCALE,
-    Count,
-    Data,
-    DatasetName,
-    Device,
-    Guidance,
-    Judge,
-    Out,
-    Seed,
-    app,
-)
+from phosphene.cli.common import MOST_PICTURES, SCALE, Count, Data, DatasetName, Device, Guidance, Judge, Out, Seed, app
 from phosphene.cli.drawing import Options, drawing_command, viewed
 from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError

@@ -44,9 +44,7 @@ def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: st
         for name, label in names.items()
     }
     loss_curves(curves, desk.out / f"{file}.png", title)
-    with Image.open(desk.out / f"{file}.png") as image:
-        width, height = image.size
-    return Figure(f"{file}.png", title, command, width, height)
+    return desk.drawn(file, title, command)
 
 
 def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, list[float]]:
@@ -85,16 +83,7 @@ def noisy_digits(desk: Desk) -> Content:
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
     rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in SIGMAS]
     whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
-    return Content(
-        [
-            desk.save(
-                whole,
-                "noisy-digits",
-                "Digits at rising noise",
-                "phosphene denoise-digits",
-            )
-        ]
-    )
+    return Content(desk.save(whole, "noisy-digits", "Digits at rising noise", "phosphene denoise-digits"))
 
 
 @section(B, "B 1.2", "Training the one-step denoiser", (6, 6))
@@ -104,22 +93,22 @@ def one_step_denoiser(desk: Desk) -> Content:
     one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
     rows = [to_images(rescaled(several), 2) for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
     return Content(
-        [
-            losses(
-                desk,
-                {"denoiser-5": "denoiser"},
-                "loss-denoiser",
-                "Training loss of the one-step denoiser",
-                "phosphene train denoiser --out runs/denoiser",
-            ),
-            desk.save(
-                sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
-                "denoiser",
-                "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
-                "phosphene denoise-digits --model denoiser-5 --dataset digits",
-            ),
-        ],
-        {"one": f"{one.error[0]:.4f}", "five": f"{five.error[0]:.4f}", "noisy": f"{one.noisy_error[0]:.3f}"},
+        losses(
+            desk,
+            {"denoiser-5": "denoiser"},
+            "loss-denoiser",
+            "Training loss of the one-step denoiser",
+            "phosphene train denoiser --out runs/denoiser",
+        ),
+        desk.save(
+            sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
+            "denoiser",
+            "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
+            "phosphene denoise-digits --model denoiser-5 --dataset digits",
+        ),
+        one=f"{one.error[0]:.4f}",
+        five=f"{five.error[0]:.4f}",
+        noisy=f"{one.noisy_error[0]:.3f}",
     )
 
 
@@ -128,15 +117,13 @@ def out_of_distribution(desk: Desk) -> Content:
     result = denoise_at(desk.model("denoiser-5"), clean_digits(desk), SEED)
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
-        [
-            desk.save(
-                denoised(result),
-                "out-of-distribution",
-                "The denoiser of sigma 0.5 at other levels",
-                "phosphene denoise-digits --model denoiser-5 --dataset digits",
-            )
-        ],
-        {"errors": errors},
+        desk.save(
+            denoised(result),
+            "out-of-distribution",
+            "The denoiser of sigma 0.5 at other levels",
+            "phosphene denoise-digits --model denoiser-5 --dataset digits",
+        ),
+        errors=errors,
     )
 
 
@@ -144,16 +131,14 @@ def out_of_distribution(desk: Desk) -> Content:
 def time_conditioned(desk: Desk) -> Content:
     figure, _ = by_epochs(desk, "time", None)
     return Content(
-        [
-            losses(
-                desk,
-                {"time-20": "time-conditioned", "class-20": "class-conditioned"},
-                "loss-flow",
-                "Training losses of the shipped models (flow matching, width 64)",
-                "phosphene train time --objective flow --out runs/time",
-            ),
-            figure,
-        ]
+        losses(
+            desk,
+            {"time-20": "time-conditioned", "class-20": "class-conditioned"},
+            "loss-flow",
+            "Training losses of the shipped models (flow matching, width 64)",
+            "phosphene train time --objective flow --out runs/time",
+        ),
+        figure,
     )
 
 
@@ -161,15 +146,15 @@ def time_conditioned(desk: Desk) -> Content:
 def class_conditioned(desk: Desk) -> Content:
     figure, read = by_epochs(desk, "class", 5.0)
     return Content(
-        [
-            losses(
-                desk,
-                {"class-20-ddpm": "class-conditioned, DDPM"},
-                "loss-ddpm",
-                "Training loss of the assignment's own recipe (DDPM, width 64)",
-                "phosphene train class --out runs/class",
-            ),
-            figure,
-        ],
-        {"count": 20 if desk.quick else 40, "five": f"{read[0]:.0%}", "twenty": f"{read[1]:.0%}"},
+        losses(
+            desk,
+            {"class-20-ddpm": "class-conditioned, DDPM"},
+            "loss-ddpm",
+            "Training loss of the assignment's own recipe (DDPM, width 64)",
+            "phosphene train class --out runs/class",
+        ),
+        figure,
+        count=20 if desk.quick else 40,
+        five=f"{read[0]:.0%}",
+        twenty=f"{read[1]:.0%}",
     )

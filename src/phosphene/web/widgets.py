@@ -121,6 +121,17 @@ class Bench:
             with gr.Column():
                 self.results(look)
 
+    @contextmanager
+    def right(self, label: str, masks: bool, button: str) -> Iterator[gr.ImageEditor]:
+        """A canvas comes to the left; what is set inside to the right, above what all tabs have and the results."""
+        with gr.Row():
+            with gr.Column():
+                picture = canvas(label, masks)
+            with gr.Column():
+                yield picture
+                self.buttons(button, "ancestral")
+                self.results()
+
     def buttons(self, button: str, solver: str | None = None) -> None:
         """Seed and buttons, and with a ``solver`` above them the sliders of a cascade."""
         if solver is not None:
