@@ -97,11 +97,6 @@ def fitted(image: Image.Image, size: tuple[int, int], fit: str = "crop") -> Imag
     return ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, color="white")
 
 
-def squared(image: Image.Image, size: int, fit: str = "crop") -> Image.Image:
-    """``image`` at ``size`` by ``size`` pixels: see :func:`fitted`."""
-    return fitted(image, (size, size), fit)
-
-
 def from_afar(image: Image.Image, distance: int) -> Image.Image:
     """``image`` as it is seen from ``distance`` times as far: shrunk so much, amid paper of its own size."""
     cell = Image.new(image.mode, image.size, PAPER if image.mode == "RGB" else PAPER[0])

@@ -15,15 +15,12 @@ from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS,
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from PIL import Image
     from torch import Tensor
 
     from phosphene.drawing import Sampling, Task
     from phosphene.models.digits import DigitDiffusion
     from phosphene.tasks.ambigram import Judged
-    from phosphene.tasks.denoise_digits import Denoised
 
 
 GREEN = (34, 139, 84)
@@ -85,7 +82,7 @@ def denoise_digits(
     out = common.place(out, "denoise-digits")
     from phosphene.images import save_png
     from phosphene.models import catalogue
-    from phosphene.tasks.denoise_digits import denoise_at
+    from phosphene.tasks.denoise_digits import before_and_after, denoise_at
     from phosphene.training.mnist.data import load_dataset
 
     place = common.device(device)
@@ -95,22 +92,11 @@ def denoise_digits(
         raise UserError(f"--count {count}: the test split of {dataset} has {len(clean)} pictures; choose at most as many.")
     result = denoise_at(network, clean, seed, sigmas)
     arguments = {"dataset": dataset, "count": count, "seed": seed, "sigma": sigmas, "device": str(place)}
-    save_png(_before_and_after(result, sigmas), out, common.provenance("denoise-digits", model, arguments))
+    save_png(before_and_after(result, sigmas, SCALE), out, common.provenance("denoise-digits", model, arguments))
     common.say(f"mean squared error of {common.several(count, 'picture')} from the test split of {dataset}:")
     errors = zip(sigmas, result.noisy_error.tolist(), result.error.tolist(), strict=True)
     common.table(["sigma", "noisy", "estimate"], [[f"{s:g}", f"{noisy:.5f}", f"{mended:.5f}"] for s, noisy, mended in errors])
     common.say(f"pictures in {out}")
-
-
-def _before_and_after(result: Denoised, sigmas: Sequence[float]) -> Image.Image:
-    """Two rows for each level of noise, with their mean squared errors."""
-    from phosphene.images import rescaled, sheet, to_images
-
-    rows, labels = [], []
-    for k, sigma in enumerate(sigmas):
-        rows += [to_images(rescaled(several[k]), SCALE) for several in (result.noisy, result.estimates)]
-        labels += [f"sigma {sigma:g}: noisy, mse {result.noisy_error[k]:.4f}", f"estimate, mse {result.error[k]:.4f}"]
-    return sheet(rows, row_labels=labels)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from phosphene.files import write_text
 from phosphene.models import weights as tensors
 from phosphene.models.cascade import Cascade, is_cascade, open_cascade
 from phosphene.models.classifier import DigitClassifier
+from phosphene.models.diffusers_files import AGAIN, read_json
 from phosphene.models.digits import DigitDiffusion
 from phosphene.models.folders import CONFIG, SUMS, WEIGHTS, folder, verify
 from phosphene.models.unet import MnistUNet, fused
@@ -51,14 +52,9 @@ KINDS = {
 
 def read_config(path: Path) -> dict:
     """The config.json of a model folder."""
-    try:
-        config = json.loads((path / CONFIG).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path / CONFIG}: is not readable JSON ({error}); fetch or train the model again.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
-        raise UserError(f"{path / CONFIG}: says no kind of model; it should be one of {', '.join(KINDS)}.")
-    if config["kind"] not in KINDS:
-        raise UserError(f"{path / CONFIG}: unknown kind {config['kind']!r}; it should be one of {', '.join(KINDS)}.")
+    config = read_json(path / CONFIG)
+    if config.get("kind") not in list(KINDS):
+        raise UserError(f"{path / CONFIG}: kind {config.get('kind')!r} is unknown; it should be one of {', '.join(KINDS)}.")
     return config
 
 
@@ -104,7 +100,7 @@ def build(config: Mapping, weights: Mapping[str, Tensor], source: Path, device: 
         network = fused(network).to(device, dtype, memory_format=torch.channels_last).requires_grad_(False)
         return kind.model(network, config)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{source.parent / CONFIG}: is incomplete or wrong ({error}); fetch or train the model again.") from error
+        raise UserError(f"{source.parent / CONFIG}: is incomplete or wrong ({error}); {AGAIN}.") from error
 
 
 def write(path: Path, config: Mapping, weights: Mapping[str, Tensor], storage: str = "float32") -> None:

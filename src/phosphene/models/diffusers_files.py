@@ -28,7 +28,7 @@ from phosphene.errors import UserError
 PATCHES = "PixArtTransformer2DModel"
 """The network of our own cascades, as diffusers calls it."""
 
-AGAIN = "fetch the model again"
+AGAIN = "fetch or train the model again"
 
 
 def stage_folders(folder: Path) -> list[Path]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
-from phosphene.evaluation.classifier import describe
+from phosphene.evaluation.classifier import accuracy
 from phosphene.images import rescaled, sheet, to_images
 from phosphene.models import folders
 from phosphene.plots import loss_curves
 from phosphene.report.sections import Content, Desk, Figure, section
 from phosphene.sampler import last
-from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
+from phosphene.tasks.denoise_digits import SIGMAS, before_and_after, denoise_at
 from phosphene.tasks.digits import digits
 from phosphene.training.log import read_log
 
@@ -53,8 +52,7 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
     for epoch in (5, 20):
         labels = [d for _ in range(each) for d in range(10)]
         made = drawn(desk, f"{kind}-{epoch}", labels, guidance)
-        found = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-        read.append(float((found == torch.tensor(labels)).float().mean()))
+        read.append(accuracy(desk.model("classifier"), made, labels))
         rows += [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
     names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
     option = "--unconditional" if guidance is None else f"0123456789 --guidance {guidance:g}"
@@ -65,16 +63,6 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
         f"phosphene digits {option} --model {kind}-20 --solver dpm --steps {STEPS}",
     )
     return figure, read
-
-
-def denoised(result: Denoised) -> Image.Image:
-    """Noisy digits and what the denoiser makes of them, a pair of rows for each level."""
-    rows, labels = [], []
-    for k, sigma in enumerate(SIGMAS):
-        for tag, several in (("noisy", result.noisy[k]), ("denoised", result.estimates[k])):
-            rows.append(to_images(rescaled(several), 2))
-            labels.append(f"sigma {sigma:g}, {tag}")
-    return sheet(rows, row_labels=labels)
 
 
 @section(B, "B 1.1", "Noisy digits, and a UNet to mend them", (3, 3))
@@ -118,7 +106,7 @@ def out_of_distribution(desk: Desk) -> Content:
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
         desk.save(
-            denoised(result),
+            before_and_after(result, SIGMAS, 2),
             "out-of-distribution",
             "The denoiser of sigma 0.5 at other levels",
             "phosphene denoise-digits --model denoiser-5 --dataset digits",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from PIL import Image, ImageOps
 
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
-from phosphene.evaluation.classifier import describe
+from phosphene.evaluation.classifier import accuracy
 from phosphene.images import rescaled, sheet, to_images
 from phosphene.plots import lines
 from phosphene.report.part_a import SMALL, anagram_figure, strip
@@ -158,8 +157,7 @@ def flow_matching(desk: Desk) -> Content:
     for steps in counts:
         for name, recipe in zip(("class-20", "class-20-ddpm"), curves, strict=True):
             made = drawn(desk, name, asked_for, 1.0, Sampling("ddim", steps))
-            read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-            curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
+            curves[recipe].append((steps, accuracy(desk.model("classifier"), made, asked_for)))
             if steps in (2, 4, 8):
                 rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
@@ -184,8 +182,7 @@ def worth(desk: Desk) -> Content:
     asked_for = [d for d in range(10) for _ in range(each)]
     for scale in scales:
         made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
-        read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-        right = int((read == torch.tensor(asked_for)).sum())
+        right = round(accuracy(desk.model("classifier"), made, asked_for) * len(asked_for))
         rows.append(to_images(rescaled(made[:: max(1, each // 2)][:20]), 2))
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
     return Content(

@@ -23,7 +23,7 @@ from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.errors import UserError
 from phosphene.files import write_text
-from phosphene.images import read_picture, save_png, squared, to_images, to_tensor
+from phosphene.images import fitted, read_picture, save_png, to_images, to_tensor
 from phosphene.models import catalogue, folders
 from phosphene.models.cascade import is_cascade, locate, open_cascade
 from phosphene.sampler import last
@@ -147,8 +147,8 @@ class Desk:
         return to_images(picture[None], max(1, round(side / picture.shape[-1])))[0]
 
     def sample(self, name: str) -> Tensor:
-        """A picture that ships with the package, (1, 3, S, S), as the first stage sees it."""
-        return to_tensor(squared(read_picture(Path(name)), self.stage.image_shape[-1]))
+        """A picture that ships with the package, (1, 3, H, W), as the first stage sees it."""
+        return to_tensor(fitted(read_picture(Path(name)), self.stage.image_shape[1:]))
 
     def save(self, image: Image.Image, name: str, caption: str, command: str, **more: object) -> Figure:
         """Write ``image`` beside the page."""

@@ -17,7 +17,7 @@ from PIL import Image
 
 from phosphene.defaults import GUIDANCE, SEED, SOLVERS
 from phosphene.errors import UserError
-from phosphene.images import SAMPLES, read_picture, squared
+from phosphene.images import SAMPLES, fitted, read_picture
 from phosphene.tasks.animate import turn_css
 from phosphene.views import view
 from phosphene.web.jobs import SIDE, Job, Studio, Update
@@ -242,7 +242,7 @@ def canvas(label: str, masks: bool) -> gr.ImageEditor:
 
 def ground(path: str) -> dict:
     """A picture to paint on."""
-    return {"background": squared(read_picture(Path(path), "picture"), SIDE), "layers": [], "composite": None}
+    return {"background": fitted(read_picture(Path(path), "picture"), (SIDE, SIDE)), "layers": [], "composite": None}
 
 
 def white(layer: Image.Image | None) -> Image.Image:
