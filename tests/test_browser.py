@@ -17,7 +17,7 @@ from PIL import Image
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene.errors import UserError
-from phosphene.images import squared
+from phosphene.images import fitted
 from phosphene.readers import SAMPLES, read_picture, read_provenance
 from phosphene.report.page import write
 
@@ -203,7 +203,7 @@ def test_a_stroke_of_the_mask_reaches_the_inpainting(visitor, tmp_path):
     visitor.until(panel, "^(done|seam|.*seam)")
     with Image.open(fetched(visitor, panel, tmp_path / "got.png")) as made:
         size, found = made.size, np.asarray(made.convert("RGB")).astype(int)
-    before = np.asarray(squared(squared(read_picture(SAMPLES / "castle-hill.png"), 512), size[0])).astype(int)
+    before = np.asarray(fitted(fitted(read_picture(SAMPLES / "castle-hill.png"), (512, 512)), size)).astype(int)
     changed = (abs(found - before).max(-1) > 24).mean(axis=0)
     middle, edges = changed[size[0] * 3 // 8 : size[0] * 5 // 8], changed[[0, 1, -2, -1]]
     assert middle.max() > 0.05 and edges.max() == 0

@@ -454,6 +454,20 @@ def test_a_stage_killed_goes_on_from_its_last_checkpoint(unbroken):
     same_runs(killed, whole)
 
 
+def test_numbers_gone_wrong_spare_the_last_checkpoint(shards, tmp_path, monkeypatch):
+    """Whether a report was due, or Ctrl-C came before one."""
+    monkeypatch.setattr(run_module, "CHECK_STEPS", 2)
+    monkeypatch.setattr(run_module, "REPORT_STEPS", 2)
+    list(CascadeRun(tiny(images=16 * 2), tmp_path / "run", shards))
+    before = (tmp_path / "run" / checkpoint.NAME).read_bytes()
+    for steps in (1, 99):
+        training = stopped_after(CascadeRun(tiny(images=16 * 9), tmp_path / "run", shards, resume=True), steps)
+        monkeypatch.setattr(training.trainer, "loss", lambda network, x0, *_: network.image.proj_out.bias.sum() * math.nan)
+        with pytest.raises(FloatingPointError, match="the loss is nan; choose a lower --lr"):
+            list(training)
+        assert (tmp_path / "run" / checkpoint.NAME).read_bytes() == before
+
+
 def test_what_runs_out_of_time_is_resumed_bit_for_bit(gallery, shards, tmp_path, monkeypatch):
     """Its last report comes early, and its steps are reported again when they are two, as they are without a pause."""
     monkeypatch.setattr(run_module, "REPORT_STEPS", 2)

@@ -50,8 +50,8 @@ def test_sections_are_the_assignments_and_more():
 def test_every_section_has_figures_none_empty_none_repeated(page):
     found = held(page)
     assert set(found) == {each.name for each in SECTIONS}
-    files = [figure["file"] for each in found.values() for figure in each["content"]["figures"]]
-    assert all(each["content"]["figures"] for each in found.values())
+    files = [figure["file"] for each in found.values() for figure in each["figures"]]
+    assert all(each["figures"] for each in found.values())
     assert len(set(files)) == len(files)
     content = [(page.parent / file).read_bytes() for file in files]
     assert len({hashlib.sha256(data).hexdigest() for data in content}) == len(files)
@@ -59,7 +59,7 @@ def test_every_section_has_figures_none_empty_none_repeated(page):
         with Image.open(page.parent / file) as image:
             assert np.asarray(image.convert("L")).std() > 5, file
     for each in found.values():
-        for figure in each["content"]["figures"]:
+        for figure in each["figures"]:
             assert figure["caption"] and figure["command"].startswith("phosphene "), figure
             with Image.open(page.parent / figure["file"]) as image:
                 assert image.size == (figure["width"], figure["height"])

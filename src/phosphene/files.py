@@ -47,3 +47,17 @@ def require_writable(path: Path, what: str = "-o") -> None:
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(f"{what} {path}: {parent} cannot be written to; choose another place.")
+
+
+def require_file(path: Path, what: str = "-o") -> None:
+    """As :func:`require_writable`, where ``path`` may be no folder."""
+    if Path(path).is_dir():
+        raise UserError(f"{what} {path}: is a folder; name a file in it.")
+    require_writable(path, what)
+
+
+def require_picture(path: Path, what: str = "-o") -> None:
+    """As :func:`require_file`, where ``path`` must be a PNG's name."""
+    require_file(path, what)
+    if Path(path).suffix.lower() != ".png":
+        raise UserError(f"{what} {path}: pictures are written as PNG; choose a name that ends in .png.")

@@ -75,7 +75,7 @@ def setup(desk: Desk) -> Content:
         few = " --upscale-steps 4" if desk.quick else ""
         command = f'phosphene generate "a rocket" "a dog face" "a castle" --steps {steps[1]}{sampler}{few}'
         figures.append(desk.save(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})", command))
-    return Content(figures, {"model": desk.cascade, "size": size, "seed": SEED, "far": f"{far:.2f}", "side": side})
+    return Content(*figures, model=desk.cascade, size=size, seed=SEED, far=f"{far:.2f}", side=side)
 
 
 def _levels(desk: Desk) -> tuple[Tensor, list[denoising.Level]]:
@@ -92,35 +92,38 @@ def forward(desk: Desk) -> Content:
     clean, found = _levels(desk)
     labels = ["the picture", *(f"t = {level.t}: {likeness(level.noisy, clean)}" for level in found)]
     return Content(
-        [
-            desk.save(
-                strip(desk, [clean[0], *(x.noisy[0] for x in found)], labels),
-                "forward",
-                "A clock tower, noised more and more",
-                _DENOISE,
-            )
-        ],
-        {"first": likeness(found[0].noisy, clean), "final": likeness(found[-1].noisy, clean)},
+        desk.save(
+            strip(desk, [clean[0], *(x.noisy[0] for x in found)], labels),
+            "forward",
+            "A clock tower, noised more and more",
+            _DENOISE,
+        ),
+        first=likeness(found[0].noisy, clean),
+        final=likeness(found[-1].noisy, clean),
     )
+
+
+def _undone(desk: Desk, attempts: Sequence[Tensor], clean: Tensor, found: Sequence[denoising.Level]) -> Image.Image:
+    """A sheet of the levels ``found``, and below each what an attempt made of it."""
+    rows = [[desk.image(x[0], SMALL) for x in row] for row in ([level.noisy for level in found], attempts)]
+    return sheet(rows, captions=[[f"t = {level.t}" for level in found], [likeness(x, clean) for x in attempts]])
 
 
 @section(A, "1.2", "Undoing it with a blur", (0.5, 0.5))
 def blurred(desk: Desk) -> Content:
     clean, found = _levels(desk)
-    rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.blurred[0], SMALL) for x in found]]
-    labels = [[f"t = {x.t}" for x in found], [likeness(x.blurred, clean) for x in found]]
-    return Content([desk.save(sheet(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)", _DENOISE)])
+    whole = _undone(desk, [level.blurred for level in found], clean, found)
+    return Content(desk.save(whole, "blurred", "Noisy above, blurred below (sigma 2, 7 taps)", _DENOISE))
 
 
 @section(A, "1.3", "Undoing it in one step", (0.5, 0.5))
 def one_step(desk: Desk) -> Content:
     clean, found = _levels(desk)
-    rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.estimate[0], SMALL) for x in found]]
-    labels = [[f"t = {x.t}" for x in found], [likeness(x.estimate, clean) for x in found]]
+    whole = _undone(desk, [level.estimate for level in found], clean, found)
     gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
     return Content(
-        [desk.save(sheet(rows, captions=labels), "one-step", "Noisy above, the one-step estimate below", _DENOISE)],
-        {"gains": ", ".join(f"{g:.1f}" for g in gained)},
+        desk.save(whole, "one-step", "Noisy above, the one-step estimate below", _DENOISE),
+        gains=", ".join(f"{g:.1f}" for g in gained),
     )
 
 
@@ -138,11 +141,10 @@ def iterative(desk: Desk) -> Content:
         desk, [x[0] for _, x in ends], [what if x is clean else f"{what}: {likeness(x, clean)}" for what, x in ends], SMALL
     )
     return Content(
-        [
-            desk.save(between, "iterative", "On the way from noise", _DENOISE),
-            desk.save(compared, "iterative-compared", "What each way makes of the noisy tower, with PSNR and SSIM", _DENOISE),
-        ],
-        {"t": denoising.TIMESTEPS[denoising.START], "steps": len(every)},
+        desk.save(between, "iterative", "On the way from noise", _DENOISE),
+        desk.save(compared, "iterative-compared", "What each way makes of the noisy tower, with PSNR and SSIM", _DENOISE),
+        t=denoising.TIMESTEPS[denoising.START],
+        steps=len(every),
     )
 
 
@@ -153,11 +155,9 @@ def sampling(desk: Desk) -> Content:
     nothing, dogs = (desk.draw(generate([prompt]), seeds, unguided) for prompt in (None, "a dog face"))
     whole = sheet([[desk.image(p, SMALL) for p in row] for row in (nothing, dogs)], row_labels=["no prompt", "a dog face"])
     return Content(
-        [
-            desk.save(
-                whole, "sampling", "Five seeds, unguided", f'phosphene generate "a dog face" --count 5 --guidance 1{desk.steps()}'
-            )
-        ]
+        desk.save(
+            whole, "sampling", "Five seeds, unguided", f'phosphene generate "a dog face" --count 5 --guidance 1{desk.steps()}'
+        )
     )
 
 
@@ -169,15 +169,14 @@ def guided(desk: Desk) -> Content:
     whole = sheet([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     listed = ",".join(f"{s:g}" for s in scales)
     return Content(
-        [
-            desk.save(
-                whole,
-                "guided",
-                "A dog face at rising guidance, a column for each seed",
-                f'phosphene generate "a dog face" --guidance-sweep {listed}{desk.steps()}',
-            )
-        ],
-        {"first": spread(rows[0]), "final": spread(rows[-1])},
+        desk.save(
+            whole,
+            "guided",
+            "A dog face at rising guidance, a column for each seed",
+            f'phosphene generate "a dog face" --guidance-sweep {listed}{desk.steps()}',
+        ),
+        first=spread(rows[0]),
+        final=spread(rows[-1]),
     )
 
 
@@ -196,17 +195,15 @@ def _edited(desk: Desk, picture: str, prompt: str | None, name: str, caption: st
 
 @section(A, "1.7", "Image-to-image translation", (2, 14))
 def image_to_image(desk: Desk) -> Content:
-    return Content([_edited(desk, TOWER, None, "edited", "A clock tower, unprompted, from several starts")])
+    return Content(_edited(desk, TOWER, None, "edited", "A clock tower, unprompted, from several starts"))
 
 
 @section(A, "1.7.1", "Scenes and sketches", (6, 42))
 def sketches(desk: Desk) -> Content:
     return Content(
-        [
-            _edited(desk, "castle-hill", None, "edited-hill", "A castle on a hill"),
-            _edited(desk, "sketch-house", None, "edited-house", "A house in a few strokes"),
-            _edited(desk, "sketch-fish", None, "edited-fish", "A fish in a few strokes"),
-        ]
+        _edited(desk, "castle-hill", None, "edited-hill", "A castle on a hill"),
+        _edited(desk, "sketch-house", None, "edited-house", "A house in a few strokes"),
+        _edited(desk, "sketch-fish", None, "edited-fish", "A fish in a few strokes"),
     )
 
 
@@ -224,17 +221,15 @@ def inpainted(desk: Desk) -> Content:
         figures.append(
             desk.save(cells, f"inpainted-{prompt.split()[-1]}", f"{prompt.capitalize()} in place of the castle", command)
         )
-    return Content(figures, {"seams": " and ".join(f"{s:.2f}" for s in seams)})
+    return Content(*figures, seams=" and ".join(f"{s:.2f}" for s in seams))
 
 
 @section(A, "1.7.3", "Text-conditioned image-to-image", (6, 42))
 def guided_edits(desk: Desk) -> Content:
     return Content(
-        [
-            _edited(desk, TOWER, "a castle", "edited-castle", "A clock tower on its way to a castle"),
-            _edited(desk, "sketch-house", "a house", "edited-home", "A sketched house on its way to a house"),
-            _edited(desk, "sketch-face", "a smiling face", "edited-face", "A sketched face on its way to a smiling one"),
-        ]
+        _edited(desk, TOWER, "a castle", "edited-castle", "A clock tower on its way to a castle"),
+        _edited(desk, "sketch-house", "a house", "edited-home", "A sketched house on its way to a house"),
+        _edited(desk, "sketch-face", "a smiling face", "edited-face", "A sketched face on its way to a smiling one"),
     )
 
 
@@ -271,7 +266,7 @@ def visual_anagrams(desk: Desk) -> Content:
     pairs = [("a tulip", "a bell"), ("a black heart", "a spade suit"), ("a drop of blood", "a red balloon")]
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     made = [anagram_figure(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(pairs)]
-    return Content([figure for figure, _ in made], judged_by(seeds, [c for _, c in made]))
+    return Content(*[figure for figure, _ in made], **judged_by(seeds, [c for _, c in made]))
 
 
 @section(A, "1.10", "Hybrid pictures", (4, 55))
@@ -291,7 +286,7 @@ def hybrid_pictures(desk: Desk) -> Content:
                 readings=(near, far),
             )
         )
-    return Content(figures, judged_by(seeds, found))
+    return Content(*figures, **judged_by(seeds, found))
 
 
 @section(A, "2", "Laplacian blending", (3, 8))
@@ -310,19 +305,18 @@ def laplacian(desk: Desk) -> Content:
         square = (SMALL, SMALL)
         rows.append([desk.image(b[0].clamp(-1, 1)).resize(square, Image.Resampling.NEAREST) for b in bands])
     return Content(
-        [
-            desk.save(
-                strip(desk, [apple, tangerine, cut[0], made[0]], ["a red apple", "a tangerine", "cut", "blended"], SMALL),
-                "laplacian",
-                "An apple, a tangerine, and both in one",
-                f'phosphene generate "a red apple" "a tangerine"{desk.steps()}',
-            ),
-            desk.save(
-                sheet(rows, ["fine", "", "", "coarse"], ["apple", "tangerine"]),
-                "laplacian-bands",
-                "Their Laplacian pyramids: what each halving of the size loses, and what is left",
-                f'phosphene generate "a red apple" "a tangerine"{desk.steps()}',
-            ),
-        ],
-        {"cut": f"{seams[0]:.1f}", "made": f"{seams[1]:.1f}"},
+        desk.save(
+            strip(desk, [apple, tangerine, cut[0], made[0]], ["a red apple", "a tangerine", "cut", "blended"], SMALL),
+            "laplacian",
+            "An apple, a tangerine, and both in one",
+            f'phosphene generate "a red apple" "a tangerine"{desk.steps()}',
+        ),
+        desk.save(
+            sheet(rows, ["fine", "", "", "coarse"], ["apple", "tangerine"]),
+            "laplacian-bands",
+            "Their Laplacian pyramids: what each halving of the size loses, and what is left",
+            f'phosphene generate "a red apple" "a tangerine"{desk.steps()}',
+        ),
+        cut=f"{seams[0]:.1f}",
+        made=f"{seams[1]:.1f}",
     )

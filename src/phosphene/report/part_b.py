@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
-from phosphene.evaluation.classifier import describe
+from phosphene.evaluation.classifier import accuracy
 from phosphene.images import rescaled, sheet, to_images
 from phosphene.models import folders
 from phosphene.plots import loss_curves
 from phosphene.report.sections import Content, Desk, Figure, section
 from phosphene.sampler import last
-from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
+from phosphene.tasks.denoise_digits import SIGMAS, before_and_after, denoise_at
 from phosphene.tasks.digits import digits
 from phosphene.training.log import read_log
 
@@ -44,9 +43,7 @@ def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: st
         for name, label in names.items()
     }
     loss_curves(curves, desk.out / f"{file}.png", title)
-    with Image.open(desk.out / f"{file}.png") as image:
-        width, height = image.size
-    return Figure(f"{file}.png", title, command, width, height)
+    return desk.drawn(file, title, command)
 
 
 def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, list[float]]:
@@ -55,8 +52,7 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
     for epoch in (5, 20):
         labels = [d for _ in range(each) for d in range(10)]
         made = drawn(desk, f"{kind}-{epoch}", labels, guidance)
-        found = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-        read.append(float((found == torch.tensor(labels)).float().mean()))
+        read.append(accuracy(desk.model("classifier"), made, labels))
         rows += [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
     names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
     option = "--unconditional" if guidance is None else f"0123456789 --guidance {guidance:g}"
@@ -69,32 +65,13 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
     return figure, read
 
 
-def denoised(result: Denoised) -> Image.Image:
-    """Noisy digits and what the denoiser makes of them, a pair of rows for each level."""
-    rows, labels = [], []
-    for k, sigma in enumerate(SIGMAS):
-        for tag, several in (("noisy", result.noisy[k]), ("denoised", result.estimates[k])):
-            rows.append(to_images(rescaled(several), 2))
-            labels.append(f"sigma {sigma:g}, {tag}")
-    return sheet(rows, row_labels=labels)
-
-
 @section(B, "B 1.1", "Noisy digits, and a UNet to mend them", (3, 3))
 def noisy_digits(desk: Desk) -> Content:
     clean = clean_digits(desk)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
     rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in SIGMAS]
     whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
-    return Content(
-        [
-            desk.save(
-                whole,
-                "noisy-digits",
-                "Digits at rising noise",
-                "phosphene denoise-digits",
-            )
-        ]
-    )
+    return Content(desk.save(whole, "noisy-digits", "Digits at rising noise", "phosphene denoise-digits"))
 
 
 @section(B, "B 1.2", "Training the one-step denoiser", (6, 6))
@@ -104,22 +81,22 @@ def one_step_denoiser(desk: Desk) -> Content:
     one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
     rows = [to_images(rescaled(several), 2) for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
     return Content(
-        [
-            losses(
-                desk,
-                {"denoiser-5": "denoiser"},
-                "loss-denoiser",
-                "Training loss of the one-step denoiser",
-                "phosphene train denoiser --out runs/denoiser",
-            ),
-            desk.save(
-                sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
-                "denoiser",
-                "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
-                "phosphene denoise-digits --model denoiser-5 --dataset digits",
-            ),
-        ],
-        {"one": f"{one.error[0]:.4f}", "five": f"{five.error[0]:.4f}", "noisy": f"{one.noisy_error[0]:.3f}"},
+        losses(
+            desk,
+            {"denoiser-5": "denoiser"},
+            "loss-denoiser",
+            "Training loss of the one-step denoiser",
+            "phosphene train denoiser --out runs/denoiser",
+        ),
+        desk.save(
+            sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
+            "denoiser",
+            "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
+            "phosphene denoise-digits --model denoiser-5 --dataset digits",
+        ),
+        one=f"{one.error[0]:.4f}",
+        five=f"{five.error[0]:.4f}",
+        noisy=f"{one.noisy_error[0]:.3f}",
     )
 
 
@@ -128,15 +105,13 @@ def out_of_distribution(desk: Desk) -> Content:
     result = denoise_at(desk.model("denoiser-5"), clean_digits(desk), SEED)
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
-        [
-            desk.save(
-                denoised(result),
-                "out-of-distribution",
-                "The denoiser of sigma 0.5 at other levels",
-                "phosphene denoise-digits --model denoiser-5 --dataset digits",
-            )
-        ],
-        {"errors": errors},
+        desk.save(
+            before_and_after(result, SIGMAS, 2),
+            "out-of-distribution",
+            "The denoiser of sigma 0.5 at other levels",
+            "phosphene denoise-digits --model denoiser-5 --dataset digits",
+        ),
+        errors=errors,
     )
 
 
@@ -144,16 +119,14 @@ def out_of_distribution(desk: Desk) -> Content:
 def time_conditioned(desk: Desk) -> Content:
     figure, _ = by_epochs(desk, "time", None)
     return Content(
-        [
-            losses(
-                desk,
-                {"time-20": "time-conditioned", "class-20": "class-conditioned"},
-                "loss-flow",
-                "Training losses of the shipped models (flow matching, width 64)",
-                "phosphene train time --objective flow --out runs/time",
-            ),
-            figure,
-        ]
+        losses(
+            desk,
+            {"time-20": "time-conditioned", "class-20": "class-conditioned"},
+            "loss-flow",
+            "Training losses of the shipped models (flow matching, width 64)",
+            "phosphene train time --objective flow --out runs/time",
+        ),
+        figure,
     )
 
 
@@ -161,15 +134,15 @@ def time_conditioned(desk: Desk) -> Content:
 def class_conditioned(desk: Desk) -> Content:
     figure, read = by_epochs(desk, "class", 5.0)
     return Content(
-        [
-            losses(
-                desk,
-                {"class-20-ddpm": "class-conditioned, DDPM"},
-                "loss-ddpm",
-                "Training loss of the assignment's own recipe (DDPM, width 64)",
-                "phosphene train class --out runs/class",
-            ),
-            figure,
-        ],
-        {"count": 20 if desk.quick else 40, "five": f"{read[0]:.0%}", "twenty": f"{read[1]:.0%}"},
+        losses(
+            desk,
+            {"class-20-ddpm": "class-conditioned, DDPM"},
+            "loss-ddpm",
+            "Training loss of the assignment's own recipe (DDPM, width 64)",
+            "phosphene train class --out runs/class",
+        ),
+        figure,
+        count=20 if desk.quick else 40,
+        five=f"{read[0]:.0%}",
+        twenty=f"{read[1]:.0%}",
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from PIL import Image, ImageOps
 
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
-from phosphene.evaluation.classifier import describe
+from phosphene.evaluation.classifier import accuracy
 from phosphene.images import rescaled, sheet, to_images
 from phosphene.plots import lines
 from phosphene.report.part_a import SMALL, anagram_figure, strip
 from phosphene.report.part_b import FEW, STEPS, drawn
-from phosphene.report.sections import Content, Desk, Figure, section
+from phosphene.report.sections import Content, Desk, section
 from phosphene.sampler import last
 from phosphene.tasks import ambigram
 from phosphene.tasks.anagram import anagram
@@ -37,11 +36,9 @@ def out_of_noise(desk: Desk) -> Content:
     names = [str(d) for d in range(10)]
     command = f"phosphene digits 0123456789 --guidance 5 --solver dpm --steps {STEPS}"
     return Content(
-        [
-            desk.save(sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom", command),
-            desk.save(sheet(guesses, names, labels), "estimates", "The clean estimates behind them", command),
-        ],
-        {"steps": STEPS},
+        desk.save(sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom", command),
+        desk.save(sheet(guesses, names, labels), "estimates", "The clean estimates behind them", command),
+        steps=STEPS,
     )
 
 
@@ -65,17 +62,17 @@ def ambigrams(desk: Desk) -> Content:
         read += good * (1 if a == b else 2)
     labels = [str(d) for d in range(10)]
     return Content(
-        [
-            desk.save(
-                sheet(cells, labels, labels),
-                "ambigrams",
-                "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
-                f"phosphene ambigram --all --count {each} --solver dpm --steps {steps}",
-                turn="rotate(180deg)",
-                readings=("the row's digit", "the column's digit"),
-            )
-        ],
-        {"read": read, "each": each, "steps": steps},
+        desk.save(
+            sheet(cells, labels, labels),
+            "ambigrams",
+            "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
+            f"phosphene ambigram --all --count {each} --solver dpm --steps {steps}",
+            turn="rotate(180deg)",
+            readings=("the row's digit", "the column's digit"),
+        ),
+        read=read,
+        each=each,
+        steps=steps,
     )
 
 
@@ -101,7 +98,7 @@ def more_views(desk: Desk) -> Content:
     figures.append(
         desk.save(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through views of pieces", command)
     )
-    return Content(figures)
+    return Content(*figures)
 
 
 @section(BEYOND, "C 4", "Three bands, and colour apart from grey", (8, 40))
@@ -112,20 +109,18 @@ def factors(desk: Desk) -> Content:
     colour = desk.draw(hybrid(("a tiger face", "a green apple"), kind="color"), seeds)
     grey = colour.mean(1, keepdim=True).expand_as(colour)
     return Content(
-        [
-            desk.save(
-                strip(desk, bands, [f"seed {s}" for s in seeds]),
-                "three-bands",
-                "A heart, a cat face, a clock: three bands",
-                f'phosphene hybrid "{three[0]}" "{three[1]}" "{three[2]}"{desk.steps()}',
-            ),
-            desk.save(
-                sheet([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
-                "colours",
-                "In grey a tiger's face, in the colours of a green apple",
-                f'phosphene hybrid "a tiger face" "a green apple" --kind color{desk.steps()}',
-            ),
-        ]
+        desk.save(
+            strip(desk, bands, [f"seed {s}" for s in seeds]),
+            "three-bands",
+            "A heart, a cat face, a clock: three bands",
+            f'phosphene hybrid "{three[0]}" "{three[1]}" "{three[2]}"{desk.steps()}',
+        ),
+        desk.save(
+            sheet([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
+            "colours",
+            "In grey a tiger's face, in the colours of a green apple",
+            f'phosphene hybrid "a tiger face" "a green apple" --kind color{desk.steps()}',
+        ),
     )
 
 
@@ -137,20 +132,18 @@ def regions(desk: Desk) -> Content:
     frames = 4 if desk.quick else 8
     way = desk.draw(morph(("a dog face", "a cat face"), frames), [SEED])
     return Content(
-        [
-            desk.save(
-                strip(desk, [mask, made[0]], ["the mask", "a cat face in, a castle out"], 160),
-                "regions",
-                "A cat face in a disc, a castle around it",
-                f'phosphene compose "a cat face" "a castle" --mask circle{desk.steps()}',
-            ),
-            desk.save(
-                strip(desk, way, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
-                "morph",
-                "From a dog face to a cat face",
-                f'phosphene morph "a dog face" "a cat face" --frames {frames}{desk.steps()}',
-            ),
-        ]
+        desk.save(
+            strip(desk, [mask, made[0]], ["the mask", "a cat face in, a castle out"], 160),
+            "regions",
+            "A cat face in a disc, a castle around it",
+            f'phosphene compose "a cat face" "a castle" --mask circle{desk.steps()}',
+        ),
+        desk.save(
+            strip(desk, way, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
+            "morph",
+            "From a dog face to a cat face",
+            f'phosphene morph "a dog face" "a cat face" --frames {frames}{desk.steps()}',
+        ),
     )
 
 
@@ -164,27 +157,20 @@ def flow_matching(desk: Desk) -> Content:
     for steps in counts:
         for name, recipe in zip(("class-20", "class-20-ddpm"), curves, strict=True):
             made = drawn(desk, name, asked_for, 1.0, Sampling("ddim", steps))
-            read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-            curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
+            curves[recipe].append((steps, accuracy(desk.model("classifier"), made, asked_for)))
             if steps in (2, 4, 8):
                 rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
     lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
-    with Image.open(desk.out / "flow-steps.png") as image:
-        size = image.size
     few = {recipe: points[0][1] for recipe, points in curves.items()}
     command = f"phosphene evaluate class-20 class-20-ddpm --solver ddim --steps {counts[0]} --guidance 1"
     return Content(
-        [
-            desk.save(sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes", command),
-            Figure("flow-steps.png", "Share of digits that are read as asked, by number of steps", command, *size),
-        ],
-        {
-            "steps": counts[0],
-            "flow": f"{few['flow matching']:.0%}",
-            "noise": f"{few['noise prediction']:.0%}",
-            "count": len(asked_for),
-        },
+        desk.save(sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes", command),
+        desk.drawn("flow-steps", "Share of digits that are read as asked, by number of steps", command),
+        steps=counts[0],
+        flow=f"{few['flow matching']:.0%}",
+        noise=f"{few['noise prediction']:.0%}",
+        count=len(asked_for),
     )
 
 
@@ -196,17 +182,14 @@ def worth(desk: Desk) -> Content:
     asked_for = [d for d in range(10) for _ in range(each)]
     for scale in scales:
         made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
-        read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-        right = int((read == torch.tensor(asked_for)).sum())
+        right = round(accuracy(desk.model("classifier"), made, asked_for) * len(asked_for))
         rows.append(to_images(rescaled(made[:: max(1, each // 2)][:20]), 2))
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
     return Content(
-        [
-            desk.save(
-                sheet(rows, row_labels=labels),
-                "guidance",
-                "The same noise at guidance 0, 1, 2 and 5",
-                "phosphene digits 0123456789 --guidance 2 --solver dpm",
-            )
-        ]
+        desk.save(
+            sheet(rows, row_labels=labels),
+            "guidance",
+            "The same noise at guidance 0, 1, 2 and 5",
+            "phosphene digits 0123456789 --guidance 2 --solver dpm",
+        )
     )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from torch import Tensor
@@ -22,8 +23,9 @@ from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.errors import UserError
 from phosphene.files import write_text
-from phosphene.images import save_png, to_images
+from phosphene.images import fitted, save_png, to_images, to_tensor
 from phosphene.models import catalogue, folders
+from phosphene.models.cascade import is_cascade, locate, open_cascade
 from phosphene.sampler import last
 
 if TYPE_CHECKING:
@@ -49,16 +51,15 @@ class Figure:
     width: int
     height: int
     turn: str = ""
-    readings: tuple[str, str] = ("", "")
+    readings: Sequence[str] = ("", "")
     far: bool = False
 
 
-@dataclass
 class Content:
     """What a section shows, and the values that its text tells."""
 
-    figures: list[Figure]
-    values: dict[str, object] = field(default_factory=dict)
+    def __init__(self, *figures: Figure, **values: object) -> None:
+        self.figures, self.values = figures, values
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Desk:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        self._models: dict[str, object] = {}
+        self._models: dict[str | int, Any] = {}  # cascades by their number of stages
 
     def model(self, name: str):
         """A model of the MNIST chapter, loaded once."""
@@ -109,25 +110,17 @@ class Desk:
             self._models[name] = catalogue.load(name, self.device)
         return self._models[name]
 
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages of the text-to-image model."""
-        if "stages" not in self._models:
-            from phosphene.models.cascade import open_cascade
-
-            self._models["stages"] = open_cascade(self.cascade, self.device).stages
-        return self._models["stages"]
+    def stages(self, count: int = 2) -> tuple[Stage, ...]:
+        """The stages of the text-to-image model, ``count`` at most, opened once."""
+        have = [n for n in (1, 2) if n >= count and n in self._models]
+        if not have:
+            self._models[count] = open_cascade(self.cascade, self.device, stages=count).stages
+        return self._models[have[-1] if have else count][:count]
 
     @property
     def stage(self) -> Stage:
         """The first of them, which is all that most sections need."""
-        if "stages" in self._models:
-            return self.stages[0]
-        if "stage" not in self._models:
-            from phosphene.models.cascade import open_cascade
-
-            self._models["stage"] = open_cascade(self.cascade, self.device, stages=1).stages[0]
-        return self._models["stage"]
+        return self.stages(1)[0]
 
     def sampling(self, steps: int = 34, quick: int = 10) -> Sampling:
         """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""
@@ -142,7 +135,7 @@ class Desk:
         self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None, *, large: bool = False, best_of: int = 1
     ) -> Iterator[Step]:
         """``task`` drawn by the first stage, or, ``large``, by all that there are; as :meth:`sampling` has it by default."""
-        model = self.stages if large else self.stage
+        model = self.stages() if large else self.stage
         return run(task, model, seeds, sampling=sampling or self.sampling(), best_of=best_of)
 
     def draw(self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None) -> Tensor:
@@ -154,17 +147,20 @@ class Desk:
         return to_images(picture[None], max(1, round(side / picture.shape[-1])))[0]
 
     def sample(self, name: str) -> Tensor:
-        """A picture that ships with the package, (1, 3, S, S), as the first stage sees it."""
-        from phosphene.images import squared, to_tensor
+        """A picture that ships with the package, (1, 3, H, W), as the first stage sees it."""
         from phosphene.readers import read_picture
 
-        return to_tensor(squared(read_picture(Path(name)), self.stage.image_shape[-1]))
+        return to_tensor(fitted(read_picture(Path(name)), self.stage.image_shape[1:]))
 
     def save(self, image: Image.Image, name: str, caption: str, command: str, **more: object) -> Figure:
         """Write ``image`` beside the page."""
-        file = f"{name}.png"
-        save_png(image, self.out / file, {"command": command})
-        return Figure(file, caption, command, image.width, image.height, **more)
+        save_png(image, self.out / f"{name}.png", {"command": command})
+        return self.drawn(name, caption, command, **more)
+
+    def drawn(self, name: str, caption: str, command: str, **more: object) -> Figure:
+        """The figure of a picture that is beside the page already."""
+        with Image.open(self.out / f"{name}.png") as image:
+            return Figure(f"{name}.png", caption, command, *image.size, **more)
 
 
 @cache
@@ -179,8 +175,6 @@ def _code() -> str:
 
 def _models(desk: Desk) -> str:
     """A digest of the models' sums; of a cascade from elsewhere its files' names, sizes and dates."""
-    from phosphene.models.cascade import is_cascade, locate
-
     sums = [path.read_text() for path in sorted(folders.EMBEDDED.glob(f"*/{folders.SUMS}"))]
     if is_cascade(desk.cascade):
         place = locate(desk.cascade)
@@ -206,8 +200,6 @@ Progress = Callable[[str, int, int, float], None]
 
 def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress) -> Iterator[tuple[Section, Content]]:
     """Each section with what it says and shows, made now or kept from before."""
-    import time
-
     from phosphene.models.cascade import describe
 
     describe(desk.cascade)  # refused before there is a folder
@@ -225,7 +217,8 @@ def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress) -
             content = each.make(desk)
             spent, paid = spent + time.perf_counter() - begun, paid + each.cost[price]
             pictures = {f.file: hashlib.sha256((desk.out / f.file).read_bytes()).hexdigest() for f in content.figures}
-            entry = {"digest": digest, "pictures": pictures, "content": asdict(content)}
+            entry = {"digest": digest, "pictures": pictures, "values": content.values}
+            entry["figures"] = [asdict(figure) for figure in content.figures]
             write_text(desk.out / CACHE / f"{each.name}.json", json.dumps(entry))
         yield each, content
     progress("done", len(sections), len(sections), 0.0)
@@ -238,8 +231,6 @@ def _cached(desk: Desk, each: Section, digest: str) -> Content | None:
         same = all(hashlib.sha256((desk.out / f).read_bytes()).hexdigest() == sum for f, sum in held["pictures"].items())
         if held["digest"] != digest or not same:
             return None
-        content = held["content"]
-        figures = [Figure(**figure | {"readings": tuple(figure["readings"])}) for figure in content["figures"]]
-        return Content(figures, content["values"])
+        return Content(*(Figure(**figure) for figure in held["figures"]), **held["values"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -75,16 +75,12 @@ class Job:
         self.failure: Failed | None = None
         self._latest: Update | None = None
         self._changed = threading.Condition()
-        self._stopped = threading.Event()
+        self._stopping = threading.Event()
         self._begun = time.monotonic()
         self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._run,), daemon=True)
 
     def stop(self) -> None:
-        self._stopped.set()
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopped.is_set()
+        self._stopping.set()
 
     def __iter__(self) -> Iterator[Update]:
         """Updates until the command has ended; raises what made it fail, unless it was stopped."""
@@ -130,7 +126,7 @@ class Job:
         return self.shelf.cached(key, make)
 
     def step(self, step: Step, what: str) -> None:
-        if self.stopped:
+        if self._stopping.is_set():
             raise common.Stopped
         now, done = time.monotonic(), step.index + 1
         if done == 1:

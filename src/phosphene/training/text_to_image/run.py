@@ -123,7 +123,10 @@ class CascadeRun:
         if self.place.leads:
             checkpoint.begin(self.out, resume)
         if resume:
-            self._require_alone({"--from": source, "--teacher": teacher})
+            for option, path in (("--from", source), ("--teacher", teacher)):
+                if path is not None:
+                    anew = f"to start from its weights, leave --resume out and say --from {self.model} and another --out"
+                    raise UserError(f"{option} {path}: a resumed run goes on with what it has; {anew}.")
             if self.place.leads:
                 self._mend()
         self.place.wait()  # until the leader has looked: from now on there may be a run in the folder
@@ -160,14 +163,8 @@ class CascadeRun:
     def _images(self) -> int:
         return self.trainer.step * self.recipe.batch_size
 
-    def _require_alone(self, others: dict[str, Path | None]) -> None:
-        for name, path in others.items():
-            if path is not None:
-                anew = f"to start from its weights, leave --resume out and say --from {self.model} and another --out"
-                raise UserError(f"{name} {path}: a resumed run goes on with what it has; {anew}.")
-
     def _mend(self) -> None:
-        """Put the model back where a kill in the middle of :meth:`_keep` left it beside its place."""
+        """Put the model back where a kill in the middle of :meth:`_save` left it beside its place."""
         for left in (self.out / "model.new", self.out / "model.old"):
             if (left / RECIPE).is_file() and not self.model.exists():
                 left.rename(self.model)
@@ -198,10 +195,9 @@ class CascadeRun:
         log, trainer = Log(self.out, self._images, by="images"), self.trainer
         try:
             for report in reports:
-                step, loss, speed, checks = report
-                numbers = {"step": step, "loss": loss, "images_per_second": round(speed, 1)}
-                log.add({"images": self._images, **numbers, **checks})
-                if checks:
+                line = {"images": self._images, **report._asdict(), **report.checks}
+                log.add({name: value for name, value in line.items() if name != "checks"})
+                if report.checks:
                     self._save(log)
                 yield report
             if trainer.stopping:
@@ -219,21 +215,20 @@ class CascadeRun:
 
     def _save(self, log: Log) -> None:
         """Save the model, whole or not at all, draw what it can, and write the checkpoint."""
-        recipe, step = self.trainer.recipe, self.trainer.step
         fresh, old = self.out / "model.new", self.out / "model.old"
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)
         self.trainer.save(fresh)
-        write_text(fresh / RECIPE, json.dumps({"images": self._images, "recipe": recipe.to_json()}, indent=2) + "\n")
+        write_text(fresh / RECIPE, json.dumps({"images": self._images, "recipe": self.recipe.to_json()}, indent=2) + "\n")
         if self.model.exists():
             self.model.rename(old)
         fresh.rename(self.model)
         shutil.rmtree(old, ignore_errors=True)
         log.flush()  # first, so that the log never lacks a step that the checkpoint has
         checkpoint.save(self.trainer, self.out / checkpoint.NAME)
-        draws = {"cascade": self.preview, "upscaler": self.preview_enlarged}.get(recipe.network)
+        draws = {"cascade": self.preview, "upscaler": self.preview_enlarged}.get(self.recipe.network)
         if draws is not None:
-            draws(self.out / "samples" / f"step-{step:06d}.png")
+            draws(self.out / "samples" / f"step-{self.trainer.step:06d}.png")
 
     def preview(self, path: Path, prompts: Sequence[str] = PROMPTS, each: int = 2, seed: int = SEED, scale: float = 4.0) -> None:
         """Draw ``prompts`` with the averaged weights, ``each`` from so many seeds."""

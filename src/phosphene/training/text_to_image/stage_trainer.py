@@ -233,10 +233,11 @@ class StageTrainer:
             else:
                 ended = self.step == self.recipe.steps
             due = self.step % report_every == 0
-            if due or (ended and not self.stopping):
+            if due or ended:
                 mean = self.total.item() / self.unreported
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"step {self.step}: the loss is {mean}; choose a lower --lr.")
+            if due or (ended and not self.stopping):
                 if due:  # what ended early is reported again with the steps that a resumed run adds
                     self.total.zero_()
                     self.unreported = 0
