@@ -13,7 +13,18 @@ from phosphene.errors import UserError
 
 def cache_folder() -> Path:
     """Where downloads and what may be computed again are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phosphene"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phosphene"
+    except RuntimeError as error:
+        raise UserError("HOME: is not set, so there is no place to keep things; set it, or XDG_CACHE_HOME.") from error
+
+
+def expanded(name: str | Path) -> Path:
+    """The path that ``name`` is, its ``~`` or ``~user`` replaced; UserError where nobody's home is known."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name}: there is no such home folder; write the path out.") from error
 
 
 @contextmanager

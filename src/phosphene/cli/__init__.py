@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs: ``phosphene --help`` must not w
 from __future__ import annotations
 
 import errno
+import io
 import re
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Whatever is the user's to mend is one line on stderr and exit code 2; Ctrl-C is one line and 130.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # signs that it lacks, and names that are no text, are written out
+            stream.reconfigure(errors="backslashreplace")
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None  # boxes and colours are for terminals
     try:
         return perform(arguments)
