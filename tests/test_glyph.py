@@ -44,6 +44,15 @@ from phosphene.training.text_to_image.run import CascadeRun
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
 from phosphene.training.text_to_image.stories import Stories, learned_tokenizer
 
+
+@pytest.fixture(scope="module", autouse=True)
+def no_wordnet():
+    """What this machine has installed decides nothing here: runs find a WordNet only where they are told of one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("phosphene.training.text_to_image.run.WORDNET", Path("/nowhere"))
+        yield
+
+
 SHAPES = ("disc", "box", "bar", "ring", "cross", "wedge")
 
 

@@ -151,7 +151,9 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
         try:
             exact = {"lr": 3e-3, "epochs": int(epochs), "width": int(width), "seed": seed}
             settings = recipe(network, dataset="digits", objective="flow", **exact)
-            for update in lesson(settings, out, studio.device, lambda: session in halted):
+            wanted = studio.wanted(session)
+            taught = lesson(settings, out, studio.device, lambda: session in halted or not wanted())
+            for update in studio.at_work(taught):
                 yield *update, line
         finally:
             shutil.rmtree(out, ignore_errors=True)

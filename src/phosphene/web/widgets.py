@@ -75,7 +75,8 @@ def refusals(plain: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except (UserError, FloatingPointError) as error:
-        raise gr.Error(plain(str(error)), duration=None) from error
+        text = html.escape(plain(str(error)), quote=False)  # or what a visitor typed would be rendered
+        raise gr.Error(text, duration=None, print_exception=False) from error
 
 
 def prompts_of(text: str, most: int = MOST_PROMPTS) -> list[str]:
