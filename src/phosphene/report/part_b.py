@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
-from phosphene.images import sheet, to_image
+from phosphene.images import to_image
 from phosphene.models import folders
 from phosphene.plots import loss_curves
-from phosphene.report.sections import Content, Desk, Figure, section
+from phosphene.report.sections import Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import last
 from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
 from phosphene.tasks.digits import digits
@@ -37,16 +36,14 @@ def clean_digits(desk: Desk) -> Tensor:
     return drawn(desk, "class-20", range(10), 2.0)
 
 
-def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: str) -> Figure:
+def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> Figure:
     """Loss curves from the logs that ship with models; ``names`` are models and how the curve is called."""
     curves = {
         label: [(line["epoch"], line["loss"]) for line in read_log(folders.EMBEDDED / name / "log.jsonl")]
         for name, label in names.items()
     }
     loss_curves(curves, desk.out / f"{file}.png", title)
-    with Image.open(desk.out / f"{file}.png") as image:
-        width, height = image.size
-    return Figure(f"{file}.png", title, command, width, height)
+    return desk.plotted(file, title)
 
 
 def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, list[float]]:
@@ -59,24 +56,22 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
         read.append(float((found == torch.tensor(labels)).float().mean()))
         rows += [[to_image(p, scale=2) for p in made[k : k + 10]] for k in range(0, len(labels), 10)]
     names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
-    option = "--unconditional" if guidance is None else f"0123456789 --guidance {guidance:g}"
     figure = desk.keep(
-        sheet(rows, row_labels=names),
+        sheets(rows, row_labels=names),
         f"{kind}-epochs",
         f"{10 * each} samples of the {kind}-conditioned model after 5 epochs, and {10 * each} after 20",
-        f"phosphene digits {option} --model {kind}-20 --solver dpm --steps {STEPS}",
     )
     return figure, read
 
 
-def denoised(result: Denoised) -> Image.Image:
-    """Noisy digits and what the denoiser makes of them, a pair of rows for each level."""
+def denoised(result: Denoised, shown: Sequence[int] = (2, 5, 8)) -> Shown:
+    """A few noisy digits and what the denoiser makes of them: a pair of rows for each, a column for each level."""
     rows, labels = [], []
-    for k, sigma in enumerate(SIGMAS):
-        for tag, several in (("noisy", result.noisy[k]), ("denoised", result.estimates[k])):
-            rows.append([to_image(p, scale=2) for p in several])
-            labels.append(f"sigma {sigma:g}, {tag}")
-    return sheet(rows, row_labels=labels)
+    for digit in shown:
+        for tag, several in (("noisy", result.noisy), ("denoised", result.estimates)):
+            rows.append([to_image(several[k][digit], scale=3) for k in range(len(SIGMAS))])
+            labels.append(tag)
+    return sheets(rows, [f"{sigma:g}" for sigma in SIGMAS], labels)
 
 
 @section(B, "B 1.1", "Noisy digits, and a UNet to mend them", (3, 3))
@@ -84,17 +79,8 @@ def noisy_digits(desk: Desk) -> Content:
     clean = clean_digits(desk)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
     rows = [[to_image(p, scale=2) for p in clean + sigma * noise] for sigma in SIGMAS]
-    whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
-    return Content(
-        [
-            desk.keep(
-                whole,
-                "noisy-digits",
-                "Digits at rising noise",
-                "phosphene denoise-digits",
-            )
-        ]
-    )
+    whole = sheets(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
+    return Content([desk.keep(whole, "noisy-digits", "Digits at rising noise")])
 
 
 @section(B, "B 1.2", "Training the one-step denoiser", (6, 6))
@@ -105,18 +91,11 @@ def one_step_denoiser(desk: Desk) -> Content:
     rows = [[to_image(p, scale=2) for p in several] for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
     return Content(
         [
-            losses(
-                desk,
-                {"denoiser-5": "denoiser"},
-                "loss-denoiser",
-                "Training loss of the one-step denoiser",
-                "phosphene train denoiser --out runs/denoiser",
-            ),
+            losses(desk, {"denoiser-5": "denoiser"}, "loss-denoiser", "Training loss of the one-step denoiser"),
             desk.keep(
-                sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
+                sheets(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
                 "denoiser",
                 "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
-                "phosphene denoise-digits --model denoiser-5 --dataset digits",
             ),
         ],
         {"one": f"{one.error[0]:.4f}", "five": f"{five.error[0]:.4f}", "noisy": f"{one.noisy_error[0]:.3f}"},
@@ -132,8 +111,7 @@ def out_of_distribution(desk: Desk) -> Content:
             desk.keep(
                 denoised(result),
                 "out-of-distribution",
-                "The denoiser of sigma 0.5 at other levels",
-                "phosphene denoise-digits --model denoiser-5 --dataset digits",
+                "The denoiser of sigma 0.5 at other levels, a column for each sigma",
             )
         ],
         {"errors": errors},
@@ -150,7 +128,6 @@ def time_conditioned(desk: Desk) -> Content:
                 {"time-20": "time-conditioned", "class-20": "class-conditioned"},
                 "loss-flow",
                 "Training losses of the shipped models (flow matching, width 64)",
-                "phosphene train time --objective flow --out runs/time",
             ),
             figure,
         ]
@@ -167,7 +144,6 @@ def class_conditioned(desk: Desk) -> Content:
                 {"class-20-ddpm": "class-conditioned, DDPM"},
                 "loss-ddpm",
                 "Training loss of the assignment's own recipe (DDPM, width 64)",
-                "phosphene train class --out runs/class",
             ),
             figure,
         ],

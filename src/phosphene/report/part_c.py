@@ -8,11 +8,11 @@ from PIL import Image, ImageOps
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
-from phosphene.images import sheet, to_image
+from phosphene.images import to_image
 from phosphene.plots import lines
-from phosphene.report.part_a import SMALL, strip, turning
+from phosphene.report.part_a import SMALL, strip, turning, upper
 from phosphene.report.part_b import FEW, STEPS, drawn
-from phosphene.report.sections import Content, Desk, Figure, section
+from phosphene.report.sections import Content, Desk, section, sheets
 from phosphene.sampler import last
 from phosphene.tasks import ambigram
 from phosphene.tasks.anagram import anagram
@@ -35,11 +35,10 @@ def out_of_noise(desk: Desk) -> Content:
             times.append(step.t)
     labels = ["clean" if t < 0 else f"t = {t}" for t in times]
     names = [str(d) for d in range(10)]
-    command = f"phosphene digits 0123456789 --guidance 5 --solver dpm --steps {STEPS}"
     return Content(
         [
-            desk.keep(sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom", command),
-            desk.keep(sheet(guesses, names, labels), "estimates", "The clean estimates behind them", command),
+            desk.keep(sheets(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),
+            desk.keep(sheets(guesses, names, labels), "estimates", "The clean estimates behind them"),
         ],
         {"steps": STEPS},
     )
@@ -67,10 +66,9 @@ def ambigrams(desk: Desk) -> Content:
     return Content(
         [
             desk.keep(
-                sheet(cells, labels, labels),
+                sheets(cells, labels, labels),
                 "ambigrams",
                 "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
-                f"phosphene ambigram --all --count {each} --solver dpm --steps {steps}",
                 turn="rotate(180deg)",
                 readings=("the row's digit", "the column's digit"),
             )
@@ -85,70 +83,75 @@ def framed(image: Image.Image, colour: tuple[int, int, int] = (46, 160, 90), wid
 
 
 @section(BEYOND, "C 3", "More ways to look: negatives, quarter turns, pieces", (12, 60))
-def more_views(desk: Desk) -> Content:
+def more_views(
+    desk: Desk,
+    negative: tuple[str, str] = ("a skull on a black background", "a ghost icon"),
+    quarter: tuple[str, str] = ("a crescent moon", "a banana"),
+    pieces: tuple[str, str] = ("a cat face", "a dog face"),
+) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     figures = [
-        turning(desk, ("a skull on a black background", "a ghost icon"), "negate", seeds, "view-negate")[0],
-        turning(desk, ("a crescent moon", "a banana"), "rotate-90", seeds, "view-quarter")[0],
+        turning(desk, negative, "negate", seeds, "view-negate")[0],
+        turning(desk, quarter, "rotate-90", seeds, "view-quarter")[0],
     ]
-    pair, cells, labels = ("a cat face", "a dog face"), [], []
+    cells, labels = [], []
     for name in ("inner-circle", "jigsaw") if desk.quick else ("inner-circle", "jigsaw", "square-hinge"):
-        task = anagram(pair, [name])
+        task = anagram(pieces, [name])
         made = desk.draw(task, [SEED])
         cells += [desk.image(reading.look(made)[0], SMALL) for reading in task.readings]
-        labels += [pair[0], f"{name}: {pair[1]}"]
-    command = f'phosphene anagram "{pair[0]}" "{pair[1]}" --view jigsaw{desk.steps()}'
-    figures.append(
-        desk.keep(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through views of pieces", command)
-    )
+        labels += [pieces[0], f"{name}: {pieces[1]}"]
+    caption = f"{upper(pieces[0])}, and through views of pieces {pieces[1]}"
+    figures.append(desk.keep(sheets([cells], captions=[labels]), "view-pieces", caption))
     return Content(figures)
 
 
 @section(BEYOND, "C 4", "Three bands, and colour apart from grey", (8, 40))
-def factors(desk: Desk) -> Content:
+def factors(
+    desk: Desk,
+    bands: tuple[str, str, str] = ("a red heart", "a cat face", "a clock"),
+    colours: tuple[str, str] = ("a tiger face", "a green apple"),
+) -> Content:
     seeds = [SEED] if desk.quick else range(SEED, SEED + 4)
-    three = ("a red heart", "a cat face", "a clock")
-    bands = desk.draw(hybrid(three), seeds)
-    colour = desk.draw(hybrid(("a tiger face", "a green apple"), kind="color"), seeds)
+    three = desk.draw(hybrid(bands), seeds)
+    colour = desk.draw(hybrid(colours, kind="color"), seeds)
     grey = colour.mean(1, keepdim=True).expand_as(colour)
     return Content(
         [
             desk.keep(
-                strip(desk, bands, [f"seed {s}" for s in seeds]),
+                strip(desk, three, [f"seed {s}" for s in seeds]),
                 "three-bands",
-                "A heart, a cat face, a clock: three bands",
-                f'phosphene hybrid "{three[0]}" "{three[1]}" "{three[2]}"{desk.steps()}',
+                f"From afar {bands[0]}, nearer by {bands[1]}, in the finest lines {bands[2]}",
             ),
             desk.keep(
-                sheet([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
+                sheets([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
                 "colours",
-                "In grey a tiger's face, in the colours of a green apple",
-                f'phosphene hybrid "a tiger face" "a green apple" --kind color{desk.steps()}',
+                f"In grey {colours[0]}, in the colours of {colours[1]}",
             ),
         ]
     )
 
 
 @section(BEYOND, "C 5", "Regions, and the way between two pictures", (10, 40))
-def regions(desk: Desk) -> Content:
+def regions(
+    desk: Desk, prompts: tuple[str, str] = ("a cat face", "a castle"), way: tuple[str, str] = ("a dog face", "a cat face")
+) -> Content:
     inside = shape("circle", 256)
-    made = desk.draw(compose(("a cat face", "a castle"), inside), [SEED])
+    made = desk.draw(compose(prompts, inside), [SEED])
     mask = (inside * 2 - 1)[0, :, ::4, ::4].expand(3, -1, -1)
     frames = 4 if desk.quick else 8
-    way = desk.draw(morph(("a dog face", "a cat face"), frames), [SEED])
+    between = desk.draw(morph(way, frames), [SEED])
     return Content(
         [
             desk.keep(
-                strip(desk, [mask, made[0]], ["the mask", "a cat face in, a castle out"], 160),
+                strip(desk, [mask, made[0]], ["the mask", f"{prompts[0]} in, {prompts[1]} out"], 160),
                 "regions",
-                "A cat face in a disc, a castle around it",
-                f'phosphene compose "a cat face" "a castle" --mask circle{desk.steps()}',
+                f"{upper(prompts[0])} in a disc, {prompts[1]} around it",
             ),
             desk.keep(
-                strip(desk, way, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
+                strip(desk, between, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
                 "morph",
-                "From a dog face to a cat face",
-                f'phosphene morph "a dog face" "a cat face" --frames {frames}{desk.steps()}',
+                f"From {way[0]} to {way[1]}",
+                desk.line("morph", *way, "--frames", str(frames)),
             ),
         ]
     )
@@ -170,14 +173,11 @@ def flow_matching(desk: Desk) -> Content:
                 rows.append([to_image(p, scale=2) for p in made[::each]])
                 labels.append(f"{steps} steps, {recipe}")
     lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
-    with Image.open(desk.out / "flow-steps.png") as image:
-        size = image.size
     few = {recipe: points[0][1] for recipe, points in curves.items()}
-    command = f"phosphene evaluate class-20 class-20-ddpm --solver ddim --steps {counts[0]} --guidance 1"
     return Content(
         [
-            desk.keep(sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes", command),
-            Figure("flow-steps.png", "Share of digits that are read as asked, by number of steps", command, *size),
+            desk.keep(sheets(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
+            desk.plotted("flow-steps", "Share of digits that are read as asked, by number of steps"),
         ],
         {
             "steps": counts[0],
@@ -198,15 +198,6 @@ def worth(desk: Desk) -> Content:
         made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
         read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         right = int((read == torch.tensor(asked_for)).sum())
-        rows.append([to_image(p, scale=2) for p in made[:: max(1, each // 2)][:20]])
+        rows.append([to_image(p, scale=2) for p in made.unflatten(0, (10, each))[:, :2].flatten(0, 1)])
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
-    return Content(
-        [
-            desk.keep(
-                sheet(rows, row_labels=labels),
-                "guidance",
-                "The same noise at guidance 0, 1, 2 and 5",
-                "phosphene digits 0123456789 --guidance 2 --solver dpm",
-            )
-        ]
-    )
+    return Content([desk.keep(sheets(rows, row_labels=labels), "guidance", "The same noise at guidance 0, 1, 2 and 5")])
