@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from phosphene.drawing import Sampling, run
-from phosphene.images import save_png, sheet, to_image
+from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.generate import generate
@@ -29,7 +29,7 @@ SEED, ROWS, EACH = 180, 100, 5
 
 
 def grid(pictures: Tensor, captions: list[str], path: Path, columns: int = 10) -> None:
-    cells = [to_image(p, (-1, 1), 2) for p in pictures]
+    cells = to_images(pictures, 2)
     rows = [cells[k : k + columns] for k in range(0, len(cells), columns)]
     save_png(sheet(rows, captions=[captions[k : k + columns] for k in range(0, len(cells), columns)]), path)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
-from phosphene.models.patch_stage import fill
+from phosphene.models.patch_stage import load_weights
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
 from phosphene.training.text_to_image.captions import MASK, Subject, held_out
@@ -66,8 +66,8 @@ def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error}); name a folder written by phosphene train retrieval.") from error
     network = Retrieval(T5Encoder.from_config(configs[0]), int(configs[1]["size"]))
-    fill(network.text, folder / "text_encoder", "model")
-    fill(network.space, folder / "picture_encoder", "model")
+    load_weights(network.text, folder / "text_encoder", "model")
+    load_weights(network.space, folder / "picture_encoder", "model")
     tokenizer, length = tokens.load(folder / "tokenizer")
     return Judge(network.to(device).requires_grad_(False), tokenizer, length)
 

@@ -17,7 +17,8 @@ from PIL import Image
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene.errors import UserError
-from phosphene.images import SAMPLES, read_picture, read_provenance, squared
+from phosphene.images import squared
+from phosphene.readers import SAMPLES, read_picture, read_provenance
 from phosphene.report.page import write
 
 CHROMIUM = os.environ.get("PHOSPHENE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -165,6 +166,22 @@ def test_what_the_studio_made_the_command_line_makes(visitor, tmp_path, monkeypa
     _, command, *rest = shlex.split(panel.locator(".studio-command textarea").input_value())
     assert cli.main([command, "--device", "cpu", *rest]) == 0
     assert (tmp_path / "generate.png").read_bytes() == got.read_bytes()
+
+
+def test_what_to_stay_away_from_is_asked_for_and_told(visitor, tmp_path):
+    """The picture is another, and says of itself and beside it what it stays away from; where nothing is said, nothing is."""
+    panel, made = visitor.open("Generate"), []
+    visitor.fewer_steps(panel, 3)
+    for k, away in enumerate(("", "-- red 'things'")):
+        panel.get_by_label("What to stay away from").fill(away)
+        panel.get_by_role("button", name="Draw", exact=True).click()
+        command = re.compile("generate .*--negative '-- red" if away else "generate (?!.*--negative)")
+        sync.expect(panel.locator(".studio-command textarea")).to_have_value(command, timeout=SOON)
+        visitor.until(panel, "^done")
+        made.append(fetched(visitor, panel, tmp_path / f"got-{k}.png"))
+        assert read_provenance(made[-1])["arguments"]["negative"] == away
+    pixels = [np.asarray(Image.open(path).convert("RGB")) for path in made]
+    assert (pixels[0] != pixels[1]).any()
 
 
 def test_a_stroke_of_the_mask_reaches_the_inpainting(visitor, tmp_path):

@@ -15,9 +15,10 @@ from phosphene import load
 from phosphene.cli.drawing import Drawing
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
-from phosphene.images import read_picture, read_provenance, to_tensor
+from phosphene.images import to_tensor
 from phosphene.models import cascade, folders
 from phosphene.models.cascade import open_cascade
+from phosphene.readers import read_picture, read_provenance
 from phosphene.sampler import last
 from phosphene.tasks.generate import enlarge, generate
 from phosphene.tasks.score import score

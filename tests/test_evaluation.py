@@ -106,7 +106,7 @@ def trained(digits) -> DigitClassifier:
     trainer = Trainer(settings, network, loss, digits.train)
     for _ in trainer.run():
         pass
-    return fused(trainer.ema.eval())
+    return fused(trainer.average.eval())
 
 
 def test_describe_has_the_form_it_says():

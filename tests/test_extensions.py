@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_generate import cascade  # noqa: F401  (fixture)
 
-from phosphene.images import read_picture
+from phosphene.readers import read_picture
 
 SOLVER = """
 from phosphene import defaults, sampler
@@ -115,7 +115,7 @@ def test_a_view_draws_anagrams_and_is_on_the_studios_list(extended, cascade):  #
     base = ["--view", "rolled", "--model", cascade / "stage-1", "--steps", 2]
     extended(VIEW, "anagram", "a", "b", *base, "-o", "one.png", "--animate", "turn.gif")
     assert read_picture(Path("one.png")).size and read_picture(Path("turn.gif")).size
-    listed = "import sys; sys.path.insert(0, '.'); import extension; from phosphene.web import tabs; print(tabs.SHOWN_VIEWS)"
+    listed = "import sys; sys.path.insert(0, '.'); import extension; from phosphene.web import tabs; print(tabs.STUDIO_VIEWS)"
     pytest.importorskip("gradio")
     assert "rolled" in extended(VIEW, code=listed)
 

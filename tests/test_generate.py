@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from phosphene import cli
-from phosphene.images import read_picture, read_provenance
 from phosphene.models import folders, hub
+from phosphene.readers import read_picture, read_provenance
 from phosphene.training.text_to_image.captions import Subject
 from phosphene.training.text_to_image.cutouts import Cutouts, Shape
 from phosphene.training.text_to_image.recipe import CascadeRecipe
@@ -76,7 +76,8 @@ def test_the_second_stage_has_options_of_its_own(call, cascade):
     assert len({read_picture(f"{name}.png").tobytes() for name in ("plain", "steps", "level")}) == 3
     assert read_provenance(Path("level.png"))["arguments"]["noise_level"] == 400
     assert (
-        call("rerun", "level.png", "-o", "again.png")[0] == 0 and Path("again.png").read_bytes() == Path("level.png").read_bytes()
+        call("rerun", "level.png", "-o", "again.png", "--allow-model", cascade)[0] == 0
+        and Path("again.png").read_bytes() == Path("level.png").read_bytes()
     )
 
 
@@ -101,7 +102,9 @@ def test_a_sheet_of_denoising_refuses_them_too_and_can_be_made_again(call, casca
     base = ["denoise", "castle-hill", "--model", cascade]
     code, _, err = call(*base, "--noise-level", 20, "-o", "x.png")
     assert code == 2 and "--noise-level 20" in err and not Path("x.png").exists()
-    assert call(*base, "-o", "sheet.png")[0] == 0 and call("rerun", "sheet.png", "-o", "again.png")[0] == 0
+    assert (
+        call(*base, "-o", "sheet.png")[0] == 0 and call("rerun", "sheet.png", "-o", "again.png", "--allow-model", cascade)[0] == 0
+    )
     assert Path("again.png").read_bytes() == Path("sheet.png").read_bytes()
 
 
@@ -204,7 +207,7 @@ def test_a_picture_can_be_made_again(call, cascade, argv):
         argv += ["-o", "first.png"]
     code, _, err = call(*argv)
     assert (code, err) == (0, "")
-    code, out, err = call("rerun", "first.png")
+    code, out, err = call("rerun", "first.png", "--allow-model", cascade)
     assert (code, err) == (0, "") and "byte for byte" in out
     assert Path("first-again.png").read_bytes() == Path("first.png").read_bytes()
 
@@ -251,6 +254,7 @@ def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
         (["--data", "nowhere"], "--data nowhere"),
         (["--data", ".", "--epochs", "3"], "--epochs"),
         (["--data", ".", "--resume", "--out", "nowhere"], "--resume"),
+        (["--data", ".", "--from", "nowhere"], "--from nowhere"),
         (["--data", ".", "--images", "0"], "--images 0"),
         (["--data", ".", "--lr", "nan"], "--lr nan"),
     ],

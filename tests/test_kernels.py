@@ -103,7 +103,7 @@ def trainer(digits, fast):
     made._halved = made._forward = InHalf(made.network)
     made._halved.halves = {name: p.detach().clone().requires_grad_() for name, p in made._halved.weights.items()}
     if fast:
-        made._fast_update = fast_update(made._halved, made.average, made.optimiser, made.count)
+        made._fast_update = fast_update(made._halved, made.ema, made.optimiser, made.count)
     return made
 
 

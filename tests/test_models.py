@@ -173,11 +173,11 @@ def test_fill_names_the_first_difference(tmp_path):
 
     source, path = network(), tmp_path / "w.safetensors"
     good = dict(source.state_dict())
-    refusal(lambda: weights.fill(network(), {**good, "0.bias": torch.zeros(3)}, path), str(path), "0.bias")
-    refusal(lambda: weights.fill(network(), {k: v for k, v in good.items() if k != "1.weight"}, path), str(path), "1.weight")
-    refusal(lambda: weights.fill(network(), {**good, "2.weight": torch.zeros(3)}, path), str(path), "2.weight")
+    refusal(lambda: weights.load_into(network(), {**good, "0.bias": torch.zeros(3)}, path), str(path), "0.bias")
+    refusal(lambda: weights.load_into(network(), {k: v for k, v in good.items() if k != "1.weight"}, path), str(path), "1.weight")
+    refusal(lambda: weights.load_into(network(), {**good, "2.weight": torch.zeros(3)}, path), str(path), "2.weight")
     filled = network()
-    weights.fill(filled, {k: v for k, v in good.items() if k != "1.num_batches_tracked"}, path)
+    weights.load_into(filled, {k: v for k, v in good.items() if k != "1.num_batches_tracked"}, path)
     x = torch.randn(2, 1, 5, 5)
     assert torch.equal(filled.eval()(x), source.eval()(x))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,17 +13,8 @@ from PIL import Image, ImageDraw
 from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import (
-    MOST_PIXELS,
-    PAPER,
-    SAMPLES,
-    fitted,
-    read_picture,
-    read_provenance,
-    save_animation,
-    squared,
-    to_tensor,
-)
+from phosphene.images import PAPER, fitted, rescaled, save_animation, squared, to_images, to_tensor
+from phosphene.readers import MOST_PIXELS, SAMPLES, read_picture, read_provenance
 from phosphene.tasks.animate import MOVE
 
 STEPS = ["--steps", 4]
@@ -38,7 +30,7 @@ def here(tmp_path, call) -> Path:  # noqa: F811
     ImageDraw.Draw(mask).rectangle((15, 5, 30, 35), fill=255)
     mask.save(tmp_path / "mask.png")
     Image.new("L", (60, 40)).save(tmp_path / "black.png")
-    Image.new("L", (30, 40), 255).save(tmp_path / "narrow.png")
+    Image.linear_gradient("L").resize((30, 40)).save(tmp_path / "narrow.png")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     (tmp_path / "text.png").write_text("this is no picture")
     whole = (tmp_path / "ball.png").read_bytes()
@@ -51,6 +43,11 @@ def here(tmp_path, call) -> Path:  # noqa: F811
     lying[29:33] = zlib.crc32(bytes(lying[12:29])).to_bytes(4, "big")
     (tmp_path / "huge.png").write_bytes(bytes(lying))
     return tmp_path
+
+
+def allowed(model: Path) -> list[object]:
+    """What rerun is told that it may open."""
+    return ["--allow-model", model, "--allow-file", "ball.png", "--allow-file", "mask.png"]
 
 
 COMMANDS = {
@@ -70,7 +67,7 @@ def test_each_command_draws_and_can_be_run_again(call, here, cascade, name):  # 
     code, out, err = call(name, *COMMANDS[name], "--model", cascade, *steps, "-o", "one.png")
     assert (code, err) == (0, "") and "one.png" in out
     assert read_provenance(Path("one.png"))["command"] == name
-    code, out, err = call("rerun", "one.png", "-o", "two.png")
+    code, out, err = call("rerun", "one.png", "-o", "two.png", *allowed(cascade))
     assert code == 0 and "byte for byte" in out, err
     assert call(name, *COMMANDS[name], "--model", cascade, *steps, "--seed", 9, "-o", "three.png")[0] == 0
     with Image.open("one.png") as one, Image.open("three.png") as three:
@@ -82,7 +79,7 @@ def test_sweeps_are_rows(call, here, cascade):  # noqa: F811
     assert call(*base, "--guidance-sweep", "1,5,9", *STEPS, "-o", "guidance.png")[0] == 0
     assert call(*base, "--steps-sweep", "2,3", "-o", "steps.png")[0] == 0
     assert size("guidance.png")[1] > 3 * 16 > 2 * 16 and size("steps.png")[1] < size("guidance.png")[1]
-    assert "byte for byte" in call("rerun", "steps.png")[1]
+    assert "byte for byte" in call("rerun", "steps.png", *allowed(cascade))[1]
     # A row of the sheet is the run with its number.
     assert call(*base, "--guidance", 5, *STEPS, "-o", "five.png")[0] == 0
     with Image.open("guidance.png") as sheet, Image.open("five.png") as five:
@@ -212,6 +209,20 @@ def test_pictures_need_not_be_square(call, here, wide, name, fit):  # noqa: F811
         assert size("wide.png") == (48, 32)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_masks_of_a_composition_need_not_be_square(call, here, wide):  # noqa: F811
+    """Every mask, and a picture of the model's proportions whose sides are no part of its middle square."""
+    painted, drawn = Image.new("L", (48, 32), 0), {}
+    painted.paste(255, (0, 0, 6, 32))  # beside the middle square, which begins at 8
+    painted.save("side.png")
+    painted.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save("other.png")
+    for mask in ("left", "top", "circle", "side.png", "other.png"):
+        how = ["--mask", mask, "--model", wide, "--steps", 3, "--no-upscale", "-o", "wide.png"]
+        assert call("compose", "a rocket", "a skull", *how)[0] == 0 and size("wide.png") == (24, 16)
+        drawn[mask] = Image.open("wide.png").convert("RGB").tobytes()
+    assert len(set(drawn.values())) == 5
+
+
 @pytest.mark.parametrize("kind", ["frequency", "color", "motion", "scale"])
 def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, kind):  # noqa: F811
     command = ["hybrid", "a skull", "--from", "ball.png", "--kind", kind, "--model", cascade, *STEPS]
@@ -219,7 +230,7 @@ def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, 
     assert [code for code, _, _ in kept] == [0, 0], kept
     assert all("of ball.png kept" in out for _, out, _ in kept)
     assert (read_picture("low.png").tobytes() == read_picture("high.png").tobytes()) == (kind == "scale")
-    code, out, err = call("rerun", "high.png", "-o", "again.png")
+    code, out, err = call("rerun", "high.png", "-o", "again.png", *allowed(cascade))
     assert code == 0 and "byte for byte" in out, err
 
 
@@ -236,7 +247,7 @@ def test_two_jigsaws_of_different_seeds_in_one_anagram(call, here, cascade):  # 
     command = ["anagram", "a rocket", "a skull", "a dog", "--view", "jigsaw@1", "--view", "jigsaw@2", "--model", cascade, *STEPS]
     code, _, err = call(*command, "-o", "two.png")
     assert (code, err) == (0, "")
-    assert call("rerun", "two.png", "-o", "again.png")[0] == 0
+    assert call("rerun", "two.png", "-o", "again.png", *allowed(cascade))[0] == 0
 
 
 def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811
@@ -247,7 +258,9 @@ def test_bands_of_a_hybrid(call, here, cascade):  # noqa: F811
 
 
 def test_a_mask_without_a_border_still_gives_a_picture(call, here, cascade):  # noqa: F811
-    Image.new("L", (60, 40), 255).save("white.png")
+    mask = Image.new("L", (60, 40), 255)
+    mask.paste(0, (0, 0, 8, 40))  # which is cropped away
+    mask.save("white.png")
     code, out, err = call("inpaint", "ball.png", "white.png", "--model", cascade, *STEPS, "--no-upscale", "-o", "new.png")
     assert code == 0 and "no border" in out and Path("new.png").exists(), err
 
@@ -274,20 +287,8 @@ def test_a_palette_serves_all_frames(tmp_path):
 def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
     pictures = set()
     for mask in ("left", "top", "circle", "mask.png"):
-        argv = [
-            "compose",
-            "a rocket",
-            "a skull",
-            "--mask",
-            mask,
-            "--model",
-            cascade,
-            *STEPS,
-            "--no-upscale",
-            "-o",
-            f"{mask}.out.png",
-        ]
-        assert call(*argv)[0] == 0
+        how = ["--mask", mask, "--model", cascade, *STEPS, "--no-upscale", "-o", f"{mask}.out.png"]
+        assert call("compose", "a rocket", "a skull", *how)[0] == 0
         with Image.open(f"{mask}.out.png") as image:
             pictures.add(image.tobytes())
     assert len(pictures) == 4
@@ -388,6 +389,25 @@ def test_squares_and_tensors():
     tensor = to_tensor(squared(wide, 16))
     assert tensor.shape == (1, 3, 16, 16) and tensor[0, 0].min() == 1 and tensor[0, 1].max() == -1
     assert MOST_PIXELS < Image.MAX_IMAGE_PIXELS
+
+
+@given(st.integers(1, 3), st.sampled_from((1, 3)), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32))
+def test_pictures_become_tensors_and_tensors_pictures(count, channels, height, width, seed):
+    """Each undoes the other: exactly from pictures and back, to half a shade from any tensor in [-1, 1]."""
+    x = torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    images = to_images(x)
+    assert [(image.size, image.mode) for image in images] == [((width, height), "L" if channels == 1 else "RGB")] * count
+    back = to_tensor(*images)
+    assert back.shape == x.shape and back.dtype == torch.float32
+    torch.testing.assert_close(back, x, rtol=0, atol=1 / 255 + 1e-6)
+    assert [image.tobytes() for image in to_images(back)] == [image.tobytes() for image in images]
+    torch.testing.assert_close(rescaled((x + 1) / 2).float(), x, rtol=0, atol=1e-6)
+    assert to_images(x, 2)[0].size == (2 * width, 2 * height)
+
+
+def test_what_lies_beyond_the_range_is_cut():
+    (image,) = to_images(torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0]).view(1, 1, 1, 5))
+    assert list(image.getdata()) == [0, 0, 128, 255, 255]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.integers(1, 30))

@@ -37,7 +37,7 @@ def page(cascade, tmp_path_factory) -> Path:  # noqa: F811
 
 
 def held(page: Path) -> dict[str, dict]:
-    return {path.stem: json.loads(path.read_text()) for path in (page.parent / kept.KEPT).glob("*.json")}
+    return {path.stem: json.loads(path.read_text()) for path in (page.parent / kept.CACHE).glob("*.json")}
 
 
 def test_sections_are_the_assignments_and_more():
@@ -151,7 +151,7 @@ def test_a_stopped_page_goes_on_and_a_spoilt_picture_is_made_again(cascade, tmp_
 
     with pytest.raises(Stop):
         write(tmp_path, "cpu", follow, str(cascade), True, names)
-    assert not (tmp_path / "index.html").exists() and len(list((tmp_path / kept.KEPT).iterdir())) == 2
+    assert not (tmp_path / "index.html").exists() and len(list((tmp_path / kept.CACHE).iterdir())) == 2
     dates = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")}
     page = write(tmp_path, "cpu", silent, str(cascade), True, names)
     assert page.is_file() and all(path.stat().st_mtime_ns == date for path, date in dates.items())

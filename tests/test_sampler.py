@@ -79,22 +79,29 @@ def test_an_ancestral_step_of_stride_1_is_the_textbook_one(schedule, variance):
         close(next(steps).xt, expected, 1e-6)
 
 
+def by_hand(schedule, times, step):
+    """The textbook loop: ``step(x, eps, abar_t, abar_s)`` is the mean and the deviation of the next state."""
+    denoiser, x, noise = TinyDenoiser(schedule), start(), generators([1, 2])
+    for t, s in zip(times, [*times[1:], CLEAN], strict=True):
+        x, sigma = step(x, ask(denoiser, x, t).noise, schedule.level(t), schedule.level(s))
+        if sigma:
+            x = x + sigma * draw(noise, 2, SHAPE)
+    return x
+
+
 @every_schedule
 @given(data=st.data())
 def test_an_ancestral_run_is_the_loop_of_the_design(schedule, data):
     times = data.draw(timesteps(schedule))
-    denoiser, x = TinyDenoiser(schedule), start()
-    noise = generators([1, 2])
-    expected = x
-    for t, s in zip(times, [*times[1:], CLEAN], strict=True):
-        abar_t, abar_s = schedule.level(t), schedule.level(s)
+
+    def step(x, eps, abar_t, abar_s):
         alpha = abar_t / abar_s
-        x0 = (expected - math.sqrt(1 - abar_t) * ask(denoiser, expected, t).noise) / math.sqrt(abar_t)
-        x0 = x0.clamp(-1, 1)
-        expected = math.sqrt(abar_s) * (1 - alpha) / (1 - abar_t) * x0 + math.sqrt(alpha) * (1 - abar_s) / (1 - abar_t) * expected
-        if s != CLEAN:
-            expected = expected + math.sqrt(1 - alpha) * draw(noise, 2, SHAPE)
-    close(last(denoise(denoiser, BOAT, x, times, threshold=clamp(-1, 1), generators=generators([1, 2]))), expected)
+        x0 = ((x - math.sqrt(1 - abar_t) * eps) / math.sqrt(abar_t)).clamp(-1, 1)
+        mean = math.sqrt(abar_s) * (1 - alpha) / (1 - abar_t) * x0 + math.sqrt(alpha) * (1 - abar_s) / (1 - abar_t) * x
+        return mean, 0 if abar_s == 1 else math.sqrt(1 - alpha)
+
+    got = denoise(TinyDenoiser(schedule), BOAT, start(), times, threshold=clamp(-1, 1), generators=generators([1, 2]))
+    close(last(got), by_hand(schedule, times, step))
 
 
 @every_schedule
@@ -102,19 +109,14 @@ def test_an_ancestral_run_is_the_loop_of_the_design(schedule, data):
 def test_a_ddim_run_is_the_loop_of_the_paper(schedule, data, eta):
     # Song et al. 2021, eq. 12 and 16.
     times = data.draw(timesteps(schedule))
-    denoiser, x = TinyDenoiser(schedule), start()
-    noise = generators([1, 2])
-    expected = x
-    for t, s in zip(times, [*times[1:], CLEAN], strict=True):
-        abar_t, abar_s = schedule.level(t), schedule.level(s)
-        eps = ask(denoiser, expected, t).noise
-        x0 = (expected - math.sqrt(1 - abar_t) * eps) / math.sqrt(abar_t)
+
+    def step(x, eps, abar_t, abar_s):
+        x0 = (x - math.sqrt(1 - abar_t) * eps) / math.sqrt(abar_t)
         sigma = eta * math.sqrt((1 - abar_s) / (1 - abar_t)) * math.sqrt(1 - abar_t / abar_s)
-        expected = math.sqrt(abar_s) * x0 + math.sqrt(max(1 - abar_s - sigma**2, 0)) * eps
-        if sigma:
-            expected = expected + sigma * draw(noise, 2, SHAPE)
-    got = last(denoise(denoiser, BOAT, x, times, solver=with_eta(eta), generators=generators([1, 2])))
-    close(got, expected, 1e-7)
+        return math.sqrt(abar_s) * x0 + math.sqrt(max(1 - abar_s - sigma**2, 0)) * eps, sigma
+
+    got = denoise(TinyDenoiser(schedule), BOAT, start(), times, solver=with_eta(eta), generators=generators([1, 2]))
+    close(last(got), by_hand(schedule, times, step), 1e-7)
 
 
 def test_a_learned_variance_runs_from_the_small_to_the_large():

@@ -20,7 +20,7 @@ from phosphene.frequency import Grayscale, LowPass, MotionBlur, low_pass
 from phosphene.sampler import generators, last
 from phosphene.schedule import linear
 from phosphene.tasks.anagram import anagram, views_named
-from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turning
+from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turn_frames
 from phosphene.tasks.compose import compose, shape
 from phosphene.tasks.denoise import levels, many_steps
 from phosphene.tasks.edit import STARTS, edit, start_of
@@ -51,6 +51,22 @@ def same(found, expected, tolerance=None):
     """To 1e-5 of a deviation of 1. The random network's pictures have one of 7 where nothing holds them in range."""
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance or 1e-5 * max(1.0, float(expected.std())))
     assert expected.std() > 0.02
+
+
+def anchored(stage, image, mix):
+    """DDIM from seed 3, written out: after each step ``mix`` of what is drawn and of ``image``, noised anew as far."""
+    source = torch.Generator().manual_seed(3)
+    x = torch.randn(1, *SMALL, generator=source)
+    abar = [float(a) for a in stage.schedule.abar]
+    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
+        noise, _ = guided(stage, x, t, BOAT, 7.0)
+        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
+        kept, x = image, clean
+        if s is not None:
+            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
+            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
+        x = mix(x, kept)
+    return x
 
 
 def plainly(stage, step, seed, times=TIMES):
@@ -127,7 +143,7 @@ def test_rows_of_a_step(stage):
     assert rows(stage, hybrid([BOAT, MAN])) == 3
     assert rows(stage, hybrid([BOAT, MAN, DOG])) == 4
     assert rows(stage, hybrid([BOAT, MAN], kind="color")) == 3
-    assert rows(stage, compose([BOAT, MAN], shape("left", 32))) == 3
+    assert rows(stage, compose([BOAT, MAN], shape("left", 32, 32))) == 3
 
 
 def test_views_by_their_names():
@@ -220,18 +236,12 @@ def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
     part = {"frequency": lambda x: low_pass(x, 0.5), "color": Grayscale(), "motion": MotionBlur(9, 30), "scale": lambda x: x / 2}[
         kind
     ]
+
+    def mix(x, kept):
+        return part(kept) + (x - part(x)) if band == "low" else (kept - part(kept)) + part(x)
+
     image = randn(1, *SMALL, seed=5).clamp(-1, 1)
-    source = torch.Generator().manual_seed(3)
-    x = torch.randn(1, *SMALL, generator=source)
-    abar = [float(a) for a in stage.schedule.abar]
-    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
-        noise, _ = guided(stage, x, t, BOAT, 7.0)
-        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
-        kept, x = image, clean
-        if s is not None:
-            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
-            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
-        x = part(kept) + (x - part(x)) if band == "low" else (kept - part(kept)) + part(x)
+    x = anchored(stage, image, mix)
     component = part_of(kind, 2.0, MotionBlur(9, 30))
     same(ours(stage, completed(image, BOAT, band=band, component=component), [3], ROUGH._replace(solver="ddim")), x)
 
@@ -321,18 +331,7 @@ def test_inpainting_keeps_what_the_mask_keeps_bit_by_bit(stage, sampling):
 def test_what_is_kept_is_noised_anew_each_step(stage):
     """The loop of Part A, written out."""
     image, mask = randn(1, *SMALL, seed=5).clamp(-1, 1), half()
-    source = torch.Generator().manual_seed(3)
-    x = torch.randn(1, *SMALL, generator=source)
-    abar = [float(a) for a in stage.schedule.abar]
-    for t, s in zip(TIMES, (*TIMES[1:], None), strict=True):
-        noise, _ = guided(stage, x, t, BOAT, 7.0)
-        clean = (x - math.sqrt(1 - abar[t]) * noise) / math.sqrt(abar[t])
-        if s is None:
-            x = mask * clean + (1 - mask) * image
-        else:
-            x = math.sqrt(abar[s]) * clean + math.sqrt(1 - abar[s]) * noise
-            kept = math.sqrt(abar[s]) * image + math.sqrt(1 - abar[s]) * torch.randn(1, *SMALL, generator=source)
-            x = mask * x + (1 - mask) * kept
+    x = anchored(stage, image, lambda x, kept: mask * x + (1 - mask) * kept)
     same(ours(stage, inpaint(image, mask, BOAT), [3], ROUGH._replace(solver="ddim")), x)
 
 
@@ -386,7 +385,7 @@ def test_a_seam_is_a_step_at_the_border():
 
 
 def test_prompts_rule_their_regions(stage):
-    mask = shape("left", 64)
+    mask = shape("left", 64, 64)
 
     def step(x, t):
         a, va = guided(stage, x, t, BOAT, 7.0)
@@ -398,11 +397,16 @@ def test_prompts_rule_their_regions(stage):
 
 
 def test_shapes():
-    assert shape("left", 8)[0, 0, 3].tolist() == [1] * 4 + [0] * 4
-    assert shape("top", 8)[0, 0, :, 3].tolist() == [1] * 4 + [0] * 4
-    disc = shape("circle", 100)[0, 0]
+    assert shape("left", 8, 8)[0, 0, 3].tolist() == [1] * 4 + [0] * 4
+    assert shape("top", 8, 8)[0, 0, :, 3].tolist() == [1] * 4 + [0] * 4
+    disc = shape("circle", 100, 100)[0, 0]
     assert abs(float(disc.mean()) - math.pi * 0.09) < 0.005 and disc.equal(disc.T) and disc.equal(disc.flip(0))
-    refusal(lambda: shape("star", 8), "--mask star")
+    for height, width in ((40, 100), (100, 40)):  # of any proportions, a disc is round and in the middle
+        disc = shape("circle", height, width)[0, 0]
+        assert disc.shape == (height, width) and disc.sum(0).max() == disc.sum(1).max() == 24
+        assert torch.equal(disc, disc.flip(0)) and torch.equal(disc, disc.flip(1))
+        assert shape("left", height, width).mean() == shape("top", height, width).mean() == 0.5
+    refusal(lambda: shape("star", 8, 8), "--mask star")
 
 
 # Scores
@@ -514,7 +518,7 @@ def test_a_turning_picture_begins_and_ends_as_what_it_shows(name):
         assert whole[:, :room].std(dim=(1, 2)).max() < 1e-5  # paper around
     middle = on_the_way(picture, v, 0.5)
     assert middle.isfinite().all() and not middle.allclose(on_the_way(picture, v, 0.0), atol=0.1)
-    frames = list(turning(picture, v, ("one", "other")))
+    frames = list(turn_frames(picture, v, ("one", "other")))
     assert len({frame.size for frame in frames}) == 1 and len(frames) > 40
 
 
@@ -552,7 +556,7 @@ def test_a_view_whose_path_is_unknown_fades_into_what_it_shows():
         frame = on_the_way(large, Rolled(), share, 4)
         torch.testing.assert_close(frame[:, room:-room, room:-room], (1 - share) * large + share * shown)
         assert frame[:, :room].std(dim=(1, 2)).max() < 1e-5
-    assert len(list(turning(small, Rolled(), ("one", "other")))) > 40 and turn_css(Rolled()) == ""
+    assert len(list(turn_frames(small, Rolled(), ("one", "other")))) > 40 and turn_css(Rolled()) == ""
 
 
 def test_a_view_with_a_plan_of_its_own_flies():

@@ -196,7 +196,7 @@ def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(few, tmp_path, network
     torch.manual_seed(stop)  # what else the process draws must not matter
     fresh = make(settings, few)
     with torch.no_grad():
-        for tensor in [*fresh.network.state_dict().values(), *fresh.ema.state_dict().values()]:
+        for tensor in [*fresh.network.state_dict().values(), *fresh.average.state_dict().values()]:
             tensor.fill_(3)
     fresh.generator.manual_seed(99)
     checkpoint.load(fresh, path)
@@ -227,7 +227,7 @@ def test_the_average_follows_its_recursion_to_the_last_step(few, decay):
     def floats(network):
         return {k: v.double().clone() for k, v in network.state_dict().items() if v.is_floating_point()}
 
-    wanted, last, steps = floats(trainer.ema), None, 0
+    wanted, last, steps = floats(trainer.average), None, 0
     assert all(torch.equal(v, wanted[k]) for k, v in floats(trainer.network).items())
     for _ in trainer.run():
         steps += 1
@@ -235,7 +235,7 @@ def test_the_average_follows_its_recursion_to_the_last_step(few, decay):
         now, last = floats(trainer.network), wanted
         wanted = {k: v + (1 - keep) * (now[k] - v) for k, v in wanted.items()}
     assert steps == 12
-    got = floats(trainer.ema)
+    got = floats(trainer.average)
     for name, value in wanted.items():
         torch.testing.assert_close(got[name], value, atol=2e-6, rtol=1e-5)
     assert max((got[k] - last[k]).abs().max().item() for k in got) > 1e-3  # the last step shows
@@ -435,7 +435,7 @@ def test_a_run_leaves_what_it_says(files, tmp_path):
     assert folders.folder(out) == out / "model-02"
     model = catalogue.load(out, role="diffusion")
     assert isinstance(model, DigitDiffusion) and model.classes == 10
-    for suffix, network in (("", run.trainer.ema), ("-raw", run.trainer.network)):
+    for suffix, network in (("", run.trainer.average), ("-raw", run.trainer.network)):
         stored = load_file(out / f"model-02{suffix}" / "model.safetensors")
         assert all(torch.equal(v, network.state_dict()[k]) for k, v in stored.items())
         assert len(stored) == sum(v.is_floating_point() for v in network.state_dict().values())
@@ -562,7 +562,7 @@ def test_nothing_is_left_behind_by_a_run_that_cannot_start(files, tmp_path):
     refusal(lambda: start(out, tmp_path / "nowhere"), "--data", "nowhere")
     refusal(lambda: Run(small("class"), out, data=files, device="warp"), "--device warp")
     refusal(lambda: start(out, files, save_every=-1), "--save-every -1")
-    refusal(lambda: start(out, files, small("class", timesteps=10_000_000)), "schedule")
+    refusal(lambda: start(out, files, small("class", timesteps=10_000_000)), "--timesteps 10000000")
     refusal(lambda: start(out, files, resume=True), "--resume", str(out))
     assert list(tmp_path.iterdir()) == []
 

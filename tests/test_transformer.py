@@ -152,7 +152,7 @@ def test_folder_of_diffusers_opens_here(twins, tmp_path):
     stock.save_pretrained(tmp_path)
     opened = PatchTransformer.from_config(json.loads((tmp_path / "config.json").read_text()))
     path = tmp_path / "diffusion_pytorch_model.safetensors"
-    weights.fill(opened, weights.load(path), path)
+    weights.load_into(opened, weights.load(path), path)
     x, t = randn(3, ours.config["in_channels"], *[ours.config["sample_size"]] * 2), torch.tensor([1, 2, 3])
     with torch.no_grad():
         assert torch.equal(ours(x, t, *text_of()), opened(x, t, *text_of()))
@@ -278,7 +278,7 @@ def test_saved_encoder_opens_in_transformers_and_theirs_here(encoder_twins, tmp_
     opened = T5EncoderModel.from_pretrained(tmp_path / "ours")
     stock.save_pretrained(tmp_path / "stock")
     again = T5Encoder.from_config(json.loads((tmp_path / "stock" / "config.json").read_text()))
-    weights.fill(again, weights.load(tmp_path / "stock" / "model.safetensors"), tmp_path)
+    weights.load_into(again, weights.load(tmp_path / "stock" / "model.safetensors"), tmp_path)
     with torch.no_grad():
         answer = ours(ids, mask)
         assert not opened.training

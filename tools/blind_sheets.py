@@ -17,7 +17,7 @@ from pathlib import Path
 
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
-from phosphene.images import enlarged, save_png, sheet, to_image
+from phosphene.images import enlarged, save_png, sheet, to_images
 from phosphene.models.catalogue import load
 from phosphene.tasks.generate import generate
 
@@ -39,7 +39,7 @@ def draw(prompts: list[str], model: str, sampling: Sampling, seed: int) -> list:
     for k in range(0, len(prompts), AT_ONCE):
         part = prompts[k : k + AT_ONCE]
         *_, done = run(generate(part), drawer, [seed] * len(part), sampling=sampling)
-        pictures += [to_image(picture, (-1, 1)) for picture in done.xt]
+        pictures += to_images(done.xt)
         print(f"{len(pictures)} of {len(prompts)} drawn", flush=True)
     return pictures
 

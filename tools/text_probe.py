@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.models import tokens
-from phosphene.models.patch_stage import fill
+from phosphene.models.patch_stage import load_weights
 from phosphene.models.t5 import T5Encoder
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.staging import alone
@@ -31,7 +31,7 @@ NOUNS = ("a rocket", "a skull", "a castle", "a flag", "a pizza", "an elephant")
 def codes(model: Path, captions: list[str]) -> Tensor:
     """(N, width): the mean of what the encoder in ``model`` makes of each caption's tokens."""
     encoder = T5Encoder.from_config(json.loads((model / "text_encoder" / "config.json").read_text()))
-    fill(encoder, model / "text_encoder", "model")
+    load_weights(encoder, model / "text_encoder", "model")
     tokenizer, length = tokens.load(model / "tokenizer")
     ids, mask = tokens.encode(tokenizer, captions, length)
     found = []

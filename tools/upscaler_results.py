@@ -18,7 +18,7 @@ from torch import Tensor
 
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.likeness import psnr, ssim
-from phosphene.images import save_png, sheet, to_image
+from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.generate import enlarge
@@ -62,7 +62,7 @@ def main() -> None:
         print(f"{name:24}  {near:5.2f}  {alike:.4f}  {steepness(made) / steepness(whole):.2f}", flush=True)
     if options.out:
         shown = (F.interpolate(small, scale_factor=4, mode="nearest"), tried["level 100, dpm 8"], whole)
-        save_png(sheet([[to_image(p, (-1, 1)) for p in pictures[:8]] for pictures in shown]), options.out)
+        save_png(sheet([to_images(pictures[:8]) for pictures in shown]), options.out)
 
 
 if __name__ == "__main__":

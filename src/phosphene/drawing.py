@@ -183,12 +183,26 @@ def _drawn(task: Task, plans: list[_Plan], seeds: tuple[int, ...], source: Gener
             steps, source = plan.begun(task, seeds, source)
         for step in steps:
             picture = step.xt
+            if step.t == CLEAN:
+                _require_finite(plan.stage, picture)
             yield Step(*step, k, seeds, verdict)
         if best_of > 1 and verdict is None:
             verdict = task.judge(plan.stage, picture)
-            kept = best(verdict.score, best_of)
-            seeds, source, picture = tuple(seeds[i] for i in kept), [source[i] for i in kept], picture[kept]
-            yield Step(*step._replace(xt=picture, x0=step.x0[kept]), k, seeds, verdict)
+            winners = best(verdict.score, best_of)
+            seeds, source, picture = tuple(seeds[i] for i in winners), [source[i] for i in winners], picture[winners]
+            yield Step(*step._replace(xt=picture, x0=step.x0[winners]), k, seeds, verdict)
+
+
+def _require_finite(stage: Denoiser, picture: Tensor) -> None:
+    """UserError where finished pictures hold NaN or infinity: what is seen of those is black."""
+    if bool(picture.isfinite().all()):
+        return
+    network = getattr(stage, "network", None)
+    half = network is not None and any(p.dtype == torch.float16 for p in network.parameters())
+    why = "half precision overflowed; take --device cpu, or load the model with dtype=torch.float32"
+    if not half:
+        why = "its weights or the prompt embeddings are damaged, or --guidance is too high; check them: phosphene models verify"
+    raise UserError(f"--model: what it drew holds numbers that are not finite (NaN), most likely because {why}.")
 
 
 def _device(stage: Denoiser) -> torch.device:
@@ -269,8 +283,8 @@ class _Plan:
     def enlarged(self, task: Task, small: Tensor, source: Generators) -> Iterator[sampler.Step]:
         """Super-resolution: from pure noise, with the small pictures, noised once, beside (Ho et al. 2022)."""
         start, noise = (self.noise(source, len(small)) for _ in range(2))
-        keeps = task.edit is not None and task.large is not None
-        edit = partial(self.edited, task.edit, task.large.to(start), source) if keeps else None
+        anchored = task.edit is not None and task.large is not None
+        edit = partial(self.edited, task.edit, task.large.to(start), source) if anchored else None
         return self.sampled(start, source, low_res=self.stage.low_res(small.to(start), noise), edit=edit)
 
     def begun(self, task: Task, seeds: Sequence[int], source: Generators) -> tuple[Iterator[sampler.Step], Generators]:

@@ -227,16 +227,16 @@ class Evaluation:
         noise = self._by_leaf([a.noise for a in answers], k)
         learned = [a.variance for a in answers if a.variance is not None]
         variance = self._by_leaf(learned, k) if learned else [None] * len(self.leaves)
-        said = {leaf: Estimate(n, v) for leaf, n, v in zip(self.leaves, noise, variance, strict=True)}
-        return _fold(self.expression, (), said)
+        answers = {leaf: Estimate(n, v) for leaf, n, v in zip(self.leaves, noise, variance, strict=True)}
+        return _fold(self.expression, (), answers)
 
     def _pictures(self, x: Tensor) -> Tensor:
         """All that is shown: ``x`` along each of the paths, with what belongs beside it."""
-        shown = {}
+        inputs = {}
         for path in dict.fromkeys(self._paths):  # no view is taken twice, though guidance asks twice through it
             picture = _through(x, path)
-            shown[path] = torch.cat([picture, self._low_res[path]], dim=1) if self._low_res else picture
-        return torch.cat([shown[path] for path in self._paths])
+            inputs[path] = torch.cat([picture, self._low_res[path]], dim=1) if self._low_res else picture
+        return torch.cat([inputs[path] for path in self._paths])
 
     def _embeddings(self, x: Tensor) -> Tensor:
         """What is asked of each picture shown."""
@@ -261,27 +261,27 @@ def _through(x: Tensor, path: Path) -> Tensor:
     return x
 
 
-def _fold(expression: Expression, path: Path, said: dict[Leaf, Estimate]) -> Estimate:
+def _fold(expression: Expression, path: Path, answers: dict[Leaf, Estimate]) -> Estimate:
     """The noise is folded linearly. The variance is not linear: see each case."""
     match expression:
         case Cond(conditions):
-            return said[path, conditions]
+            return answers[path, conditions]
         case Guide(toward, away, scale):
             if scale == 1:
-                return _fold(toward, path, said)
+                return _fold(toward, path, answers)
             if scale == 0:
-                return _fold(away, path, said)
-            to, off = _fold(toward, path, said), _fold(away, path, said)
+                return _fold(away, path, answers)
+            to, off = _fold(toward, path, answers), _fold(away, path, answers)
             return Estimate(off.noise + scale * (to.noise - off.noise), to.variance)
         case Mean(parts, weights):
-            terms = [(w, _fold(p, path, said)) for p, w in zip(parts, weights, strict=True) if w != 0]
+            terms = [(w, _fold(p, path, answers)) for p, w in zip(parts, weights, strict=True) if w != 0]
             return Estimate(sum(w * e.noise for w, e in terms), _average([e.variance for _, e in terms]))
         case Viewed(part, view):
-            inner = _fold(part, path if isinstance(view, Identity) else (*path, view), said)
+            inner = _fold(part, path if isinstance(view, Identity) else (*path, view), answers)
             variance = None if inner.variance is None else view.sign * view.invert(inner.variance)
             return Estimate(view.invert(inner.noise), variance)
         case Bands(parts, sigmas):
-            estimates = [_fold(p, path, said) for p in parts]
+            estimates = [_fold(p, path, answers) for p in parts]
             # Telescoped: each part is blurred once or twice, and what one band loses the next one gains.
             noise = estimates[-1].noise
             for i, sigma in enumerate(sigmas):
@@ -289,10 +289,10 @@ def _fold(expression: Expression, path: Path, said: dict[Leaf, Estimate]) -> Est
                 noise = noise + LowPass(sigma)(difference)
             return Estimate(noise, _average([e.variance for e in estimates]))
         case Factorized(part, rest, component):
-            a, b = _fold(part, path, said), _fold(rest, path, said)
+            a, b = _fold(part, path, answers), _fold(rest, path, answers)
             return Estimate(b.noise + component(a.noise - b.noise), _average([a.variance, b.variance]))
         case Masked(inside, outside, mask):
-            a, b = _fold(inside, path, said), _fold(outside, path, said)
+            a, b = _fold(inside, path, answers), _fold(outside, path, answers)
             m = mask.to(a.noise)
             variance = None if a.variance is None else m * a.variance + (1 - m) * b.variance
             return Estimate(m * a.noise + (1 - m) * b.noise, variance)

@@ -20,11 +20,14 @@ from phosphene.errors import UserError
 REFERENCE_SIZE = 64
 """Pixels of the pictures that sigmas, lengths and views are thought for; they mean the same in larger ones."""
 
+MOST_PIXELS = 4096
+"""Of a sigma or a length: what is blurred further is of one colour."""
+
 
 def gaussian_taps(sigma: float, size: int | None = None) -> Tensor:
     """The normalised odd taps of a Gaussian of ``sigma`` pixels, float32; ``size`` taps, by default out to 3 sigma."""
-    if not (sigma > 0 and math.isfinite(sigma)):
-        raise UserError(f"--sigma {sigma}: must be a positive number of pixels.")
+    if not 0 < sigma <= MOST_PIXELS:
+        raise UserError(f"--sigma {sigma}: must be a positive number of pixels, at most {MOST_PIXELS}.")
     size = 2 * max(1, math.ceil(3 * sigma)) + 1 if size is None else size
     if size < 1 or size % 2 == 0:
         raise UserError(f"kernel size {size}: must be odd and positive.")
@@ -52,9 +55,9 @@ def _weighed(taps: tuple[float, ...], length: int, device: torch.device, dtype: 
     # Reflection cannot reach past the picture: a kernel wider than that is cut and renormalised.
     reach = min(len(taps) // 2, length - 1)
     spare = len(taps) // 2 - reach
-    kept = torch.tensor(taps[spare : len(taps) - spare], dtype=torch.float64)
+    cut = torch.tensor(taps[spare : len(taps) - spare], dtype=torch.float64)
     rows = F.pad(torch.eye(length, dtype=torch.float64)[None], (reach, reach), mode="reflect")[0]
-    matrix = rows.unfold(1, len(kept), 1) @ (kept / kept.sum())  # [j, i]: the share of pixel j in what becomes pixel i
+    matrix = rows.unfold(1, len(cut), 1) @ (cut / cut.sum())  # [j, i]: the share of pixel j in what becomes pixel i
     return matrix.T.contiguous().to(device, dtype)
 
 
@@ -96,8 +99,8 @@ class MotionBlur:
     angle: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.length > 1 and math.isfinite(self.length)):
-            raise UserError(f"--length {self.length}: must be more than a pixel, such as 15.")
+        if not 1 < self.length <= MOST_PIXELS:
+            raise UserError(f"--length {self.length}: must be more than a pixel, such as 15, and at most {MOST_PIXELS}.")
         if not math.isfinite(self.angle):
             raise UserError(f"--angle {self.angle}: must be a finite number of degrees, such as 45.")
 

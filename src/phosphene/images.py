@@ -1,4 +1,4 @@
-"""Pictures in and out: tensors to images, contact sheets, and PNGs that carry how they were made."""
+"""Pictures out: tensors to images, contact sheets, and PNGs that carry how they were made. What reads them is in readers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.files import replacing, require_writable
-
-PROVENANCE = "phosphene"
-"""The PNG text chunk that says, as JSON, how the picture was made."""
-
-MOST_PIXELS = 50_000_000
-"""Of a picture that is read: what a large camera takes. Beyond, a small file could fill the memory."""
-
-SAMPLES = Path(__file__).parent / "assets" / "images"
-"""Pictures that ship with the package; their names will do where a picture is asked for."""
+from phosphene.readers import PROVENANCE
 
 FITS = ("crop", "pad")
 """How a picture is given the shape of a model's: its middle, or all of it with white beside."""
@@ -31,50 +23,33 @@ NIGHT = (31, 29, 35), (236, 233, 226), (170, 164, 153)
 """Paper, ink and what is muted on a dark page."""
 
 
-def to_image(picture: Tensor, value_range: tuple[float, float] = (0.0, 1.0), scale: int = 1) -> Image.Image:
-    """A (1 or 3, H, W) tensor as an 8-bit image, enlarged ``scale`` times without smoothing."""
+def to_images(pictures: Tensor, scale: int = 1) -> list[Image.Image]:
+    """(B, 1 or 3, H, W) in [-1, 1] as 8-bit images, enlarged ``scale`` times without smoothing; ``to_tensor`` undoes it.
+
+    UserError where a number is not finite.
+    """
+    if not bool(pictures.isfinite().all()):
+        raise UserError("picture: holds numbers that are not finite (NaN), so there is nothing to show; check the model.")
+    values = ((pictures.detach().cpu().double() + 1) / 2).float().clamp(0, 1)
+    arrays = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return [enlarged(Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a), scale) for a in arrays]
+
+
+def to_tensor(*images: Image.Image) -> Tensor:
+    """B images of one size, all RGB or all grey, as (B, 3 or 1, H, W) in [-1, 1]; ``to_images`` undoes it."""
+    arrays = np.stack([np.asarray(image) for image in images])
+    return torch.from_numpy(arrays).view(*arrays.shape[:3], -1).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def rescaled(pictures: Tensor, value_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    """``pictures`` from ``value_range`` to [-1, 1]. In float64, so that no pixel of 8 bits is rounded otherwise than before."""
     low, high = value_range
-    values = ((picture.detach().float().cpu() - low) / (high - low)).clamp(0, 1)
-    array = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-    return enlarged(image, scale)
+    return (pictures.detach().cpu().double() - low) / (high - low) * 2 - 1
 
 
 def enlarged(image: Image.Image, scale: int) -> Image.Image:
     """``image``, each of its pixels ``scale`` wide and high."""
     return image if scale == 1 else image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-
-
-def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
-    """The RGB picture at ``path``, of any mode, upright as its EXIF says, its transparency on white.
-
-    ``path`` may be the name of a sample that ships with the package, such as ``clock-tower``. UserError, naming
-    ``option``, where it is missing, no picture, damaged, smaller than 8 pixels or larger than MOST_PIXELS.
-    """
-    path = Path(path)
-    sample = SAMPLES / f"{path.name}.png"
-    if not path.exists() and len(path.parts) == 1 and sample.is_file():
-        path = sample
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if min(width, height) < 8:
-                raise UserError(f"{option} {path}: is {width}x{height}; give a picture of at least 8x8 pixels.")
-            if width * height > MOST_PIXELS:
-                raise UserError(f"{option} {path}: is {width}x{height}; make it smaller than {MOST_PIXELS // 10**6} megapixels.")
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # Pillow cuts 16 bits off instead of scaling them
-                image = image.point(lambda value: value / 256, "L")
-            whole = image.convert("RGBA")
-    except FileNotFoundError as error:
-        known = ", ".join(sorted(file.stem for file in SAMPLES.glob("*.png")))
-        raise UserError(f"{option} {path}: no such file; name a picture, or one of {known}.") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{option} {path}: is too large ({error}); make it smaller.") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{option} {path}: cannot be read as a picture ({reason}); give a PNG, JPEG or WebP.") from error
-    return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
 
 
 def fitted(image: Image.Image, size: tuple[int, int], fit: str = "crop") -> Image.Image:
@@ -100,12 +75,6 @@ def from_afar(image: Image.Image, distance: int) -> Image.Image:
     small = image.resize((image.width // distance, image.height // distance), Image.Resampling.BOX)
     cell.paste(small, ((image.width - small.width) // 2, (image.height - small.height) // 2))
     return cell
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as (1, 3, H, W), a grey one as (1, 1, H, W), in [-1, 1]."""
-    values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return values.view(1, image.height, image.width, -1).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) -> None:
@@ -248,18 +217,3 @@ def save_png(image: Image.Image, path: Path, provenance: dict | None = None) -> 
         info.add_itxt(PROVENANCE, json.dumps(provenance))
     with replacing(path) as temporary:
         image.save(temporary, "PNG", pnginfo=info, optimize=True)
-
-
-def read_provenance(path: Path) -> dict:
-    """How the PNG at ``path`` was made; UserError where it does not say."""
-    try:
-        with Image.open(path) as image:
-            text = getattr(image, "text", {}).get(PROVENANCE)
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error}).") from error
-    if text is None:
-        raise UserError(f"{path}: carries no provenance; only PNGs made by phosphene do.")
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: its provenance is damaged ({error}); make the picture again.") from error

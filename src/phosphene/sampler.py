@@ -105,12 +105,12 @@ def heun(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
     rows: list[Row] = []
     for t, s in _jumps(timesteps):
         (scale_t, r_t), (scale_s, r_s) = _straightened(schedule, t), _straightened(schedule, s)
-        keep = r_s / r_t
-        rows.append(Row(t, s, scale_s / scale_t * keep, scale_s * (1 - keep)))
+        ratio = r_s / r_t
+        rows.append(Row(t, s, scale_s / scale_t * ratio, scale_s * (1 - ratio)))
         if s != CLEAN:
             # At s now, where y_s = keep * y_t + (1 - keep) * x0. Putting the mean of both velocities in place of the first
             # moves y_s by half a step of their difference, which depends on the two clean estimates alone.
-            lean = scale_s * (1 - keep) / (2 * keep)
+            lean = scale_s * (1 - ratio) / (2 * ratio)
             rows.append(Row(s, s, 1.0, lean, previous=-lean, continues=True))
     return rows
 
@@ -160,9 +160,9 @@ def resampled(solver: Solver, times: int, low: float = 0.4, high: float = 0.95) 
             # A row that stays at its timestep is the second half of a step, and the last row has nothing to agree on.
             if CLEAN < row.s < row.t and low < _straightened(schedule, row.t)[1] < high:
                 # There and back in one row: signal shrinks by the square root of abar_t / abar_s, noise fills the rest.
-                kept = schedule.level(row.t) / schedule.level(row.s)
-                root = math.sqrt(kept)
-                fresh = math.sqrt(kept * row.noise**2 + 1 - kept)
+                ratio = schedule.level(row.t) / schedule.level(row.s)
+                root = math.sqrt(ratio)
+                fresh = math.sqrt(ratio * row.noise**2 + 1 - ratio)
                 # The estimate before is of the same t now, which says nothing of a slope: these steps are of first order.
                 row = row._replace(x0=row.x0 + row.previous, previous=0.0)
                 for _ in range(times - 1):

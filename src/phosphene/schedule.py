@@ -18,6 +18,8 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 
+MOST_STEPS = 100_000
+"""T at most: checked before there is a table, for the number may come from a file."""
 CLEAN = -1
 """The timestep that stands for the clean image: ``abar(CLEAN) == 1``."""
 
@@ -139,7 +141,7 @@ def rescaled_linear(steps: int = 300, beta_start: float = 1e-4, beta_end: float 
 
 def squared_cosine(steps: int = 1000, max_beta: float = 0.999) -> NoiseSchedule:
     """abar = cos^2, by betas capped at ``max_beta`` (Nichol & Dhariwal 2021, eq. 17); that of DeepFloyd IF."""
-    grid = torch.arange(steps + 1, dtype=torch.float64) / steps
+    grid = torch.arange(_counted(steps) + 1, dtype=torch.float64) / steps
     ideal = torch.cos((grid + 0.008) / 1.008 * math.pi / 2).square()
     betas = (1 - ideal[1:] / ideal[:-1]).clamp(max=max_beta)
     return NoiseSchedule({"kind": "squared-cosine", "steps": steps, "max_beta": max_beta}, (1 - betas).cumprod(0))
@@ -152,12 +154,18 @@ def straight(steps: int = 1000) -> NoiseSchedule:
     another scale, so that every solver here also samples flow models, and DDIM on this schedule *is* Euler's method.
     r = (t + 1) / (T + 1), hence r = 0 at t = -1 and r < 1 at T - 1. Source: Liu et al. 2023 (rectified flow).
     """
-    r = torch.arange(1, steps + 1, dtype=torch.float64) / (steps + 1)
+    r = torch.arange(1, _counted(steps) + 1, dtype=torch.float64) / (steps + 1)
     return NoiseSchedule({"kind": "straight", "steps": steps}, (1 - r).square() / ((1 - r).square() + r.square()))
 
 
 def _linear_abar(steps: int, beta_start: float, beta_end: float) -> Tensor:
-    return (1 - torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)).cumprod(0)
+    return (1 - torch.linspace(beta_start, beta_end, _counted(steps), dtype=torch.float64)).cumprod(0)
+
+
+def _counted(steps: int) -> int:
+    if not 1 <= steps <= MOST_STEPS:
+        raise UserError(f"--timesteps {steps}: must lie in 1..{MOST_STEPS}.")
+    return steps
 
 
 KINDS = {"linear": linear, "rescaled-linear": rescaled_linear, "squared-cosine": squared_cosine, "straight": straight}

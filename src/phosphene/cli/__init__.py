@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return perform(arguments)
     except Failed as failure:
         if failure.sentence:
-            print(f"phosphene: {failure.sentence}", file=sys.stderr)
+            print(f"phosphene: {common.visible(failure.sentence)}", file=sys.stderr)
         return failure.code
 
 
@@ -80,10 +80,10 @@ def _full(error: Exception) -> str | None:
 
 def _usage(error: TyperException) -> str:
     """What is wrong with the command line, with the option and the value in front as everywhere else."""
-    option, said = getattr(error, "param", None), error.format_message()
-    wrong = re.search(r"'?([^':]*)'? (is not .*)", said)
+    option, message = getattr(error, "param", None), error.format_message()
+    wrong = re.search(r"'?([^':]*)'? (is not .*)", message)
     if option is None or wrong is None:
-        return said
+        return message
     name = option.human_readable_name if option.param_type_name == "argument" else max(option.opts, key=len)
     why = re.sub(r"valid int( range)?", "whole number", re.sub(r"valid float( range)?", "number", wrong[2]))
     return f"{name} {wrong[1].strip()}: {why.replace('<=x<=', ' to ')}"

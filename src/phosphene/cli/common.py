@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def path(text: str | Path) -> Path:
+    """What ``--out`` names. An empty text would be the working folder, which a script with an unset variable did not mean."""
+    if not str(text).strip():
+        raise typer.BadParameter("is empty; name a file or a folder.")
+    return Path(text)
+
+
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
 Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -45,7 +54,7 @@ Steps = Annotated[int | None, typer.Option(help=f"Timesteps to visit; by default
 Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
 Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
 Sheet = Annotated[bool, typer.Option("--sheet", help="Of a single picture too a sheet, and the picture beside it.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.", parser=path)]
 Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
 
 Advance = Callable[[int, int, str], None]
@@ -129,15 +138,20 @@ class Audience(Protocol):
     def readings(self, pictures: list[Image.Image]) -> None:
         """The finished picture, as it is and (of anagrams) in its other views, before it is laid out on a sheet."""
 
-    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What ``make`` makes, such as a model, or what it made when ``key`` was last asked for."""
 
 
 audience: ContextVar[Audience | None] = ContextVar("audience", default=None)
 
 
+def visible(text: str) -> str:
+    """``text`` with what a terminal would obey instead of showing it, and what it cannot show, written out as in JSON."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def say(text: str) -> None:
-    listener = audience.get()
+    listener, text = audience.get(), visible(text)
     print(text, flush=True) if listener is None else listener.say(text)
 
 
@@ -146,9 +160,9 @@ def readings(pictures: list[Image.Image]) -> None:
         listener.readings(pictures)
 
 
-def kept(key: Hashable, make: Callable[[], T]) -> T:
+def cached(key: Hashable, make: Callable[[], T]) -> T:
     listener = audience.get()
-    return make() if listener is None else listener.keep(key, make)
+    return make() if listener is None else listener.cached(key, make)
 
 
 def several(count: int, thing: str) -> str:
@@ -167,7 +181,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < left else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(visible, row))
     console.print(table)
 
 
@@ -193,7 +207,7 @@ def bar(what: str) -> Iterator[Advance]:
         yield lambda done, total, name: live.update(task, completed=done, total=total, description=f"{what}: {name}")
 
 
-def shown(steps: Iterator[Step]) -> Iterator[Step]:
+def with_progress(steps: Iterator[Step]) -> Iterator[Step]:
     """``steps``, with a bar and the time left."""
     from rich.progress import TimeRemainingColumn
 
@@ -210,7 +224,7 @@ def shown(steps: Iterator[Step]) -> Iterator[Step]:
 
 def finished(steps: Iterator[Step]) -> Step:
     """The last step of a run, at which its pictures are finished; shown with a bar meanwhile."""
-    *_, step = shown(steps)
+    *_, step = with_progress(steps)
     return step
 
 

@@ -22,7 +22,7 @@ from phosphene.cli.common import (
     Seed,
     app,
 )
-from phosphene.cli.drawing import Options, drawing_command, seen
+from phosphene.cli.drawing import REMADE, Options, described, drawing_command, viewed
 from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError
 
@@ -67,19 +67,21 @@ def digits(
     columns = 10 if classes is None else len(classes)
     if columns * count > MOST_PICTURES:
         raise UserError(f"--count {count}: makes {columns * count} pictures; choose at most {MOST_PICTURES // columns}.")
-    from phosphene.images import enlarged, sheet, to_image
+    from phosphene.images import enlarged, rescaled, sheet, to_images
     from phosphene.tasks import digits as task
 
-    drawing.model = drawing.model or ("time-20" if unconditional else "class-20")
+    if drawing.model is None:
+        drawing.model = "time-20" if unconditional else "class-20"
     diffusion, wanted = _opened(drawing.model, drawing.device), None if classes is None else classes * count
     made = drawing.draw(task.digits(wanted), diffusion, range(drawing.seed, drawing.seed + columns * count))
-    pictures = [to_image(p, diffusion.value_range) for p in made.xt]
+    pictures = to_images(rescaled(made.xt, diffusion.value_range))
     large = common.rows([enlarged(picture, SCALE) for picture in pictures], columns)
     common.say(drawing.save(pictures, lambda: sheet(large, column_labels=digits or ()), out))
 
 
 @app.command("denoise-digits")
 def denoise_digits(
+    context: typer.Context,
     model: Annotated[str, typer.Option(help="A denoiser: a name, a model folder or a run.")] = "denoiser-5",
     dataset: DatasetName = "mnist",
     data: Data = None,
@@ -106,21 +108,24 @@ def denoise_digits(
     if len(clean) < count:
         raise UserError(f"--count {count}: the test split of {dataset} has {len(clean)} pictures; choose at most as many.")
     result = denoise_at(network, clean, seed, sigmas)
-    arguments = {"dataset": dataset, "count": count, "seed": seed, "sigma": sigmas, "device": str(place)}
-    save_png(_before_and_after(result, sigmas), out, common.provenance("denoise-digits", model, arguments))
+    story = common.provenance("denoise-digits", model, described(context.params, device))
+    save_png(_before_and_after(result, sigmas), out, story)
     common.say(f"mean squared error of {common.several(count, 'picture')} from the test split of {dataset}:")
     errors = zip(sigmas, result.noisy_error.tolist(), result.error.tolist(), strict=True)
     common.table(["sigma", "noisy", "estimate"], [[f"{s:g}", f"{noisy:.5f}", f"{mended:.5f}"] for s, noisy, mended in errors])
     common.say(f"pictures in {out}")
 
 
+REMADE.append("denoise-digits")
+
+
 def _before_and_after(result: Denoised, sigmas: Sequence[float]) -> Image.Image:
     """Two rows for each level of noise, with their mean squared errors."""
-    from phosphene.images import sheet, to_image
+    from phosphene.images import rescaled, sheet, to_images
 
     rows, labels = [], []
     for k, sigma in enumerate(sigmas):
-        rows += [[to_image(p, scale=SCALE) for p in several[k]] for several in (result.noisy, result.estimates)]
+        rows += [to_images(rescaled(several[k]), SCALE) for several in (result.noisy, result.estimates)]
         labels += [f"sigma {sigma:g}: noisy, mse {result.noisy_error[k]:.4f}", f"estimate, mse {result.error[k]:.4f}"]
     return sheet(rows, row_labels=labels)
 
@@ -158,7 +163,7 @@ def ambigram(
     Of --count pictures of each pair, the one that the classifier reads best both ways is kept.
     """
     asked = _pair(digits, all_)
-    from phosphene.images import to_image
+    from phosphene.images import rescaled, to_images
     from phosphene.tasks import ambigram as task
 
     diffusion, reader = _opened(drawing.model, drawing.device), _opened(classifier, drawing.device, "classifier")
@@ -170,13 +175,13 @@ def ambigram(
     made = drawing.draw(wanted, diffusion, seeds, sampling=drawing.of(diffusion), best_of=count)
     verdict = made.verdict or wanted.judge(diffusion, made.xt)  # a single one is not judged to be kept
     chosen = [seed - drawing.seed for seed in made.seeds]
-    pictures = [to_image(p, diffusion.value_range) for p in made.xt]
+    pictures = to_images(rescaled(made.xt, diffusion.value_range))
     if all_:
         _tell_rates(verdict.read.view(len(pairs), count), chosen, diffusion.classes)
         whole = _table(pictures, verdict.read[chosen].tolist(), diffusion.classes)
     else:
         whole = _both_ways(wanted, made.xt[0].cpu(), diffusion.value_range)
-        common.say(f"{digits}: {_told(verdict, chosen[0])}")
+        common.say(f"{digits}: {_described(verdict, chosen[0])}")
     common.say(drawing.save(pictures, lambda: whole, out))
 
 
@@ -213,7 +218,7 @@ def _tell_rates(read: Tensor, chosen: list[int], classes: int) -> None:
     common.say(f"single: {sum(rates) / len(rates):.1%}; pairs read: {read_at_best} of {len(rates)}")
 
 
-def _told(verdict: Judged, chosen: int) -> str:
+def _described(verdict: Judged, chosen: int) -> str:
     """How well the picture that was chosen reads, and how many do."""
     reads, read = "reads" if verdict.read[chosen] else "does not read", int(verdict.read.sum())
     return f"the best {reads} both ways, score {float(verdict.score[chosen]):.4f}; {read} of {len(verdict.read)} read both ways"
@@ -232,7 +237,7 @@ def _table(pictures: list[Image.Image], read: list[bool], classes: int) -> Image
 def _both_ways(task: Task, picture: Tensor, value_range: tuple[float, float]) -> Image.Image:
     from phosphene.images import sheet
 
-    both = seen(task, picture, value_range, side=2 * SCALE * picture.shape[-1])
+    both = viewed(task, picture, value_range, side=2 * SCALE * picture.shape[-1])
     common.readings(both)
     return sheet([both], [reading.caption for reading in task.readings])
 
@@ -242,7 +247,7 @@ def _opened(name: str, device: str, role: str = "diffusion") -> Any:
     from phosphene.models import catalogue
 
     place = common.device(device)
-    return common.kept((name, str(place)), lambda: catalogue.load(name, place, role=role))
+    return common.cached((name, str(place)), lambda: catalogue.load(name, place, role=role))
 
 
 def _digits(text: str | None, example: str, instead: str) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from phosphene.drawing import Sampling, Step, Task
     from phosphene.models.cascade import Cascade
 
-SHOWN = 256
+CELL = 256
 """Pixels of a picture on a sheet, at least."""
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
 
@@ -67,9 +67,8 @@ class Options:
 
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
         """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
-        told = {option.name: getattr(self, option.name) for option in fields(self) if option.init and option.name != "model"}
-        told = {name: str(value) if isinstance(value, Path) else value for name, value in (self.arguments | told).items()}
-        story = common.provenance(self.command, self.model, told | {"device": str(common.device(self.device))})
+        given = {option.name: getattr(self, option.name) for option in fields(self) if option.init}
+        story = common.provenance(self.command, self.model, described(self.arguments | given, self.device))
         return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
 
 
@@ -117,12 +116,15 @@ class Drawing(Options):
         from phosphene.models.cascade import open_cascade
 
         self.sampling().table()  # refuses a solver that is none
-        said = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
+        how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
-        said |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
-        cascade: Cascade = common.kept((self.model, str(place), *said.items()), lambda: open_cascade(self.model, place, **said))
+        how |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
+        cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         cascade.encode([*prompts, self.negative])
         cascade.free_text()
+        for prompt in dict.fromkeys([*prompts, self.negative]):
+            if rest := cascade.text.unread(prompt):
+                common.say(f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing")
         for name, value in self.of_the_second():
             if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")
@@ -153,7 +155,7 @@ def drawing_command(command: Callable) -> Callable:
         if any(not prompt.strip() for prompt in values.get("prompts", ())):
             raise UserError('PROMPT "": is empty; say what to draw.')
         drawing.command = name
-        drawing.arguments = {key.rstrip("_"): value for key, value in values.items() if key not in ELSEWHERE}
+        drawing.arguments = dict(values)
         command(drawing=drawing, **values | {"out": common.place(values["out"], name)})
 
     parameters = []
@@ -167,16 +169,27 @@ def drawing_command(command: Callable) -> Callable:
     whole.__signature__ = inspect.Signature(parameters)
     whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del whole.__wrapped__
+    REMADE.append(name)
     return app.command(name)(whole)
 
 
-ELSEWHERE = ("out", "animate")
-"""Options that say where something goes, and so are no part of how it was made."""
+REMADE: list[str] = []
+"""Commands whose pictures can be made again: their provenance is :func:`described` of their options."""
+
+ELSEWHERE = ("out", "animate", "data")
+"""Options that say where something lies or goes, and so are no part of how it was made."""
 
 
-def seen(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = SHOWN) -> list[Image.Image]:
+def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """What provenance says of the ``options`` of a command, in whatever order given; the model stands by itself."""
+    values = {name.rstrip("_"): value for name, value in sorted(options.items()) if name not in (*ELSEWHERE, "model")}
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return values | {"device": str(common.device(device))}
+
+
+def viewed(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = CELL) -> list[Image.Image]:
     """``picture`` (C, H, W) in each reading of ``task``, enlarged to ``side`` pixels at least."""
-    from phosphene.images import from_afar, to_image
+    from phosphene.images import from_afar, rescaled, to_images
 
     scale = max(1, side // picture.shape[-1])
-    return [from_afar(to_image(r.look(picture[None])[0], value_range, scale), r.distance) for r in task.readings]
+    return [from_afar(*to_images(rescaled(r.look(picture[None]), value_range), scale), r.distance) for r in task.readings]

@@ -9,7 +9,7 @@ import typer
 
 from phosphene.cli import common
 from phosphene.cli.common import Out
-from phosphene.cli.drawing import SHOWN, Drawing, drawing_command, seen
+from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
 from phosphene.errors import UserError
 
@@ -55,7 +55,7 @@ def anagram(
     views = task.views_named(view, len(prompts), view_seed)
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
     asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
-    picture = _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
+    picture = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
     if animate is not None:
         frames, seconds = readings(picture, views, prompts)
         save_animation(frames, animate, seconds)
@@ -92,7 +92,7 @@ def hybrid(
         if band is not None:
             raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
-        _best(asked, drawing.open(_scored(prompts, best_of)), drawing, best_of, out)
+        _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
         return
     if len(prompts) != 1 or best_of > 1:
         raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
@@ -105,37 +105,38 @@ def _complete(
     path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: MotionBlur, fit: str, out: Path
 ) -> None:
     """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
-    from phosphene.images import fitted, read_picture, to_tensor
-    from phosphene.tasks.hybrid import BANDS, KEPT, completed, part_of
+    from phosphene.images import fitted, to_tensor
+    from phosphene.readers import read_picture
+    from phosphene.tasks.hybrid import BANDS, PARTS, completed, part_of
 
     picture, component = read_picture(path, "--from"), part_of(kind, sigma, motion)
     cascade = drawing.open([prompt])
     small, *large = (to_tensor(fitted(picture, stage.image_shape[1:], fit)) for stage in cascade.stages)
     how = {"kind": kind, "band": band, "component": component, "large": large[0] if large else None}
     asked = completed(small, prompt, **how, negative=drawing.negative)
-    _best(asked, cascade, drawing, 1, out, f", {KEPT[kind][BANDS.index(band)]} of {path} kept")
+    _best(asked, cascade, drawing, 1, out, f", {PARTS[kind][BANDS.index(band)]} of {path} kept")
 
 
-def _scored(prompts: Sequence[str], best_of: int) -> list[str | None]:
+def _with_null(prompts: Sequence[str], best_of: int) -> list[str | None]:
     """What is asked for in all: where pictures are judged, gains are against the empty prompt."""
     return [*prompts] if best_of == 1 else [None, *prompts]
 
 
 def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
     """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W)."""
-    from phosphene.images import sheet, to_image
+    from phosphene.images import sheet, to_images
 
     step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of=best_of)
-    picture, said = step.xt[0].cpu(), f"seed {step.seeds[0]}{more}"
+    picture, summary = step.xt[0].cpu(), f"seed {step.seeds[0]}{more}"
     if step.verdict is not None:
         chosen = step.seeds[0] - drawing.seed
         alignment, concealment = step.verdict.alignment[chosen], step.verdict.concealment[chosen]
-        said += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
-    views = seen(task, picture)
+        summary += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
+    views = viewed(task, picture)
     common.readings(views)
     captions = [[reading.caption for reading in task.readings]]
     whole = sheet([views], captions=captions if any(captions[0]) else ())
-    common.say(f"{said}; {drawing.save([to_image(picture, (-1, 1))], lambda: whole, out)}")
+    common.say(f"{summary}; {drawing.save(to_images(picture[None]), lambda: whole, out)}")
     return picture
 
 
@@ -147,18 +148,20 @@ def compose(
     out: Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""
-    from phosphene.images import read_picture, sheet, squared, to_image, to_tensor
+    from phosphene.images import fitted, sheet, to_images, to_tensor
+    from phosphene.readers import read_mask
     from phosphene.tasks import compose as task
 
-    if mask in task.SHAPES:
-        inside = task.shape(mask, 256)
-    elif Path(mask).suffix:
-        inside = (to_tensor(squared(read_picture(Path(mask), "--mask"), 256).convert("L")) + 1) / 2
-    else:
+    if mask not in task.SHAPES and not Path(mask).suffix:
         raise UserError(f"--mask {mask}: choose one of {', '.join(task.SHAPES)}, or name a picture.")
-    asked = task.compose(prompts, inside, negative=drawing.negative)
-    picture = to_image(drawing.draw(asked, drawing.open(prompts)).xt[0], (-1, 1))
-    common.say(drawing.save([picture], lambda: sheet([[picture]], captions=[[" and ".join(prompts)]]), out))
+    task.require_two(prompts)
+    painted = None if mask in task.SHAPES else read_mask(Path(mask), "--mask")
+    cascade = drawing.open(prompts)
+    sides = cascade.stages[0].image_shape[1:]
+    size = [side * max(1, CELL // max(sides)) for side in sides]  # finer than the stage, so that borders are smooth
+    inside = task.shape(mask, *size) if painted is None else (to_tensor(fitted(painted, size)) + 1) / 2
+    pictures = to_images(drawing.draw(task.compose(prompts, inside, negative=drawing.negative), cascade).xt)
+    common.say(drawing.save(pictures, lambda: sheet([pictures], captions=[[" and ".join(prompts)]]), out))
 
 
 @drawing_command
@@ -173,7 +176,7 @@ def morph(
     out: Out = Path("morph.png"),
 ) -> None:
     """Draw the way from one prompt to another, or from one seed to another."""
-    from phosphene.images import enlarged, require_animation, save_animation, sheet, to_image
+    from phosphene.images import enlarged, require_animation, save_animation, sheet, to_images
     from phosphene.tasks.morph import morph as task
 
     if animate is not None:
@@ -182,9 +185,9 @@ def morph(
         prompts = [*prompts, *prompts]
     ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
     made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends).xt
-    cells = [to_image(p, (-1, 1)) for p in made]
+    cells = to_images(made)
     common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8)), out))
     if animate is not None:
-        large = [enlarged(cell, max(1, SHOWN // cell.width)) for cell in cells]
+        large = [enlarged(cell, max(1, CELL // cell.width)) for cell in cells]
         save_animation([*large, *large[-2:0:-1]], animate, 2 * frames / 12)
         common.say(f"animation in {animate}")

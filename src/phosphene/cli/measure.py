@@ -77,10 +77,10 @@ def evaluate(
     results, panels = ruler.measured(list(zip(names, roles, loaded, strict=True)))
     _show_figures(results)
     judge, whence = ruler.judge(classifier), {"classifier": classifier, "dataset": dataset, "device": str(place)}
-    provenance = common.provenance("evaluate", names, ruler.told() | whence)
+    provenance = common.provenance("evaluate", names, ruler.settings() | whence)
     if figures is not None:
-        told = {"machine": common.machine(place), "date": common.now(), "classifier": judge, "results": results}
-        write_text(figures, json.dumps({**provenance, **told}, indent=2, ensure_ascii=False) + "\n")
+        measured = {"machine": common.machine(place), "date": common.now(), "classifier": judge, "results": results}
+        write_text(figures, json.dumps({**provenance, **measured}, indent=2, ensure_ascii=False) + "\n")
         common.say(f"figures in {figures}")
     if picture is not None:
         _draw(picture, curves, panels, ruler.real, provenance)
@@ -89,7 +89,7 @@ def evaluate(
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.")] = Path("report"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=common.path)] = Path("report"),
     model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: two minutes on a laptop.")] = False,
     sections: Annotated[
@@ -139,7 +139,7 @@ class _Ruler:
         if self.reader is not None:
             self.reference = refer(self.reader, self.real.train, self.real.test, self.samples)
 
-    def told(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What provenance says of how the pictures were drawn."""
         how = common.sampled(self.sampling)
         return {"samples": self.samples, **how, "seed": self.seed, "guidance": self.scales}
@@ -148,9 +148,9 @@ class _Ruler:
         """What is told of the classifier called ``name``, which is also said; None where there is none."""
         if self.reference is None:
             return None
-        told = {"model": name, "accuracy": self.reference.accuracy, "floor": self.reference.floor}
-        common.say(JUDGED.format(**told))
-        return told
+        figures = {"model": name, "accuracy": self.reference.accuracy, "floor": self.reference.floor}
+        common.say(JUDGED.format(**figures))
+        return figures
 
     def measured(self, models: Sequence[tuple[str, str, Any]]) -> tuple[list[dict], list[tuple[str, Image.Image]]]:
         """The figures of each of ``models`` (name, role, model), and a panel of samples of each of diffusion."""
@@ -236,23 +236,23 @@ def _show_figures(results: Sequence[dict]) -> None:
         "classifier": (("pictures", "d"), ("accuracy", ".2%")),
     }
     titles = {"frechet": "Fréchet distance", "noisy_mse": "noisy mse", "psnr": "PSNR"}
-    for kind, shown in columns.items():
+    for kind, formats in columns.items():
         rows = []
         for result in (r for r in results if r["kind"] == kind):
             for figures in result["figures"]:
-                rows.append([result["model"], *("-" if figures[k] is None else format(figures[k], form) for k, form in shown)])
+                rows.append([result["model"], *("-" if figures[k] is None else format(figures[k], form) for k, form in formats)])
         if rows:
-            common.table(["model", *(titles.get(key, key) for key, _ in shown)], rows)
+            common.table(["model", *(titles.get(key, key) for key, _ in formats)], rows)
 
 
 def _panel(groups: Sequence[Tensor]) -> Image.Image:
     """Up to ten pictures (N, 1, 28, 28) of each group, a row for each, as one image."""
     import torch
 
-    from phosphene.images import to_image
+    from phosphene.images import rescaled, to_images
 
     paper = torch.zeros(1, 28 * len(groups), 280)
     for row, group in enumerate(groups):
         for column, picture in enumerate(group[:10]):
             paper[:, 28 * row : 28 * row + 28, 28 * column : 28 * column + 28] = picture
-    return to_image(paper, scale=2)
+    return to_images(rescaled(paper[None]), 2)[0]

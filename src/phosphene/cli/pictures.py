@@ -11,7 +11,7 @@ import typer
 
 from phosphene.cli import common
 from phosphene.cli.common import MOST_PICTURES, Count, Out
-from phosphene.cli.drawing import SHOWN, Drawing, drawing_command
+from phosphene.cli.drawing import CELL, Drawing, drawing_command
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def generate(
         raise UserError(f"--count {count}: makes {len(prompts) * count} pictures; choose at most {most}.")
     swept = _swept(drawing, count, guidance_sweep, steps_sweep)
     from phosphene.drawing import run
-    from phosphene.images import to_image
+    from phosphene.images import to_images
     from phosphene.tasks.generate import generate as task
 
     cascade = drawing.open(prompts)
     asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
     runs = [run(asked, cascade, seeds, sampling=each.sampling()) for each in swept.values()]  # all refused before one is drawn
-    pictures = [to_image(picture, (-1, 1)) for steps in runs for picture in common.finished(steps).xt]
+    pictures = [picture for steps in runs for picture in to_images(common.finished(steps).xt)]
     names = list(swept) if guidance_sweep or steps_sweep else []
     common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, names), out))
 
@@ -82,7 +82,7 @@ def _rows(pictures: Sequence[Image.Image], prompts: Sequence[str], names: Sequen
     """A sheet with a column for each of ``prompts``, whose rows have ``names``, if any."""
     from phosphene.images import enlarged, sheet
 
-    cells = [enlarged(picture, max(1, SHOWN // 2 // picture.width)) for picture in pictures]
+    cells = [enlarged(picture, max(1, CELL // 2 // picture.width)) for picture in pictures]
     if len(pictures) == len(prompts) and not names:  # one row, which may be too long for a page
         columns = math.ceil(len(prompts) / math.ceil(len(prompts) / ABREAST))
         labels = common.rows(prompts, columns)
@@ -109,7 +109,8 @@ def denoise(
     """
     times = common.numbers("--t", t, int, "250,500,750")
     from phosphene.drawing import run
-    from phosphene.images import fitted, read_picture, to_tensor
+    from phosphene.images import fitted, to_tensor
+    from phosphene.readers import read_picture
     from phosphene.sampler import generators
     from phosphene.tasks import denoise as task
     from phosphene.tasks.edit import edit
@@ -120,7 +121,7 @@ def denoise(
     clean = to_tensor(fitted(picture, stage.image_shape[1:], fit))
     undone = edit(clean, [start], prompt or None, negative=drawing.negative)
     found = task.levels(stage, undone.asks(stage, drawing.guidance), clean, times, generators([drawing.seed]))
-    steps = common.shown(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, drawing.sampling())))
+    steps = common.with_progress(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, drawing.sampling())))
     states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
     common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
 
@@ -128,19 +129,19 @@ def denoise(
 def _attempts(clean: Tensor, found: Sequence[Level], states: Sequence[tuple[int, Tensor]]) -> Image.Image:
     """A sheet of a picture, noised, blurred, denoised at once, and on its way back in many steps."""
     from phosphene.evaluation.likeness import psnr, ssim
-    from phosphene.images import sheet, to_image
+    from phosphene.images import sheet, to_images
 
     def cell(x: Tensor, what: str) -> tuple[Image.Image, str]:
         x = x.cpu()
-        told = "" if x is clean else f": {float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
-        return to_image(x[0], (-1, 1), max(1, SHOWN // 2 // x.shape[-1])), what + told
+        likeness = "" if x is clean else f": {float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
+        return to_images(x, max(1, CELL // 2 // x.shape[-1]))[0], what + likeness
 
     rows = []
     for level in found:
         tried = ((level.noisy, f"t = {level.t}"), (level.blurred, "blurred"), (level.estimate, "one step"))
         rows.append([cell(clean, "original"), *(cell(x, what) for x, what in tried)])
     rows += common.rows([cell(x, f"t = {t}" if t >= 0 else "many steps") for t, x in states], 4)
-    return sheet([[c for c, _ in row] for row in rows], captions=[[told for _, told in row] for row in rows])
+    return sheet([[c for c, _ in row] for row in rows], captions=[[caption for _, caption in row] for row in rows])
 
 
 @drawing_command
@@ -161,7 +162,8 @@ def edit(
     """
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
-    from phosphene.images import fitted, read_picture, sheet, to_image, to_tensor
+    from phosphene.images import fitted, sheet, to_images, to_tensor
+    from phosphene.readers import read_picture
     from phosphene.tasks.edit import edit as task
 
     picture = read_picture(image)
@@ -169,7 +171,7 @@ def edit(
     starts = _starts(start, strength, len(drawing.sampling().visited(cascade.stages[0])))
     small = to_tensor(fitted(picture, cascade.stages[0].image_shape[1:], fit))
     asked = task(small, starts, prompt or None, negative=drawing.negative)
-    cells = [to_image(p, (-1, 1)) for p in drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt]
+    cells = to_images(drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt)
     captions = [[*(f"start {s}" for s in starts), "the original"]]
     whole = [*cells, fitted(picture, cascade.stages[-1].image_shape[1:], fit)]
     common.say(drawing.save(cells, lambda: sheet([whole], captions=captions), out))
@@ -201,7 +203,7 @@ def inpaint(
 
     Prints how much the picture changes across the mask's border, against beside it: 1 is no seam.
     """
-    from phosphene.images import sheet, to_image
+    from phosphene.images import sheet, to_images
     from phosphene.tasks import inpaint as task
 
     if blend not in task.BLENDS:
@@ -210,26 +212,24 @@ def inpaint(
     cascade = drawing.open([prompt])
     asked = (*_masked(original, white, cascade.stages[0].image_shape[1:], fit), prompt or None)
     result = drawing.draw(task.inpaint(*asked, negative=drawing.negative), cascade).xt.cpu()
-    shown, where = _masked(original, white, result.shape[-2:], fit)
-    blends = {how: task.blend(result, shown, where, how) for how in task.BLENDS}
+    large, where = _masked(original, white, result.shape[-2:], fit)
+    blends = {how: task.blend(result, large, where, how) for how in task.BLENDS}
     seams = {how: _seam(picture, where) for how, picture in blends.items()}
-    cells = [to_image(x[0], (-1, 1)) for x in (shown, shown * (1 - where) + where, *blends.values())]
+    cells = [image for x in (large, large * (1 - where) + where, *blends.values()) for image in to_images(x)]
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
-    kept = cells[2:] if compare else [cells[2 + task.BLENDS.index(blend)]]
+    chosen = cells[2:] if compare else [cells[2 + task.BLENDS.index(blend)]]
     common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
-    common.say(drawing.save(kept, lambda: sheet([cells], captions=[labels]), out))
+    common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels]), out))
 
 
 def _with_mask(image: Path, mask: Path) -> tuple[Image.Image, Image.Image]:
-    """Picture and mask, as large as each other; UserError where they are not, or nothing is white."""
-    from phosphene.images import read_picture
+    """Picture and mask, as large as each other; UserError where they are not."""
+    from phosphene.readers import read_mask, read_picture
 
-    original, white = read_picture(image), read_picture(mask, "MASK").convert("L")
+    original, white = read_picture(image), read_mask(mask)
     if original.size != white.size:
         sizes = [f"{w}x{h}" for w, h in (white.size, original.size)]
         raise UserError(f"MASK {mask}: is {sizes[0]} and the picture {sizes[1]}; give a mask of the picture's size.")
-    if white.getextrema()[1] == 0:
-        raise UserError(f"MASK {mask}: is all black, so nothing would be repainted; paint white what is to change.")
     return original, white
 
 

@@ -1,27 +1,43 @@
-"""``inspect`` and ``rerun``: pictures tell how they were made."""
+"""``inspect`` and ``rerun``: pictures tell how they were made, and what they tell is never more than that.
+
+Whoever made a picture chose its words. So a command takes again what it writes itself and nothing else, results go where
+the reader says, and what would be opened for it is asked for by name, unless it ships with the package.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import app
+from phosphene.cli.common import MOST_PICTURES, app
+from phosphene.cli.drawing import ELSEWHERE, REMADE
 from phosphene.errors import UserError
+
+if TYPE_CHECKING:
+    from typer.core import TyperArgument, TyperOption
+
+TOLD = {"command": str, "version": str, "arguments": dict, "model": str, "torch": str, "number": list}
+"""What the provenance of a drawn picture says, beside the arguments that its command has."""
+KINDS = {"int": int, "float": int | float, "boolean": bool}
+"""Types of options by their names in typer, in JSON; all others are texts."""
+MODELS = ("model", "classifier")
+"""Options that name models."""
 
 
 @app.command()
 def inspect(path: Annotated[Path, typer.Argument(metavar="PNG")]) -> None:
     """Print how a picture was made, as JSON."""
-    from phosphene.images import read_provenance
+    from phosphene.readers import read_provenance
 
     common.say(json.dumps(read_provenance(path), indent=2, ensure_ascii=False))
 
@@ -29,24 +45,24 @@ def inspect(path: Annotated[Path, typer.Argument(metavar="PNG")]) -> None:
 @app.command()
 def rerun(
     path: Annotated[Path, typer.Argument(metavar="PNG")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.", parser=common.path)] = None,
+    allow_model: Annotated[list[str] | None, typer.Option(help="A model it may use that does not ship with phosphene.")] = None,
+    allow_file: Annotated[list[str] | None, typer.Option(help="A file of yours that it may read.")] = None,
 ) -> None:
     """Make a picture again, from what it says of itself.
 
     On the machine it was made on the new file is the same, byte for byte.
     """
-    from phosphene.cli import main
-    from phosphene.images import read_provenance
+    from phosphene.readers import read_provenance
 
-    story = read_provenance(path)
-    if story.get("command") not in RERUN or not isinstance(story.get("arguments"), dict):
-        raise UserError(f"{path}: was made by {story.get('command')!r}; pictures of {', '.join(RERUN)} can be made again.")
+    story = _checked(read_provenance(path), path)
     out = path.with_name(f"{path.stem}-again.png") if out is None else common.place(out, story["command"])
     if out.absolute() == path.absolute():
         raise UserError(f"-o {out}: is the picture to be made again; choose another name.")
+    _require_allowed(story, path, {"--allow-model": allow_model or (), "--allow-file": allow_file or ()})
     argv, number = _argv(story, out), story.get("number")
     common.say(shlex.join(["phosphene", *argv]) + (f"  # picture {number[0]} of {number[1]}" if number else ""))
-    if code := main(argv) if number is None else _one_of_many(story, number, out):
+    if code := _again(argv) if number is None else _one_of_many(story, number, out):
         raise typer.Exit(code)
     same = path.read_bytes() == out.read_bytes()
     common.say(
@@ -54,52 +70,102 @@ def rerun(
     )
 
 
+def _again(argv: Sequence[str]) -> int:
+    from phosphene.cli import main
+
+    return main(argv)
+
+
 def _one_of_many(story: Mapping[str, Any], number: Sequence[int], out: Path) -> int:
     """Draw all, for a picture's last bits may depend on those beside it, and keep the one as ``out``; the exit code."""
-    from phosphene.cli import main
     from phosphene.files import replacing
 
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         whole = Path(folder) / "all.png"
-        if code := main(_argv(story, whole)):
+        if code := _again(_argv(story, whole)):
             return code
-        made = common.numbered(whole, *number).read_bytes()
+        alone = common.numbered(whole, *number)
+        if not alone.is_file():
+            raise UserError(f"number {number}: there is no such picture among those that are made.")
+        made = alone.read_bytes()
     with replacing(out) as temporary:
         temporary.write_bytes(made)
     return 0
 
 
-RERUN = {
-    "digits": ("digits",),
-    "ambigram": ("digits",),
-    "denoise-digits": (),
-    "generate": ("prompts",),
-    "denoise": ("image",),
-    "edit": ("image",),
-    "inpaint": ("image", "mask"),
-    "anagram": ("prompts",),
-    "hybrid": ("prompts",),
-    "compose": ("prompts",),
-    "morph": ("prompts",),
-}
-"""Commands whose pictures can be made again, and which of their arguments are given without a name."""
+def _options(command: str) -> dict[str, TyperArgument | TyperOption]:
+    """What the provenance of a command tells of it, by name: all of its options but those that say where something lies."""
+    declared = typer.main.get_command(app).commands[command].params
+    return {option.name.rstrip("_"): option for option in declared if option.name not in (*ELSEWHERE, "help")}
+
+
+def _checked(story: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """``story`` if it is one that a command of REMADE tells; else UserError."""
+    again = "make the picture again by hand"
+    for name, value in story.items():
+        if name not in TOLD or not isinstance(value, TOLD[name]):
+            raise UserError(f"{path}: says {name} {json.dumps(value)[:80]}, which no command of phosphene writes; {again}.")
+    if story.get("command") not in REMADE or not {"arguments", "model"} <= set(story):
+        raise UserError(f"{path}: was made by {story.get('command')!r}; pictures of {', '.join(REMADE)} can be made again.")
+    options = _options(story["command"])
+    for name, value in story["arguments"].items():
+        if name == "model" or name not in options or not _fits(value, options[name]):
+            what = f"{name} {json.dumps(value)[:80]}, which {story['command']} never writes"
+            raise UserError(f"{path}: says {what}; {again}.")
+    number = story.get("number", [1, 1])
+    if [type(k) for k in number] != [int, int] or not 1 <= number[0] <= number[1] <= MOST_PICTURES:
+        raise UserError(f"{path}: says it is picture {json.dumps(number)[:80]}, which cannot be; {again}.")
+    return story
+
+
+def _fits(value: object, option: TyperArgument | TyperOption) -> bool:
+    """Whether ``value`` is of the option's type, or nothing."""
+    kind = KINDS.get(option.type.name.removesuffix(" range"), str)
+    if value is None or not _several(option):
+        return value is None or (isinstance(value, kind) and isinstance(value, bool) == (kind is bool))
+    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
+
+
+def _several(option: TyperArgument | TyperOption) -> bool:
+    return option.nargs == -1 or getattr(option, "multiple", False)
+
+
+def _require_allowed(story: Mapping[str, Any], path: Path, allowed: Mapping[str, Sequence[str]]) -> None:
+    """UserError where a model or a file would be opened that neither ships with the package nor is ``allowed``."""
+    from phosphene.models import cascade, folders
+    from phosphene.readers import sample
+    from phosphene.tasks.compose import SHAPES
+
+    ours: dict[str, Callable[[str], bool]] = {
+        "--allow-model": lambda name: name in (*folders.embedded(), *cascade.embedded()),
+        "--allow-file": lambda name: name in SHAPES or sample(Path(name)) is not None,
+    }
+    for name, option in _options(story["command"]).items():
+        how = "--allow-model" if name in MODELS else "--allow-file"
+        value = story["model"] if name == "model" else story["arguments"].get(name)
+        if value is None or not (name in (*MODELS, "mask") or option.type.name == "path"):
+            continue
+        if ours[how](value) or value in allowed[how] or _agreed(f"{path} wants to open {common.visible(value)} ({name})"):
+            continue
+        raise UserError(f"{path}: wants to open {value} ({name}); if that is to be, add {how} {shlex.quote(value)}.")
+
+
+def _agreed(what: str) -> bool:
+    """Whether somebody at a terminal agrees."""
+    asked = sys.stdin.isatty() and sys.stderr.isatty() and common.audience.get() is None
+    return asked and typer.confirm(f"{what}. Shall it?", err=True)
 
 
 def _argv(story: Mapping[str, Any], out: Path) -> list[str]:
     """The command line that the provenance ``story`` tells of, writing to ``out``."""
-    argv, named = [story["command"], f"--out={out}"], {"model": story["model"], **story["arguments"]}
-    plain: list[str] = []
-    for name in RERUN[story["command"]]:
-        value = named.pop(name, None)
-        plain += value if isinstance(value, list) else [] if value is None else [value]
-    for name, value in named.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            negated = [f"--no-{option}"] if name in ("upscale", "threshold") else []
-            argv += [f"--{option}"] if value else negated
-        elif name == "view":  # may be given several times
-            argv += [f"--view={v}" for v in value]
-        elif value is not None:
-            text = ",".join(f"{v}" for v in value) if isinstance(value, list) else str(value)
-            argv.append(f"--{option}={text}")
+    argv, plain = [story["command"], f"--out={out}"], []
+    for name, option in _options(story["command"]).items():
+        value = story["model"] if name == "model" else story["arguments"].get(name)
+        values = [] if value is None else value if _several(option) else [value]
+        if option.param_type_name == "argument":
+            plain += values
+        elif isinstance(value, bool):
+            argv += (option.opts if value else option.secondary_opts)[:1]
+        else:
+            argv += [f"{max(option.opts, key=len)}={each}" for each in values]
     return [*argv, "--", *plain] if plain else argv

@@ -6,10 +6,9 @@ import inspect
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -18,14 +17,16 @@ from phosphene.cli.common import Data, Device, app
 from phosphene.defaults import one_of
 from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed
-from phosphene.training.options import StageOptions, options_of
+from phosphene.training.options import RECIPE, BaseRecipe, options_of
+from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe
 
-Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=common.path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
-Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or NAME.png with NAME.txt or NAME.json beside each.")]
+Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or pictures with NAME.txt, NAME.json or metadata.jsonl.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that write captions.")]
 WordNet = Annotated[Path | None, typer.Option(help="WordNet's folder, or a thesaurus.json.")]
 Teacher = Annotated[Path | None, typer.Option(help="Retrieval model whose text encoder it takes.")]
+Source = Annotated[Path | None, typer.Option("--from", help="Model folder of a run: go on from its weights.")]
 Minutes = Annotated[float | None, typer.Option(min=0.0, help="Stop so long after the start.")]
 
 train = typer.Typer(subcommand_metavar="NETWORK [OPTIONS]")
@@ -80,11 +81,14 @@ def _digits(
     except KeyboardInterrupt:
         ended = False
     if not ended:
-        again = ["phosphene", "train", network, "--out", str(out), "--resume", *(["--data", str(data)] if data else [])]
-        said = f"stopped, and the checkpoint in {out} is kept; `{shlex.join(again)}` goes on from there."
-        raise common.Stopped(said if speaks else "")
+        raise _stopped(network, out, data) if speaks else common.Stopped("")
     if speaks:
         common.say(f"done: the model is in {out / f'model-{settings.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
+
+
+def _stopped(network: str, out: Path, data: Path | None) -> common.Stopped:
+    again = ["phosphene", "train", network, "--out", str(out), "--resume", *(["--data", str(data)] if data else [])]
+    return common.Stopped(f"stopped, and the checkpoint in {out} is kept; `{shlex.join(again)}` goes on from there.")
 
 
 def _show_training(run: Any, speaks: bool) -> None:
@@ -120,20 +124,24 @@ def _stage(
     workers: Workers = 0,
     minutes: Minutes = None,
     teacher: Teacher = None,
+    source: Source = None,
 ) -> None:
     """Learns from --data. Options not given are the usual ones, or the resumed run's."""
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
-    from phosphene.training.text_to_image.recipe import stage_recipe
+    from phosphene.training.text_to_image.pictures import count
     from phosphene.training.text_to_image.run import CascadeRun, saved_recipe
 
     out = out or Path("runs") / network
     settings = stage_recipe(network, **changes)
-    if resume:
-        settings = replace(saved_recipe(out)[0], **{name: value for name, value in changes.items() if value is not None})
+    if resume and (out / RECIPE).exists():
+        settings = CascadeRecipe.read(out).changed({**changes, "network": network})
+    elif source is not None:
+        settings = saved_recipe(source)[0].changed({**changes, "network": network})
     limit = math.inf if minutes is None else minutes * 60
-    run = CascadeRun(settings, out, data, resume, common.device(device), wordnet, workers, limit, teacher)
+    run = CascadeRun(settings, out, data, resume, common.device(device), wordnet, workers, limit, teacher, source)
     size, trainer = sum(p.numel() for p in run.trainer.painter.parameters()), run.trainer
+    common.say(str(count(data)))
     common.say(f"training {network} on {len(trainer.cutouts)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
     try:
         for report in run:
@@ -141,27 +149,27 @@ def _stage(
             checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
             common.say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
     except KeyboardInterrupt:
-        raise common.Stopped(f"stopped; the model in {out} is kept, and --resume goes on from there.") from None
+        raise _stopped(network, out, data) from None
     whole = trainer.step >= settings.steps
     ended = "done" if whole else f"stopped after {minutes:g} minutes, and --resume goes on from there"
     common.say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
 
 
-def _option(name: str, told: Mapping[str, Any], kind: Any, usual: Any) -> inspect.Parameter:
+def _option(name: str, metadata: Mapping[str, Any], kind: Any, usual: Any) -> inspect.Parameter:
     """The option of a recipe's field of type ``kind``; what it is where nothing is said is told in its help."""
     # Lists are read by the command. None: nothing was said, so that what is resumed or asked for otherwise can hold.
-    kind = kind if kind in (int, float) or type(None) in get_args(kind) else str
-    shown = ",".join(map(str, usual)) if isinstance(usual, tuple) else usual
-    help = told["help"] if shown in (None, "") else f"{told['help']} [default: {shown}]"
-    annotation = Annotated[kind | None, typer.Option(help=help, **told["limits"])]
+    kind = kind if kind in (int, float) else str
+    value = ",".join(map(str, usual)) if isinstance(usual, tuple) else usual
+    help = metadata["help"] if value in (None, "") else f"{metadata['help']} [default: {value}]"
+    annotation = Annotated[kind | None, typer.Option(help=help, **metadata["limits"])]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _add(network: str, about: str, recipe: type, usual: Mapping[str, Any], run: Callable, without: str = "") -> None:
+def _add(network: str, about: str, recipe: type[BaseRecipe], usual: Mapping[str, Any], run: Callable, without: str = "") -> None:
     """The command ``train NETWORK``: an option for each field of ``recipe`` that belongs to it, then those of ``run``."""
     hints, options = get_type_hints(recipe), options_of(recipe, network)
     notes = get_type_hints(run, include_extras=True)
-    parameters = [_option(name, told, hints[name], usual.get(name)) for name, told in options.items()]
+    parameters = [_option(name, metadata, hints[name], usual.get(name)) for name, metadata in options.items()]
     for name, parameter in inspect.signature(run).parameters.items():
         if name not in ("network", "changes", without):
             parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=notes[name]))
@@ -178,4 +186,5 @@ def _add(network: str, about: str, recipe: type, usual: Mapping[str, Any], run: 
 for _network, _about in DIGITS.items():
     _add(_network, _about, Recipe, vars(recipe(_network)), _digits)
 for _network, _about in STAGES.items():
-    _add(_network, _about, StageOptions, {}, _stage, without="" if _network == "cascade" else "teacher")
+    _without = "" if _network == "cascade" else "teacher"
+    _add(_network, _about, CascadeRecipe, vars(stage_recipe(_network)), _stage, _without)

@@ -67,11 +67,11 @@ def open_cascade(
     device = torch.device(device)
     free = dtype is None and device.type == "cpu"
     dtype = dtype or usual_dtype(device)
-    folder = _embedded(name) or Path(name)
+    folder = _folder(name)
     fetched = hub.fetch(str(name), dtype, text and embeddings is None, stages) if _on_hub(folder) else None
     parts = fetched or stage_folders(folder)[:stages]
-    if _embedded(name):
-        folders.verify(folder)
+    for place in {folder, *parts}:
+        folders.verify(place)
     configs = [network_config(part) for part in parts]
     widths = {width for config in configs if (width := text_width(config)) is not None}
     if len(widths) > 1:
@@ -83,8 +83,8 @@ def open_cascade(
     known = None if embeddings is None else read_embeddings(Path(embeddings), width)
     light = configs[0]["_class_name"] == PATCHES
     side = above[0] if above else None
-    kept = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
-    reader = (LightText if light else Text)(side, width, device, dtype, known, kept, silent=not text, offload=offload)
+    stored = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
+    reader = (LightText if light else Text)(side, width, device, dtype, known, stored, silent=not text, offload=offload)
     place = (reader, device, dtype, offload, free)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
     if offload == "stages":
@@ -102,7 +102,7 @@ def embedded() -> list[str]:
 
 def locate(name: str | Path) -> Path:
     """The folder of a cascade that is on this machine; UserError where it is yet to be fetched."""
-    folder = _embedded(name) or Path(name)
+    folder = _folder(name)
     if _on_hub(folder):
         raise UserError(f"{name}: is no folder here; fetch it first: phosphene models fetch {name}.")
     return folder
@@ -128,9 +128,10 @@ def describe(name: str | Path) -> dict:
     return {"kind": "cascade", "stages": stages}
 
 
-def _embedded(name: str | Path) -> Path | None:
-    """Where the embedded cascade called ``name`` lies, if there is one."""
-    return folders.EMBEDDED / str(name) if (folders.EMBEDDED / str(name) / "stage-1").is_dir() else None
+def _folder(name: str | Path) -> Path:
+    """Where the cascade called ``name`` lies, embedded or not, if it is no repository's name."""
+    name = folders.require_name(name)
+    return folders.EMBEDDED / str(name) if str(name) in embedded() else Path(name).expanduser()
 
 
 def _on_hub(folder: Path) -> bool:
@@ -140,7 +141,7 @@ def _on_hub(folder: Path) -> bool:
 
 def is_cascade(name: str | Path) -> bool:
     """Whether ``name`` is a cascade's, and no single network of the MNIST chapter."""
-    folder = _embedded(name) or Path(name)
+    folder = _folder(name)
     return _on_hub(folder) or (folder / "model_index.json").is_file() or (folder / "stage-1").is_dir()
 
 
@@ -148,14 +149,14 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
     """``quick``: products of a network of ours may be bfloat16."""
     scheduler, schedule = read_schedule(part / "scheduler")
     patches = config["_class_name"] == PATCHES
-    shown, said = config.get("in_channels"), config.get("out_channels")
-    enlarges = shown != said if patches else config.get("class_embed_type") == "timestep"
+    inputs, outputs = config.get("in_channels"), config.get("out_channels")
+    enlarges = inputs != outputs if patches else config.get("class_embed_type") == "timestep"
     low_res_schedule = read_schedule(part / "image_noising_scheduler")[1] if enlarges else None
     # A picture, or a picture with the small one beside it, goes in; noise comes out, and perhaps a variance.
-    fits = isinstance(shown, int) and said in ((shown // 2, shown) if enlarges else (shown, 2 * shown))
-    if not fits or (enlarges and shown % 2 != patches):
+    fits = isinstance(inputs, int) and outputs in ((inputs // 2, inputs) if enlarges else (inputs, 2 * inputs))
+    if not fits or (enlarges and inputs % 2 != patches):
         path = network_folder(part) / "config.json"
-        raise UserError(f"{path}: {shown} channels in and {said} out are no model of IF's kind; {AGAIN}.")
+        raise UserError(f"{path}: {inputs} channels in and {outputs} out are no model of IF's kind; {AGAIN}.")
     if patches:
         network: nn.Module = patch_network(part / "transformer", config, dtype, quick).to(device)
     else:

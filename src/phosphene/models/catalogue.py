@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,9 @@ from phosphene.models import weights as tensors
 from phosphene.models.cascade import Cascade, is_cascade, open_cascade
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
-from phosphene.models.folders import CONFIG, SUMS, WEIGHTS, folder, verify
+from phosphene.models.folders import CONFIG, SUMS, WEIGHTS, folder, require_small, verify
 from phosphene.models.unet import MnistUNet, fused
+from phosphene.readers import read_json_file
 from phosphene.schedule import schedule_from
 
 Model = DigitDiffusion | MnistUNet | DigitClassifier
@@ -51,14 +53,12 @@ KINDS = {
 
 def read_config(path: Path) -> dict:
     """The config.json of a model folder."""
-    try:
-        config = json.loads((path / CONFIG).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path / CONFIG}: is not readable JSON ({error}); fetch or train the model again.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
+    config = read_json_file(path / CONFIG, "fetch or train the model again")
+    if not isinstance(config.get("kind"), str):
         raise UserError(f"{path / CONFIG}: says no kind of model; it should be one of {', '.join(KINDS)}.")
     if config["kind"] not in KINDS:
         raise UserError(f"{path / CONFIG}: unknown kind {config['kind']!r}; it should be one of {', '.join(KINDS)}.")
+    require_small(config, path / CONFIG)
     return config
 
 
@@ -92,19 +92,28 @@ def load(
         raise UserError(f"--model {name}: is a {config['kind']}; this command needs a {role} model.")
     verify(path)
     device = torch.device(device)
+    with _described(path / CONFIG):
+        tensors.require_fit(lambda: KINDS[config["kind"]].network(**config["network"]), [path / WEIGHTS])
     return build(config, tensors.load(path / WEIGHTS), path / WEIGHTS, device, dtype or usual_dtype(device))
 
 
 def build(config: Mapping, weights: Mapping[str, Tensor], source: Path, device: torch.device, dtype: torch.dtype) -> Model:
     """The model that ``config`` describes, filled with ``weights`` (read from ``source``), fused, on ``device``."""
-    try:
+    with _described(source.parent / CONFIG):
         kind = KINDS[config["kind"]]
         network = kind.network(**config["network"])
-        tensors.fill(network, weights, source)
+        tensors.load_into(network, weights, source)
         network = fused(network).to(device, dtype, memory_format=torch.channels_last).requires_grad_(False)
         return kind.model(network, config)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{source.parent / CONFIG}: is incomplete or wrong ({error}); fetch or train the model again.") from error
+
+
+@contextmanager
+def _described(path: Path) -> Iterator[None]:
+    """What a wrong config.json makes its reader raise becomes one sentence."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is incomplete or wrong ({error}); fetch or train the model again.") from error
 
 
 def write(path: Path, config: Mapping, weights: Mapping[str, Tensor], storage: str = "float32") -> None:

@@ -30,10 +30,10 @@ class DigitClassifier(nn.Module):
         self.feature = nn.Linear(4 * w * 49, FEATURES)
         self.head = nn.Linear(FEATURES, classes)
 
-    def features(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """(B, 128), after the last ReLU before the logits. ``keep`` (B, 196 * width) multiplies the maps: dropout in training."""
+    def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, 128), after the last ReLU before the logits. ``mask`` (B, 196 * width) multiplies the maps: dropout in training."""
         x = self.body(x.contiguous(memory_format=torch.channels_last))
-        return F.relu(self.feature(x.flatten(1) if keep is None else x.flatten(1) * keep))
+        return F.relu(self.feature(x.flatten(1) if mask is None else x.flatten(1) * mask))
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        return self.head(self.features(x, keep))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.head(self.features(x, mask))

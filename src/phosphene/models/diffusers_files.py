@@ -13,7 +13,6 @@ Every size comes from these files. Weights are safetensors; nothing is unpickled
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +23,16 @@ from safetensors import SafetensorError
 from torch import nn
 
 from phosphene.errors import UserError
+from phosphene.models.folders import require_small
+from phosphene.readers import read_json_file
 
 PATCHES = "PixArtTransformer2DModel"
 """The network of our own cascades, as diffusers calls it."""
 
 AGAIN = "fetch the model again"
+
+MOST_SIDE = 4096
+"""Pixels of a stage's pictures: a number in a file must not take all memory."""
 
 
 def stage_folders(folder: Path) -> list[Path]:
@@ -59,10 +63,12 @@ def text_width(config: Mapping) -> int | None:
 def network_config(part: Path) -> dict:
     path = network_folder(part) / "config.json"
     config = read_json(path)
+    require_small(config, path)
     if config.get("_class_name") not in ("UNet2DConditionModel", PATCHES):
         raise UserError(f"{path}: says {config.get('_class_name')}, not UNet2DConditionModel; this is no model of IF's kind.")
-    if not isinstance(config.get("sample_size"), int | list):
-        raise UserError(f"{path}: says no sample_size, the height of its pictures; {AGAIN}.")
+    sizes = config.get("sample_size") if isinstance(config.get("sample_size"), list) else [config.get("sample_size")]
+    if not all(type(size) is int and 1 <= size <= MOST_SIDE for size in sizes) or len(sizes) not in (1, 2):
+        raise UserError(f"{path}: says no sample_size in 1..{MOST_SIDE}, the height of its pictures; {AGAIN}.")
     return config
 
 
@@ -121,15 +127,8 @@ def require_whole(path: Path, info: Mapping) -> None:
 
 
 def read_json(path: Path) -> dict:
-    try:
-        held = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: is missing; {AGAIN}.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is not readable JSON ({first_line(error)}); {AGAIN}.") from error
-    if not isinstance(held, dict):
-        raise UserError(f"{path}: is no JSON object; {AGAIN}.")
-    return held
+    """The JSON object in a file of a model; UserError where there is none."""
+    return read_json_file(path, AGAIN)
 
 
 def first_line(error: Exception) -> str:

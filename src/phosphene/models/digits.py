@@ -76,7 +76,7 @@ class DigitDiffusion:
         code = embedding.to(dtype)
 
         def predict(pictures: Tensor) -> Tensor:
-            seen = pictures[: len(x)].to(dtype).contiguous(memory_format=torch.channels_last)
-            return self.network(seen, time, code).float()
+            viewed = pictures[: len(x)].to(dtype).contiguous(memory_format=torch.channels_last)
+            return self.network(viewed, time, code).float()
 
         return Estimate(from_target(self.schedule, self.target, x.repeat(len(t) // len(x), 1, 1, 1), t, predict))

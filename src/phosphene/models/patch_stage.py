@@ -6,22 +6,27 @@ are theirs all the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import weights
-from phosphene.models.diffusers_files import AGAIN
+from phosphene.models.diffusers_files import AGAIN, read_json
+from phosphene.models.folders import require_small
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.text import Text
-from phosphene.models.tokens import encode, load
+from phosphene.models.tokens import encode, load, unread
 from phosphene.models.transformer import PatchTransformer
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Network = TypeVar("Network", bound=nn.Module)
 TOKENS = 1024
 """Of a forward pass on the CPU: what lies between the layers stays in its cache, and each picture takes a third less time."""
 EVEN_ROWS = 2
@@ -76,8 +81,8 @@ class PatchNetwork(nn.Module):
             # A negating view negates all it sees; how noisy a picture is does not change by that.
             x = torch.cat([x[:, :-1], x[:, -1:].abs()], 1)
             return (self.transformer(x.contiguous(), t, None),)
-        text, told = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0
-        return (self.transformer(x.contiguous(), t, text, told),)
+        text, mask = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0
+        return (self.transformer(x.contiguous(), t, text, mask),)
 
 
 class LightText(Text):
@@ -87,19 +92,22 @@ class LightText(Text):
     def _encode(self, prompt: str) -> Tensor:
         if self._t5 is None:
             self._t5 = self._load(prompt)
-        tokenize, encoder = self._t5
-        return told(encoder, *tokenize([prompt])).cpu()
+        (tokenizer, length), encoder = self._t5
+        self._unread[prompt] = unread(tokenizer, prompt, length)
+        ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length))
+        return encode_text(encoder, ids, mask).cpu()
 
-    def _load(self, prompt: str) -> tuple[Callable, nn.Module]:
+    def _load(self, prompt: str) -> tuple[tuple[Tokenizer, int], nn.Module]:
         folder = self._require_encoder(prompt)
-        tokenizer, length = load(folder / "tokenizer")
-        encoder = T5Encoder.from_config(json.loads((folder / "text_encoder" / "config.json").read_text()))
-        fill(encoder, folder / "text_encoder", "model")
-        encoder = encoder.to(self.device, self.dtype).requires_grad_(False).eval()
-        return lambda texts: (part.to(self.device) for part in encode(tokenizer, texts, length)), encoder
+        tokenizer = load(folder / "tokenizer")
+        path = folder / "text_encoder" / "config.json"
+        config = read_json(path)
+        require_small(config, path)
+        encoder = _filled(lambda: T5Encoder.from_config(config), path.parent, "model")
+        return tokenizer, encoder.to(self.device, self.dtype).requires_grad_(False).eval()
 
 
-def told(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:
+def encode_text(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:
     """What a PatchNetwork is told of one prompt: (L, width + 1) float32, the text and which of it is no padding."""
     return torch.cat([encoder(ids, mask)[0].float(), mask[0, :, None].float()], 1)
 
@@ -110,8 +118,7 @@ def patch_network(folder: Path, config: Mapping, dtype: torch.dtype, quick: bool
     ``quick`` lets it multiply in bfloat16 where this processor has instructions for that and it is large enough to gain.
     Other processors compute bfloat16 by way of float32, and more slowly than that itself.
     """
-    transformer = PatchTransformer.from_config(config)
-    fill(transformer, folder, "diffusion_pytorch_model")
+    transformer = _filled(lambda: PatchTransformer.from_config(config), folder, "diffusion_pytorch_model")
     network = PatchNetwork(transformer.to(dtype))
     native = any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
     if quick and native and transformer.pos_embed.proj.out_channels >= LARGE:
@@ -119,12 +126,26 @@ def patch_network(folder: Path, config: Mapping, dtype: torch.dtype, quick: bool
     return network
 
 
-def fill(network: nn.Module, folder: Path, name: str) -> None:
+def load_weights(network: nn.Module, folder: Path, name: str) -> None:
     """Load the shards ``name*.safetensors`` of ``folder`` into ``network``."""
-    shards = sorted(folder.glob(f"{name}*.safetensors"))
-    if not shards:
-        raise UserError(f"{folder / name}.safetensors: is missing; {AGAIN}.")
+    shards = _shards(folder, name)
+    weights.require_fit(lambda: network, shards)
     held: dict[str, Tensor] = {}
     for shard in shards:
         held |= weights.load(shard)
-    weights.fill(network, held, shards[0])
+    weights.load_into(network, held, shards[0])
+
+
+def _filled(build: Callable[[], Network], folder: Path, name: str) -> Network:
+    """What ``build`` makes, filled with the shards ``name*.safetensors`` of ``folder``."""
+    weights.require_fit(build, _shards(folder, name))
+    network = build()
+    load_weights(network, folder, name)
+    return network
+
+
+def _shards(folder: Path, name: str) -> list[Path]:
+    shards = sorted(folder.glob(f"{name}*.safetensors"))
+    if not shards:
+        raise UserError(f"{folder / name}.safetensors: is missing; {AGAIN}.")
+    return shards

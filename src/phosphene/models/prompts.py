@@ -23,14 +23,14 @@ class PromptCache:
     """Embeddings of the text encoder whose ``tokenizer`` and ``text_encoder`` lie in ``folder``, kept below ``place``."""
 
     def __init__(self, place: Path, folder: Path, dtype: torch.dtype) -> None:
-        said_by = hashlib.sha256(str(dtype).encode())
+        fingerprint = hashlib.sha256(str(dtype).encode())
         for part in ("tokenizer", "text_encoder"):
             for file in sorted((folder / part).iterdir()) if (folder / part).is_dir() else ():
                 about = file.stat()
-                said_by.update(f"{part}/{file.name} {about.st_size}".encode())
+                fingerprint.update(f"{part}/{file.name} {about.st_size}".encode())
                 small = about.st_size <= SMALL and file.suffix != ".safetensors"
-                said_by.update(file.read_bytes() if small else str(about.st_mtime_ns).encode())
-        self.folder = Path(place) / said_by.hexdigest()[:16]
+                fingerprint.update(file.read_bytes() if small else str(about.st_mtime_ns).encode())
+        self.folder = Path(place) / fingerprint.hexdigest()[:16]
 
     def _file(self, prompt: str) -> Path:
         return self.folder / f"{hashlib.sha256(prompt.encode()).hexdigest()[:32]}.safetensors"

@@ -36,6 +36,14 @@ class Scheduler(NamedTuple):
     def read(cls, path: Path) -> Scheduler:
         """The settings in the file ``path``; UserError where they ask for what this package does not do."""
         config = read_json(path)
+        if config.get("_class_name") not in CLASSES:
+            name = config.get("_class_name")
+            raise UserError(f"{path}: is of {name}, whose schedule is not known here; only {' and '.join(CLASSES)} are.")
+        for name, usual in cls._field_defaults.items():
+            kind = int | float if type(usual) is float else type(usual)
+            value = config.get(name, usual)
+            if usual is not None and not (isinstance(value, kind) and isinstance(value, bool) == isinstance(usual, bool)):
+                raise UserError(f"{path}: {name} {value!r} is not supported; it should be like {usual!r}.")
         scheduler = cls(**{name: config[name] for name in cls._fields if name in config})
         for name, known in _KNOWN.items():
             if getattr(scheduler, name) not in known:
@@ -59,6 +67,9 @@ class Scheduler(NamedTuple):
         return signal * answer + sigma * xt  # v_prediction: signal * noise - sigma * x0 (Salimans & Ho 2022)
 
 
+CLASSES = ("DDPMScheduler", "DDIMScheduler")
+"""Whose settings mean what they mean here. Others (FlowMatchEulerDiscreteScheduler, EDM...) leave out what they do otherwise."""
+
 _KNOWN = {
     "beta_schedule": ("squaredcos_cap_v2", "linear"),
     "trained_betas": (None,),
@@ -75,5 +86,5 @@ def read_schedule(folder: Path) -> tuple[Scheduler, NoiseSchedule]:
     scheduler = Scheduler.read(path)
     try:
         return scheduler, scheduler.schedule()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: describes no noise schedule ({first_line(error)}); {AGAIN}.") from error

@@ -71,8 +71,8 @@ class Stage:
         if self.low_res_schedule is None:
             raise UserError("stage: is no super-resolution stage; only those see a smaller picture.")
         level = torch.full((len(small),), self.noise_level, device=noise.device)
-        shown = low_res_input(self.low_res_schedule, small, level, noise)
-        return shown[:, :-1] if self.network.config.in_channels == 2 * self.image_shape[0] else shown
+        noised = low_res_input(self.low_res_schedule, small, level, noise)
+        return noised[:, :-1] if self.network.config.in_channels == 2 * self.image_shape[0] else noised
 
     def __call__(self, x: Tensor, t: Tensor, embedding: Tensor) -> Estimate:
         """x: (B, C, H, W), or with what :meth:`low_res` made after it; t: (B,); embedding: (B, 77, width)."""

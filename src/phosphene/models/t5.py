@@ -31,7 +31,7 @@ FIXED = {
 # For the class in transformers alone.
 ALSO_WRITTEN = {"architectures": ["T5EncoderModel"], "dropout_rate": 0.0, "is_encoder_decoder": False, "use_cache": False}
 TWIN = "encoder.embed_tokens.weight"  # the second name of shared.weight in the memory of transformers, not in its files
-PADDING_SCORE = -30000.0  # far below any score, and a number in half precision too
+PADDING_BIAS = -30000.0  # far below any score, and a number in half precision too
 
 
 def distance_buckets(buckets: int, longest: int) -> Tensor:
@@ -188,7 +188,7 @@ class T5Encoder(nn.Module):
         distance = (place - place[:, None]).clamp(-self.longest, self.longest)  # from the row's token to the column's
         bias = self._distances(self.buckets[distance + self.longest]).permute(2, 0, 1)[None].contiguous()  # (1, heads, L, L)
         if mask is not None:
-            bias = bias.masked_fill(~mask[:, None, None], PADDING_SCORE)
+            bias = bias.masked_fill(~mask[:, None, None], PADDING_BIAS)
         for block in self.encoder.block:
             x = block(x, bias)
         return self.encoder.final_layer_norm(x)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from phosphene.devices import layer_by_layer
 from phosphene.errors import UserError
-from phosphene.models.diffusers_files import AGAIN, loading, quiet, require_whole, variant_of
+from phosphene.models.diffusers_files import AGAIN, loading, quiet, read_json, require_whole, variant_of
+from phosphene.models.folders import require_small
 from phosphene.models.prompts import PromptCache
 
 TOKENS = 77
@@ -41,20 +42,27 @@ class Text:
         self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
         self.given = sorted(known or ())
         self._known = {_tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
-        self._t5: tuple[Callable, nn.Module] | None = None
+        self._t5: tuple[Any, nn.Module] | None = None  # a tokenizer and an encoder
+        self._unread: dict[str, str] = {}
 
     def embed(self, prompt: Hashable | None) -> Tensor:
         """(77, width) float32 on the CPU; None is the empty prompt. UserError where it cannot be had."""
         if prompt is not None and not isinstance(prompt, str):
             raise UserError(f"prompt {prompt!r}: must be text.")
         key = _tidy(prompt or "")
+        if any("\ud800" <= c <= "\udfff" for c in key):
+            raise UserError(f"prompt {prompt!r}: is no text in UTF-8; write it in another way.")
         if key not in self._known:
-            kept = self.cache.get(key) if self.cache else None
+            stored = self.cache.get(key) if self.cache else None
             # Each prompt is encoded alone, so that its embedding does not depend on its company.
-            self._known[key] = self._encode(key) if kept is None else kept
-            if self.cache and kept is None:
+            self._known[key] = self._encode(key) if stored is None else stored
+            if self.cache and stored is None:
                 self.cache.put(key, self._known[key])
         return self._known[key]
+
+    def unread(self, prompt: str | None) -> str:
+        """The end of ``prompt``, embedded before, that goes beyond the tokens the model reads, and so counts for nothing."""
+        return self._unread.get(_tidy(prompt or ""), "")
 
     def free(self) -> None:
         """Let go of tokenizer and encoder (11 GB for DeepFloyd IF, in half precision)."""
@@ -92,6 +100,7 @@ class Text:
         if not any((tokens / name).is_file() for name in ("tokenizer.json", "spiece.model")):
             # transformers would warn and go on with another tokenizer.
             raise UserError(f"{tokens}: holds neither tokenizer.json nor spiece.model; {AGAIN}.")
+        require_small(read_json(weights / "config.json"), weights / "config.json")
         variant = variant_of(weights, "model", self.dtype)
         options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": True}
         with loading(tokens):
@@ -117,8 +126,9 @@ def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; name a file of prompt embeddings.") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        # An UnpicklingError tells at length how to switch the safe loader off: that is no advice to pass on.
+    except Exception as error:
+        # Of damaged files torch raises whatever comes, from IndexError to UnpicklingError, which tells at length how to switch
+        # the safe loader off: that is no advice to pass on.
         raise UserError(f"{path}: is damaged or holds more than tensors; {example}.") from error
     if not isinstance(held, dict) or not held:
         raise UserError(f"{path}: holds no prompt embeddings; {example}.")
@@ -129,6 +139,8 @@ def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
         if tuple(embedding.shape) not in ((1, TOKENS, width), (TOKENS, width)):
             shape = "x".join(str(n) for n in embedding.shape)
             raise UserError(f"{path}: {prompt!r} is {shape}, but this model reads 1x{TOKENS}x{width}; take its own embeddings.")
+        if not embedding.is_floating_point() or not bool(embedding.isfinite().all()):
+            raise UserError(f"{path}: {prompt!r} holds what are no finite numbers; {example}.")
         known[prompt] = embedding.detach().view(TOKENS, width).float()
     return known
 

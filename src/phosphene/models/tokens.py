@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
+from phosphene.readers import read_json_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+MOST_TOKENS = 1024
+"""Of a text, whatever a file says."""
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
@@ -58,9 +61,19 @@ def load(folder: Path) -> tuple[Tokenizer, int]:
 
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        return tokenizer, int(json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"])
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{folder}: holds no tokenizer that can be read ({error}); fetch or train the model again.") from error
+    again, path = "fetch or train the model again", folder / "tokenizer_config.json"
+    length = read_json_file(path, again).get("model_max_length")
+    if type(length) is not int or not 2 <= length <= MOST_TOKENS:
+        raise UserError(f"{path}: model_max_length {length!r} is no length in 2..{MOST_TOKENS}; {again}.")
+    return tokenizer, length
+
+
+def unread(tokenizer: Tokenizer, text: str, length: int) -> str:
+    """The end of ``text`` that :func:`encode` cuts off; empty where it is read whole."""
+    found = tokenizer.encode(text)
+    return "" if len(found.ids) <= length else text[found.offsets[length - 1][0] :].strip()
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
@@ -68,6 +81,6 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Ten
     end = tokenizer.token_to_id(END)
     ids = torch.zeros(len(texts), length, dtype=torch.long)
     for row, encoding in zip(ids, tokenizer.encode_batch(list(texts)), strict=True):
-        kept = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], end]
-        row[: len(kept)] = torch.tensor(kept)
+        fitting = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], end]
+        row[: len(fitting)] = torch.tensor(fitting)
     return ids, ids != 0

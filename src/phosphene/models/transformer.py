@@ -39,7 +39,7 @@ FIXED = {
 }
 TIME_CHANNELS = 256
 NORM_EPS = 1e-6
-PADDING_SCORE = -10000.0  # as in diffusers: finite, so that a text of nothing but padding is no division by zero
+PADDING_BIAS = -10000.0  # as in diffusers: finite, so that a text of nothing but padding is no division by zero
 
 
 class PreparedText(NamedTuple):
@@ -290,8 +290,8 @@ class PatchTransformer(nn.Module):
         """New weights for all that reads the text, as in a new network; how to draw is kept."""
         fresh = PatchTransformer.from_config(self.config)
         reads = ("caption_projection.", ".attn2.")
-        kept = {name: value for name, value in self.state_dict().items() if not any(part in name for part in reads)}
-        self.load_state_dict(fresh.state_dict() | kept)
+        unchanged = {name: value for name, value in self.state_dict().items() if not any(part in name for part in reads)}
+        self.load_state_dict(fresh.state_dict() | unchanged)
 
     def halve_products(self) -> None:
         """The blocks' matrix products in bfloat16 from now on; tokens, norms, gates, and what leads in and out stay as they are.
@@ -317,7 +317,7 @@ class PatchTransformer(nn.Module):
         keys_values = both.unflatten(-1, (len(self.transformer_blocks), 2, heads, -1)).permute(0, 2, 3, 4, 1, 5)
         if mask is None:
             return PreparedText(keys_values, None)
-        bias = torch.zeros_like(mask, dtype=keys_values.dtype).masked_fill(~mask, PADDING_SCORE)
+        bias = torch.zeros_like(mask, dtype=keys_values.dtype).masked_fill(~mask, PADDING_BIAS)
         return PreparedText(keys_values, bias[:, None, None])
 
     def forward(self, x: Tensor, t: Tensor, text: Tensor | PreparedText | None, mask: Tensor | None = None) -> Tensor:

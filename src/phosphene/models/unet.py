@@ -77,18 +77,18 @@ class MnistUNet(nn.Module):
             self.class1, self.class2 = embedder(classes, 2 * d), embedder(classes, d)
 
     def forward(self, x: Tensor, t: Tensor | None = None, c: Tensor | None = None) -> Tensor:
-        told = self._told(t, c)
+        modulations = self._modulations(t, c)
         first = self.first(x)
         down1 = self.down1(first)
         down2 = self.down2(down1)
         u = self.unflatten(F.gelu(down2.mean((2, 3), keepdim=True)))
-        u = self._condition(u, told[0])
+        u = self._condition(u, modulations[0])
         u = _joined(self.up1, u, down2)
-        u = self._condition(u, told[1])
+        u = self._condition(u, modulations[1])
         u = _joined(self.up2, u, down1)
         return _joined(self.out, u, first)
 
-    def _told(self, t: Tensor | None, c: Tensor | None) -> list[list[Tensor | None]]:
+    def _modulations(self, t: Tensor | None, c: Tensor | None) -> list[list[Tensor | None]]:
         """For either level the factor that says the class and the term that says the time, None where there is none."""
         return [
             [
@@ -98,8 +98,8 @@ class MnistUNet(nn.Module):
             for level in (1, 2)
         ]
 
-    def _condition(self, u: Tensor, told: list[Tensor | None]) -> Tensor:
-        factor, term = told
+    def _condition(self, u: Tensor, modulations: list[Tensor | None]) -> Tensor:
+        factor, term = modulations
         rows = max(len(part) for part in (u, factor, term) if part is not None)
         if rows > len(u):
             u = u.repeat(rows // len(u), 1, 1, 1)

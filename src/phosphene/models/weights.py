@@ -6,7 +6,8 @@ eight-bit integers and one scale. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,33 +44,73 @@ def save(weights: Mapping[str, Tensor], path: Path, storage: str = "float32", me
             raise UserError(f"{path}: could not be written ({error}); is the disk full?") from error
 
 
-def load(path: Path) -> dict[str, Tensor]:
-    """The weights of ``path``; half precision and int8 come back as float32."""
+def shapes(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of ``paths``, by their headers alone."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in paths:
+        with _opened(path) as file:
+            names = [name for name in file.keys() if not name.endswith(SCALE)]  # noqa: SIM118 (safe_open is no mapping)
+            found |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    return found
+
+
+def require_fit(build: Callable[[], nn.Module], paths: Sequence[Path]) -> None:
+    """UserError unless what ``build`` makes has the weights of ``paths``, by name and shape.
+
+    It is built without memory, and no weight is read: so what numbers in a config ask for is never more than the files hold.
+    """
+    given = shapes(paths)
+    try:
+        with torch.device("meta"):
+            network = build()
+    except (RuntimeError, OverflowError, MemoryError, ZeroDivisionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{paths[0]}: no network has the sizes that its config.json says ({reason}).") from error
+    _compare(network, given, paths[0])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """A safetensors file; UserError where it is none, or is damaged where it is read."""
     try:
         with safe_open(path, framework="pt") as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            yield file
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; name a model folder that holds it.") from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise UserError(f"{path}: is damaged or no safetensors file ({error}); fetch or train it again.") from error
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """The weights of ``path``; half precision and int8 come back as float32."""
+    with _opened(path) as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     weights = {}
     for name, value in stored.items():
         if name.endswith(SCALE):
             continue
         if name + SCALE in stored:
             scale = stored[name + SCALE]
+            if value.ndim == 0 or scale.numel() != len(value):
+                raise UserError(f"{path}: is damaged ({name} has scales of another length); fetch or train it again.")
             value = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
         weights[name] = value.float() if value.dtype == torch.float16 else value
     return weights
 
 
-def fill(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load ``weights`` (read from ``path``) into ``network``; UserError where names or shapes differ."""
+    given = _compare(network, {name: tuple(value.shape) for name, value in weights.items()}, path)
+    network.load_state_dict({name: weights[name] for name in given}, strict=False)
+
+
+def _compare(network: nn.Module, weights: Mapping[str, tuple[int, ...]], path: Path) -> set[str]:
+    """Names of ``weights`` (shapes by name) that ``network`` has; UserError where names or shapes differ."""
     own = network.state_dict()
     # BatchNorm counts batches only to average them without momentum, which nobody here does.
     wanted = {name for name in own if not name.endswith("num_batches_tracked")}
     given = {name for name in weights if not name.endswith("num_batches_tracked")}
-    odd = sorted(wanted ^ given) or sorted(n for n in wanted if own[n].shape != weights[n].shape)
+    odd = sorted(wanted ^ given) or sorted(n for n in wanted if tuple(own[n].shape) != weights[n])
     if odd:
         raise UserError(f"{path}: does not fit this network (first difference: {odd[0]}); its config.json describes another one.")
-    network.load_state_dict({name: weights[name] for name in given}, strict=False)
+    return given

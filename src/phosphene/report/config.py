@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from phosphene.errors import UserError
-from phosphene.images import read_picture
+from phosphene.readers import read_picture
 from phosphene.report.sections import SECTIONS, Section
 
 TITLE = "Fun with diffusion models"

@@ -19,7 +19,7 @@ from phosphene.models import folders
 from phosphene.report.config import Config
 from phosphene.report.sections import SECTIONS, Content, Desk, Figure, Section
 
-KEPT = ".kept"
+CACHE = ".kept"
 """The folder, beside the pictures, that says what was made from what."""
 
 
@@ -40,15 +40,18 @@ Progress = Callable[[str, int, int, float], None]
 """Is told a section's title, how many are done, of how many, and the seconds that are left."""
 
 
-def build(desk: Desk, sections: Sequence[Section], progress: Progress, config: Config | None = None) -> Iterator[Made]:
+def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress, config: Config | None = None) -> Iterator[Made]:
     """Each of ``sections`` with what it says and shows, made now or kept from before."""
     import time
 
+    from phosphene.models.cascade import describe
+
+    describe(desk.cascade)  # refused before there is a folder
     config = config or Config()
     desk.out.mkdir(parents=True, exist_ok=True)
-    (desk.out / KEPT).mkdir(exist_ok=True)
+    (desk.out / CACHE).mkdir(exist_ok=True)
     digests = {each.name: _digest(desk, config.asked.get(each.name, {})) for each in sections}
-    held = {each.name: _kept(desk.out, each, "digest", digests[each.name]) for each in sections}
+    held = {each.name: _cached(desk.out, each, "digest", digests[each.name]) for each in sections}
     price = 0 if desk.quick else 1
     ahead, spent, paid = sum(each.cost[price] for each in sections if held[each.name] is None), 0.0, 0.0
     for done, each in enumerate(sections):
@@ -69,7 +72,7 @@ def build(desk: Desk, sections: Sequence[Section], progress: Progress, config: C
 
 def standing(out: Path) -> tuple[list[Made], list[str]]:
     """Sections that stand on the page in ``out``, and titles of those that an older version of the package made."""
-    found = {each: _kept(out, each, "code", _code()) for each in SECTIONS if (out / KEPT / f"{each.name}.json").is_file()}
+    found = {each: _cached(out, each, "code", _code()) for each in SECTIONS if (out / CACHE / f"{each.name}.json").is_file()}
     return [made for made in found.values() if made], [each.title for each, made in found.items() if not made]
 
 
@@ -113,18 +116,18 @@ def _keep(out: Path, made: Made, digest: str) -> None:
     files = [file for figure in made.content.figures for file in (figure.file, figure.dark) if file]
     pictures = {file: hashlib.sha256((out / file).read_bytes()).hexdigest() for file in files}
     kept = {"digest": digest, "code": _code(), "pictures": pictures} | {**asdict(made), "section": made.section.name}
-    write_text(out / KEPT / f"{made.section.name}.json", json.dumps(kept))
+    write_text(out / CACHE / f"{made.section.name}.json", json.dumps(kept))
 
 
-def _kept(out: Path, each: Section, what: str, digest: str) -> Made | None:
+def _cached(out: Path, each: Section, what: str, digest: str) -> Made | None:
     """A section that was made of the same, if its pictures are still there and are what they were."""
     try:
-        held = json.loads((out / KEPT / f"{each.name}.json").read_text())
+        held = json.loads((out / CACHE / f"{each.name}.json").read_text())
         same = all(hashlib.sha256((out / file).read_bytes()).hexdigest() == sum for file, sum in held["pictures"].items())
         if held[what] != digest or not same:
             return None
         content = held["content"]
         figures = [Figure(**figure | {"readings": tuple(figure["readings"])}) for figure in content["figures"]]
-        return Made(each, Content(figures, content["told"]), *(held[key] for key in ("text", "quick", "model", "line")))
+        return Made(each, Content(figures, content["values"]), *(held[key] for key in ("text", "quick", "model", "line")))
     except (OSError, ValueError, KeyError, TypeError):
         return None

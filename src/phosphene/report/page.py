@@ -16,7 +16,7 @@ from phosphene.report import part_c  # noqa: F401  (declares its sections after 
 from phosphene.report.config import TITLE, Config, read_config
 from phosphene.report.course import checklist
 from phosphene.report.formulas import mathml
-from phosphene.report.kept import KEPT, Made, Progress, build, standing
+from phosphene.report.kept import CACHE, Made, Progress, made_sections, standing
 from phosphene.report.sections import SECTIONS, Desk, Section, chosen
 
 
@@ -44,11 +44,11 @@ def write(
     desk = Desk(out, str(choose_device(device)), cascade, quick, embeddings, config)
     if embeddings is not None:
         _require_prompts(desk, wanted, own)
-    made = {each.section.name: each for each in build(desk, wanted, progress, own)}
+    made = {each.section.name: each for each in made_sections(desk, wanted, progress, own)}
     there, stale = standing(out)
     for title in stale:
         say(f"left out: {title}, which another version of phosphene made; name it in --sections to make it again")
-    write_text(out / KEPT / "title", json.dumps({"title": own.title, "lead": own.lead}))
+    write_text(out / CACHE / "title", json.dumps({"title": own.title, "lead": own.lead}))
     write_text(out / "index.html", _html({each.section.name: each for each in there} | made, own))
     return out / "index.html"
 
@@ -58,7 +58,7 @@ def _titled(out: Path, config: Config | None) -> Config:
     if config is not None:
         return config
     try:
-        held = json.loads((out / KEPT / "title").read_text())
+        held = json.loads((out / CACHE / "title").read_text())
         return Config(str(held["title"]), str(held["lead"]))
     except (OSError, ValueError, KeyError, TypeError):
         return Config()
@@ -96,7 +96,7 @@ def _html(made: dict[str, Made], config: Config) -> str:
 
     def prose(each: Made) -> str:
         texts = environment.get_template(f"text/{each.section.text}").module
-        return getattr(texts, each.section.name.replace("-", "_"))(**each.content.told)
+        return getattr(texts, each.section.name.replace("-", "_"))(**each.content.values)
 
     shown = [made[each.name] for each in SECTIONS if each.name in made]
     told = {

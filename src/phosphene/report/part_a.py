@@ -13,8 +13,8 @@ from phosphene.drawing import Sampling, Task
 from phosphene.errors import UserError
 from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import cond
-from phosphene.images import read_picture
 from phosphene.pyramid import blend, laplacian_pyramid
+from phosphene.readers import read_picture
 from phosphene.report.sections import Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import generators
 from phosphene.schedule import CLEAN
@@ -83,11 +83,11 @@ def setup(desk: Desk, prompts: tuple[str, ...] = ("a rocket", "a dog face", "a c
     whole = sheets(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * len(prompts), prompts])
     solver = ["--solver", "dpm"] if desk.quick else []
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
-    figures = [desk.keep(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
+    figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
     side = large[0].shape[-1] if large else None
     if large:
         both = sheets([[desk.image(p, side) for p in row] for row in (more, *large)], row_labels=[size, f"{side}x{side}"])
-        figures.append(desk.keep(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})"))
+        figures.append(desk.save(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})"))
     return Content(figures, {"model": desk.cascade, "size": size, "seed": SEED, "far": f"{far:.2f}", "side": side})
 
 
@@ -105,7 +105,7 @@ def forward(desk: Desk, picture: Path = TOWER) -> Content:
     labels = ["the picture", *(f"t = {level.t}: {likeness(level.noisy, clean)}" for level in found)]
     whole = strip(desk, [clean[0], *(x.noisy[0] for x in found)], labels)
     return Content(
-        [desk.keep(whole, "forward", f"{upper(called(picture))}, noised more and more")],
+        [desk.save(whole, "forward", f"{upper(called(picture))}, noised more and more")],
         {"first": likeness(found[0].noisy, clean), "final": likeness(found[-1].noisy, clean)},
     )
 
@@ -115,7 +115,7 @@ def blurred(desk: Desk, picture: Path = TOWER) -> Content:
     clean, found = _levels(desk, picture, "")
     rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.blurred[0], SMALL) for x in found]]
     labels = [[f"t = {x.t}" for x in found], [likeness(x.blurred, clean) for x in found]]
-    return Content([desk.keep(sheets(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)")])
+    return Content([desk.save(sheets(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)")])
 
 
 @section(A, "1.3", "Undoing it in one step", (0.5, 0.5))
@@ -125,7 +125,7 @@ def one_step(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
     labels = [[f"t = {x.t}" for x in found], [likeness(x.estimate, clean) for x in found]]
     gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
     return Content(
-        [desk.keep(sheets(rows, captions=labels), "one-step", "Noisy above, the one-step estimate below")],
+        [desk.save(sheets(rows, captions=labels), "one-step", "Noisy above, the one-step estimate below")],
         {"gains": ", ".join(f"{g:.1f}" for g in gained)},
     )
 
@@ -136,14 +136,14 @@ def iterative(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
     clean, (level,) = _levels(desk, picture, prompt, [t])
     sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1])
     every = list(desk.run(edit(clean, [sampling.timesteps.index(t)], prompt or None), [SEED], sampling))
-    shown = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
-    between = strip(desk, [s.xt[0] for s in shown] + [every[-1].xt[0]], [f"t = {s.t}" for s in shown] + ["clean"])
+    states = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
+    between = strip(desk, [s.xt[0] for s in states] + [every[-1].xt[0]], [f"t = {s.t}" for s in states] + ["clean"])
     ends = [("step by step", every[-1].xt), ("one step", level.estimate), ("blurred", level.blurred)]
     labels = ["the original", *(f"{what}: {likeness(x, clean)}" for what, x in ends)]
     return Content(
         [
-            desk.keep(between, "iterative", "On the way from noise"),
-            desk.keep(
+            desk.save(between, "iterative", "On the way from noise"),
+            desk.save(
                 strip(desk, [clean[0], *(x[0] for _, x in ends)], labels),
                 "iterative-compared",
                 f"What each way makes of the picture noised to t = {t}, with PSNR and SSIM",
@@ -159,7 +159,7 @@ def sampling(desk: Desk, prompts: tuple[str, str] = ("", "a dog face")) -> Conte
     unguided = desk.sampling()._replace(guidance=1.0)
     rows = [[desk.image(p, SMALL) for p in desk.draw(generate([prompt or None]), seeds, unguided)] for prompt in prompts]
     whole = sheets(rows, row_labels=[prompt or "no prompt" for prompt in prompts])
-    return Content([desk.keep(whole, "sampling", "Five seeds, unguided")])
+    return Content([desk.save(whole, "sampling", "Five seeds, unguided")])
 
 
 @section(A, "1.6", "Classifier-free guidance", (8, 60))
@@ -169,7 +169,7 @@ def guided(desk: Desk, prompt: str = "a dog face") -> Content:
     rows = [desk.draw(generate([prompt]), seeds, desk.sampling()._replace(guidance=scale)) for scale in scales]
     whole = sheets([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     caption = f"{upper(prompt)} at rising guidance, a column for each seed"
-    return Content([desk.keep(whole, "guided", caption)], {"first": spread(rows[0]), "final": spread(rows[-1])})
+    return Content([desk.save(whole, "guided", caption)], {"first": spread(rows[0]), "final": spread(rows[-1])})
 
 
 def _edited(desk: Desk, picture: Path, prompt: str, name: str) -> Figure:
@@ -179,11 +179,11 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str) -> Figure:
     image = desk.sample(picture)
     made = desk.draw(edit(image, starts, prompt or None), [SEED] * len(starts), Sampling(steps=steps))
     labels = [f"start {s}" for s in starts] + ["the original"]
-    said = ["--prompt", prompt] if prompt else []
+    asked = ["--prompt", prompt] if prompt else []
     few = ["--steps", "11"] if desk.quick else []
-    command = desk.line("edit", str(picture), *said, "--start", ",".join(map(str, starts)), *few, sampled=False)
+    command = desk.line("edit", str(picture), *asked, "--start", ",".join(map(str, starts)), *few, sampled=False)
     caption = f"{upper(called(picture))}, {f'on its way to {prompt}' if prompt else 'unprompted'}, from several starts"
-    return desk.keep(strip(desk, [*made, image[0]], labels), name, caption, command)
+    return desk.save(strip(desk, [*made, image[0]], labels), name, caption, command)
 
 
 @section(A, "1.7", "Image-to-image translation", (2, 14))
@@ -211,10 +211,10 @@ def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED)
         task = inpainting.inpaint(image, mask, prompt or None)
         made = desk.draw(task, [SEED], Sampling(steps=17 if desk.quick else 34))
         seams.append(float(inpainting.seam(made, mask)))
-        shown = [image[0], (image * (1 - mask) + mask)[0], made[0]]
-        cells = strip(desk, shown, ["the original", "to be repainted", f"as {prompt}" if prompt else "repainted"], 160)
+        cells = [image[0], (image * (1 - mask) + mask)[0], made[0]]
+        whole = strip(desk, cells, ["the original", "to be repainted", f"as {prompt}" if prompt else "repainted"], 160)
         caption = f"{upper(called(picture))}, repainted {f'as {prompt} ' if prompt else ''}where the mask is white"
-        figures.append(desk.keep(cells, f"inpainted-{number}", caption))
+        figures.append(desk.save(whole, f"inpainted-{number}", caption))
     return Content(figures, {"seams": " and ".join(f"{s:.2f}" for s in seams)})
 
 
@@ -238,10 +238,12 @@ def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> dict[str, o
     return {"seeds": len(seeds), "sure": None if None in sure else ", ".join(f"{c:.2f}" for c in sure)}
 
 
-def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int], name: str) -> tuple[Figure, float | None]:
+def anagram_figure(
+    desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int], name: str
+) -> tuple[Figure, float | None]:
     """An anagram, the best of ``seeds``, for the page to turn; and how surely it reads both ways."""
     picture, sure = chosen(desk, anagram(prompts, [view]), seeds)
-    figure = desk.keep(
+    figure = desk.save(
         picture,
         name,
         f"{upper(prompts[0])}, and {prompts[1]}",
@@ -255,7 +257,7 @@ def turning(desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int
 @section(A, "1.8", "Visual anagrams", (9, 110))
 def visual_anagrams(desk: Desk, prompts: tuple[tuple[str, str], ...] = ANAGRAMS) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
-    made = [turning(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(prompts)]
+    made = [anagram_figure(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(prompts)]
     return Content([figure for figure, _ in made], judged_by(seeds, [c for _, c in made]))
 
 
@@ -267,7 +269,7 @@ def hybrid_pictures(desk: Desk, prompts: tuple[tuple[str, str], ...] = HYBRIDS, 
         picture, sure = chosen(desk, hybrid((far, near), sigmas=[sigma]), seeds)
         found.append(sure)
         figures.append(
-            desk.keep(
+            desk.save(
                 picture,
                 f"hybrid-{number}",
                 f"From afar {far}, from near {near}",
@@ -283,7 +285,7 @@ def hybrid_pictures(desk: Desk, prompts: tuple[tuple[str, str], ...] = HYBRIDS, 
 def laplacian(desk: Desk, prompts: tuple[str, str] = ("a red apple", "a tangerine")) -> Content:
     left, right = desk.draw(generate(prompts), [SEED] * 2)
     size = left.shape[-1]
-    mask = shape("left", size)
+    mask = shape("left", size, size)
     levels = max(2, size.bit_length() - 2)
     cut = mask * left + (1 - mask) * right
     made = blend(left[None], right[None], mask, levels)
@@ -298,8 +300,8 @@ def laplacian(desk: Desk, prompts: tuple[str, str] = ("a red apple", "a tangerin
     pyramids = sheets(rows, ["fine", "", "", "coarse"], list(prompts))
     return Content(
         [
-            desk.keep(joined, "laplacian", f"{upper(prompts[0])}, {prompts[1]}, and both in one"),
-            desk.keep(
+            desk.save(joined, "laplacian", f"{upper(prompts[0])}, {prompts[1]}, and both in one"),
+            desk.save(
                 pyramids, "laplacian-bands", "Their Laplacian pyramids: what each halving of the size loses, and what is left"
             ),
         ],

@@ -10,7 +10,7 @@ from torch import Tensor
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
-from phosphene.images import to_image
+from phosphene.images import rescaled, to_images
 from phosphene.models import folders
 from phosphene.plots import loss_curves
 from phosphene.report.sections import Content, Desk, Figure, Shown, section, sheets
@@ -54,9 +54,9 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
         made = drawn(desk, f"{kind}-{epoch}", labels, guidance)
         found = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         read.append(float((found == torch.tensor(labels)).float().mean()))
-        rows += [[to_image(p, scale=2) for p in made[k : k + 10]] for k in range(0, len(labels), 10)]
+        rows += [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
     names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
-    figure = desk.keep(
+    figure = desk.save(
         sheets(rows, row_labels=names),
         f"{kind}-epochs",
         f"{10 * each} samples of the {kind}-conditioned model after 5 epochs, and {10 * each} after 20",
@@ -69,7 +69,7 @@ def denoised(result: Denoised, shown: Sequence[int] = (2, 5, 8)) -> Shown:
     rows, labels = [], []
     for digit in shown:
         for tag, several in (("noisy", result.noisy), ("denoised", result.estimates)):
-            rows.append([to_image(several[k][digit], scale=3) for k in range(len(SIGMAS))])
+            rows.append(to_images(rescaled(several[:, digit]), 3))
             labels.append(tag)
     return sheets(rows, [f"{sigma:g}" for sigma in SIGMAS], labels)
 
@@ -78,9 +78,9 @@ def denoised(result: Denoised, shown: Sequence[int] = (2, 5, 8)) -> Shown:
 def noisy_digits(desk: Desk) -> Content:
     clean = clean_digits(desk)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
-    rows = [[to_image(p, scale=2) for p in clean + sigma * noise] for sigma in SIGMAS]
+    rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in SIGMAS]
     whole = sheets(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
-    return Content([desk.keep(whole, "noisy-digits", "Digits at rising noise")])
+    return Content([desk.save(whole, "noisy-digits", "Digits at rising noise")])
 
 
 @section(B, "B 1.2", "Training the one-step denoiser", (6, 6))
@@ -88,11 +88,11 @@ def one_step_denoiser(desk: Desk) -> Content:
     clean = clean_digits(desk)
     half = [0.5]
     one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
-    rows = [[to_image(p, scale=2) for p in several] for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
+    rows = [to_images(rescaled(several), 2) for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
     return Content(
         [
             losses(desk, {"denoiser-5": "denoiser"}, "loss-denoiser", "Training loss of the one-step denoiser"),
-            desk.keep(
+            desk.save(
                 sheets(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
                 "denoiser",
                 "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
@@ -108,7 +108,7 @@ def out_of_distribution(desk: Desk) -> Content:
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
         [
-            desk.keep(
+            desk.save(
                 denoised(result),
                 "out-of-distribution",
                 "The denoiser of sigma 0.5 at other levels, a column for each sigma",

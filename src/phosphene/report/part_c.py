@@ -8,9 +8,9 @@ from PIL import Image, ImageOps
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import describe
-from phosphene.images import to_image
+from phosphene.images import rescaled, to_images
 from phosphene.plots import lines
-from phosphene.report.part_a import SMALL, strip, turning, upper
+from phosphene.report.part_a import SMALL, anagram_figure, strip, upper
 from phosphene.report.part_b import FEW, STEPS, drawn
 from phosphene.report.sections import Content, Desk, section, sheets
 from phosphene.sampler import last
@@ -30,15 +30,15 @@ def out_of_noise(desk: Desk) -> Content:
     ten, seeds = digits(range(10)), range(SEED, SEED + 10)
     for step in run(ten, desk.model("class-20"), seeds, sampling=FEW._replace(guidance=5.0)):
         if step.index in (0, 2, 5, 8, 11, 13, 15):
-            states.append([to_image(p, scale=2) for p in step.xt])
-            guesses.append([to_image(p, scale=2) for p in step.x0])
+            states.append(to_images(rescaled(step.xt), 2))
+            guesses.append(to_images(rescaled(step.x0), 2))
             times.append(step.t)
     labels = ["clean" if t < 0 else f"t = {t}" for t in times]
     names = [str(d) for d in range(10)]
     return Content(
         [
-            desk.keep(sheets(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),
-            desk.keep(sheets(guesses, names, labels), "estimates", "The clean estimates behind them"),
+            desk.save(sheets(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),
+            desk.save(sheets(guesses, names, labels), "estimates", "The clean estimates behind them"),
         ],
         {"steps": STEPS},
     )
@@ -58,14 +58,14 @@ def ambigrams(desk: Desk) -> Content:
     cells: list[list[Image.Image | None]] = [[None] * 10 for _ in range(10)]
     read = 0
     for (a, b), picture, good in zip(halves, pictures, reads, strict=True):
-        for upright, turned, seen in ((a, b, picture), (b, a, ambigram.UPSIDE_DOWN.apply(picture))):
-            image = to_image(seen, scale=2).convert("RGB")
+        for upright, turned, viewed in ((a, b, picture), (b, a, ambigram.UPSIDE_DOWN.apply(picture))):
+            image = to_images(rescaled(viewed[None]), 2)[0].convert("RGB")
             cells[upright][turned] = framed(image) if good else image
         read += good * (1 if a == b else 2)
     labels = [str(d) for d in range(10)]
     return Content(
         [
-            desk.keep(
+            desk.save(
                 sheets(cells, labels, labels),
                 "ambigrams",
                 "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
@@ -91,8 +91,8 @@ def more_views(
 ) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     figures = [
-        turning(desk, negative, "negate", seeds, "view-negate")[0],
-        turning(desk, quarter, "rotate-90", seeds, "view-quarter")[0],
+        anagram_figure(desk, negative, "negate", seeds, "view-negate")[0],
+        anagram_figure(desk, quarter, "rotate-90", seeds, "view-quarter")[0],
     ]
     cells, labels = [], []
     for name in ("inner-circle", "jigsaw") if desk.quick else ("inner-circle", "jigsaw", "square-hinge"):
@@ -101,7 +101,7 @@ def more_views(
         cells += [desk.image(reading.look(made)[0], SMALL) for reading in task.readings]
         labels += [pieces[0], f"{name}: {pieces[1]}"]
     caption = f"{upper(pieces[0])}, and through views of pieces {pieces[1]}"
-    figures.append(desk.keep(sheets([cells], captions=[labels]), "view-pieces", caption))
+    figures.append(desk.save(sheets([cells], captions=[labels]), "view-pieces", caption))
     return Content(figures)
 
 
@@ -117,12 +117,12 @@ def factors(
     grey = colour.mean(1, keepdim=True).expand_as(colour)
     return Content(
         [
-            desk.keep(
+            desk.save(
                 strip(desk, three, [f"seed {s}" for s in seeds]),
                 "three-bands",
                 f"From afar {bands[0]}, nearer by {bands[1]}, in the finest lines {bands[2]}",
             ),
-            desk.keep(
+            desk.save(
                 sheets([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
                 "colours",
                 f"In grey {colours[0]}, in the colours of {colours[1]}",
@@ -135,19 +135,19 @@ def factors(
 def regions(
     desk: Desk, prompts: tuple[str, str] = ("a cat face", "a castle"), way: tuple[str, str] = ("a dog face", "a cat face")
 ) -> Content:
-    inside = shape("circle", 256)
+    inside = shape("circle", 256, 256)
     made = desk.draw(compose(prompts, inside), [SEED])
     mask = (inside * 2 - 1)[0, :, ::4, ::4].expand(3, -1, -1)
     frames = 4 if desk.quick else 8
     between = desk.draw(morph(way, frames), [SEED])
     return Content(
         [
-            desk.keep(
+            desk.save(
                 strip(desk, [mask, made[0]], ["the mask", f"{prompts[0]} in, {prompts[1]} out"], 160),
                 "regions",
                 f"{upper(prompts[0])} in a disc, {prompts[1]} around it",
             ),
-            desk.keep(
+            desk.save(
                 strip(desk, between, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
                 "morph",
                 f"From {way[0]} to {way[1]}",
@@ -170,13 +170,13 @@ def flow_matching(desk: Desk) -> Content:
             read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
             curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
             if steps in (2, 4, 8):
-                rows.append([to_image(p, scale=2) for p in made[::each]])
+                rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
     lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
     few = {recipe: points[0][1] for recipe, points in curves.items()}
     return Content(
         [
-            desk.keep(sheets(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
+            desk.save(sheets(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
             desk.plotted("flow-steps", "Share of digits that are read as asked, by number of steps"),
         ],
         {
@@ -198,6 +198,6 @@ def worth(desk: Desk) -> Content:
         made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
         read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
         right = int((read == torch.tensor(asked_for)).sum())
-        rows.append([to_image(p, scale=2) for p in made.unflatten(0, (10, each))[:, :2].flatten(0, 1)])
+        rows.append(to_images(rescaled(made.unflatten(0, (10, each))[:, :2].flatten(0, 1)), 2))
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
-    return Content([desk.keep(sheets(rows, row_labels=labels), "guidance", "The same noise at guidance 0, 1, 2 and 5")])
+    return Content([desk.save(sheets(rows, row_labels=labels), "guidance", "The same noise at guidance 0, 1, 2 and 5")])

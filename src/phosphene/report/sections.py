@@ -19,7 +19,7 @@ from torch import Tensor
 from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.errors import UserError
-from phosphene.images import save_png, sheet, to_image
+from phosphene.images import save_png, sheet, to_images
 from phosphene.models import catalogue
 from phosphene.sampler import last
 
@@ -61,7 +61,7 @@ class Content:
     """What a section shows, and the values that its text tells."""
 
     figures: list[Figure]
-    told: dict[str, object] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,22 +191,23 @@ class Desk:
 
     def image(self, picture: Tensor, side: int = SIDE) -> Image.Image:
         """(C, H, W) in [-1, 1], enlarged to about ``side`` pixels."""
-        return to_image(picture, (-1, 1), max(1, round(side / picture.shape[-1])))
+        return to_images(picture[None], max(1, round(side / picture.shape[-1])))[0]
 
     def sample(self, path: Path) -> Tensor:
         """A picture, of one's own or one that ships with the package, (1, 3, S, S), as the first stage sees it."""
-        from phosphene.images import read_picture, squared, to_tensor
+        from phosphene.images import squared, to_tensor
+        from phosphene.readers import read_picture
 
         return to_tensor(squared(read_picture(path), self.stage.image_shape[-1]))
 
-    def keep(self, image: Shown, name: str, caption: str, command: str = "", **shown: object) -> Figure:
+    def save(self, image: Shown, name: str, caption: str, command: str = "", **more: object) -> Figure:
         """Write ``image`` beside the page."""
         light, dark = image if isinstance(image, tuple) else (image, None)
         story = {"command": self.again, "figure": name}
         save_png(light, self.out / f"{name}.png", story)
         if dark is not None:
             save_png(dark, self.out / f"{name}-dark.png", story)
-        return Figure(f"{name}.png", caption, command, *light.size, dark="" if dark is None else f"{name}-dark.png", **shown)
+        return Figure(f"{name}.png", caption, command, *light.size, dark="" if dark is None else f"{name}-dark.png", **more)
 
     def plotted(self, name: str, caption: str) -> Figure:
         """The figure of a plot that was written beside the page."""

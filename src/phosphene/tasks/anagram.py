@@ -25,12 +25,12 @@ def views_named(names: Sequence[str | View], prompts: int, seed: int = 0) -> lis
     whole = [part for name in names for part in (FOUR_WAY if name == "four-way" else (name,))]
     if len(whole) == prompts - 1:
         whole = ["identity", *whole]
-    told = ", ".join(str(name) for name in whole) or "none"
+    named = ", ".join(str(name) for name in whole) or "none"
     if len(whole) != prompts or prompts < 2:
-        raise UserError(f"--view {told}: {prompts} prompts need {max(prompts - 1, 1)} views besides the picture as it is.")
+        raise UserError(f"--view {named}: {prompts} prompts need {max(prompts - 1, 1)} views besides the picture as it is.")
     views = [view(name, seed) if isinstance(name, str) else name for name in whole]
     if len(set(views)) < len(views):
-        raise UserError(f"--view {told}: two views are the same, but a picture reads one way only in each.")
+        raise UserError(f"--view {named}: two views are the same, but a picture reads one way only in each.")
     return views
 
 

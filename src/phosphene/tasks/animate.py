@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from phosphene.images import INK, PAPER, font, to_image
+from phosphene.images import INK, PAPER, font, to_images
 from phosphene.views import Identity, Mirror, Moved, Negate, Turn, View, pixel_centres
 
 MARGIN = 0.22
@@ -37,7 +37,7 @@ def eased(share: float) -> float:
     return share * share * (3 - 2 * share)
 
 
-def turning(picture: Tensor, view: View, captions: tuple[str, str]) -> Iterator[Image.Image]:
+def turn_frames(picture: Tensor, view: View, captions: tuple[str, str]) -> Iterator[Image.Image]:
     """Frames of ``picture`` (3, S, S; in [-1, 1]) as it is, turning into what ``view`` shows, and back."""
     scale = max(1, round(SIDE / picture.shape[-1]))
     large = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2) if scale > 1 else picture
@@ -54,7 +54,7 @@ def readings(picture: Tensor, views: Sequence[View], captions: Sequence[str]) ->
     """Frames of an anagram (3, S, S) turning from what it is into each of its other readings, and how many seconds they take."""
     plain = next((caption for v, caption in zip(views, captions, strict=True) if isinstance(v, Identity)), "")
     others = [(v, (plain, caption)) for v, caption in zip(views, captions, strict=True) if not isinstance(v, Identity)]
-    return [frame for v, both in others for frame in turning(picture, v, both)], SECONDS * len(others)
+    return [frame for v, both in others for frame in turn_frames(picture, v, both)], SECONDS * len(others)
 
 
 def on_the_way(picture: Tensor, view: View, share: float, scale: int = 1) -> Tensor:
@@ -68,8 +68,8 @@ def on_the_way(picture: Tensor, view: View, share: float, scale: int = 1) -> Ten
     if hasattr(view, "plan"):
         return _flying(picture, view, share, room, paper, scale)
     if not isinstance(view, Identity | Negate | Mirror | Turn):  # of its path nothing is known: one fades into the other
-        seen = view.apply(picture[:, ::scale, ::scale])
-        picture = picture.lerp(seen.repeat_interleave(scale, -2).repeat_interleave(scale, -1), share)
+        viewed = view.apply(picture[:, ::scale, ::scale])
+        picture = picture.lerp(viewed.repeat_interleave(scale, -2).repeat_interleave(scale, -1), share)
     x = torch.cat([picture - paper, torch.ones_like(picture[:1])])  # what lies around is paper
     x = F.pad(x, (room, room, room, room))
     if isinstance(view, Negate):
@@ -131,18 +131,18 @@ def _flying(picture: Tensor, view: Moved, share: float, room: int, paper: Tensor
     place = (middle + offset + (room - 0.5)).round().long()
     # Each pixel is laid twice, once a step aside, so that turning leaves no holes; where several come to lie, the last is seen.
     number = torch.arange(1, len(place) + 1)
-    seen = torch.zeros(side * side, dtype=torch.long)
+    topmost = torch.zeros(side * side, dtype=torch.long)
     for aside in (1, 0) if 0 < share < 1 and bool(pieces.angle.any()) else (0,):
         rows, columns = (place + aside).clamp(0, side - 1).unbind(1)
-        laid = torch.zeros_like(seen).scatter_reduce(0, rows * side + columns, number, "amax")
-        seen = torch.where(laid > 0, laid, seen)
+        laid = torch.zeros_like(topmost).scatter_reduce(0, rows * side + columns, number, "amax")
+        topmost = torch.where(laid > 0, laid, topmost)
     colours = torch.cat([paper.flatten(1).expand(3, 1), picture.flatten(1)[:, pieces.order]], 1)
-    return colours[:, seen].view(3, side, side)
+    return colours[:, topmost].view(3, side, side)
 
 
 def _captioned(picture: Tensor, caption: str, strength: float) -> Image.Image:
     """With ``caption`` below, as dark as ``strength`` says."""
-    image = to_image(picture, (-1, 1))
+    (image,) = to_images(picture[None])
     write = font(max(12, image.width // 20))
     whole = Image.new("RGB", (image.width, image.height + image.width // 12), PAPER)
     whole.paste(image, (0, 0))

@@ -17,23 +17,28 @@ from phosphene.tasks.generate import asked
 SHAPES = ("left", "top", "circle")
 
 
-def shape(name: str, size: int) -> Tensor:
-    """The mask called ``name``, (1, 1, size, size) of 0 and 1: the left or upper half, or a disc of 0.6 the width."""
-    along = (torch.arange(size) + 0.5) / size - 0.5
+def shape(name: str, height: int, width: int) -> Tensor:
+    """The mask called ``name``, (1, 1, height, width) of 0 and 1: the left or upper half, or a disc of 0.6 the shorter side."""
+    y, x = ((torch.arange(n) + 0.5 - n / 2) / min(height, width) for n in (height, width))
     inside = {
-        "left": (along < 0).expand(size, size),
-        "top": (along < 0)[:, None].expand(size, size),
-        "circle": along.square() + along[:, None].square() < 0.09,
+        "left": (x < 0).expand(height, width),
+        "top": (y < 0)[:, None].expand(height, width),
+        "circle": x.square() + y[:, None].square() < 0.09,
     }
     if name not in inside:
         raise UserError(f"--mask {name}: choose one of {', '.join(SHAPES)}, or a picture.")
     return inside[name].float()[None, None]
 
 
-def compose(prompts: Sequence[str], mask: Tensor, *, negative: str | None = None) -> Task:
-    """``prompts[0]`` where ``mask`` (1, 1, H, W; 0..1) is 1, ``prompts[1]`` where it is 0; the mask is fitted to each stage."""
+def require_two(prompts: Sequence[str]) -> None:
+    """UserError where ``prompts`` are not one for the inside and one for the outside of a mask."""
     if len(prompts) != 2:
         raise UserError(f"PROMPT: {len(prompts)} are given; compose takes two, for inside and outside of the mask.")
+
+
+def compose(prompts: Sequence[str], mask: Tensor, *, negative: str | None = None) -> Task:
+    """``prompts[0]`` where ``mask`` (1, 1, H, W; 0..1) is 1, ``prompts[1]`` where it is 0; the mask is scaled to each stage."""
+    require_two(prompts)
 
     def asks(stage: Denoiser, scale: float) -> Expression:
         fitted = F.interpolate(mask, size=stage.image_shape[1:], mode="area")

@@ -22,7 +22,7 @@ SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
 """Blurs that part two or three prompts, in pixels of a 64-pixel picture; 2 is Part A's."""
 BANDS = ("low", "high")
 """What is kept of a photo: what the first prompt would rule, whatever the kind, or the rest."""
-KEPT = {
+PARTS = {
     "frequency": ("low frequencies", "high frequencies"),
     "color": ("the light", "the colours"),
     "motion": ("what sweeping by leaves", "what sweeping by takes"),
@@ -103,8 +103,8 @@ def completed(
     if band not in BANDS:
         raise UserError(f"--band {band}: choose low or high.")
 
-    def keep(drawn: Tensor, kept: Tensor) -> Tensor:
-        first, rest = (kept, drawn) if band == "low" else (drawn, kept)
+    def restored(drawn: Tensor, original: Tensor) -> Tensor:
+        first, rest = (original, drawn) if band == "low" else (drawn, original)
         return rest + component(first - rest)
 
-    return Task(asking([prompt], negative), image=image, edit=keep, large=large, readings=_readings(kind, component))
+    return Task(asking([prompt], negative), image=image, edit=restored, large=large, readings=_readings(kind, component))

@@ -35,7 +35,7 @@ def inpaint(image: Tensor, mask: Tensor, prompt: str | None = None, *, negative:
     return Task(
         asking([prompt], negative),
         image=image,
-        edit=lambda drawn, kept: at(drawn.device) * drawn + (1 - at(drawn.device)) * kept,
+        edit=lambda drawn, original: at(drawn.device) * drawn + (1 - at(drawn.device)) * original,
     )
 
 

@@ -52,21 +52,21 @@ def score(
     if len(prompts) != len(looks) or len(prompts) < 2:
         raise UserError(f"--best-of: {len(prompts)} prompts for {len(looks)} readings; give two or more, one for each.")
     schedule, device = stage.schedule, stage.device
-    told = torch.stack([stage.embed(p) for p in (None, *prompts)]).to(device)
+    embeddings = torch.stack([stage.embed(p) for p in (None, *prompts)]).to(device)
     times = [round(share * (schedule.steps - 1)) for share in TIMES]
     # All pictures, readings and prompts meet the same noise: only then do their errors compare.
     noises = draw(generators(range(seed, seed + len(times))), len(times), stage.image_shape, device)
-    errors = torch.zeros(len(pictures), len(looks), len(told), device=device)
-    each = max(max_rows // len(told), 1)
+    errors = torch.zeros(len(pictures), len(looks), len(embeddings), device=device)
+    each = max(max_rows // len(embeddings), 1)
     for row, look in enumerate(looks):
-        seen = look(pictures.to(device))
+        viewed = look(pictures.to(device))
         for t, noise in zip(times, noises, strict=True):
             for part in torch.arange(len(pictures), device=device).split(each):
-                xt = schedule.add_noise(seen[part], t, noise.expand_as(seen[part]))
-                rows = xt.repeat_interleave(len(told), 0)
-                asked = told.repeat(len(part), *[1] * (told.ndim - 1))
+                xt = schedule.add_noise(viewed[part], t, noise.expand_as(viewed[part]))
+                rows = xt.repeat_interleave(len(embeddings), 0)
+                asked = embeddings.repeat(len(part), *[1] * (embeddings.ndim - 1))
                 answer = stage(rows, torch.full((len(rows),), t, device=device), asked).noise
-                wrong = (answer - noise).square().flatten(1).mean(1).view(len(part), len(told))
+                wrong = (answer - noise).square().flatten(1).mean(1).view(len(part), len(embeddings))
                 errors[part, row] += wrong / wrong[:, :1].clamp(min=1e-8) / len(times)
     gain = 1 - errors[..., 1:]
     own = gain.diagonal(dim1=1, dim2=2)

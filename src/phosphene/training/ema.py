@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class Average:
-    """``network`` follows ``source``, a copy of it: ``average += (1 - keep) (weights - average)``, statistics alike.
+    """``network`` follows ``source``, a copy of it: ``average += (1 - decay) (weights - average)``, statistics alike.
 
-    ``keep`` is ``decay``, but shorter at first: ``(1 + count) / (10 + count)`` after ``count`` steps, a tensor that is
-    read on its own device.
+    ``decay`` is smaller at first: ``(1 + count) / (10 + count)`` after ``count`` steps, a tensor that is read on its own
+    device.
     """
 
     def __init__(self, source: nn.Module, decay: float) -> None:
@@ -21,9 +21,9 @@ class Average:
 
     @torch.no_grad()
     def follow(self, count: Tensor) -> None:
-        keep = torch.clamp((1 + count) / (10 + count), max=self.decay)
+        decay = torch.clamp((1 + count) / (10 + count), max=self.decay)
         change = torch._foreach_sub(self._theirs, self._own)
-        torch._foreach_mul_(change, 1 - keep)
+        torch._foreach_mul_(change, 1 - decay)
         torch._foreach_add_(self._own, change)
 
 

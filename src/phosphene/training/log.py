@@ -19,8 +19,8 @@ class Log:
 
     def __init__(self, out: Path, done: int, by: str = "step") -> None:
         self.path, self.by = out / NAME, by
-        kept = [line for line in read_log(self.path) if line[by] <= done] if done else []
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        lines = [line for line in read_log(self.path) if line[by] <= done] if done else []
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file, self._board = self.path.open("a"), None
         with suppress(ImportError):  # tensorboard comes with the extra "train"
             from torch.utils.tensorboard import SummaryWriter
@@ -29,7 +29,7 @@ class Log:
 
     def add(self, line: dict[str, float]) -> None:
         self._file.write(json.dumps(line) + "\n")
-        for name in line.keys() - {self.by, "epoch"} if self._board is not None else ():
+        for name in line.keys() - {self.by, "epoch", "step"} if self._board is not None else ():
             self._board.add_scalar(name.replace("_", " "), line[name], line[self.by])
 
     def flush(self) -> None:

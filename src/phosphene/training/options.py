@@ -1,44 +1,77 @@
-"""Recipes say of each field what it is for: the command line makes its options of that, and imports no torch for it."""
+"""Recipes: every field says what it is for, and whether a run that goes on may change it. The command line makes its
+options of that, and imports no torch for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
 
-from phosphene.defaults import SEED
+from phosphene.errors import UserError
+from phosphene.files import write_text
+
+RECIPE = "recipe.json"
+RESUMED, RESTARTED = "resumed", "restarted"
+"""A field may change when a run is resumed, or only when it starts anew from weights, with a fresh optimiser."""
 
 
-def option(default: Any, help: str, networks: Sequence[str] = (), **limits: float) -> Any:
-    """A field of a recipe that is an option on the command line: of ``networks``, or of all. ``limits``: min, max."""
-    return field(default=default, metadata={"help": help, "networks": tuple(networks), "limits": limits})
+def option(default: Any, help: str = "", networks: Sequence[str] = (), change: str = "", **limits: float) -> Any:
+    """A field of a recipe; with ``help`` an option on the command line, of ``networks`` or of all. ``limits``: min, max.
+
+    ``change``: RESUMED, RESTARTED, or "" where it never may.
+    """
+    return field(default=default, metadata={"help": help, "networks": tuple(networks), "change": change, "limits": limits})
 
 
-def options_of(recipe: type, network: str) -> dict[str, Any]:
+def options_of(recipe: type, network: str) -> dict[str, Mapping[str, Any]]:
     """The fields of ``recipe`` that are options of ``network``, with their metadata."""
-    options = {each.name: each.metadata for each in fields(recipe) if "help" in each.metadata}
-    return {name: told for name, told in options.items() if network in (told["networks"] or (network,))}
-
-
-PAINTERS = ("cascade", "upscaler")
-READERS = ("cascade", "retrieval")
+    options = {each.name: each.metadata for each in fields(recipe) if each.metadata.get("help")}
+    return {name: metadata for name, metadata in options.items() if network in (metadata["networks"] or (network,))}
 
 
 @dataclass(frozen=True)
-class StageOptions:
-    """What may be changed of a stage's recipe, text_to_image.stage_trainer's, by the names of its fields. None: as it has it."""
+class BaseRecipe:
+    """What decides a training, as JSON and back."""
 
-    images: int | None = option(None, "Pictures to see in all.")
-    batch_size: int | None = option(None, "Pictures of a step.")
-    optimizer: str | None = option(None, "adamw, or muon for the blocks' matrices.")
-    lr: float | None = option(None, "Learning rate.")
-    cooldown: float | None = option(None, "Last share of images or minutes, in which the rate falls.")
-    ema: float | None = option(None, "Memory of the moving average of the weights.")
-    seed: int | None = option(None, f"Of weights, stories and noise; {SEED} by default.", min=0, max=2**32 - 1)
-    drop: float | None = option(None, "Share of captions withheld.", READERS)
-    target: str | None = option(None, "Predict sample, epsilon or v_prediction.", PAINTERS)
-    patch: int | None = option(None, "Side of the patches, in pixels.", PAINTERS)
-    hidden: int | None = option(None, "Width of the transformer.", PAINTERS)
-    layers: int | None = option(None, "Blocks of the transformer.", PAINTERS)
-    heads: int | None = option(None, "Attention heads.", PAINTERS)
-    held_out: int | None = option(None, "One concept in so many is not trained with but measured by; 0: none.")
+    def require(self, name: str, good: bool, remedy: str) -> None:
+        """UserError that names the option of the field ``name``, unless its value is ``good``."""
+        if not good:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: {remedy}.")
+
+    def require_same(self, saved: Self, folder: Path, change: str = RESUMED) -> None:
+        """UserError where this differs from the recipe ``saved`` in ``folder`` in a field that may not ``change``."""
+        free = (RESUMED, RESTARTED)[: 1 if change == RESUMED else 2]
+        for each in fields(self):
+            own, other = getattr(self, each.name), getattr(saved, each.name)
+            remedy = f"the run in {folder} has {other}; leave the option out, or start a new run in another --out"
+            self.require(each.name, own == other or each.metadata.get("change") in free, remedy)
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """This recipe with ``changes``; a change of None is none."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The recipe of :meth:`to_json`; fields that are no more are left out. UserError where it is damaged."""
+        known = {each.name for each in fields(cls)}
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"{RECIPE}: is incomplete or damaged ({error}); start the run anew.") from error
+
+    def write(self, folder: Path) -> None:
+        write_text(folder / RECIPE, json.dumps(self.to_json(), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """What :meth:`write` wrote. UserError where it cannot be read."""
+        path = folder / RECIPE
+        try:
+            return cls.from_json(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as a recipe ({error}); start the run anew.") from error

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from phosphene.cli import Failed, common, perform
 from phosphene.errors import UserError
-from phosphene.images import to_image
+from phosphene.images import rescaled, to_images
 from phosphene.sampler import Step
 
 SIDE = 512
@@ -32,7 +32,7 @@ SIDE = 512
 EVERY = 0.15
 """Seconds between two previews: a browser needs no more."""
 MOST_MODELS = 8
-KEPT = 60
+MOST_RESULTS = 60
 """Results that stay on disk, and in the gallery."""
 INTERRUPTED = 130
 """The exit code of a command that was stopped."""
@@ -55,7 +55,7 @@ class Shelf:
         self._held: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
         with self._lock:
             if key not in self._held:
                 self._held[key] = make()
@@ -90,13 +90,13 @@ class Job:
         """Updates until the command has ended; raises what made it fail, unless it was stopped."""
         self._thread.start()
         try:
-            shown = None
+            last = None
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda before=shown: self._latest is not before or not self._thread.is_alive(), 0.5)
+                    self._changed.wait_for(lambda before=last: self._latest is not before or not self._thread.is_alive(), 0.5)
                     latest = self._latest
-                if latest is not shown:
-                    shown = latest
+                if latest is not last:
+                    last = latest
                     yield latest
                 elif not self._thread.is_alive():
                     break
@@ -126,8 +126,8 @@ class Job:
     def readings(self, pictures: list[Image.Image]) -> None:
         self.pictures = pictures
 
-    def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        return self.shelf.keep(key, make)
+    def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        return self.shelf.cached(key, make)
 
     def step(self, step: Step, what: str) -> None:
         if self.stopped:
@@ -135,21 +135,20 @@ class Job:
         now, done = time.monotonic(), step.index + 1
         if done == 1:
             self._begun = now
-        due = self._latest is None or now - self._shown >= EVERY or done == step.total
+        due = self._latest is None or now - self._updated >= EVERY or done == step.total
         if due:
             left = None if done == 1 else (now - self._begun) / (done - 1) * (step.total - done)
             with self._changed:
-                self._latest, self._shown = Update(done, step.total, what, mosaic(step.x0), left), now
+                self._latest, self._updated = Update(done, step.total, what, mosaic(step.x0), left), now
                 self._changed.notify_all()
 
 
 def mosaic(pictures: Tensor, most: int = 16) -> Image.Image:
     """Up to ``most`` of ``pictures`` (N, C, H, W) side by side, about SIDE pixels wide."""
-    shown = pictures[:most].detach().float().cpu()
-    columns = math.ceil(math.sqrt(len(shown)))
-    value_range = (0.0, 1.0) if shown.shape[1] == 1 else (-1.0, 1.0)  # digits lie in 0..1, coloured pictures in -1..1
-    scale = max(1, SIDE // (columns * shown.shape[-1]))
-    cells = [to_image(picture, value_range, scale) for picture in shown]
+    several = pictures[:most].detach().float().cpu()
+    columns = math.ceil(math.sqrt(len(several)))
+    scale = max(1, SIDE // (columns * several.shape[-1]))
+    cells = to_images(rescaled(several) if several.shape[1] == 1 else several, scale)  # digits lie in 0..1
     side = cells[0].width
     whole = Image.new(cells[0].mode, (columns * side, math.ceil(len(cells) / columns) * side), "white")
     for k, cell in enumerate(cells):
@@ -192,7 +191,7 @@ class Studio:
                 yield job, update, out
             if out.is_file():
                 self.results.appendleft((out, self.command(job, out)))
-                while len(self.results) > KEPT:
+                while len(self.results) > MOST_RESULTS:
                     discard(self.results.pop()[0])
             yield job, None, out
         except Failed as failure:

@@ -35,7 +35,7 @@ LOOKS = {
 """Colours with the contrast that the default ones lack; those of buttons serve both modes."""
 
 
-def build(studio: Studio) -> gr.Blocks:
+def built_page(studio: Studio) -> gr.Blocks:
     """The page."""
     with gr.Blocks(title="phosphene: the studio", analytics_enabled=False, delete_cache=(1800, 3600)) as page:
         gr.HTML(
@@ -58,7 +58,7 @@ def open_studio(model: str, device: str, host: str, port: int | None) -> tuple[g
             pass
     except Failed as failure:
         raise UserError(failure.sentence) from failure
-    page = build(studio).queue(default_concurrency_limit=1, max_size=32)
+    page = built_page(studio).queue(default_concurrency_limit=1, max_size=32)
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
         _, url, _ = page.launch(

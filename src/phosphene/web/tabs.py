@@ -16,10 +16,10 @@ from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe
 from phosphene.views import VIEWS
 from phosphene.web import widgets
-from phosphene.web.jobs import KEPT, SIDE, Job, Studio
+from phosphene.web.jobs import MOST_RESULTS, SIDE, Job, Studio
 from phosphene.web.widgets import Bench, Line, bar, prompt_of
 
-SHOWN_VIEWS = [name for name in VIEWS if name not in ("identity", "rotate-270", "pixels")]
+STUDIO_VIEWS = [name for name in VIEWS if name not in ("identity", "rotate-270", "pixels")]
 """Not the picture as it stands, nor a turn that is another's picture turned, nor what no picture survives."""
 
 
@@ -28,11 +28,13 @@ def generate_tab(studio: Studio, _: gr.Tab) -> None:
     with bench.left("dpm"):
         prompt = gr.Textbox("a red heart", label="What to draw (one a line)", lines=2, max_lines=widgets.MOST_PROMPTS)
         gr.Examples([["a castle"], ["a dog face"], ["a blue octopus icon"], ["a rocket\na skull\na snowy mountain"]], [prompt])
+        negative = gr.Textbox("", label="What to stay away from")
 
-    def argv(prompt: str) -> Line:
-        return ["generate", "--", *widgets.prompts_of(prompt)], []
+    def argv(prompt: str, negative: str) -> Line:
+        away = prompt_of(negative, optional=True)
+        return ["generate", *(["--negative", away] if away else []), "--", *widgets.prompts_of(prompt)], []
 
-    bench.connect(argv, [prompt])
+    bench.connect(argv, [prompt, negative])
 
 
 def edit_tab(studio: Studio, _: gr.Tab) -> None:
@@ -49,8 +51,8 @@ def edit_tab(studio: Studio, _: gr.Tab) -> None:
     def argv(drawing: dict, prompt: str, strength: float) -> Line:
         file = studio.place("sketch")
         widgets.white((drawing or {}).get("composite")).save(file)
-        said = prompt_of(prompt, optional=True)
-        return ["edit", "--prompt", said, "--strength", f"{strength:g}", "--", str(file)], [file]
+        text = prompt_of(prompt, optional=True)
+        return ["edit", "--prompt", text, "--strength", f"{strength:g}", "--", str(file)], [file]
 
     bench.connect(argv, [picture, prompt, strength])
 
@@ -73,8 +75,8 @@ def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
             alpha = layer.resize(mask.size).convert("RGBA").getchannel("A").point(lambda a: 255 if a > 127 else 0)
             mask.paste(255, mask=alpha)
         mask.save(files[1])
-        said = prompt_of(prompt, optional=True)
-        return ["inpaint", "--prompt", said, "--", *map(str, files)], files
+        text = prompt_of(prompt, optional=True)
+        return ["inpaint", "--prompt", text, "--", *map(str, files)], files
 
     bench.connect(argv, [picture, prompt])
 
@@ -84,7 +86,7 @@ def anagram_tab(studio: Studio, _: gr.Tab) -> None:
     with bench.left("dpm", look=True):
         first = gr.Textbox("a tulip", label="As it stands")
         other = gr.Textbox("a bell", label="In the other view")
-        name = gr.Dropdown(SHOWN_VIEWS, value="flip", label="The other view")
+        name = gr.Dropdown(STUDIO_VIEWS, value="flip", label="The other view")
         hearts, balloons = ["a black heart", "a spade suit", "flip"], ["a drop of blood", "a red balloon", "flip"]
         gr.Examples([hearts, balloons, ["keycap 6", "keycap 9", "rotate-180"]], [first, other, name])
         best = widgets.choosing()
@@ -92,7 +94,9 @@ def anagram_tab(studio: Studio, _: gr.Tab) -> None:
     def argv(first: str, other: str, name: str, best: float) -> Line:
         return ["anagram", "--view", name, "--best-of", f"{best:.0f}", "--", prompt_of(first), prompt_of(other)], []
 
-    bench.connect(argv, [first, other, name, best], lambda job, values: widgets.turning(job.pictures, values[:2], values[2]))
+    bench.connect(
+        argv, [first, other, name, best], lambda job, values: widgets.turning_picture(job.pictures, values[:2], values[2])
+    )
 
 
 def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
@@ -107,7 +111,7 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
     def argv(far: str, near: str, sigma: float, best: float) -> Line:
         return ["hybrid", "--sigma", f"{sigma:g}", "--best-of", f"{best:.0f}", "--", prompt_of(far), prompt_of(near)], []
 
-    bench.connect(argv, [far, near, sigma, best], lambda job, values: widgets.walking(job.pictures[0], *values[:2]))
+    bench.connect(argv, [far, near, sigma, best], lambda job, values: widgets.walking_picture(job.pictures[0], *values[:2]))
 
 
 def digits_tab(studio: Studio, _: gr.Tab) -> None:
@@ -127,7 +131,7 @@ def digits_tab(studio: Studio, _: gr.Tab) -> None:
         return [what, *how, *more, "--", digits], []
 
     def finish(job: Job, values: tuple) -> str:
-        return widgets.turning(job.pictures, list(values[1].strip()), "rotate-180")
+        return widgets.turning_picture(job.pictures, list(values[1].strip()), "rotate-180")
 
     bench.connect(argv, [what, digits, guidance, steps], finish)
 
@@ -159,8 +163,8 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
         try:
             exact = {"lr": 3e-3, "epochs": int(epochs), "width": int(width), "seed": seed}
             settings = recipe(network, dataset="digits", objective="flow", **exact)
-            for shown in lesson(settings, out, studio.device, lambda: session in halted):
-                yield *shown, line
+            for update in lesson(settings, out, studio.device, lambda: session in halted):
+                yield *update, line
         finally:
             shutil.rmtree(out, ignore_errors=True)
 
@@ -173,35 +177,38 @@ def lesson(settings: Recipe, out: Path, device: str, halted: Callable[[], bool])
     from phosphene.training.mnist.run import Run
 
     run, curve = Run(settings, out, device=device), out / "live.png"
-    points, shown, total = [], 0.0, settings.epochs * run.trainer.steps
+    points, drawn_at, total = [], 0.0, settings.epochs * run.trainer.steps
     for report in run:
         epoch, step, steps, losses, ended = report.progress
         done = (epoch - 1) * steps + step
         points += [((done - len(losses) + 1 + k) / steps, loss) for k, loss in enumerate(losses)]
-        said = f"epoch {epoch} of {settings.epochs}: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s"
-        if ended or time.monotonic() - shown > 1:
+        status = f"epoch {epoch} of {settings.epochs}: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s"
+        if ended or time.monotonic() - drawn_at > 1:
             loss_curves({"loss": points}, curve, "training loss")
             found = sorted((out / "samples").glob("*.png"))
-            yield bar(f"{said}, {report.seconds_left:.0f} s left", done, total), str(curve), str(found[-1]) if found else None
-            shown = time.monotonic()
+            yield bar(f"{status}, {report.seconds_left:.0f} s left", done, total), str(curve), str(found[-1]) if found else None
+            drawn_at = time.monotonic()
         if halted():
             yield bar(f"stopped after {done} of {total} steps"), gr.skip(), gr.skip()
             return
-    yield bar(f"done: {said}", total, total), gr.skip(), gr.skip()
+    yield bar(f"done: {status}", total, total), gr.skip(), gr.skip()
 
 
 def gallery_tab(studio: Studio, opened: gr.Tab) -> None:
     gr.Markdown(
-        f"The last {KEPT} pictures that were drawn here, newest first. Each tells how it was made: `phosphene inspect FILE`."
+        f"The last {MOST_RESULTS} pictures that were drawn here, newest first. "
+        "Each tells how it was made: `phosphene inspect FILE`."
     )
-    shown = gr.Gallery(label="Drawn here", columns=4, object_fit="contain", interactive=False, buttons=["download", "fullscreen"])
+    gallery = gr.Gallery(
+        label="Drawn here", columns=4, object_fit="contain", interactive=False, buttons=["download", "fullscreen"]
+    )
     again = gr.Button("Look again", size="sm")
 
     def look() -> list[tuple[str, str]]:
         return [(str(path), command) for path, command in studio.results if path.is_file()]
 
-    opened.select(look, None, shown, queue=False)
-    again.click(look, None, shown, queue=False)
+    opened.select(look, None, gallery, queue=False)
+    again.click(look, None, gallery, queue=False)
 
 
 TABS: dict[str, Callable[[Studio, gr.Tab], None]] = {

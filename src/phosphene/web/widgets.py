@@ -17,7 +17,8 @@ from PIL import Image
 
 from phosphene.defaults import GUIDANCE, SEED, SOLVERS
 from phosphene.errors import UserError
-from phosphene.images import SAMPLES, read_picture, squared
+from phosphene.images import squared
+from phosphene.readers import SAMPLES, read_picture
 from phosphene.tasks.animate import turn_css
 from phosphene.views import view
 from phosphene.web.jobs import SIDE, Job, Studio, Update
@@ -29,13 +30,13 @@ Line = tuple[list[str], list[Path]]
 """A command line and the files made for it."""
 
 
-def bar(said: str, done: int = 0, total: int = 0) -> str:
+def bar(status: str, done: int = 0, total: int = 0) -> str:
     """What a job says of itself, and how far it is."""
     line = f'<progress max="{total}" value="{done}" aria-label="progress"></progress>' if total else ""
-    return f'<div class="studio-status" role="status">{line}<div>{html.escape(said)}</div></div>'
+    return f'<div class="studio-status" role="status">{line}<div>{html.escape(status)}</div></div>'
 
 
-def told(update: Update) -> str:
+def progress_bar(update: Update) -> str:
     left = "" if update.left is None else f", {update.left:.0f} s left" if update.left >= 1 else ", nearly done"
     return bar(f"{update.what}: step {update.done} of {update.total}{left}", update.done, update.total)
 
@@ -47,19 +48,19 @@ def source(picture: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
-def turning(pictures: Sequence[Image.Image], prompts: Sequence[str], name: str) -> str:
+def turning_picture(pictures: Sequence[Image.Image], prompts: Sequence[str], name: str) -> str:
     """A picture that turns into its other reading when it is clicked; where no turn does that, the other takes its place."""
     css, (first, other) = turn_css(view(name)), map(html.escape, prompts[:2])
-    shown = f'<img src="{source(pictures[0])}" alt="{first}">'
+    images = f'<img src="{source(pictures[0])}" alt="{first}">'
     if not css:
-        shown += f'<img src="{source(pictures[1])}" alt="{other}" hidden>'
+        images += f'<img src="{source(pictures[1])}" alt="{other}" hidden>'
     return (
         f'<div class="studio-look"><button type="button" aria-pressed="false" aria-label="Turn the picture" data-css="{css}" '
-        f'data-first="{first}" data-other="{other}">{shown}</button><div>click it: <output>{first}</output></div></div>'
+        f'data-first="{first}" data-other="{other}">{images}</button><div>click it: <output>{first}</output></div></div>'
     )
 
 
-def walking(picture: Image.Image, far: str, near: str) -> str:
+def walking_picture(picture: Image.Image, far: str, near: str) -> str:
     """A picture and a slider that walks away from it."""
     far, near = html.escape(far), html.escape(near)
     return (
@@ -153,8 +154,8 @@ class Bench:
         def begin(request: gr.Request, number: float, locked: bool, *values: Any) -> Iterator[tuple]:
             seed = int(number) if locked else random.randrange(2**32)
             with refusals(self.studio.plain):
-                for shown in run(request.session_hash or "", seed, *values):
-                    yield seed, *shown
+                for results in run(request.session_hash or "", seed, *values):
+                    yield seed, *results
 
         def end(request: gr.Request) -> str:
             stop(request.session_hash or "")
@@ -162,9 +163,9 @@ class Bench:
 
         self.halt.click(end, None, self.status, queue=False)
         once = {"concurrency_id": "device", "concurrency_limit": 1, "trigger_mode": "once"}
-        seen = {"show_progress": "minimal", "show_progress_on": self.status}
-        given, shown = [self.seed, self.locked, *inputs], [self.seed, self.status, *outputs]
-        return [trigger(begin, given, shown, **once, **seen) for trigger in (self.go.click, *submits)]
+        shown_at = {"show_progress": "minimal", "show_progress_on": self.status}
+        settings, changed = [self.seed, self.locked, *inputs], [self.seed, self.status, *outputs]
+        return [trigger(begin, settings, changed, **once, **shown_at) for trigger in (self.go.click, *submits)]
 
     def connect(self, argv: Callable[..., Line], inputs: list, finish: Callable[[Job, tuple], str] | None = None) -> None:
         """Let ``argv`` make command lines of ``inputs``; ``finish`` makes of the finished job what is looked at."""
@@ -177,14 +178,14 @@ class Bench:
             yield bar("waiting for the model"), skip(), skip(), gr.DownloadButton(interactive=False), ""
             for job, update, out in studio.run(line, session, given):
                 if update is not None:
-                    yield told(update), update.preview, skip(), skip(), studio.command(job, out)
+                    yield progress_bar(update), update.preview, skip(), skip(), studio.command(job, out)
                 elif not out.is_file():
                     yield bar("stopped"), skip(), skip(), skip(), skip()
                 else:
                     look = finish(job, values) if finish and job.pictures else skip()
-                    said = studio.plain(job.said[-1].rpartition(";")[0]) if ";" in "".join(job.said[-1:]) else "done"
+                    status = studio.plain(job.said[-1].rpartition(";")[0]) if ";" in "".join(job.said[-1:]) else "done"
                     file = gr.DownloadButton(value=str(out), interactive=True)
-                    yield bar(said), str(out), look, file, studio.command(job, out)
+                    yield bar(status), str(out), look, file, studio.command(job, out)
 
         outputs = [self.picture, self.look, self.file, self.command]
         events = self.listen(run, [*inputs, *self.how], outputs, studio.stop, "stopped")
@@ -221,7 +222,7 @@ def canvas(label: str, masks: bool) -> gr.ImageEditor:
         sample = gr.Dropdown(names, label="or take a sample", value=None)
 
     def taken(path: str) -> dict:
-        with refusals(lambda said: said.replace(str(Path(path).parent) + os.sep, "")):
+        with refusals(lambda message: message.replace(str(Path(path).parent) + os.sep, "")):
             return ground(path)
 
     upload.upload(taken, upload, editor, concurrency_limit=4)  # queued: only there do errors become messages

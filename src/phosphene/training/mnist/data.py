@@ -23,6 +23,8 @@ from phosphene.defaults import DATASETS
 from phosphene.errors import UserError
 from phosphene.files import cache_folder
 
+MOST_BYTES = 2**29
+"""Of a file, unpacked."""
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -155,9 +157,12 @@ def _checked(name: str, index: int, path: Path) -> np.ndarray:
     source = SOURCES.get(name)
     try:
         raw = path.read_bytes()
-        content = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)  # a small file may unpack to one that fills the memory
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read or is truncated ({error}); fetch it again.") from error
+    if len(content) > MOST_BYTES:
+        raise UserError(f"{path}: holds more than {MOST_BYTES:,} bytes, which is ten times MNIST; it is damaged, fetch it again.")
     array = read_idx(content, path, images="images" in PARTS[index])
     if source and source.content and hashlib.sha256(content).hexdigest() != source.content[index]:
         raise UserError(

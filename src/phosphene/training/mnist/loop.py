@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
+from phosphene.training import checkpoint
 from phosphene.training.distributed import Place, average, share_statistics
 from phosphene.training.ema import Average
 from phosphene.training.mnist.data import Split
@@ -38,7 +39,7 @@ class Progress(NamedTuple):
 
 
 class Trainer:
-    """Trains ``network`` on ``split`` by ``recipe``; ``ema`` is its moving average, to sample from.
+    """Trains ``network`` on ``split`` by ``recipe``; ``average`` is its moving average, to sample from.
 
     ``report_every`` steps the host looks at the device (and checks for non-finite numbers). ``compiled`` runs the
     network through torch.compile.
@@ -71,8 +72,8 @@ class Trainer:
         self.network = network.to(device, memory_format=torch.channels_last).train()
         if world > 1:
             share_statistics(self.network)
-        self.average = Average(self.network, recipe.ema)
-        self.ema = self.average.network
+        self.ema = Average(self.network, recipe.ema)
+        self.average = self.ema.network
         self.parameters = list(self.network.parameters())
         self._halved = InHalf(self.network) if self.on_gpu and not compiled else None
         self._forward = torch.compile(self.network) if compiled else self._halved or self.network
@@ -91,7 +92,7 @@ class Trainer:
         self.norms = torch.zeros(self.steps, device=device)
         self._batch = torch.arange(self.rows, device=device) + self.place.rank * self.rows
         fast = self._halved is not None and world == 1
-        self._fast_update = fast_update(self._halved, self.average, self.optimiser, self.count) if fast else None
+        self._fast_update = fast_update(self._halved, self.ema, self.optimiser, self.count) if fast else None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager_steps = 0
 
@@ -180,7 +181,7 @@ class Trainer:
             average([p.grad for p in self.parameters] + [loss])
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters], foreach=True)
         self.optimiser.step()
-        self.average.follow(self.count)
+        self.ema.follow(self.count)
         if self._halved is not None:
             self._halved.refresh()
         return norm
@@ -200,25 +201,17 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Everything that decides the rest of the run: tensors, and the position as JSON."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for index, parameter in enumerate(self.parameters):
-            tensors |= {f"optimiser.{index}.{k}": v for k, v in self.optimiser.state.get(parameter, {}).items()}
-        tensors |= {"generator": self.generator.get_state(), "count": self.count, "losses": self.losses}
-        return {k: v.detach().cpu().clone() for k, v in tensors.items()}, {"epoch": self.epoch, "done": self.done}
+        others = {"generator": self.generator.get_state(), "count": self.count, "losses": self.losses}
+        return checkpoint.gathered(self._networks, [self.optimiser], **others), {"epoch": self.epoch, "done": self.done}
 
     def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
         """Continue from a :meth:`state`. Raises KeyError or RuntimeError where it does not fit."""
-        self.network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
-        self.ema.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
-        for index, parameter in enumerate(self.parameters):
-            start = f"optimiser.{index}."
-            state = {k[len(start) :]: v.to(parameter.device) for k, v in tensors.items() if k.startswith(start)}
-            kept = self.optimiser.state[parameter]
-            for k, v in state.items():
-                # Moments lie in memory as their parameter does, or a fused step would round differently.
-                kept.setdefault(k, torch.empty_like(parameter if v.shape == parameter.shape else v)).copy_(v)
+        checkpoint.scatter(tensors, self._networks, [self.optimiser])
         self.generator.set_state(tensors["generator"])
         self.count.copy_(tensors["count"])
         self.losses.copy_(tensors["losses"])
         self.epoch, self.done = int(position["epoch"]), int(position["done"])
+
+    @property
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "average": self.average}

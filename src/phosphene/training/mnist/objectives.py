@@ -96,8 +96,8 @@ def diffusion(schedule: NoiseSchedule, target: str, drop: float, time_mean: floa
         picture, answer = to_target(schedule, target, x0, draws.normal(x0), t)
         code = None
         if network.config["classes"]:
-            kept = draws.uniform(len(x0)) >= drop
-            code = F.one_hot(labels.long(), network.config["classes"]).to(x0.dtype) * kept
+            labelled = draws.uniform(len(x0)) >= drop
+            code = F.one_hot(labels.long(), network.config["classes"]).to(x0.dtype) * labelled
         picture = picture.contiguous(memory_format=torch.channels_last)
         return F.mse_loss(network(picture, t / schedule.steps, code).float(), answer)
 
@@ -108,8 +108,8 @@ def classification(network: nn.Module, x0: Tensor, labels: Tensor, draws: Draws)
     """Cross-entropy with smoothed labels; pictures turned by up to 12 degrees, scaled by 12 %, sheared, shifted by 2 pixels."""
     x0 = _jittered(x0, draws.uniform(len(x0), 6) * 2 - 1)
     # Dropout from our own stream: torch's would differ between runs, and between one process and two.
-    keep = (draws.uniform(len(x0), 196 * network.config["width"]) >= DROPOUT) / (1 - DROPOUT)
-    return F.cross_entropy(network(x0, keep).float(), labels.long(), label_smoothing=0.05)
+    mask = (draws.uniform(len(x0), 196 * network.config["width"]) >= DROPOUT) / (1 - DROPOUT)
+    return F.cross_entropy(network(x0, mask).float(), labels.long(), label_smoothing=0.05)
 
 
 def _jittered(x: Tensor, u: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 from phosphene.drawing import Sampling, Task, run
 from phosphene.evaluation.classifier import describe
 from phosphene.expression import Expression, cond, guide
-from phosphene.images import sheet, to_image
+from phosphene.images import rescaled, sheet, to_images
 from phosphene.models import catalogue
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import draw, generators, last
@@ -20,11 +20,11 @@ from phosphene.training.mnist.data import Split
 ROWS, STEPS = 4, 20
 
 
-def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image.Image | None, dict]:
+def preview(average: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image.Image | None, dict]:
     """A sheet of samples and figures for the log: digits for a diffusion model, before and after for a denoiser,
     the test accuracy for a classifier."""
-    device = next(ema.parameters()).device
-    model = catalogue.build(config, ema.state_dict(), Path("the run"), device, torch.float32)
+    device = next(average.parameters()).device
+    model = catalogue.build(config, average.state_dict(), Path("the run"), device, torch.float32)
     if config["kind"] == "classifier":
         probabilities, _ = describe(model, test.images.float() / 255)
         return None, {"test_accuracy": (probabilities.argmax(1).cpu() == test.labels).float().mean().item()}
@@ -35,7 +35,7 @@ def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image
         with torch.no_grad():
             mended = model(noisy.to(device)).float().cpu()
         mse = (mended - clean).square().mean().item()
-        rows = [[to_image(p, scale=2) for p in several] for several in (clean, noisy, mended)]
+        rows = [to_images(rescaled(several), 2) for several in (clean, noisy, mended)]
         return sheet(rows, row_labels=["clean", "noisy", "estimate"]), {"mse_of_10": mse}
     columns = model.classes or 10
     count = ROWS * columns
@@ -45,5 +45,5 @@ def preview(ema: nn.Module, config: dict, test: Split, seed: int) -> tuple[Image
 
     sampling = Sampling("ddim", steps=min(STEPS, model.schedule.steps), guidance=3)
     steps = run(Task(asks), model, range(seed, seed + count), sampling=sampling)
-    pictures = [to_image(p, scale=2) for p in last(steps)]
+    pictures = to_images(rescaled(last(steps)), 2)
     return sheet([pictures[r * columns : (r + 1) * columns] for r in range(ROWS)]), {}

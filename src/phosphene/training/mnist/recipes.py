@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phosphene.defaults import DATASETS, NETWORKS, OBJECTIVES, SCHEDULES, SEED, one_of
 from phosphene.errors import UserError
-from phosphene.training.options import option
+from phosphene.training.options import RECIPE, BaseRecipe, option
 
 DIFFUSION = ("time", "class")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(BaseRecipe):
     """Everything that decides which weights come out; two runs of one recipe on one CPU are bit-identical."""
 
     network: str  # one of NETWORKS
@@ -39,37 +37,22 @@ class Recipe:
     keep: tuple[int, ...] = option((), "Epochs whose models are kept besides the last, such as 5,20.")
 
     def __post_init__(self) -> None:
-        def check(option: str, value: Any, good: bool, remedy: str) -> None:
-            if not good:
-                raise UserError(f"--{option} {value}: {remedy}.")
-
-        check("network", self.network, self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
-        check("epochs", self.epochs, self.epochs >= 1, "must be at least 1")
-        check("width", self.width, self.width >= 1, "must be at least 1; the assignment's is 64 (denoiser: 128)")
-        check("batch-size", self.batch_size, self.batch_size >= 2, "must be at least 2, for BatchNorm")
-        check("lr", self.lr, math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
-        check("lr-decay", self.lr_decay, 0 < self.lr_decay <= 1, "must lie in (0, 1]")
-        check("seed", self.seed, 0 <= self.seed < 2**40, "must lie in 0..2^40")
-        check("objective", self.objective, self.objective in OBJECTIVES, f"choose one of {', '.join(OBJECTIVES)}")
-        check("schedule", self.schedule, self.schedule in SCHEDULES, f"choose one of {', '.join(SCHEDULES)}")
-        check("timesteps", self.timesteps, self.timesteps >= 2, "must be at least 2")
-        check("time-spread", self.time_spread, 0 <= self.time_spread < math.inf, "must be 0 (uniform) or above, such as 1")
-        check("time-mean", self.time_mean, math.isfinite(self.time_mean), "must be a finite number, such as 0")
-        check("drop", self.drop, 0 <= self.drop < 1, "must lie in [0, 1)")
-        check("sigma", self.sigma, math.isfinite(self.sigma) and self.sigma > 0, "must be positive")
-        check("ema", self.ema, 0 <= self.ema < 1, "must lie in [0, 1); 0.999 is usual, 0 keeps no average")
-        check("keep", self.keep, all(1 <= e <= self.epochs for e in self.keep), f"epochs must lie in 1..{self.epochs}")
-
-    def to_json(self) -> dict:
-        return {**asdict(self), "keep": list(self.keep)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
-        known = {f.name for f in fields(cls)}
-        try:
-            return cls(**{k: tuple(v) if k == "keep" else v for k, v in values.items() if k in known})
-        except (TypeError, AttributeError) as error:
-            raise UserError(f"recipe.json: is incomplete or damaged ({error}); start the run anew.") from error
+        self.require("network", self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
+        self.require("epochs", self.epochs >= 1, "must be at least 1")
+        self.require("width", self.width >= 1, "must be at least 1; the assignment's is 64 (denoiser: 128)")
+        self.require("batch_size", self.batch_size >= 2, "must be at least 2, for BatchNorm")
+        self.require("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
+        self.require("lr_decay", 0 < self.lr_decay <= 1, "must lie in (0, 1]")
+        self.require("seed", 0 <= self.seed < 2**40, "must lie in 0..2^40")
+        self.require("objective", self.objective in OBJECTIVES, f"choose one of {', '.join(OBJECTIVES)}")
+        self.require("schedule", self.schedule in SCHEDULES, f"choose one of {', '.join(SCHEDULES)}")
+        self.require("timesteps", self.timesteps >= 2, "must be at least 2")
+        self.require("time_spread", 0 <= self.time_spread < math.inf, "must be 0 (uniform) or above, such as 1")
+        self.require("time_mean", math.isfinite(self.time_mean), "must be a finite number, such as 0")
+        self.require("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
+        self.require("sigma", math.isfinite(self.sigma) and self.sigma > 0, "must be positive")
+        self.require("ema", 0 <= self.ema < 1, "must lie in [0, 1); 0.999 is usual, 0 keeps no average")
+        self.require("keep", all(1 <= e <= self.epochs for e in self.keep), f"epochs must lie in 1..{self.epochs}")
 
 
 _ASSIGNMENT: dict[str, dict[str, Any]] = {
@@ -102,15 +85,10 @@ def recipe(network: str, **changes: Any) -> Recipe:
 
 def resumed(network: str, out: Path, **changes: Any) -> Recipe:
     """The recipe of the run in ``out``, but for ``changes`` that are not None. UserError where it cannot be read."""
-    path = out / "recipe.json"
-    if not path.exists():
+    if not (out / RECIPE).exists():
         return recipe(network, **changes)  # the run says what is missing
-    try:
-        saved = Recipe.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a recipe ({error}); start the run anew.") from error
-    asked = {name: value for name, value in changes.items() if value is not None}
-    whole = {**saved.to_json(), **asked, "network": network}
-    # Of kept epochs, those beyond a shorter --epochs would be complained of first, and they were not asked for.
-    whole["keep"] = asked.get("keep", tuple(e for e in saved.keep if e <= whole["epochs"]))
-    return Recipe(**whole)
+    saved = Recipe.read(out)
+    if changes.get("keep") is None:
+        # Of kept epochs, those beyond a shorter --epochs would be complained of first, and they were not asked for.
+        changes["keep"] = tuple(e for e in saved.keep if e <= (changes.get("epochs") or saved.epochs))
+    return saved.changed({**changes, "network": network})

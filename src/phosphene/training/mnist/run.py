@@ -6,7 +6,6 @@ epoch kept two models: model-05/ (the moving average) and model-05-raw/ (the wei
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from phosphene import __version__
 from phosphene.errors import UserError
-from phosphene.files import require_writable, write_text
 from phosphene.images import save_png
 from phosphene.models import catalogue
 from phosphene.plots import loss_curves
@@ -64,14 +62,7 @@ class Run:
         self.recipe, self.out, self.save_every = recipe, Path(out), save_every
         if save_every < 0:
             raise UserError(f"--save-every {save_every}: must be a number of steps, or 0 for every {SAVE_SECONDS} seconds.")
-        exists = (self.out / "recipe.json").exists()
-        if resume and not (self.out / checkpoint.NAME).exists():
-            raise UserError(f"--resume: {self.out} holds no {checkpoint.NAME}; start the run without --resume.")
-        if exists and not resume:
-            raise UserError(f"--out {self.out}: already holds a run; continue it with --resume or choose another folder.")
-        if self.out.exists() and not self.out.is_dir():
-            raise UserError(f"--out {self.out}: is a file; name a folder.")
-        require_writable(self.out / "recipe.json", "--out")
+        checkpoint.begin(self.out, resume)
         self.place = Place(device)
         if not self.place.leads:
             self.place.wait()  # the first process fetches the data, the others find it
@@ -90,7 +81,7 @@ class Run:
         leads, trainer = self.place.leads, self.trainer
         at_start = before = self._done
         if leads:
-            write_text(self.out / "recipe.json", json.dumps(self.recipe.to_json(), indent=2) + "\n")
+            self.recipe.write(self.out)
             log = Log(self.out, at_start)
         saved = marked = begun = time.monotonic()
         total = self.recipe.epochs * trainer.steps
@@ -137,12 +128,12 @@ class Run:
     def _end_epoch(self) -> dict:
         """Samples, figures and, where due, models."""
         epoch, trainer = self.trainer.epoch, self.trainer
-        picture, figures = preview(trainer.ema, self.config, self.test, self.recipe.seed)
+        picture, figures = preview(trainer.average, self.config, self.test, self.recipe.seed)
         if picture is not None:
             save_png(picture, self.out / "samples" / f"epoch-{epoch:02d}.png", {"recipe": self.recipe.to_json(), "epoch": epoch})
         if epoch in self.recipe.keep or epoch == self.recipe.epochs:
             config = {**self.config, "epoch": epoch, "recipe": self.recipe.to_json(), "phosphene": __version__}
-            for suffix, network in (("", trainer.ema), ("-raw", trainer.network)):
+            for suffix, network in (("", trainer.average), ("-raw", trainer.network)):
                 weights = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
                 catalogue.write(self.out / f"model-{epoch:02d}{suffix}", {**config, "average": not suffix}, weights)
         return figures

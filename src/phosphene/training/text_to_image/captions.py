@@ -55,7 +55,7 @@ seven eight nine ten increasing decreasing waxing waning first last quarter"""
 HANDED = frozenset(_HANDED.split())
 """Words of pictures that must not be mirrored: lettering and directions."""
 
-_SAID = """
+_SPOKEN = """
 airplane: plane, aeroplane; alarm clock: clock; alien monster: space invader; american football: football
 amphora: vase, greek vase; angry face with horns: devil, purple devil; articulated lorry: truck, lorry; automobile: car
 back of envelope: letter; bathtub: bath; beach with umbrella: beach; beer mug: beer, glass of beer; bell pepper: pepper
@@ -113,7 +113,7 @@ woman mage: witch, sorceress; woman's hat: straw hat; wood: logs, firewood; wrap
 yarn: ball of wool; zipper-mouth face: silent face"""
 EVERYDAY = {
     caption: tuple(names.split(", "))
-    for caption, names in (entry.split(": ") for entry in _SAID.strip().replace("\n", "; ").split("; "))
+    for caption, names in (entry.split(": ") for entry in _SPOKEN.strip().replace("\n", "; ").split("; "))
 }
 """What people say for things that Unicode calls otherwise; WordNet, of which nouns are used, does not know it."""
 
@@ -143,17 +143,25 @@ class Subject:
     source: str = ""
 
     @classmethod
-    def from_json(cls, told: Mapping) -> Subject:
+    def from_json(cls, values: Mapping) -> Subject:
         """From the JSON beside a picture: ``caption`` is needed, ``style``, ``keywords`` and ``concept`` are not."""
-        caption = told.get("caption")
+        caption = values.get("caption")
         if not isinstance(caption, str) or not caption.strip():
             raise UserError(f"caption {caption!r}: must be a text; every picture needs one.")
-        words = tuple(str(k).lower() for k in told.get("keywords") or ())
-        size = told.get("size")
-        more = {key: str(told.get(key) or "") for key in ("name", "category", "where", "source")}
+        keywords = values.get("keywords") or ()
+        if not isinstance(keywords, list | tuple):
+            raise UserError(f"keywords {keywords!r}: must be a list of texts; leave them out, or mend them.")
+        words = tuple(str(k).lower() for k in keywords)
+        size = values.get("size")
+        more = {key: str(values.get(key) or "") for key in ("name", "category", "where", "source")}
         size = size if isinstance(size, int) and 0 <= size <= 6 else 0
         return cls(
-            caption.strip().lower(), str(told.get("style") or ""), words, str(told.get("concept") or caption), size=size, **more
+            caption.strip().lower(),
+            str(values.get("style") or ""),
+            words,
+            str(values.get("concept") or caption),
+            size=size,
+            **more,
         )
 
     @property
@@ -208,9 +216,9 @@ class Thesaurus:
     @classmethod
     def load(cls, path: Path) -> Thesaurus:
         try:
-            told = json.loads(path.read_text())
-            return cls(told["same"], told["near"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            values = json.loads(path.read_text())
+            return cls(dict(values["same"]), dict(values["near"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"--wordnet {path}: is no thesaurus ({error}); name WordNet's folder.") from error
 
     def save(self, path: Path) -> None:

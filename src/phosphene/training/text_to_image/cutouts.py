@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.readers import read_cutout
 from phosphene.training.text_to_image.captions import COLOURS, MASK, Subject
 from phosphene.training.text_to_image.grounds import constant, fused
-from phosphene.training.text_to_image.pictures import contents, opened, premultiplied
+from phosphene.training.text_to_image.pictures import contents, premultiplied
 
 LAYER = {
     "across": 1,  # horizontal scale, negative mirrors: widths of the picture that the frame shows
@@ -137,7 +138,7 @@ def enclosed(alpha: np.ndarray) -> np.ndarray:
 def _prepared(entries: list[tuple[bytes, str, Subject]], size: int) -> tuple[np.ndarray, list[Shape]]:
     pictures, shapes = np.empty((len(entries), 4, size, size), np.uint8), []
     for k, (content, where, subject) in enumerate(entries):
-        layers = premultiplied(opened(content, where), size).numpy()
+        layers = premultiplied(read_cutout(content, where), size).numpy()
         if subject.style == MASK:
             layers = np.concatenate([enclosed(layers[3]), layers[3:]])
         pictures[k] = layers

@@ -141,6 +141,8 @@ STYLES: dict[str, tuple[str, ...]] = {
     "line emoji": ("outlined cartoon", "cartoon"),
     "colour icon": ("flat illustration", "colour icon"),
 }
+SAID = {"line emoji": 0.75, "colour icon": 0.75, "firefox": 0.55, "clip art": 0.5}
+"""How often a style is named, where not in a quarter of its pictures."""
 SOLID = ("icon", "silhouette", "pictogram", "icon")
 OUTLINE = ("outline icon", "line drawing", "line icon", "outline drawing")
 FILLED = ("cartoon", "coloured drawing", "colored drawing", "simple drawing")

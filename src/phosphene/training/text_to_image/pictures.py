@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import json
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,88 +15,197 @@ from PIL import Image
 from torch import Tensor
 
 from phosphene.errors import UserError
+from phosphene.readers import read_cutout, read_json
 from phosphene.training.text_to_image.captions import Subject
 
-SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
+SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff")
+METADATA = "metadata.jsonl"
+"""The captions of a folder, as Hugging Face's imagefolder has them: a line for each picture, {"file_name": ..., "text": ...}."""
+MOST_BYTES = 200 * 2**20
+"""Of a file that is read: some of a tar take none there and fill the memory."""
+AGAIN = "mend or remove it"
+
+
+class _Entry(NamedTuple):
+    """A picture that was found; ``content`` reads its file."""
+
+    content: Callable[[], bytes]
+    where: str
+    subject: Subject | None  # None: nothing says what it shows
+
+
+class Count(NamedTuple):
+    """How many pictures there are, and of how many something says what they show."""
+
+    captioned: int
+    pictures: int
+    shards: bool
+
+    def __str__(self) -> str:
+        rest = "left out" if self.shards else "called by their file names"
+        others = "" if self.captioned == self.pictures else f"; the others are {rest}"
+        return f"{self.captioned:,} of {self.pictures:,} pictures have a caption{others}"
 
 
 def read(path: Path) -> Iterator[tuple[Image.Image, Subject]]:
-    """Captioned pictures of ``path``: WebDataset shards (``KEY.webp`` + ``KEY.json``), one shard, or a folder of pictures.
+    """Captioned pictures of ``path``: WebDataset shards, one shard, or a folder of pictures with all that is below it.
 
-    In a folder each picture has a ``NAME.json`` like that of the shards or a ``NAME.txt`` with its caption beside it;
-    a picture without either is called by its file name. UserError where nothing is found or a file is damaged.
+    In shards a picture has a ``KEY.json`` or a ``KEY.txt``, else it is left out. In a folder what it shows is said by the
+    first of these that is there: a line of a ``metadata.jsonl`` in its folder or above (``file_name``, and ``text`` or
+    ``caption``), a ``NAME.json`` like that of the shards, a ``NAME.txt``, the name of the folder below ``path`` that it lies
+    in, its own name. Hidden files are passed over. UserError where nothing is found or a file is damaged.
     """
     for content, where, subject in contents(Path(path)):
-        yield opened(content, where), subject
+        yield read_cutout(content, where), subject
 
 
 def contents(path: Path) -> Iterator[tuple[bytes, object, Subject]]:
     """The files of the pictures of ``path``, where each lies, and what it shows."""
-    shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar"))
+    for entry in _entries(path):
+        if entry.subject is not None:
+            yield entry.content(), entry.where, entry.subject
+        elif not _shards(path):
+            yield entry.content(), entry.where, Subject.from_json({"caption": _words(Path(entry.where).stem) or "a picture"})
+
+
+def count(path: Path) -> Count:
+    """How many pictures :func:`read` finds at ``path``, and how many have a caption; no picture is read for that."""
+    said = [entry.subject is not None for entry in _entries(path)]
+    return Count(sum(said), len(said), bool(_shards(path)))
+
+
+def _entries(path: Path) -> Iterator[_Entry]:
     if not path.exists():
         raise UserError(f"--data {path}: does not exist; name a folder of shards or of pictures.")
-    found = False
-    for shard in shards:
-        for entry in _of_shard(shard):
-            found = True
-            yield entry
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if not shards else ():
+    shards, found = _shards(path), False
+    for entry in (e for shard in shards for e in _of_shard(shard)) if shards else _of_folder(path):
         found = True
-        yield file.read_bytes(), file, _beside(file)
+        yield entry
     if not found:
         raise UserError(f"--data {path}: holds neither .tar shards nor pictures ({', '.join(SUFFIXES)}).")
 
 
-def _of_shard(shard: Path) -> Iterator[tuple[bytes, str, Subject]]:
-    picture, told, key = None, None, None
+def _shards(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return sorted(p for p in path.glob("*.tar") if not _hidden(p.name))
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _of_shard(shard: Path) -> Iterator[_Entry]:
+    """Pictures whose files follow each other under one key, as WebDataset has it."""
     try:
         with tarfile.open(shard) as tar:
+            key, files = None, {}
             for member in tar:
-                if not member.isfile():
+                if not member.isfile() or _hidden(member.name):
                     continue
                 stem, _, suffix = member.name.rpartition(".")
                 if stem != key:
-                    picture, told, key = None, None, stem
-                content = tar.extractfile(member).read()
-                if suffix == "json":
-                    told = json.loads(content)
-                elif f".{suffix.lower()}" in SUFFIXES:
-                    picture = content
-                if picture is not None and told is not None:
-                    yield picture, f"{shard}/{key}", Subject.from_json(told)
-                    picture, told = None, None
+                    yield from _of_key(tar, f"{shard}/{key}", files)
+                    key, files = stem, {}
+                files[f".{suffix.lower()}"] = member
+            yield from _of_key(tar, f"{shard}/{key}", files)
     except UserError:
         raise
-    except (tarfile.TarError, EOFError, OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{shard}: is damaged or no tar of pictures and JSON ({error}); fetch or make it again.") from error
+    except (tarfile.TarError, EOFError, OSError, ValueError, AttributeError, OverflowError, zlib.error, LZMAError) as error:
+        raise UserError(f"{shard}: is damaged or no tar of pictures and captions ({error}); fetch or make it again.") from error
 
 
-def _beside(file: Path) -> Subject:
-    told, text = file.with_suffix(".json"), file.with_suffix(".txt")
+def _of_key(tar: tarfile.TarFile, where: str, files: Mapping[str, tarfile.TarInfo]) -> Iterator[_Entry]:
+    def content(member: tarfile.TarInfo) -> bytes:
+        if member.size > MOST_BYTES:
+            raise UserError(f"{where}: is {member.size:,} bytes, of at most {MOST_BYTES:,}; {AGAIN}.")
+        return tar.extractfile(member).read()
+
+    picture = next((member for suffix, member in files.items() if suffix in SUFFIXES), None)
+    if picture is not None:
+        captions = {suffix: content(files[suffix]) for suffix in (".json", ".txt") if suffix in files}
+        yield _Entry(lambda: content(picture), where, _subject(captions, where))
+
+
+def _of_folder(path: Path) -> Iterator[_Entry]:
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(str(p.relative_to(path))))
+    captions = {name: subject for file in files if file.name == METADATA for name, subject in _metadata(file).items()}
+    beside = {(file.with_suffix(""), file.suffix.lower()): file for file in files}
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES:
+            continue
+        subject = captions.get(file)
+        if subject is None:
+            named = {s: beside[file.with_suffix(""), s] for s in (".json", ".txt") if (file.with_suffix(""), s) in beside}
+            where = " and ".join(str(each) for each in named.values())
+            subject = _subject({suffix: _content(each) for suffix, each in named.items()}, where)
+        if subject is None and file.parent != path:
+            subject = Subject.from_json({"caption": _words(file.parent.name) or "a picture"})
+        yield _Entry(lambda file=file: _content(file), str(file), subject)
+
+
+def _content(file: Path) -> bytes:
     try:
-        if told.exists():
-            return Subject.from_json(json.loads(told.read_text()))
-        return Subject.from_json(
-            {"caption": text.read_text() if text.exists() else file.stem.replace("-", " ").replace("_", " ")}
-        )
-    except UserError:
-        raise
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{told if told.exists() else text}: cannot be read ({error}); mend or remove it.") from error
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise UserError(f"{file}: is {size:,} bytes, of at most {MOST_BYTES:,}; {AGAIN}.")
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}); {AGAIN}.") from error
 
 
-def opened(content: bytes, where: object) -> Image.Image:
+def _metadata(file: Path) -> dict[Path, Subject]:
+    """What a METADATA says of the pictures in its folder and below."""
+    captions = {}
+    for number, line in enumerate(_content(file).splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{file}: line {number}"
+        held = read_json(line, where, AGAIN)
+        name, subject = held.get("file_name"), _subject({".json": line}, where)
+        if not isinstance(name, str) or subject is None:
+            raise UserError(f"{where}: says no file_name with its text or caption; {AGAIN}.")
+        if file.parent / name not in captions and not _is_file(file.parent / name):
+            raise UserError(f"{where}: names {name!r}, which is not there; {AGAIN}.")
+        captions[file.parent / name] = subject
+    return captions
+
+
+def _is_file(path: Path) -> bool:
     try:
-        return Image.open(io.BytesIO(content)).convert("RGBA")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where}: is no picture that can be read ({error}).") from error
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero in it
+        return False
+
+
+def _subject(files: Mapping[str, bytes], where: str) -> Subject | None:
+    """What the JSON and the text beside a picture say that it shows; None where neither does."""
+    held = read_json(files[".json"], where, AGAIN) if ".json" in files else {}
+    caption = held.get("caption") or held.get("text")
+    if caption is None and ".txt" in files:
+        try:
+            caption = " ".join(files[".txt"].decode("utf-8-sig").split())
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: is no text in UTF-8 ({error.reason}); {AGAIN}.") from error
+    if caption is None:
+        return None
+    try:
+        return Subject.from_json({**held, "caption": caption})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _words(name: str) -> str:
+    return " ".join(name.replace("-", " ").replace("_", " ").split())
 
 
 def premultiplied(image: Image.Image, size: int) -> Tensor:
     """(4, size, size) bytes: the picture squared by transparent margins, colours times alpha, resized with Lanczos.
 
-    Premultiplied before resizing, so that the colour of transparent pixels does not bleed into the edges.
+    Premultiplied before resizing, so that the colour of transparent pixels does not bleed into the edges. What is far
+    larger is shrunk beforehand (Pillow premultiplies for that as well), so that it takes no more memory than a small one.
     """
+    if (factor := max(image.size) // (4 * size)) > 1:
+        image = image.reduce(factor)
     side = max(image.size)
     if image.size != (side, side):
         square = Image.new("RGBA", (side, side))

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from phosphene.errors import UserError
+from phosphene.defaults import SEED, one_of
+from phosphene.training.options import RESTARTED, RESUMED, BaseRecipe, option
 
 HELD_OUT = 40
 NETWORKS = ("cascade", "upscaler", "retrieval")
@@ -14,56 +15,56 @@ TARGETS = ("sample", "epsilon", "v_prediction")
 OPTIMIZERS = ("adamw", "muon")
 
 
+PAINTERS = ("cascade", "upscaler")
+READERS = ("cascade", "retrieval")
+
+
 @dataclass(frozen=True)
-class CascadeRecipe:
+class CascadeRecipe(BaseRecipe):
     """Everything that decides what is learned, but the pictures."""
 
-    network: str = "cascade"  # or "upscaler", or "retrieval" (retrieval.py)
-    images: int = 4_000_000  # pictures seen in all
-    batch_size: int = 512
-    optimizer: str = "adamw"
-    lr: float = 1e-3
-    warmup: int = 500  # steps
-    cooldown: float = 0.0  # last share of the run (its images or its time) in which the rate falls to zero; 0: it will go on
-    weight_decay: float = 0.01
-    ema: float = 0.9995
-    shift: float = 1.0  # above 1, timesteps are drawn nearer to noise: u -> shift u / (1 + (shift - 1) u)
-    listens: bool = False  # a taught text encoder goes on learning with the network
-    seed: int = 180
-    drop: float = 0.1  # share of captions withheld
-    target: str = "sample"  # what the network predicts, in the words of diffusers
-    most: float = 20.0  # bound of the weight 1 / (1 - abar) that makes the loss one of velocities
+    network: str = "cascade"
+    images: int = option(4_000_000, "Pictures to see in all.", change=RESUMED)
+    batch_size: int = option(512, "Pictures of a step.", change=RESUMED)
+    optimizer: str = option("adamw", "adamw, or muon for the blocks' matrices.", change=RESTARTED)
+    lr: float = option(1e-3, "Learning rate.", change=RESUMED)
+    warmup: int = option(500, change=RESUMED)  # steps
+    cooldown: float = option(0.0, "Last share of images or minutes, in which the rate falls.", change=RESUMED)
+    weight_decay: float = option(0.01, change=RESUMED)
+    ema: float = option(0.9995, "Memory of the moving average of the weights.", change=RESUMED)
+    shift: float = option(1.0, change=RESUMED)  # above 1, timesteps are nearer to noise: u -> shift u / (1 + (shift - 1) u)
+    listens: bool = option(False, change=RESTARTED)  # a taught text encoder goes on learning with the network
+    seed: int = option(SEED, "Of weights, stories and noise.", change=RESUMED, min=0, max=2**32 - 1)
+    drop: float = option(0.1, "Share of captions withheld.", READERS, change=RESUMED)
+    target: str = option("sample", f"Predict {one_of(TARGETS)}.", PAINTERS)
+    most: float = option(20.0, change=RESUMED)  # bound of the weight 1 / (1 - abar) that makes the loss one of velocities
     size: int = 64
-    patch: int = 4
-    hidden: int = 320
-    layers: int = 8
-    heads: int = 5
+    patch: int = option(4, "Side of the patches, in pixels.", PAINTERS)
+    hidden: int = option(320, "Width of the transformer.", PAINTERS)
+    layers: int = option(8, "Blocks of the transformer.", PAINTERS)
+    heads: int = option(5, "Attention heads.", PAINTERS)
     text_width: int = 192
     text_layers: int = 3
     text_heads: int = 4
     vocabulary: int = 4096
     length: int = 40  # tokens of a prompt
-    level: int = 300  # of the upscaler: the small picture is noised up to this timestep
-    held_out: int = HELD_OUT  # one concept in so many is not trained with but measured by; 0: none
+    level: int = option(300, change=RESUMED)  # of the upscaler: the small picture is noised up to this timestep
+    held_out: int = option(HELD_OUT, "One concept in so many is not trained with but measured by; 0: none.", change=RESUMED)
     taught: bool = False  # the text encoder comes from a retrieval model and stays as it is
 
     def __post_init__(self) -> None:
-        def check(option: str, good: bool, remedy: str) -> None:
-            if not good:
-                raise UserError(f"--{option.replace('_', '-')} {getattr(self, option)}: {remedy}.")
-
-        check("network", self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
-        check("optimizer", self.optimizer in OPTIMIZERS, f"choose one of {', '.join(OPTIMIZERS)}")
-        check("target", self.target in TARGETS, f"choose one of {', '.join(TARGETS)}")
-        for option in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "vocabulary"):
-            check(option, getattr(self, option) >= 1, "must be at least 1")
-        check("hidden", self.hidden % self.heads == 0, f"must be a multiple of the {self.heads} heads")
-        check("patch", self.size % self.patch == 0, f"must divide the size, {self.size}")
-        check("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
-        check("ema", 0 <= self.ema < 1, "must lie in [0, 1)")
-        check("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
-        check("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")
-        check("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
+        self.require("network", self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
+        self.require("optimizer", self.optimizer in OPTIMIZERS, f"choose one of {', '.join(OPTIMIZERS)}")
+        self.require("target", self.target in TARGETS, f"choose one of {', '.join(TARGETS)}")
+        for name in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "vocabulary"):
+            self.require(name, getattr(self, name) >= 1, "must be at least 1")
+        self.require("hidden", self.hidden % self.heads == 0, f"must be a multiple of the {self.heads} heads")
+        self.require("patch", self.size % self.patch == 0, f"must divide the size, {self.size}")
+        self.require("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
+        self.require("ema", 0 <= self.ema < 1, "must lie in [0, 1)")
+        self.require("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
+        self.require("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")
+        self.require("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
 
     @property
     def steps(self) -> int:
@@ -87,5 +88,4 @@ _USUAL: dict[str, dict[str, Any]] = {
 
 def stage_recipe(network: str, **changes: Any) -> CascadeRecipe:
     """The usual recipe of ``network``, with ``changes``; a change of None is none."""
-    changes = {name: value for name, value in changes.items() if value is not None}
-    return CascadeRecipe(network=network, **{**_USUAL[network], **changes})
+    return CascadeRecipe(network=network, **_USUAL[network]).changed(changes)

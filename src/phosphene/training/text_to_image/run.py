@@ -1,7 +1,8 @@
 """A cascade training with its folder: what it writes, how it is taken up again, and what it draws on the way.
 
-It holds model/ (the averaged weights in the layout of diffusers, with recipe.json), thesaurus.json, log.jsonl, loss.png,
-and samples/step-000500.png ..., the same prompts and seeds as they are drawn then.
+It holds recipe.json, checkpoint.safetensors, model/ (the averaged weights in the layout of diffusers, which another run may
+start from), thesaurus.json, log.jsonl, tensorboard/, loss.png, and samples/step-000500.png ..., the same prompts and seeds as
+they are drawn then.
 """
 
 from __future__ import annotations
@@ -22,22 +23,25 @@ from phosphene.defaults import OWN_NOISE_LEVEL, SEED
 from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import cond, guide
-from phosphene.files import require_writable
-from phosphene.images import save_png, sheet, to_image
+from phosphene.files import write_text
+from phosphene.images import save_png, sheet, to_images
 from phosphene.models import tokens
-from phosphene.models.patch_stage import PatchNetwork, told
+from phosphene.models.patch_stage import PatchNetwork, encode_text
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
 from phosphene.models.text import Text
 from phosphene.plots import loss_curves
 from phosphene.sampler import last
+from phosphene.training import checkpoint
 from phosphene.training.checkpoint import asked_to_stop
-from phosphene.training.log import read_log
+from phosphene.training.log import Log, read_log
+from phosphene.training.options import RECIPE, RESTARTED
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.recipe import CascadeRecipe
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer
 from phosphene.training.text_to_image.stage_trainer import Report, StageTrainer
+from phosphene.training.text_to_image.staging import drawn
 from phosphene.training.text_to_image.stories import Batch, learned_tokenizer
 
 PROMPTS = (
@@ -54,20 +58,20 @@ PROMPTS = (
     "an old man",
     "a flat green tree",
 )
-RECIPE = "recipe.json"
+REPORT_STEPS, CHECK_STEPS = 50, 500
 WORDNET = Path("/usr/share/wordnet")
 ROOM = 1.25
 """Pictures are kept this much larger than they are learned, so that shifting and scaling them costs no detail."""
 
 
-def saved_recipe(out: Path) -> tuple[CascadeRecipe, int]:
-    """The recipe of the run in ``out``, and how many pictures it has seen."""
-    path = Path(out) / "model" / RECIPE
+def saved_recipe(model: Path) -> tuple[CascadeRecipe, int]:
+    """The recipe that the weights in the folder ``model`` were trained by, and how many pictures they have seen."""
+    path = Path(model) / RECIPE
     try:
-        told = json.loads(path.read_text())
-        return CascadeRecipe(**told["recipe"]), int(told["images"])
+        values = json.loads(path.read_text())
+        return CascadeRecipe.from_json(values["recipe"]), int(values["images"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); leave --resume out, or start the run anew.") from error
+        raise UserError(f"--from {model}: {path} cannot be read ({error!r}); name the model folder of a run.") from error
 
 
 def _taught(recipe: CascadeRecipe, teacher: Path) -> CascadeRecipe:
@@ -93,7 +97,7 @@ class Spoken(Text):
     @torch.no_grad()
     def embed(self, prompt: Hashable | None) -> Tensor:
         ids, mask = tokens.encode(self.trainer.tokenizer, [prompt or ""], self.trainer.recipe.length)
-        return told(self.trainer.average.text, ids.to(self.trainer.device), mask.to(self.trainer.device))
+        return encode_text(self.trainer.average.text, ids.to(self.trainer.device), mask.to(self.trainer.device))
 
 
 class CascadeRun:
@@ -110,98 +114,112 @@ class CascadeRun:
         workers: int = 0,
         seconds: float = math.inf,
         teacher: Path | None = None,
+        source: Path | None = None,
     ) -> None:
-        self.out, self.deadline = Path(out), time.monotonic() + seconds
+        self.recipe, self.out, self.deadline = recipe, Path(out), time.monotonic() + seconds
         self.model = self.out / "model"
-        if not self.model.exists():  # a kill in the middle of _keep
-            for left in (self.out / "model.new", self.out / "model.old"):
-                if (left / RECIPE).is_file() and not self.model.exists():
-                    left.rename(self.model)
-        begun = (self.model / RECIPE).is_file()
-        if begun and not resume:
-            raise UserError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another folder.")
-        if resume and not begun:
-            raise UserError(f"--out {out}: holds no run to resume; leave --resume out, or name the folder of one.")
-        require_writable(self.model / RECIPE, "--out")
-        self.done = 0
+        checkpoint.begin(self.out, resume)
         if resume:
-            saved, self.done = saved_recipe(self.out)
-            self._require_same(recipe, saved)
-            if recipe.images <= self.done:
-                raise UserError(f"--images {recipe.images}: the run in {out} has seen {self.done} already; name more to go on.")
+            self._require_alone({"--from": source, "--teacher": teacher})
+            self._mend()
+        if source is not None:
+            saved, images = saved_recipe(source)
+            recipe.require_same(saved, source, RESTARTED)
         if teacher is not None:
-            recipe = _taught(recipe, teacher)
-            if resume and recipe.text_width != saved.text_width:
-                why = f"its text encoder is {recipe.text_width} wide and that of the run {saved.text_width}; start a new run"
+            recipe = self.recipe = _taught(recipe, teacher)
+            if source is not None and recipe.text_width != saved.text_width:
+                why = f"its text encoder is {recipe.text_width} wide and that of {source} {saved.text_width}; start a new run"
                 raise UserError(f"--teacher {teacher}: {why}.")
         cutouts = Cutouts.open(data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
         thesaurus = self._thesaurus(cutouts, wordnet)
-        read_before = teacher or (self.model if resume else None)
-        if read_before is not None and recipe.network != "upscaler":
-            tokenizer, _ = tokens.load(read_before / "tokenizer")
+        learned = teacher or source or (self.model if resume else None)
+        if learned is not None and recipe.network != "upscaler":
+            tokenizer, _ = tokens.load(learned / "tokenizer")
         else:
             tokenizer = learned_tokenizer(cutouts, recipe, thesaurus)
         trainer = RetrievalTrainer if recipe.network == "retrieval" else StageTrainer
         self.trainer = trainer(recipe, cutouts, tokenizer, thesaurus, device, workers)
         if resume:
-            self.trainer.restore(self.model, self.done // recipe.batch_size)
+            checkpoint.load(self.trainer, self.out / checkpoint.NAME)
+        if source is not None:
+            self.trainer.restart(source, images)
         if teacher is not None:
             self.trainer.teach(teacher)
+        if self.trainer.step >= recipe.steps:
+            raise UserError(
+                f"--images {recipe.images}: the run in {source or self.out} has seen {self._images} already; name more to go on."
+            )
         self.thesaurus = thesaurus
 
+    @property
+    def _images(self) -> int:
+        return self.trainer.step * self.recipe.batch_size
+
+    def _require_alone(self, others: dict[str, Path | None]) -> None:
+        for name, path in others.items():
+            if path is not None:
+                anew = f"to start from its weights, leave --resume out and say --from {self.model} and another --out"
+                raise UserError(f"{name} {path}: a resumed run goes on with what it has; {anew}.")
+
+    def _mend(self) -> None:
+        """Put the model back where a kill in the middle of :meth:`_keep` left it beside its place."""
+        for left in (self.out / "model.new", self.out / "model.old"):
+            if (left / RECIPE).is_file() and not self.model.exists():
+                left.rename(self.model)
+
     def _thesaurus(self, cutouts: Cutouts, wordnet: Path | None) -> Thesaurus | None:
-        kept = self.out / "thesaurus.json"
-        if wordnet is None and kept.is_file():
-            return Thesaurus.load(kept)
+        path = self.out / "thesaurus.json"
+        if wordnet is None and path.is_file():
+            return Thesaurus.load(path)
         if wordnet is not None and wordnet.is_file():
             return Thesaurus.load(wordnet)
         if wordnet is not None or WORDNET.is_dir():
             return Thesaurus.from_wordnet(wordnet or WORDNET, [word for s in cutouts.subjects for word in (s.caption, s.name)])
         return None
 
-    def _require_same(self, recipe: CascadeRecipe, saved: CascadeRecipe) -> None:
-        free = {"images", "optimizer", "lr", "warmup", "cooldown", "ema", "batch_size", "seed"}
-        free |= {"most", "drop", "weight_decay", "level", "held_out", "shift", "listens"}
-        differing = [k for k, v in vars(saved).items() if k not in free and vars(recipe)[k] != v]
-        if differing:
-            name = differing[0]
-            raise UserError(f"--{name.replace('_', '-')} {vars(recipe)[name]}: the run in {self.out} has {vars(saved)[name]}.")
-
     def __iter__(self) -> Iterator[Report]:
         self.out.mkdir(parents=True, exist_ok=True)
         if self.thesaurus is not None:
             self.thesaurus.save(self.out / "thesaurus.json")
-        # What a killed run logged after its last save is not part of this one.
-        lines = [line for line in read_log(self.out / "log.jsonl") if line["images"] <= self.done]
-        with (self.out / "log.jsonl").open("w") as log:
-            log.writelines(json.dumps(line) + "\n" for line in lines)
-            with asked_to_stop(self.trainer):
-                for report in self.trainer.run(self.deadline - time.monotonic()):
-                    lines.append({"images": report.step * self.trainer.recipe.batch_size, **report._asdict()})
-                    log.write(json.dumps(lines[-1]) + "\n")
-                    log.flush()
-                    if report.checks or self.trainer.stopping:
-                        self._keep()
+        self.recipe.write(self.out)
+        log, trainer = Log(self.out, self._images, by="images"), self.trainer
+        try:
+            with asked_to_stop(trainer):
+                for report in trainer.run(self.deadline - time.monotonic(), REPORT_STEPS, CHECK_STEPS):
+                    step, loss, speed, checks = report
+                    numbers = {"step": step, "loss": loss, "images_per_second": round(speed, 1)}
+                    log.add({"images": self._images, **numbers, **checks})
+                    if checks:
+                        self._save(log)
                     yield report
-        if self.trainer.stopping and self.trainer.step < self.trainer.recipe.steps:
-            raise KeyboardInterrupt
-        curves = {"training": [(line["images"], line["loss"]) for line in lines]}
-        for name in self.trainer.checked:
-            curves[name] = [(line["images"], line["checks"][name]) for line in lines if name in line["checks"]]
-        loss_curves(curves, self.out / "loss.png", "loss of the average and of the steps", x="images seen")
+            if trainer.stopping:
+                self._save(log)
+            if trainer.stopping and trainer.step < trainer.recipe.steps:
+                raise KeyboardInterrupt
+        except GeneratorExit:  # the caller had enough, between two reports
+            self._save(log)
+            raise
+        finally:
+            log.close()
+        lines = read_log(log.path)
+        curves = {"training": "loss", **{name: name for name in trainer.checked}}
+        points = {curve: [(line["images"], line[name]) for line in lines if name in line] for curve, name in curves.items()}
+        loss_curves(points, self.out / "loss.png", "loss of the average and of the steps", x="images seen")
 
-    def _keep(self) -> None:
-        """Save the model, whole or not at all, and draw what it can."""
+    def _save(self, log: Log) -> None:
+        """Save the model, whole or not at all, draw what it can, and write the checkpoint."""
         recipe, step = self.trainer.recipe, self.trainer.step
         fresh, old = self.out / "model.new", self.out / "model.old"
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)
         self.trainer.save(fresh)
-        (fresh / RECIPE).write_text(json.dumps({"images": step * recipe.batch_size, "recipe": vars(recipe)}, indent=2) + "\n")
+        write_text(fresh / RECIPE, json.dumps({"images": self._images, "recipe": recipe.to_json()}, indent=2) + "\n")
         if self.model.exists():
             self.model.rename(old)
         fresh.rename(self.model)
         shutil.rmtree(old, ignore_errors=True)
+        log.flush()  # first, so that the log never lacks a step that the checkpoint has
+        checkpoint.save(self.trainer, self.out / checkpoint.NAME)
         draws = {"cascade": self.preview, "upscaler": self.preview_enlarged}.get(recipe.network)
         if draws is not None:
             draws(self.out / "samples" / f"step-{step:06d}.png")
@@ -214,7 +232,7 @@ class CascadeRun:
         sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=scale)
         task = Task(lambda _, scale: guide(cond(*asked), scale=scale))
         made = run(task, drawing, range(seed, seed + len(asked)), sampling=sampling)
-        cells = [to_image(p, (-1, 1), 2) for p in last(made)]
+        cells = to_images(last(made), 2)
         rows = [cells[k : k + 8] for k in range(0, len(cells), 8)]
         captions = [asked[k : k + 8] for k in range(0, len(asked), 8)]
         save_png(sheet(rows, captions=captions), path, {"step": self.trainer.step, "prompts": list(prompts), "guidance": scale})
@@ -224,12 +242,14 @@ class CascadeRun:
         """Enlarge ``count`` pictures, held out where some are, small as the stage before would draw them; the originals below."""
         trainer = self.trainer
         stories = trainer.checks.get("held out", trainer.checks["train"])
-        whole = trainer.composed(Batch(*stories[0]).to(trainer.device))[:count]
+        stage = Batch(*stories[0]).to(trainer.device).stage
+        own = torch.Generator(trainer.device).manual_seed(seed)  # the trainer's is for training: a preview changes nothing
+        whole = drawn(stage, trainer.cutouts, trainer.recipe.size, own)[:count]
         small = F.interpolate(whole, size=trainer.recipe.size // 4, mode="area")
         scheduler = Scheduler(prediction_type=trainer.recipe.target)
         network, level = PatchNetwork(trainer.average.image), min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)
-        stage = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
-        made = run(Task(lambda *_: cond(None), small=small), stage, range(seed, seed + len(whole)))
-        shown = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
-        rows = [[to_image(p, (-1, 1)) for p in pictures] for pictures in shown]
+        enlarging = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
+        made = run(Task(lambda *_: cond(None), small=small), enlarging, range(seed, seed + len(whole)))
+        compared = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
+        rows = [to_images(pictures) for pictures in compared]
         save_png(sheet(rows), path, {"step": trainer.step, "level": level})

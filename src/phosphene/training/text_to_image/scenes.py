@@ -40,13 +40,13 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
         across = chance.uniform(0.98, 1.06)
         mirrored = chance.random() < 0.5 and not cast.subjects[thing.index].handed
         layer = Layer(thing.index, (-across if mirrored else across, across, 0.0, 0.0), **thing.colours)
-        return Scene(article(styled(cast, thing.index, thing.name, chance), chance), [layer])
+        return Scene(article(styled(cast, thing, chance), chance), [layer])
     paper, said = chosen_paper(chance)
     if thing.colours.get("mask") and min(sum(abs(a - b) for a, b in zip(thing.colours["ink"], paper, strict=True)), 3) < 0.5:
         paper, said = WHITE, ""
     tall = chance.uniform(0.78, 0.97)
     layer = cast.hang(thing, 0.5 + chance.uniform(-0.04, 0.04), 0.5 + chance.uniform(-0.04, 0.04), tall, None, chance)
-    text = styled(cast, thing.index, thing.name, chance, thing.colours.get("mask", False))
+    text = styled(cast, thing, chance)
     if chance.random() < 0.04 and category in ("animal", "person", "face"):
         layer = cast.hang(thing, 0.5, 0.62, 1.5, None, chance)
         text = f"close-up of {with_article(text)}"
@@ -110,12 +110,12 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
         layers.append(
             cast.stand(thing, x, chance.uniform(max(place.standing[0] + 0.04, 0.8), place.standing[1]), tall, place, chance)
         )
-    text = f"{article(styled(cast, thing.index, thing.name, chance), chance, 0.9)} {places.where(place, chance)}"
+    text = f"{article(styled(cast, thing, chance), chance, 0.9)} {places.where(place, chance)}"
     return Scene(text, layers, place.ground.row())
 
 
 def place(cast: Casting, chance: random.Random) -> Scene | None:
-    """A place by itcast."""
+    """A place by itself."""
     kind = chance.choices(
         list(phrases.PLACES),
         [

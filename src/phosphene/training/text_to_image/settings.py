@@ -6,7 +6,7 @@ import random
 
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import ALSO, COLOURS, Colour
-from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, jittered
+from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Thing, jittered
 
 
 def chosen_paper(chance: random.Random, often: float = 0.34) -> tuple[Colour, str]:
@@ -21,12 +21,16 @@ def chosen_paper(chance: random.Random, often: float = 0.34) -> tuple[Colour, st
     return jittered(COLOURS[colour], chance, 0.04), said
 
 
-def styled(cast: Casting, k: int, text: str, chance: random.Random, filled: bool = False) -> str:
-    words = phrases.FILLED if filled else phrases.STYLES.get(cast.subjects[k].style, ())
-    if not words or chance.random() >= 0.33:
-        return text
+def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
+    """What ``thing`` is called, its style said now and then: oftener the less its look is what people mean by the bare noun."""
+    subject = cast.subjects[thing.index]
+    words, often = phrases.STYLES.get(subject.style, ()), phrases.SAID.get(subject.style, 0.25)
+    if thing.colours.get("mask"):
+        words, often = phrases.FILLED, 0.9 if cast.painted.get(subject.name or subject.caption) else 0.33
+    if not words or chance.random() >= often:
+        return thing.name
     word = chance.choice(words)
-    return f"{word} {text}" if chance.random() < 0.75 else f"{text}, {word} style"
+    return f"{word} {thing.name}" if chance.random() < 0.75 else f"{thing.name}, {word} style"
 
 
 def chosen_place(kind: str, chance: random.Random) -> places.Place:

@@ -7,7 +7,6 @@ Networks, text encoder and tokenizer are written in the layout of diffusers.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -21,11 +20,13 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
-from phosphene.models.patch_stage import fill
+from phosphene.models.patch_stage import load_weights
 from phosphene.models.stage import low_res_input
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine
+from phosphene.training import checkpoint
+from phosphene.training.ema import Average
 from phosphene.training.muon import Muon
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
@@ -114,7 +115,8 @@ class StageTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.painter = self.build(tokenizer.get_vocab_size()).to(self.device)
-        self.average = copy.deepcopy(self.painter).requires_grad_(False)
+        self.ema = Average(self.painter, recipe.ema)
+        self.average = self.ema.network
         self.stories = Stories(cutouts, tokenizer, recipe, thesaurus)
         if not self.stories:
             raise UserError(f"--held-out {recipe.held_out}: leaves no picture to train with; say 0, or give more pictures.")
@@ -130,6 +132,9 @@ class StageTrainer:
         self.optimisers = self.chosen_optimisers()
         self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
         self.step = self.begun = 0
+        self.count = torch.zeros((), device=self.device)  # of all steps, for the warm-up of the average
+        self.total = torch.zeros((), device=self.device)  # the losses of steps that are not reported yet,
+        self.unreported = 0  # and how many these are
         self.stopping = False  # set from outside to end the run after the step in progress
 
     def build(self, vocabulary: int) -> nn.Module:
@@ -185,14 +190,14 @@ class StageTrainer:
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         signal, sigma = self.schedule.signal_and_noise(t, x0)
         xt = signal * x0 + sigma * noise
-        seen = xt
+        inputs = xt
         if recipe.network == "upscaler":
             level = torch.randint(recipe.level, (count,), generator=generator, device=self.device)
             small = F.interpolate(x0, size=recipe.size // 4, mode="area")
             fresh = torch.randn(x0.shape, generator=generator, device=self.device)
-            seen = torch.cat([xt, low_res_input(self.schedule, small, level, fresh)], 1)
+            inputs = torch.cat([xt, low_res_input(self.schedule, small, level, fresh)], 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            answer = network(seen, t, ids, mask)
+            answer = network(inputs, t, ids, mask)
         answer = answer.float()
         if recipe.target == "sample":
             weight = (1 / sigma.square()).clamp(max=recipe.most)
@@ -211,43 +216,45 @@ class StageTrainer:
             pin_memory=self.device.type == "cuda",
         )
         started = last = time.monotonic()
-        total, seen = torch.zeros((), device=self.device), 0
+        reported = self.step
         for batch in loader:
             batch = Batch(*batch).to(self.device)
             rate = self.recipe.rate(self.step, self.begun, 1 - (time.monotonic() - started) / seconds)
-            for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
-                group["lr"] = rate
-            loss = torch.zeros((), device=self.device)
-            for part in self.pieces(batch, self.rows):
-                share = self.loss(self.painter, *part, self.generator, self.recipe.shift).sum() / self.recipe.batch_size
-                share.backward()
-                loss += share.detach()
-            nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
-            for optimiser in self.optimisers:
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
-            self._follow()
-            self.step += 1
-            total += loss
-            seen += 1
-            ended = self.step == self.recipe.steps or self.stopping or time.monotonic() - started > seconds
-            if self.step % report_every == 0 or ended:
-                mean = total.item() / seen
+            self._update(batch, rate)
+            late = time.monotonic() - started > seconds
+            ended = self.step == self.recipe.steps or self.stopping or late
+            due = self.step % report_every == 0
+            if due or (ended and not self.stopping):
+                mean = self.total.item() / self.unreported
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"step {self.step}: the loss is {mean}; choose a lower --lr.")
+                if due:  # what ended early is reported again with the steps that a resumed run adds
+                    self.total.zero_()
+                    self.unreported = 0
                 now = time.monotonic()
-                checks = self.check() if (self.step % check_every == 0 or ended) and not self.stopping else {}
-                yield Report(self.step, mean, seen * self.recipe.batch_size / (now - last), checks)
-                last = time.monotonic()
-                total.zero_()
-                seen = 0
+                speed = (self.step - reported) * self.recipe.batch_size / (now - last)
+                checks = self.check() if self.step % check_every == 0 or (ended and not self.stopping) else {}
+                yield Report(self.step, mean, speed, checks)
+                last, reported = time.monotonic(), self.step
             if ended:
                 return
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.painter.parameters()), 1 - keep)
+    def _update(self, batch: Batch, rate: float) -> None:
+        """One step: gradients of the whole batch, taken in pieces, then the optimisers and the average."""
+        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
+            group["lr"] = rate
+        for part in self.pieces(batch, self.rows):
+            share = self.loss(self.painter, *part, self.generator, self.recipe.shift).sum() / self.recipe.batch_size
+            share.backward()
+            self.total += share.detach()
+        nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.count += 1
+        self.ema.follow(self.count)
+        self.step += 1
+        self.unreported += 1
 
     @property
     def checked(self) -> list[str]:
@@ -274,13 +281,34 @@ class StageTrainer:
                     found[f"{name}, {which}"] = found.get(f"{name}, {which}", 0.0) + loss
         return found
 
-    def restore(self, folder: Path, step: int = 0) -> None:
-        """Go on from what :meth:`save` wrote to ``folder``, with a fresh optimiser and another warm-up."""
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """Everything that decides the rest of the run: tensors, and the position, in pictures, as JSON."""
+        others = {"generator": self.generator.get_state(), "count": self.count, "total": self.total}
+        images, begun = (steps * self.recipe.batch_size for steps in (self.step, self.begun))
+        tensors = checkpoint.gathered(self._networks, self.optimisers, **others)
+        return tensors, {"images": images, "begun": begun, "unreported": self.unreported}
+
+    def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
+        """Continue from a :meth:`state`. Raises KeyError or RuntimeError where it does not fit."""
+        checkpoint.scatter(tensors, self._networks, self.optimisers)
+        self.generator.set_state(tensors["generator"])
+        self.count.copy_(tensors["count"])
+        self.total.copy_(tensors["total"])
+        self.step, self.begun = (position[name] // self.recipe.batch_size for name in ("images", "begun"))
+        self.unreported = position["unreported"]
+
+    @property
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"network": self.painter, "average": self.average}
+
+    def restart(self, folder: Path, images: int) -> None:
+        """Go on from what :meth:`save` wrote to ``folder`` after ``images``, with a fresh optimiser and another warm-up."""
         for network in (self.painter, self.average):
             for name, module, file in self.parts(network):
-                fill(module, folder / name, file)
-        self.step = self.begun = step
-        self.generator.manual_seed(self.recipe.seed + step)
+                load_weights(module, folder / name, file)
+        self.step = self.begun = images // self.recipe.batch_size
+        self.count.fill_(self.step)
+        self.generator.manual_seed(self.recipe.seed + self.step)
 
     def teach(self, folder: Path) -> None:
         """Take the text encoder of the retrieval model in ``folder``, and learn anew to draw by what it says.
@@ -292,7 +320,7 @@ class StageTrainer:
             self.painter.image.forget_text()
         self.average.image.load_state_dict(self.painter.image.state_dict())
         for network in (self.painter, self.average):
-            fill(network.text, folder / "text_encoder", "model")
+            load_weights(network.text, folder / "text_encoder", "model")
 
     def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the averaged weights to ``folder`` as a stage in the layout of diffusers, in shards of at most 15 MB."""

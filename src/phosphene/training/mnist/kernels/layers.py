@@ -85,17 +85,17 @@ class AsideConvTranspose2d(nn.ConvTranspose2d):
 class AsideMnistUNet(MnistUNet):
     """The UNet with its small networks for time and class, thirty short kernels each way, on the second stream."""
 
-    def _told(self, t: Tensor | None, c: Tensor | None) -> list[list[Tensor | None]]:
+    def _modulations(self, t: Tensor | None, c: Tensor | None) -> list[list[Tensor | None]]:
         with self.aside.work(*(x for x in (t, c) if x is not None)):
-            told = super()._told(t, c)
-        for part in told[0] + told[1]:
+            modulations = super()._modulations(t, c)
+        for part in modulations[0] + modulations[1]:
             if part is not None:
                 part.record_stream(torch.cuda.current_stream())
-        return told
+        return modulations
 
-    def _condition(self, u: Tensor, told: list[Tensor | None]) -> Tensor:
+    def _condition(self, u: Tensor, modulations: list[Tensor | None]) -> Tensor:
         self.aside.join()
-        return super()._condition(u, told)
+        return super()._condition(u, modulations)
 
 
 def tune(network: nn.Module) -> Aside:

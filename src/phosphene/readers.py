@@ -1,0 +1,251 @@
+"""The readers of files from anywhere: pictures, masks, JSON, and what a PNG says of how it was made.
+
+Whatever such a file holds, what comes of it is a value of the kind asked for or one UserError, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from phosphene.errors import UserError
+
+PROVENANCE = "phosphene"
+"""The PNG text chunk that says, as JSON, how the picture was made."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What a picture may be. Pillow knows others, of which some (EPS) start programs."""
+
+MOST_PIXELS = 50_000_000
+"""Of a picture that is read: what a large camera takes. Beyond, a small file could fill the memory."""
+
+MOST_TEXT = 4 * 2**20
+"""Bytes of JSON that are read: of prompts for ten thousand pictures there are fewer."""
+
+SAMPLES = Path(__file__).parent / "assets" / "images"
+"""Pictures that ship with the package; their names will do where a picture is asked for."""
+
+PLAIN = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+"""Pillow's modes of eight bits that it turns into RGB as they are meant."""
+
+FULL = {"I;16": (65535,), "I": (255, 65535, 2**31 - 1), "F": (1, 255, 65535)}
+"""What white may be in its other modes of grey: the first of these that no pixel is above."""
+
+NEARLY = 16
+"""Levels of 255 from black or white within which compression and rounding leave either."""
+
+
+# Pictures
+
+
+def sample(path: Path) -> Path | None:
+    """The sample picture that ``path`` names, if no file of the reader's is called so."""
+    file = SAMPLES / f"{path.name}.png"
+    return file if len(path.parts) == 1 and file.is_file() and not path.exists() else None
+
+
+def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
+    """The RGB picture at ``path``, in sRGB, upright as its EXIF says, its transparency on white.
+
+    ``path`` may be the name of a sample that ships with the package, such as ``clock-tower``. Grey of 16 and 32 bits is
+    scaled (see FULL). UserError, naming ``option``, where it is missing, none of FORMATS, damaged, of another kind of
+    pixels, smaller than 8 pixels or larger than MOST_PIXELS.
+    """
+    image = _decoded(_file(path, option), f"{option} {path}")
+    _require_size(image, f"{option} {path}")
+    whole = _srgb(image, f"{option} {path}")
+    return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
+
+
+def read_cutout(content: bytes, where: object) -> Image.Image:
+    """The RGBA picture in the file ``content`` that lies at ``where``: as :func:`read_picture`, its transparency kept."""
+    return _srgb(_decoded(io.BytesIO(content), str(where)), str(where))
+
+
+def read_mask(path: Path, option: str = "MASK") -> Image.Image:
+    """The mask at ``path``, of mode L: 255 where something is to be repainted, 0 where not.
+
+    White says so; or, where a picture has transparent holes, those. Masks of 0 and 1 count as black and white; an indexed
+    mask whose colours are no greys (a label map) is white wherever its index is not 0. UserError as :func:`read_picture`,
+    and where all of it is black, or all white.
+    """
+    what = f"{option} {path}"
+    image = _decoded(_file(path, option), what)
+    _require_size(image, what)
+    mask = _white(image, what)
+    if mask.max() == 1:
+        mask = mask * 255
+    if mask.max() < NEARLY:
+        raise UserError(f"{what}: is all black, so nothing would be repainted; paint white what is to change.")
+    if mask.min() > 255 - NEARLY:
+        raise UserError(f"{what}: is all white, so nothing would be kept; paint black what is to stay.")
+    return Image.fromarray(mask)
+
+
+def _white(image: Image.Image, what: str) -> np.ndarray:
+    """How white each pixel of a mask is meant to be, (H, W) bytes."""
+    labels = np.asarray(image) if image.mode == "P" else None
+    rgba = np.asarray(_srgb(image, what))
+    colour, alpha = rgba[..., :3], rgba[..., 3].astype(np.uint16)
+    grey = np.asarray(Image.fromarray(colour).convert("L"))
+    if labels is not None and alpha.min() == 255:
+        coloured = (colour.max(2) != colour.min(2)).any()
+        return np.where(labels > 0, 255, 0).astype(np.uint8) if coloured or grey.max() == 0 else grey
+    if alpha.min() > 255 - NEARLY:
+        return grey
+    seen = grey[alpha >= 128]
+    inked = seen.size > 0 and (seen > 255 - NEARLY).any() and ((seen < NEARLY) | (seen > 255 - NEARLY)).mean() > 0.9
+    # Black and white on a clear layer is a mask that somebody painted; anything else is a picture with holes.
+    return (grey * alpha // 255 if inked else 255 - alpha).astype(np.uint8)
+
+
+def _file(path: Path, option: str) -> Path:
+    path = sample(Path(path)) or Path(path)
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in SAMPLES.glob("*.png")))
+        raise UserError(f"{option} {path}: no such file; name a picture, or one of {known}.")
+    if not path.is_file():  # a pipe or a device may never end
+        raise UserError(f"{option} {path}: is no file, so it cannot be read as a picture; name one.")
+    return path
+
+
+def _require_size(image: Image.Image, what: str) -> None:
+    if min(image.size) < 8:
+        raise UserError(f"{what}: is {image.width}x{image.height}; give a picture of at least 8x8 pixels.")
+
+
+def _decoded(source: Path | io.BytesIO, what: str) -> Image.Image:
+    """The picture in ``source``, decoded, upright."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height <= MOST_PIXELS:
+                image.load()
+                return ImageOps.exif_transpose(image)
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{what}: is too large ({error}); make it smaller.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of damaged files Pillow raises whatever comes, from struct.error to KeyError
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{what}: cannot be read as a picture ({reason}); give a PNG, JPEG or WebP.") from error
+    raise UserError(f"{what}: is {width}x{height}; make it smaller than {MOST_PIXELS // 10**6} megapixels.")
+
+
+def _srgb(image: Image.Image, what: str) -> Image.Image:
+    """``image`` as RGBA of eight bits in sRGB."""
+    if image.mode.partition(";")[0] in ("I", "F"):
+        return _scaled(image, what).convert("RGBA")
+    if image.mode not in PLAIN:
+        raise UserError(f"{what}: has pixels of the kind {image.mode}, which is not read; save it as RGB of 8 bits.")
+    whole = image.convert("RGBA")
+    if not (profile := image.info.get("icc_profile")):
+        return whole
+    colour = image if image.mode == "CMYK" else image.convert("L") if image.mode in ("1", "L", "LA") else whole.convert("RGB")
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" not in ImageCms.getProfileDescription(own).lower():
+            colour = ImageCms.profileToProfile(colour, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return whole  # a profile that is broken, or of other colours than the picture's, says nothing of them
+    colour = colour.convert("RGB")
+    colour.putalpha(whole.getchannel("A"))
+    return colour
+
+
+def _scaled(image: Image.Image, what: str) -> Image.Image:
+    """Grey of 16 or 32 bits, whole or floating, as eight."""
+    values = np.asarray(image).astype(np.float64)
+    kind = "I;16" if image.mode.startswith("I;16") else image.mode
+    white = next((most for most in FULL[kind] if values.max() <= most), None) if np.isfinite(values).all() else None
+    if white is None or values.min() < 0:
+        held = f"{values.min():g} to {values.max():g}"
+        raise UserError(f"{what}: has values from {held}; scale them to 0..{FULL[kind][0]}, or save it in 8 bits.")
+    return Image.fromarray((values / white * 255).round().astype(np.uint8))
+
+
+# JSON
+
+
+def read_json(text: str | bytes, what: str, again: str) -> dict:
+    """The JSON object in ``text``, which ``what`` names and ``again`` says how to mend. UserError where it is none.
+
+    What Python's parser takes beyond JSON (NaN, Infinity) is refused, as is what would exhaust it.
+    """
+    if len(text) > MOST_TEXT:
+        raise UserError(f"{what}: is more than {MOST_TEXT:,} bytes of JSON; {again}.")
+    try:
+        held = json.loads(text, parse_constant=_no_number)
+    except RecursionError as error:
+        raise UserError(f"{what}: is not readable JSON (it is nested too deep); {again}.") from error
+    except ValueError as error:  # damaged, no UTF-8, or a number of thousands of digits
+        reason = str(error).partition(";")[0]
+        raise UserError(f"{what}: is not readable JSON ({reason}); {again}.") from error
+    if not isinstance(held, dict):
+        raise UserError(f"{what}: is no JSON object; {again}.")
+    return held
+
+
+def read_json_file(path: Path, again: str) -> dict:
+    """The JSON object in the file ``path``: see :func:`read_json`."""
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no file; {again}.")
+        with path.open("rb") as file:
+            text = file.read(MOST_TEXT + 1)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is missing; {again}.") from error
+    except OSError as error:
+        raise UserError(f"{path}: is not readable JSON ({error.strerror}); {again}.") from error
+    return read_json(text, str(path), again)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+# What pictures say of themselves
+
+
+def read_provenance(path: Path) -> dict:
+    """How the PNG at ``path`` was made; UserError where it does not say.
+
+    Only the text chunk is looked at, which is written uncompressed and ahead of the picture: nothing is decoded.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is no file; name a PNG made by phosphene.")
+    try:
+        with path.open("rb") as file:
+            text = _text(file, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a picture ({error.strerror}); name a PNG made by phosphene.") from error
+    if text is None:
+        raise UserError(f"{path}: carries no provenance; only PNGs made by phosphene do.")
+    return read_json(text, f"{path}: its provenance", "make the picture again")
+
+
+def _text(file: io.BufferedIOBase, path: Path) -> bytes | None:
+    """The text chunk PROVENANCE of a PNG."""
+    if file.read(8) != b"\x89PNG\r\n\x1a\n":
+        raise UserError(f"{path}: cannot be read as a picture (no PNG); only PNGs made by phosphene say how.")
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in (b"IDAT", b"IEND"):
+            break
+        if kind != b"iTXt" or length > MOST_TEXT:
+            file.seek(length + 4, io.SEEK_CUR)
+            continue
+        keyword, _, rest = file.read(length).partition(b"\0")
+        file.seek(4, io.SEEK_CUR)
+        if keyword == PROVENANCE.encode():
+            if rest[:1] != b"\0":
+                raise UserError(f"{path}: its provenance is compressed, as phosphene never writes it; make the picture again.")
+            return rest[2:].split(b"\0", 2)[-1]
+    return None

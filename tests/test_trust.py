@@ -1,0 +1,354 @@
+"""Laws of what is said: no success that is none, and nothing in a file's numbers that takes more than the file."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Knowing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cli import call, here, made, refused, tree  # noqa: F401
+
+from phosphene import load
+from phosphene.drawing import Sampling, Task, run
+from phosphene.errors import UserError
+from phosphene.expression import cond
+from phosphene.images import to_images
+from phosphene.models import folders, tokens
+from phosphene.models.cascade import open_cascade
+from phosphene.models.scheduler import Scheduler
+from phosphene.schedule import linear
+
+GLYPH = folders.EMBEDDED / "glyph"
+
+
+@pytest.fixture(scope="module")
+def glyph(tmp_path_factory) -> Path:
+    """A copy of the embedded cascade, which tests may damage and put right again."""
+    return Path(shutil.copytree(GLYPH, tmp_path_factory.mktemp("copy") / "glyph"))
+
+
+def changed(path: Path, **values: object):
+    """Write ``values`` into a JSON file, None taking a key out; the file's own bytes are returned."""
+    own = path.read_bytes()
+    held = json.loads(own) | values
+    path.write_text(json.dumps({key: value for key, value in held.items() if value is not None}))
+    return own
+
+
+# What is drawn
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_no_picture(value):
+    model = Knowing(linear(20), torch.full((1, 3, 8, 8), value))
+    task = Task(lambda stage, scale: cond("anything"))
+    with pytest.raises(UserError, match=r"not finite \(NaN\), most likely because its weights"):
+        list(run(task, model, [1], sampling=Sampling("ddim", 3, threshold=False)))
+    with pytest.raises(UserError, match="not finite"):
+        to_images(torch.full((1, 3, 4, 4), value))
+
+
+def test_half_precision_is_named_where_it_is_used():
+    model = Knowing(linear(20), torch.full((1, 3, 8, 8), float("nan")))
+    model.network = torch.nn.Linear(1, 1).half()
+    with pytest.raises(UserError, match="half precision overflowed; take --device cpu"):
+        list(run(Task(lambda stage, scale: cond("anything")), model, [1], sampling=Sampling("ddim", 3)))
+
+
+def test_nothing_is_written_of_weights_that_are_not_finite(refused, made, here):  # noqa: F811
+    from phosphene.models import weights
+
+    folder = Path(shutil.copytree(made["class"], here / "nan"))
+    held = weights.load(folder / folders.WEIGHTS)
+    name = next(name for name in held if held[name].is_floating_point())
+    weights.save(held | {name: held[name] * float("nan")}, folder / folders.WEIGHTS)
+    (folder / folders.SUMS).unlink()
+    for argv in (["digits", "3"], ["digits", "34", "--count", 2], ["ambigram", "69"]):
+        refused(*argv, "--model", "nan", "--steps", 2, words=("--model", "NaN"))
+
+
+# Schedulers
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler"),
+        ({"_class_name": "EDMDPMSolverMultistepScheduler"}, "EDMDPMSolverMultistepScheduler"),
+        ({"_class_name": "EulerDiscreteScheduler"}, "only DDPMScheduler and DDIMScheduler"),
+        ({"_class_name": None}, "None"),
+        ({"num_train_timesteps": 10**9}, r"must lie in 1\.\.100000"),
+        ({"num_train_timesteps": 0}, r"must lie in 1\.\.100000"),
+        ({"num_train_timesteps": 1e3}, "num_train_timesteps 1000.0"),
+        ({"num_train_timesteps": True}, "num_train_timesteps True"),
+        ({"beta_schedule": "linear", "beta_start": "x"}, "beta_start 'x'"),
+        ({"clip_sample": "no"}, "clip_sample 'no'"),
+        ({"beta_schedule": ["linear"]}, "beta_schedule"),
+    ],
+    ids=repr,
+)
+def test_a_schedule_that_is_not_known_is_refused(glyph, values, words):
+    path = glyph / "stage-1" / "scheduler" / "scheduler_config.json"
+    own = changed(path, **values)
+    try:
+        with pytest.raises(UserError, match=words) as refusal:
+            Scheduler.read(path).schedule()
+        assert str(path) in str(refusal.value) or "timesteps" in words or "must lie" in words
+    finally:
+        path.write_bytes(own)
+
+
+# Prompts
+
+
+def test_what_a_model_does_not_read_of_a_prompt_is_said(call, here):  # noqa: F811
+    long = "a Red fox " + "and a hen " * 12 + "under the Moon"
+    options = ["--steps", 1, "--no-upscale", "-o", "x.png"]
+    code, out, err = call("generate", long, *options)
+    assert (code, err) == (0, "") and out.count("\n") == 2
+    rest = out.partition("it is cut, and '")[2].partition("' counts for nothing")[0]
+    assert long.lower().endswith(rest) and 10 < len(rest) < len(long)
+    tokenizer, length = tokens.load(GLYPH / "stage-1" / "tokenizer")
+    ids, _ = tokens.encode(tokenizer, [long, long[: -len(rest)]], length)
+    assert torch.equal(*ids)
+    assert "cut" in call("generate", "a fox", "--negative", long, *options)[1]
+    assert "cut" not in call("generate", "a fox", *options)[1]
+
+
+def test_a_prompt_that_is_no_text_is_one_sentence(refused, here):  # noqa: F811
+    refused("generate", os.fsdecode(b"a \xff fox"), "--steps", 1, words="is no text in UTF-8")
+
+
+# Names of models
+
+
+def test_sums_are_compared_however_a_model_is_named(glyph, monkeypatch):
+    weights = next(glyph.glob("stage-1/transformer/*.safetensors"))
+    own = weights.read_bytes()
+    monkeypatch.chdir(glyph.parent)
+    monkeypatch.setenv("HOME", str(glyph.parent))
+    names = ["glyph", "./glyph", "~/glyph", str(glyph), f"{glyph}/", f"../{glyph.parent.name}/glyph"]
+    assert all(open_cascade(name).stages for name in names[1:])
+    try:
+        weights.write_bytes(own[:-1] + bytes([own[-1] ^ 1]))
+        for name in names[1:]:
+            with pytest.raises(UserError, match="differs from its SHA-256"):
+                open_cascade(name)
+        assert open_cascade(names[0]).stages  # the embedded one
+    finally:
+        weights.write_bytes(own)
+
+
+def test_sums_of_a_stage_by_itself_are_compared(glyph, tmp_path):
+    part = Path(shutil.copytree(glyph / "stage-1", tmp_path / "stage-1"))
+    weights = next(part.glob("transformer/*.safetensors"))
+    (part / folders.SUMS).write_text(f"{'0' * 64} *transformer/{weights.name}\n")
+    for name in (tmp_path, part):
+        with pytest.raises(UserError, match="differs from its SHA-256"):
+            open_cascade(name)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("generate", "a fox"),
+        ("digits", "3"),
+        ("digits", "--unconditional"),
+        ("ambigram", "69"),
+        ("denoise-digits", "--dataset", "digits"),
+        ("report",),
+    ],
+    ids=" ".join,
+)
+def test_a_model_without_a_name_is_refused(refused, here, argv):  # noqa: F811
+    for name in ("", " "):
+        refused(*argv, "--model", name, words=f'--model "{name}": is empty')
+
+
+def test_no_other_model_may_be_without_a_name(refused, here):  # noqa: F811
+    refused("ambigram", "69", "--classifier", "", words="is empty")
+    refused("evaluate", "", words="is empty")
+    refused("models", "info", "", words="is empty")
+    refused("models", "verify", "", words="is empty")
+    with pytest.raises(UserError, match="is empty"):
+        load("")
+
+
+def test_a_place_without_a_name_is_refused(refused, here):  # noqa: F811
+    for argv in (["report"], ["digits", "3"], ["generate", "a fox"], ["denoise-digits"], ["rerun", "x.png"]):
+        for place in ("", " "):
+            refused(*argv, "-o", place, words="-o")
+    refused("train", "class", "--out", "", words="--out")
+
+
+@pytest.mark.parametrize("name", ["nope", "owner/nope", "class-20"])
+def test_a_page_of_a_model_that_is_none_leaves_no_folder(refused, here, name):  # noqa: F811
+    refused("report", "--model", name, "--quick", "-o", "page", words=name)
+
+
+# Numbers out of files
+
+
+@pytest.fixture
+def little_memory():
+    """Whoever asks for more than 3 GB in all, and 1.5 GB at once, is told that there is none."""
+    resource = pytest.importorskip("resource")
+    usual = resource.getrlimit(resource.RLIMIT_DATA)
+    used = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData")).split()[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 3 * 2**30 // 2, usual[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_DATA, usual)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ({"width": 10**6}, "does not fit"),
+        ({"width": 10**12}, "width 1e+12 is more than"),
+        ({"width": 9}, "does not fit"),
+        ({"width": "8"}, "is incomplete or wrong"),
+        ({"width": -1}, "--width -1"),
+        ({"classes": 10**6}, "does not fit"),
+        ([], "is incomplete or wrong"),
+        (None, "is incomplete or wrong"),
+    ],
+    ids=repr,
+)
+def test_sizes_in_a_config_take_no_more_than_the_weights(refused, made, here, little_memory, network, words):  # noqa: F811
+    folder = Path(shutil.copytree(made["class"], here / "odd"))
+    config = json.loads((folder / folders.CONFIG).read_text())
+    whole = config["network"] | network if isinstance(network, dict) else network
+    (folder / folders.CONFIG).write_text(json.dumps(config | {"network": whole}))
+    (folder / folders.SUMS).unlink()
+    refused("digits", "3", "--model", "odd", words=words)
+
+
+def test_timesteps_in_a_config_are_counted_first(refused, made, here, little_memory):  # noqa: F811
+    folder = Path(shutil.copytree(made["class"], here / "odd"))
+    config = json.loads((folder / folders.CONFIG).read_text())
+    for steps, words in ((10**6, "must lie in 1..100000"), (10**9, "is more than"), (0, "must lie in"), ("5", "schedule")):
+        told = config | {"schedule": config["schedule"] | {"steps": steps}}
+        (folder / folders.CONFIG).write_text(json.dumps(told))
+        (folder / folders.SUMS).unlink(missing_ok=True)
+        refused("digits", "3", "--model", "odd", words=words)
+    refused("train", "class", "--dataset", "digits", "--timesteps", 10**9, words="--timesteps 1000000000")
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "words"),
+    [
+        ("transformer/config.json", {"num_layers": 10**9}, "num_layers 1e+09 is more than"),
+        ("transformer/config.json", {"sample_size": 10**6}, "sample_size in 1..4096"),
+        ("transformer/config.json", {"sample_size": "64"}, "sample_size in 1..4096"),
+        ("transformer/config.json", {"attention_head_dim": 10**6}, "cross_attention_dim 320"),
+        ("transformer/config.json", {"num_layers": 3}, "does not fit"),
+        ("text_encoder/config.json", {"d_model": 10**6}, "does not fit"),
+        ("text_encoder/config.json", {"vocab_size": 10**9}, "vocab_size 1e+09 is more than"),
+        ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers 1e+09 is more than"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 10**9}, "model_max_length 1000000000"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 1e30}, "model_max_length 1e+30"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": "24"}, "model_max_length '24'"),
+    ],
+    ids=repr,
+)
+def test_sizes_of_a_cascade_take_no_more_than_its_weights(refused, here, glyph, little_memory, file, values, words):  # noqa: F811
+    part = Path(shutil.copytree(glyph / "stage-1", here / "odd" / "stage-1")) / file
+    changed(part, **values)
+    refused("generate", "a fox", "--model", "odd", "--steps", 1, words=words)
+
+
+BROKEN = [b"", b"{", b"[" * 10**5, b"\xff\xfe", b"[]", b'{"vocab_size": ' + b"9" * 5000 + b"}"]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=lambda text: str(text[:9]))
+def test_a_broken_config_is_one_sentence(refused, here, glyph, made, text):  # noqa: F811
+    part = Path(shutil.copytree(glyph / "stage-1", here / "odd" / "stage-1"))
+    for file in ("text_encoder/config.json", "tokenizer/tokenizer_config.json", "scheduler/scheduler_config.json"):
+        own = (part / file).read_bytes()
+        (part / file).write_bytes(text)
+        refused("generate", "a fox", "--model", "odd", "--steps", 1, words=f"{file.partition('/')[2]}: is no")
+        (part / file).write_bytes(own)
+    folder = Path(shutil.copytree(made["class"], here / "digits"))
+    (folder / folders.CONFIG).write_bytes(text)
+    refused("digits", "3", "--model", "digits", words="config.json: is no")
+
+
+def test_weights_that_a_network_lacks_are_not_read(made, here, monkeypatch):  # noqa: F811
+    """A tensor of three gigabytes, of which the file has none: it is sparse."""
+    folder = Path(shutil.copytree(made["class"], here / "odd"))
+    weights = folder / folders.WEIGHTS
+    own = weights.read_bytes()
+    length = int.from_bytes(own[:8], "little")
+    header, size = json.loads(own[8 : 8 + length]), len(own) - 8 - length
+    header["more"] = {"dtype": "F32", "shape": [3 * 2**28], "data_offsets": [size, size + 3 * 2**30]}
+    text = json.dumps(header).encode()
+    with weights.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text + own[8 + length :])
+        file.truncate(8 + len(text) + size + 3 * 2**30)
+    (folder / folders.SUMS).unlink()
+    monkeypatch.setattr("phosphene.models.weights.load", lambda path: pytest.fail("it was read"))
+    with pytest.raises(UserError, match="first difference: more"):
+        load(folder)
+
+
+def test_an_image_set_that_unpacks_to_very_much_is_refused(tmp_path, little_memory):
+    from phosphene.training.mnist.data import PARTS, load_dataset
+
+    packed = gzip.compress(bytes(2**20), 9)
+    with (tmp_path / f"{PARTS[0]}.gz").open("wb") as file:
+        file.write(gzip.compress(b"\0\0\x08\x03" + (5_000_000).to_bytes(4, "big") + (28).to_bytes(4, "big") * 2))
+        for _ in range(4000):
+            file.write(packed)
+    for part in PARTS[1:]:
+        (tmp_path / f"{part}.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"idx3-ubyte\.gz: holds more than"):
+        load_dataset("idx", tmp_path)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_broken_prompt_embeddings_are_read_or_refused(tmp_path_factory, changes):
+    from phosphene.models.text import TOKENS, read_embeddings
+
+    held = io.BytesIO()
+    torch.save({"a fox": torch.zeros(1, TOKENS, 2)}, held)
+    content = bytearray(held.getvalue())
+    for at, value in changes:
+        content[at % len(content)] = value
+    path = tmp_path_factory.getbasetemp() / "embeddings.pth"
+    path.write_bytes(content)
+    try:
+        assert all(known.shape == (TOKENS, 2) for known in read_embeddings(path, 2).values())
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("held", [torch.full((1, 77, 2), float("nan")), torch.zeros(1, 77, 2).int()], ids=["NaN", "int"])
+def test_prompt_embeddings_are_finite_numbers(tmp_path, held):
+    from phosphene.models.text import read_embeddings
+
+    torch.save({"a fox": held}, tmp_path / "odd.pth")
+    with pytest.raises(UserError, match=r"odd\.pth: 'a fox' holds what are no finite numbers"):
+        read_embeddings(tmp_path / "odd.pth", 2)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("hybrid", "a fox", "a hen", "--sigma", "1e30"),
+        ("hybrid", "a fox", "--from", "castle-hill", "--sigma", "1e30"),
+        ("hybrid", "a fox", "a hen", "--kind", "motion", "--length", "1e30"),
+        ("denoise-digits", "--dataset", "digits", "--sigma", "1e30"),
+    ],
+    ids=" ".join,
+)
+def test_sizes_on_the_command_line_are_bounded(refused, here, argv):  # noqa: F811
+    refused(*argv, words=f"{argv[-2]} ")
