@@ -66,10 +66,11 @@ def _titled(out: Path, config: Config | None) -> Config:
 
 def _require_prompts(desk: Desk, sections: Sequence[Section], config: Config) -> None:
     """UserError, before anything is drawn, where a section asks for a prompt that is not among the embeddings."""
+    text = desk.open(1)
     for each in sections:
         for name, value in (each.asks | dict(config.asked.get(each.name, {}))).items():
             try:
-                desk.open(1).encode(_prompts(value))
+                text.encode(_prompts(value))
             except UserError as error:
                 raise UserError(f"[sections.{each.name}] {name}: {error}") from error
 

@@ -203,7 +203,7 @@ class Desk:
     def save(self, image: Shown, name: str, caption: str, command: str = "", **more: object) -> Figure:
         """Write ``image`` beside the page."""
         light, dark = image if isinstance(image, tuple) else (image, None)
-        story = {"command": self.again, "figure": name}
+        story = {"command": self.again}
         save_png(light, self.out / f"{name}.png", story)
         if dark is not None:
             save_png(dark, self.out / f"{name}-dark.png", story)

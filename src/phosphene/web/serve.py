@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE,
+    embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
     device: Device = "auto",
 ) -> None:
     """Open the studio: paint, prompt, and watch noise become a picture, in a browser.
@@ -30,6 +32,6 @@ def serve(
     place = str(common.device(device))
     from phosphene.web.studio import open_studio
 
-    page, url = open_studio(model, place, host, port)
+    page, url = open_studio(model, place, host, port, embeddings)
     common.say(f"the studio is at {url} (Ctrl-C ends it)")
     page.block_thread()

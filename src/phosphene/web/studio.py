@@ -15,6 +15,7 @@ import gradio as gr
 
 from phosphene.cli import Failed
 from phosphene.errors import UserError
+from phosphene.models.text import read_embeddings
 from phosphene.web.jobs import Job, Studio
 from phosphene.web.tabs import TABS
 
@@ -49,10 +50,14 @@ def built_page(studio: Studio) -> gr.Blocks:
     return page
 
 
-def open_studio(model: str, device: str, host: str, port: int | None) -> tuple[gr.Blocks, str]:
-    """Start serving in the background; the page, and where it is. UserError where the model or the port cannot be had."""
-    studio = Studio(model, device)
-    first = ["generate", "-o", str(studio.place("first")), "--model", model, "--device", device, "--steps", "1", "a heart"]
+def open_studio(model: str, device: str, host: str, port: int | None, embeddings: Path | None = None) -> tuple[gr.Blocks, str]:
+    """Start serving in the background; the page, and where it is. UserError where the model or the port cannot be had.
+
+    ``embeddings`` is a file of prompt embeddings: with it no text encoder is needed, and its prompts are those there are.
+    """
+    prompt = "a heart" if embeddings is None else next(filter(str.strip, read_embeddings(embeddings)), "")
+    studio = Studio(model, device, embeddings)
+    first = ["generate", "-o", str(studio.place("first")), *studio.model, "--device", device, "--steps", "1", prompt]
     try:
         for _ in Job(first, studio.shelf):  # loads the model, and says at once what is wrong with it
             pass
