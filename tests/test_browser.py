@@ -350,7 +350,6 @@ def test_the_page_opens_from_disk(browser, report, width, scheme):
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto(report.as_uri())
-    page.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
     assert said == [] and all(url.startswith(("file:", "data:")) for url in asked)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -379,4 +378,67 @@ def test_the_page_can_be_played_with(browser, report):
     page.locator("dialog[open] img").wait_for()
     page.keyboard.press("Escape")
     assert page.locator("dialog[open]").count() == 0
+    page.close()
+
+
+def test_a_formula_is_set_as_mathematics(browser, report):
+    """An index hangs below the line, and a bracket is about as high as what it holds: so a font with a MATH table was found."""
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto(report.as_uri())
+    parts = "math => [...math.querySelectorAll('msub')].map(e => [...e.children].map(c => c.getBoundingClientRect().toJSON()))"
+    indices = page.locator("section[aria-labelledby=forward] math").evaluate(parts)
+    assert len(indices) >= 3
+    for base, index in indices:
+        assert index["bottom"] > base["bottom"] and index["top"] > base["top"] + base["height"] / 4, (base, index)
+    # The round brackets of N(0, 1) in that formula enclose one line of text.
+    high = page.locator("section[aria-labelledby=forward] math mo").evaluate_all(
+        "all => all.filter(e => '()'.includes(e.textContent)).map(e => e.getBoundingClientRect().height)"
+    )
+    line = page.locator("section[aria-labelledby=forward] math mn").last.evaluate("e => e.getBoundingClientRect().height")
+    assert high and max(high) < 2 * line, (high, line)
+    page.close()
+
+
+def test_the_whole_page_is_there_when_it_is_photographed_or_printed(browser, report):
+    """No picture waits until somebody scrolls to it."""
+    page = browser.new_page(viewport={"width": 800, "height": 300})
+    page.goto(report.as_uri())
+    missing = "[...document.images].filter(i => i.id !== 'largest' && !(i.complete && i.naturalWidth > 1)).map(i => i.src)"
+    assert page.evaluate("document.images.length") > 8 and page.evaluate(missing) == []
+    page.close()
+
+
+def test_a_phone_enlarges_a_figure_and_moves_about_in_it(browser, report):
+    """Not to its own width alone: at the size that was drawn, and more; each corner can be reached."""
+    page = browser.new_page(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    page.goto(report.as_uri())
+    button = page.locator("section[aria-labelledby=iterative] button.large").first
+    drawn, before = button.locator("img").evaluate("i => [i.naturalWidth, i.getBoundingClientRect().width]")
+    button.tap()
+    page.locator("dialog[open]").wait_for()
+
+    def width() -> float:
+        return page.locator("#largest").evaluate("i => i.getBoundingClientRect().width")
+
+    assert width() >= drawn > 1.4 * before
+    page.locator("#larger").tap()
+    assert width() >= 1.4 * drawn
+    pan = page.locator("dialog .pan")
+    assert pan.evaluate(
+        "e => { e.scrollTo(1e6, 1e6); return e.scrollLeft + e.clientWidth >= e.scrollWidth - 1 && e.scrollLeft > 0; }"
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("button", name="Close", exact=True).tap()
+    assert page.locator("dialog[open]").count() == 0
+    page.close()
+
+
+def test_nothing_glares_on_a_dark_page(browser, report):
+    """The paper of a sheet is as dark as the page around it."""
+    page = browser.new_page(viewport={"width": 1100, "height": 800}, color_scheme="dark")
+    page.goto(report.as_uri())
+    image = page.locator("section[aria-labelledby=forward] img")
+    assert image.evaluate("i => i.currentSrc").endswith("forward-dark.png")
+    with Image.open(report.parent / "forward-dark.png") as dark, Image.open(report.parent / "forward.png") as light:
+        assert max(dark.getpixel((0, 0))) < 64 and min(light.getpixel((0, 0))) > 192 and dark.size == light.size
     page.close()

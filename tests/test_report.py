@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
@@ -13,12 +14,18 @@ from xml.etree import ElementTree
 import html5lib
 import numpy as np
 import pytest
+import torch
+from conftest import refusal
 from PIL import Image
 from test_generate import cascade  # noqa: F401  (fixture)
 
+from phosphene import cli
 from phosphene.errors import UserError
-from phosphene.report import formulas
+from phosphene.readers import read_provenance
+from phosphene.report import formulas, kept
 from phosphene.report import sections as report
+from phosphene.report.config import read_config
+from phosphene.report.course import asked, table
 from phosphene.report.page import write
 from phosphene.report.sections import SECTIONS, chosen
 
@@ -37,7 +44,7 @@ def page(cascade, tmp_path_factory) -> Path:  # noqa: F811
 
 
 def held(page: Path) -> dict[str, dict]:
-    return {path.stem: json.loads(path.read_text()) for path in (page.parent / report.CACHE).glob("*.json")}
+    return {path.stem: json.loads(path.read_text()) for path in (page.parent / kept.CACHE).glob("*.json")}
 
 
 def test_sections_are_the_assignments_and_more():
@@ -50,8 +57,8 @@ def test_sections_are_the_assignments_and_more():
 def test_every_section_has_figures_none_empty_none_repeated(page):
     found = held(page)
     assert set(found) == {each.name for each in SECTIONS}
-    files = [figure["file"] for each in found.values() for figure in each["figures"]]
-    assert all(each["figures"] for each in found.values())
+    files = [figure["file"] for each in found.values() for figure in each["content"]["figures"]]
+    assert all(each["content"]["figures"] for each in found.values())
     assert len(set(files)) == len(files)
     content = [(page.parent / file).read_bytes() for file in files]
     assert len({hashlib.sha256(data).hexdigest() for data in content}) == len(files)
@@ -59,8 +66,8 @@ def test_every_section_has_figures_none_empty_none_repeated(page):
         with Image.open(page.parent / file) as image:
             assert np.asarray(image.convert("L")).std() > 5, file
     for each in found.values():
-        for figure in each["figures"]:
-            assert figure["caption"] and figure["command"].startswith("phosphene "), figure
+        for figure in each["content"]["figures"]:
+            assert figure["caption"] and (not figure["command"] or figure["command"].startswith("phosphene ")), figure
             with Image.open(page.parent / figure["file"]) as image:
                 assert image.size == (figure["width"], figure["height"])
     assert sum(len(data) for data in content) < 25e6
@@ -81,8 +88,8 @@ def test_every_section_says_something_and_every_text_is_of_a_section(page):
 
 SIGNS = {
     "forward": "x_t=√(ᾱ_t)x_0+√(1−ᾱ_t)ε,ε∼N(0,1)",
-    "one_step": "x_0̂=(x_t−√(1−ᾱ_t)ε̂(x_t,t))/(√(ᾱ_t))",
-    "step": "x_s=(√(ᾱ_s)β_t)/(1−ᾱ_t)x_0̂+(√(α_t)(1−ᾱ_s))/(1−ᾱ_t)x_t+v_t",
+    "one_step": "x̂_0=(x_t−√(1−ᾱ_t)ε̂(x_t,t))/(√(ᾱ_t))",
+    "step": "x_s=(√(ᾱ_s)β_t)/(1−ᾱ_t)x̂_0+(√(α_t)(1−ᾱ_s))/(1−ᾱ_t)x_t+v_t",
     "guidance": "ε=ε_u+γ(ε_c−ε_u)",
     "inpaint": "x_t←mx_t+(1−m)forward(x_orig,t)",
     "anagram": "ε=(1)/(2)(ε̂(x_t,p_1)+V^−1ε̂(Vx_t,p_2))",
@@ -130,7 +137,9 @@ def test_a_second_page_makes_nothing_anew(page, cascade, monkeypatch):  # noqa: 
         raise AssertionError("made again")
 
     before = page.read_bytes()
-    monkeypatch.setattr(report, "SECTIONS", [replace(each, make=never) for each in SECTIONS])
+    never_made = [replace(each, make=never) for each in SECTIONS]
+    for module in (report, kept):
+        monkeypatch.setattr(module, "SECTIONS", never_made)
     told = []
     write(page.parent, "cpu", lambda *said: told.append(said), str(cascade), quick=True)
     assert page.read_bytes() == before and told[0][3] == 0 and len(told) == len(SECTIONS) + 1
@@ -149,7 +158,7 @@ def test_a_stopped_page_goes_on_and_a_spoilt_picture_is_made_again(cascade, tmp_
 
     with pytest.raises(Stop):
         write(tmp_path, "cpu", follow, str(cascade), True, names)
-    assert not (tmp_path / "index.html").exists() and len(list((tmp_path / report.CACHE).iterdir())) == 2
+    assert not (tmp_path / "index.html").exists() and len(list((tmp_path / kept.CACHE).iterdir())) == 2
     dates = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")}
     page = write(tmp_path, "cpu", silent, str(cascade), True, names)
     assert page.is_file() and all(path.stat().st_mtime_ns == date for path, date in dates.items())
@@ -157,10 +166,174 @@ def test_a_stopped_page_goes_on_and_a_spoilt_picture_is_made_again(cascade, tmp_
     write(tmp_path, "cpu", silent, str(cascade), True, names)
     with Image.open(tmp_path / "forward.png") as image:
         assert image.width > 100
-    assert all(path.stat().st_mtime_ns == date for path, date in dates.items() if path.stem != "forward")
+    assert all(path.stat().st_mtime_ns == date for path, date in dates.items() if "forward" not in path.stem)
 
 
 def test_sections_are_chosen_by_name_or_number():
     assert {each.number for each in chosen(["2", "setup", "B 1.1"])} == {"0", "2", "B 1.1"}
     with pytest.raises(UserError, match="--sections 1.9: there is none of that name; choose of setup, forward"):
         chosen(["1.9"])
+
+
+WIDTH = 16
+"""Of the text that the tiny cascade reads."""
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_table_of_the_course_is_what_the_page_shows(page):
+    """Each line names a section and figures or formulas in it, or says that there is none yet; the docs have the same table."""
+    docs, whole, found = (ROOT / "docs" / "course.md").read_text(encoding="utf-8"), page.read_text(encoding="utf-8"), held(page)
+    assert docs.endswith(table()) and len(asked()) > 50
+    for each in asked():
+        assert bool(each.section) == bool(each.shown), each
+        if not each.section:
+            continue
+        here = re.search(rf'<section aria-labelledby="{each.section}">.*?</section>', whole, re.DOTALL)
+        assert here, each
+        figures = {Path(figure["file"]).stem for figure in found[each.section]["content"]["figures"]}
+        for name in each.shown:
+            there = formulas.mathml(name) in here[0] if name in formulas.FORMULAS and name not in figures else name in figures
+            assert there, (each, name)
+        assert f'<a href="#{each.section}">{each.section}</a>' in whole.split('id="checklist"')[1]
+
+
+def test_the_commands_of_the_course_are_commands():
+    """Every option in the table is one that its command has."""
+    import typer
+
+    commands = typer.main.get_command(cli.app).commands
+    for each in asked():
+        if each.command:
+            _, command, *words = shlex.split(each.command)
+            within = getattr(commands[command], "commands", {})  # of train and models
+            command = within[words[0]] if within else commands[command]
+            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            assert {word for word in words if word.startswith("-")} <= known, each
+
+
+def pictures_in(figure: Path, picture: Path) -> int:
+    """How often ``picture``, enlarged by whole numbers as it may be, is found in ``figure``, pixel by pixel."""
+    sheet, found = np.asarray(Image.open(figure).convert("RGB")), 0
+    with Image.open(picture) as opened:
+        small = opened.convert("RGB")
+    for scale in (1, 2, 3, 4, 6, 8, 16):
+        part = np.asarray(small.resize((small.width * scale, small.height * scale), Image.Resampling.NEAREST))
+        height, width = part.shape[:2]
+        if height > sheet.shape[0] or width > sheet.shape[1]:
+            break
+        begun = (sheet[: sheet.shape[0] - height + 1, : sheet.shape[1] - width + 1] == part[0, 0]).all(-1)
+        found += sum(bool((sheet[y : y + height, x : x + width] == part).all()) for y, x in np.argwhere(begun))
+    return found
+
+
+def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
+    """Typed as it stands there, it makes the pictures that the figure shows; and each figure says how it is made again."""
+    monkeypatch.chdir(tmp_path)
+    figures = [figure for each in held(page).values() for figure in each["content"]["figures"]]
+    lines = {figure["file"]: figure["command"] for figure in figures if figure["command"]}
+    assert {line.split()[1] for line in lines.values()} == {"generate", "edit", "anagram", "hybrid", "morph"}
+    for file, line in lines.items():
+        _, command, *words = shlex.split(line)
+        folder = tmp_path / Path(file).stem
+        folder.mkdir()
+        assert cli.main([command, "-o", str(folder / "made.png"), "--device", "cpu", *words]) == 0, line
+        made = sorted(folder.glob("made-*.png")) or [folder / "made.png"]
+        assert all(pictures_in(page.parent / file, picture) for picture in made), line
+
+
+def test_a_figure_says_how_it_is_made_again(page, capsys):
+    for name, each in held(page).items():
+        for figure in each["content"]["figures"]:
+            if figure["plot"]:
+                continue
+            story = read_provenance(page.parent / figure["file"])
+            assert story["command"].startswith("phosphene report --quick --model ") and story["command"].endswith(
+                f" --sections {name}"
+            )
+    assert cli.main(["rerun", str(page.parent / "edited-1.png")]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "phosphene report" in said and "--sections image-to-image" in said and not (page.parent / "edited-1-again.png").exists()
+    )
+
+
+EXAMPLE = ROOT / "examples" / "page.toml"
+
+
+def test_the_example_of_a_page_of_ones_own(cascade, tmp_path, monkeypatch):  # noqa: F811
+    """Its title, its texts, its prompts and its pictures are those of the page; other sections are as they were."""
+    monkeypatch.chdir(ROOT)
+    own = read_config(EXAMPLE)
+    names = [*own.asked, "one-step"]
+    whole = write(tmp_path, "cpu", silent, str(cascade), True, names, Path("examples/page.toml")).read_text(encoding="utf-8")
+    assert f"<h1>{own.title}</h1>" in whole and own.lead in whole and all(text in whole for text in own.texts.values())
+    assert own.asked["guided"]["prompt"] == "an owl" and "An owl at rising guidance" in whole
+    assert "House, on its way to a house, from several starts" in whole
+    commands = re.findall(r"<code>(.*?)</code>", whole)
+    assert any("examples/house.png" in each for each in commands)
+    stories = [read_provenance(file)["command"] for file in tmp_path.glob("*.png")]
+    assert all("--config examples/page.toml --sections " in each for each in stories)
+    clean = write(tmp_path / "plain", "cpu", silent, str(cascade), True, ["forward", "one-step"]).parent
+    assert (clean / "forward.png").read_bytes() != (tmp_path / "forward.png").read_bytes()
+    with Image.open(clean / "one-step.png") as plain, Image.open(tmp_path / "one-step.png") as same:
+        assert plain.tobytes() == same.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("titel = 'x'", ["titel is no key here", "title, lead, sections"]),
+        ("[sections.guidde]", ["sections.guidde is no section", "guided"]),
+        ("[sections.guided]\nprompts = ['x']", ["sections.guided.prompts is no key here", "text, prompt."]),
+        ("[sections.guided]\nprompt = ['x']", ["sections.guided.prompt must be text"]),
+        ("[sections.guided]\n[sections.'1.6']", ["sections.guided stands there twice"]),
+        ("[sections.hybrid-pictures]\nprompts = [['x']]", ["prompts[0] must be a list of text and text"]),
+        ("[sections.setup]\nprompts = []", ["sections.setup.prompts must be a list, each of it text"]),
+        ("[sections.hybrid-pictures]\nsigma = true", ["sigma must be a number"]),
+        ("[sections.forward]\npicture = 'none.png'", ["sections.forward.picture none.png: no such file"]),
+        ("[sections.'1.7']\npictures = ['clock-tower', 'page.toml']", ["pictures[1]", "cannot be read as a picture"]),
+        ("title", ["is no TOML"]),
+    ],
+)
+def test_what_a_page_of_ones_own_cannot_say(tmp_path, text, names):
+    """One sentence, with the file and the key, before anything is drawn or written."""
+    file = tmp_path / "page.toml"
+    file.write_text(text)
+    out = tmp_path / "out"
+    refusal(lambda: write(out, "cpu", silent, config=file), "--config", str(file), *names)
+    assert not out.exists()
+
+
+def test_sections_join_the_page_that_is_there(cascade, tmp_path, monkeypatch):  # noqa: F811
+    """In the order of the page, with title and texts; one that another version made is left out, and named."""
+    config, said = tmp_path / "own.toml", []
+    config.write_text("title = 'Mine'\n[sections.blurred]\ntext = 'It blurs.'")
+
+    def sections(*names: str, config: Path | None = None) -> list[str]:
+        page = write(tmp_path / "out", "cpu", silent, str(cascade), True, names, config, say=said.append)
+        whole = page.read_text(encoding="utf-8")
+        assert "<h1>Mine</h1>" in whole and ("It blurs." in whole) == ("blurred.png" in whole)
+        return re.findall(r'<section aria-labelledby="([\w-]+)">', whole)
+
+    assert sections("1.2", config=config) == ["blurred"]
+    assert sections("1.1") == ["forward", "blurred"]
+    assert sections("1.1") == ["forward", "blurred"] and not said
+    monkeypatch.setattr(kept, "_code", lambda: "another version")
+    assert sections("1.1") == ["forward"] and len(said) == 1 and "Undoing it with a blur" in said[0]
+
+
+def test_prompt_embeddings_of_a_file_will_do(cascade, tmp_path, monkeypatch):  # noqa: F811
+    """No text encoder is asked; a prompt that the file lacks is named, with the section, before anything is drawn."""
+    from phosphene.models.text import Text
+
+    file, out = tmp_path / "course.pth", tmp_path / "out"
+    torch.save({prompt: torch.randn(1, 77, WIDTH) for prompt in ("", "a man")}, file)
+    config = tmp_path / "own.toml"
+    config.write_text("[sections.guided]\nprompt = 'a man'")
+    monkeypatch.setattr(Text, "_load", lambda *_: pytest.fail("the text encoder is loaded"))
+    page = write(out, "cpu", silent, str(cascade), True, ["1.6"], config, file)
+    assert f"--embeddings {file}" in page.read_text(encoding="utf-8")
+    wrong = lambda: write(tmp_path / "none", "cpu", silent, str(cascade), True, ["1.5", "1.6"], config, tmp_path / "two.pth")  # noqa: E731
+    torch.save({"a man": torch.randn(1, 77, WIDTH)}, tmp_path / "two.pth")
+    refusal(wrong, "[sections.sampling] prompts", "'a dog face'", "'a man'")
+    assert not (tmp_path / "none").exists()

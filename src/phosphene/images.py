@@ -19,6 +19,8 @@ FITS = ("crop", "pad")
 """How a picture is given the shape of a model's: its middle, or all of it with white beside."""
 
 PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
+NIGHT = (31, 29, 35), (236, 233, 226), (170, 164, 153)
+"""Paper, ink and what is muted on a dark page."""
 
 
 def to_images(pictures: Tensor, scale: int = 1) -> list[Image.Image]:
@@ -141,11 +143,13 @@ def sheet(
     captions: Sequence[Sequence[str]] = (),
     gap: int = 6,
     title: str = "",
+    dark: bool = False,
 ) -> Image.Image:
     """A contact sheet on paper: rows of equal images (None leaves a hole), labels above and left, captions below each.
 
-    Captions are broken into lines as wide as their image; what three lines do not hold is cut.
+    Captions are broken into lines as wide as their image; what three lines do not hold is cut. ``dark``: on a dark page.
     """
+    paper_colour, ink, muted = NIGHT if dark else (PAPER, INK, MUTED)
     cell = next(image for row in rows for image in row if image is not None).size
     size = max(11, min(16, cell[0] // 5))
     write, heading = font(size), font(round(size * 1.3))
@@ -156,23 +160,23 @@ def sheet(
     below = max((len(lines) for row in broken for lines in row), default=0) * pitch + (gap if captions else 0)
     columns = max(len(row) for row in rows)
     width, height = left + columns * (cell[0] + gap), top + len(rows) * (cell[1] + gap + below)
-    paper = Image.new("RGB", (max(width, int(heading.getlength(title)) + 2 * gap), height), PAPER)
+    paper = Image.new("RGB", (max(width, int(heading.getlength(title)) + 2 * gap), height), paper_colour)
     pen = ImageDraw.Draw(paper)
     if title:
-        pen.text((gap, gap), title, INK, heading)
+        pen.text((gap, gap), title, ink, heading)
     for column, label in enumerate(column_labels):
-        pen.text((left + column * (cell[0] + gap) + cell[0] / 2, top - gap), label, INK, write, anchor="ms")
+        pen.text((left + column * (cell[0] + gap) + cell[0] / 2, top - gap), label, ink, write, anchor="ms")
     for r, row in enumerate(rows):
         y = top + r * (cell[1] + gap + below)
         if row_labels:
-            pen.text((left - gap, y + cell[1] / 2), row_labels[r], INK, write, anchor="rm")
+            pen.text((left - gap, y + cell[1] / 2), row_labels[r], ink, write, anchor="rm")
         for c, image in enumerate(row):
             x = left + c * (cell[0] + gap)
             if image is not None:
                 paper.paste(image, (x, y))
             if captions:
                 for line, text in enumerate(broken[r][c]):
-                    pen.text((x + cell[0] / 2, y + cell[1] + gap / 2 + line * pitch), text, MUTED, write, anchor="ma")
+                    pen.text((x + cell[0] / 2, y + cell[1] + gap / 2 + line * pitch), text, muted, write, anchor="ma")
     return paper
 
 

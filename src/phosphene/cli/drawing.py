@@ -120,15 +120,22 @@ class Drawing(Options):
         place = common.device(self.device)
         how |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
-        cascade.encode([*prompts, self.negative])
+        asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
+        cascade.encode(asked)
         cascade.free_text()
-        for prompt in dict.fromkeys([*prompts, self.negative]):
+        for prompt in asked:
             if rest := cascade.text.unread(prompt):
                 common.say(f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing")
         for name, value in self.of_the_second():
             if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")
         return cascade
+
+    def guides(self, cascade: Cascade) -> bool:
+        """Whether a stage that reads text is asked for what to stay away from: at guidance 1 it is not."""
+        sampling = self.sampling()
+        scales = (sampling.guidance, *[sampling.upscale_guidance] * (len(cascade.stages) - 1))
+        return any(scale != 1 for stage, scale in zip(cascade.stages, scales, strict=True) if stage.reads)
 
     def of_the_second(self) -> list[tuple[str, float]]:
         """Options of the second stage that were given, with their values."""

@@ -92,7 +92,11 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=common.path)] = Path("report"),
     model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: two minutes on a laptop.")] = False,
-    sections: Annotated[str | None, typer.Option(help="Some alone, by name or number, such as 1.8,ambigrams.")] = None,
+    sections: Annotated[
+        str | None, typer.Option(help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A page of your own: a TOML file, see examples/page.toml.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
     device: Device = "auto",
 ) -> None:
     """Make the page with every experiment.
@@ -113,7 +117,7 @@ def report(
                 common.say(f"section {done + 1} of {total}: {name} (some {max(1, round(left))} s left)")
             advance(done, total, name)
 
-        page = write(out, place, section, model, quick, names)
+        page = write(out, place, section, model, quick, names, config, embeddings, common.say)
     common.say(f"the page is {page}")
 
 

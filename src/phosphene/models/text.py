@@ -119,8 +119,11 @@ class Text:
         return tokenizer, encoder.to(self.device)  # alone there, and freed before a stage comes
 
 
-def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
-    """A file of prompt embeddings, a dictionary from prompts to (1, 77, width), as prompts to (77, width) float32."""
+def read_embeddings(path: Path, width: int | None = None) -> dict[str, Tensor]:
+    """A file of prompt embeddings, a dictionary from prompts to (1, 77, width), as prompts to (77, width) float32.
+
+    UserError where it is none, or of another ``width`` than that, if one is wanted.
+    """
     example = "it should be a dictionary from prompts to tensors, written by torch.save"
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
@@ -136,12 +139,13 @@ def read_embeddings(path: Path, width: int) -> dict[str, Tensor]:
     for prompt, embedding in held.items():
         if not isinstance(prompt, str) or not isinstance(embedding, Tensor):
             raise UserError(f"{path}: holds {type(embedding).__name__} for {prompt!r}; {example}.")
-        if tuple(embedding.shape) not in ((1, TOKENS, width), (TOKENS, width)):
+        wide = embedding.shape[-1] if width is None and embedding.ndim else width
+        if tuple(embedding.shape) not in ((1, TOKENS, wide), (TOKENS, wide)):
             shape = "x".join(str(n) for n in embedding.shape)
-            raise UserError(f"{path}: {prompt!r} is {shape}, but this model reads 1x{TOKENS}x{width}; take its own embeddings.")
+            raise UserError(f"{path}: {prompt!r} is {shape}, but this model reads 1x{TOKENS}x{wide}; take its own embeddings.")
         if not embedding.is_floating_point() or not bool(embedding.isfinite().all()):
             raise UserError(f"{path}: {prompt!r} holds what are no finite numbers; {example}.")
-        known[prompt] = embedding.detach().view(TOKENS, width).float()
+        known[prompt] = embedding.detach().view(TOKENS, wide).float()
     return known
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 FORMULAS = {  # "is drawn from" is \thicksim, for \sim comes out as the tilde of the keyboard
     "forward": r"x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1 - \bar\alpha_t} \varepsilon , \varepsilon \thicksim N(0, 1)",
-    "one_step": r"\hat{x_0} = \frac{x_t - \sqrt{1 - \bar\alpha_t} \hat\varepsilon(x_t, t)}{\sqrt{\bar\alpha_t}}",
-    "step": r"x_s = \frac{\sqrt{\bar\alpha_s} \beta_t}{1 - \bar\alpha_t} \hat{x_0}"
+    "one_step": r"\hat{x}_0 = \frac{x_t - \sqrt{1 - \bar\alpha_t} \hat\varepsilon(x_t, t)}{\sqrt{\bar\alpha_t}}",
+    "step": r"x_s = \frac{\sqrt{\bar\alpha_s} \beta_t}{1 - \bar\alpha_t} \hat{x}_0"
     r" + \frac{\sqrt{\alpha_t} (1 - \bar\alpha_s)}{1 - \bar\alpha_t} x_t + v_t",
     "guidance": r"\varepsilon = \varepsilon_u + \gamma (\varepsilon_c - \varepsilon_u)",
     "inpaint": r"x_t \leftarrow m x_t + (1 - m) \text{forward}(x_\text{orig}, t)",

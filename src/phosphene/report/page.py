@@ -2,34 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from phosphene import __version__
 from phosphene.defaults import CASCADE, SEED
 from phosphene.devices import choose_device
+from phosphene.errors import UserError
 from phosphene.files import require_writable, write_text
 from phosphene.report import part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
+from phosphene.report.config import TITLE, Config, read_config
+from phosphene.report.course import checklist
 from phosphene.report.formulas import mathml
-from phosphene.report.sections import Content, Desk, Progress, Section, chosen, made_sections
+from phosphene.report.kept import CACHE, Made, Progress, made_sections, standing
+from phosphene.report.sections import SECTIONS, Desk, Section, chosen
 
 
 def write(
-    out: Path, device: str, progress: Progress, cascade: str = CASCADE, quick: bool = False, sections: Sequence[str] | None = None
+    out: Path,
+    device: str,
+    progress: Progress,
+    cascade: str = CASCADE,
+    quick: bool = False,
+    sections: Sequence[str] | None = None,
+    config: Path | None = None,
+    embeddings: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Make the page in the folder ``out`` and return its index.html.
 
-    ``sections`` are names or numbers; all for None. ``quick`` draws fewer pictures in fewer steps. What is there from
-    before and would come out the same is kept. UserError where a section or a model is unknown, or ``out`` not writable.
+    ``sections`` are names or numbers, and join those that stand on the page already; all for None. ``quick`` draws fewer
+    pictures in fewer steps. ``config`` is a page of one's own (:mod:`~phosphene.report.config`), ``embeddings`` a file of prompt
+    embeddings instead of a text encoder. What is there from before and would come out the same is kept; ``say`` is told what
+    is not. UserError where a section, a model or something in the file is unknown, or ``out`` not writable.
     """
+    out, wanted = Path(out), chosen(sections)
+    require_writable(out / "index.html")
+    own = _titled(out, None if config is None else read_config(config))
+    desk = Desk(out, str(choose_device(device)), cascade, quick, embeddings, config)
+    if embeddings is not None:
+        _require_prompts(desk, wanted, own)
+    made = {each.section.name: each for each in made_sections(desk, wanted, progress, own)}
+    there, stale = standing(out)
+    for title in stale:
+        say(f"left out: {title}, which another version of phosphene made; name it in --sections to make it again")
+    write_text(out / CACHE / "title", json.dumps({"title": own.title, "lead": own.lead}))
+    write_text(out / "index.html", _html({each.section.name: each for each in there} | made, own))
+    return out / "index.html"
+
+
+def _titled(out: Path, config: Config | None) -> Config:
+    """``config``, or, where no file is named, the title that the page in ``out`` has."""
+    if config is not None:
+        return config
+    try:
+        held = json.loads((out / CACHE / "title").read_text())
+        return Config(str(held["title"]), str(held["lead"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Config()
+
+
+def _require_prompts(desk: Desk, sections: Sequence[Section], config: Config) -> None:
+    """UserError, before anything is drawn, where a section asks for a prompt that is not among the embeddings."""
+    text = desk.open(1)
+    for each in sections:
+        for name, value in (each.asks | dict(config.asked.get(each.name, {}))).items():
+            try:
+                text.encode(_prompts(value))
+            except UserError as error:
+                raise UserError(f"[sections.{each.name}] {name}: {error}") from error
+
+
+def _prompts(value: object) -> list[str]:
+    """The prompts in what a section asks for: its texts, but for empty ones, which ask for nothing."""
+    if isinstance(value, tuple):
+        return [prompt for each in value for prompt in _prompts(each)]
+    return [value] if isinstance(value, str) and value else []
+
+
+def _html(made: dict[str, Made], config: Config) -> str:
+    """The page that shows ``made``, by the sections' names, in the order of the sections."""
     import jinja2
     import markupsafe
 
-    out = Path(out)
-    require_writable(out / "index.html")
-    made = list(made_sections(Desk(out, str(choose_device(device)), cascade, quick), chosen(sections), progress))
-    parts = [(part, list(group)) for part, group in groupby(made, key=lambda pair: pair[0].part)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("phosphene.report", "."),
         autoescape=True,
@@ -38,11 +95,21 @@ def write(
     )
     environment.globals["formula"] = lambda name: markupsafe.Markup(mathml(name))
 
-    def prose(section: Section, content: Content) -> str:
-        texts = environment.get_template(f"text/{section.text}").module
-        return getattr(texts, section.name.replace("-", "_"))(**content.values)
+    def prose(each: Made) -> str:
+        texts = environment.get_template(f"text/{each.section.text}").module
+        return getattr(texts, each.section.name.replace("-", "_"))(**each.content.values)
 
-    variables = {"parts": parts, "prose": prose, "version": __version__, "model": cascade, "seed": SEED, "quick": quick}
-    text = environment.get_template("page.html").render(**variables)
-    write_text(out / "index.html", text)
-    return out / "index.html"
+    shown = [made[each.name] for each in SECTIONS if each.name in made]
+    told = {
+        "parts": [(part, list(group)) for part, group in groupby(shown, key=lambda each: each.section.part)],
+        "checklist": checklist(made),
+        "title": config.title or TITLE,
+        "lead": config.lead,
+        "prose": prose,
+        "version": __version__,
+        "models": list(dict.fromkeys(each.model for each in shown)),
+        "lines": list(dict.fromkeys(each.line for each in shown)),
+        "seed": SEED,
+        "quick": sum(each.quick for each in shown) / max(1, len(shown)),
+    }
+    return environment.get_template("page.html").render(**told)

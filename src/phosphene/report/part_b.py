@@ -9,13 +9,13 @@ from torch import Tensor
 
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
-from phosphene.evaluation.classifier import accuracy
-from phosphene.images import rescaled, sheet, to_images
+from phosphene.evaluation.classifier import describe
+from phosphene.images import rescaled, to_images
 from phosphene.models import folders
 from phosphene.plots import loss_curves
-from phosphene.report.sections import Content, Desk, Figure, section
+from phosphene.report.sections import Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import last
-from phosphene.tasks.denoise_digits import SIGMAS, before_and_after, denoise_at
+from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
 from phosphene.tasks.digits import digits
 from phosphene.training.log import read_log
 
@@ -36,14 +36,14 @@ def clean_digits(desk: Desk) -> Tensor:
     return drawn(desk, "class-20", range(10), 2.0)
 
 
-def losses(desk: Desk, names: dict[str, str], file: str, title: str, command: str) -> Figure:
+def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> Figure:
     """Loss curves from the logs that ship with models; ``names`` are models and how the curve is called."""
     curves = {
         label: [(line["epoch"], line["loss"]) for line in read_log(folders.EMBEDDED / name / "log.jsonl")]
         for name, label in names.items()
     }
     loss_curves(curves, desk.out / f"{file}.png", title)
-    return desk.drawn(file, title, command)
+    return desk.plotted(file, title)
 
 
 def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, list[float]]:
@@ -52,17 +52,26 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
     for epoch in (5, 20):
         labels = [d for _ in range(each) for d in range(10)]
         made = drawn(desk, f"{kind}-{epoch}", labels, guidance)
-        read.append(accuracy(desk.model("classifier"), made, labels))
+        found = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
+        read.append(float((found == torch.tensor(labels)).float().mean()))
         rows += [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
     names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
-    option = "--unconditional" if guidance is None else f"0123456789 --guidance {guidance:g}"
     figure = desk.save(
-        sheet(rows, row_labels=names),
+        sheets(rows, row_labels=names),
         f"{kind}-epochs",
         f"{10 * each} samples of the {kind}-conditioned model after 5 epochs, and {10 * each} after 20",
-        f"phosphene digits {option} --model {kind}-20 --solver dpm --steps {STEPS}",
     )
     return figure, read
+
+
+def denoised(result: Denoised, shown: Sequence[int] = (2, 5, 8)) -> Shown:
+    """A few noisy digits and what the denoiser makes of them: a pair of rows for each, a column for each level."""
+    rows, labels = [], []
+    for digit in shown:
+        for tag, several in (("noisy", result.noisy), ("denoised", result.estimates)):
+            rows.append(to_images(rescaled(several[:, digit]), 3))
+            labels.append(tag)
+    return sheets(rows, [f"{sigma:g}" for sigma in SIGMAS], labels)
 
 
 @section(B, "B 1.1", "Noisy digits, and a UNet to mend them", (3, 3))
@@ -70,8 +79,8 @@ def noisy_digits(desk: Desk) -> Content:
     clean = clean_digits(desk)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
     rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in SIGMAS]
-    whole = sheet(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
-    return Content(desk.save(whole, "noisy-digits", "Digits at rising noise", "phosphene denoise-digits"))
+    whole = sheets(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
+    return Content([desk.save(whole, "noisy-digits", "Digits at rising noise")])
 
 
 @section(B, "B 1.2", "Training the one-step denoiser", (6, 6))
@@ -81,22 +90,15 @@ def one_step_denoiser(desk: Desk) -> Content:
     one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
     rows = [to_images(rescaled(several), 2) for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
     return Content(
-        losses(
-            desk,
-            {"denoiser-5": "denoiser"},
-            "loss-denoiser",
-            "Training loss of the one-step denoiser",
-            "phosphene train denoiser --out runs/denoiser",
-        ),
-        desk.save(
-            sheet(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
-            "denoiser",
-            "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
-            "phosphene denoise-digits --model denoiser-5 --dataset digits",
-        ),
-        one=f"{one.error[0]:.4f}",
-        five=f"{five.error[0]:.4f}",
-        noisy=f"{one.noisy_error[0]:.3f}",
+        [
+            losses(desk, {"denoiser-5": "denoiser"}, "loss-denoiser", "Training loss of the one-step denoiser"),
+            desk.save(
+                sheets(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
+                "denoiser",
+                "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
+            ),
+        ],
+        {"one": f"{one.error[0]:.4f}", "five": f"{five.error[0]:.4f}", "noisy": f"{one.noisy_error[0]:.3f}"},
     )
 
 
@@ -105,13 +107,14 @@ def out_of_distribution(desk: Desk) -> Content:
     result = denoise_at(desk.model("denoiser-5"), clean_digits(desk), SEED)
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
-        desk.save(
-            before_and_after(result, SIGMAS, 2),
-            "out-of-distribution",
-            "The denoiser of sigma 0.5 at other levels",
-            "phosphene denoise-digits --model denoiser-5 --dataset digits",
-        ),
-        errors=errors,
+        [
+            desk.save(
+                denoised(result),
+                "out-of-distribution",
+                "The denoiser of sigma 0.5 at other levels, a column for each sigma",
+            )
+        ],
+        {"errors": errors},
     )
 
 
@@ -119,14 +122,15 @@ def out_of_distribution(desk: Desk) -> Content:
 def time_conditioned(desk: Desk) -> Content:
     figure, _ = by_epochs(desk, "time", None)
     return Content(
-        losses(
-            desk,
-            {"time-20": "time-conditioned", "class-20": "class-conditioned"},
-            "loss-flow",
-            "Training losses of the shipped models (flow matching, width 64)",
-            "phosphene train time --objective flow --out runs/time",
-        ),
-        figure,
+        [
+            losses(
+                desk,
+                {"time-20": "time-conditioned", "class-20": "class-conditioned"},
+                "loss-flow",
+                "Training losses of the shipped models (flow matching, width 64)",
+            ),
+            figure,
+        ]
     )
 
 
@@ -134,15 +138,14 @@ def time_conditioned(desk: Desk) -> Content:
 def class_conditioned(desk: Desk) -> Content:
     figure, read = by_epochs(desk, "class", 5.0)
     return Content(
-        losses(
-            desk,
-            {"class-20-ddpm": "class-conditioned, DDPM"},
-            "loss-ddpm",
-            "Training loss of the assignment's own recipe (DDPM, width 64)",
-            "phosphene train class --out runs/class",
-        ),
-        figure,
-        count=20 if desk.quick else 40,
-        five=f"{read[0]:.0%}",
-        twenty=f"{read[1]:.0%}",
+        [
+            losses(
+                desk,
+                {"class-20-ddpm": "class-conditioned, DDPM"},
+                "loss-ddpm",
+                "Training loss of the assignment's own recipe (DDPM, width 64)",
+            ),
+            figure,
+        ],
+        {"count": 20 if desk.quick else 40, "five": f"{read[0]:.0%}", "twenty": f"{read[1]:.0%}"},
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from PIL import Image, ImageOps
 
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
-from phosphene.evaluation.classifier import accuracy
-from phosphene.images import rescaled, sheet, to_images
+from phosphene.evaluation.classifier import describe
+from phosphene.images import rescaled, to_images
 from phosphene.plots import lines
-from phosphene.report.part_a import SMALL, anagram_figure, strip
+from phosphene.report.part_a import SMALL, anagram_figure, strip, upper
 from phosphene.report.part_b import FEW, STEPS, drawn
-from phosphene.report.sections import Content, Desk, section
+from phosphene.report.sections import Content, Desk, section, sheets
 from phosphene.sampler import last
 from phosphene.tasks import ambigram
 from phosphene.tasks.anagram import anagram
@@ -34,11 +35,12 @@ def out_of_noise(desk: Desk) -> Content:
             times.append(step.t)
     labels = ["clean" if t < 0 else f"t = {t}" for t in times]
     names = [str(d) for d in range(10)]
-    command = f"phosphene digits 0123456789 --guidance 5 --solver dpm --steps {STEPS}"
     return Content(
-        desk.save(sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom", command),
-        desk.save(sheet(guesses, names, labels), "estimates", "The clean estimates behind them", command),
-        steps=STEPS,
+        [
+            desk.save(sheets(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),
+            desk.save(sheets(guesses, names, labels), "estimates", "The clean estimates behind them"),
+        ],
+        {"steps": STEPS},
     )
 
 
@@ -62,17 +64,16 @@ def ambigrams(desk: Desk) -> Content:
         read += good * (1 if a == b else 2)
     labels = [str(d) for d in range(10)]
     return Content(
-        desk.save(
-            sheet(cells, labels, labels),
-            "ambigrams",
-            "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
-            f"phosphene ambigram --all --count {each} --solver dpm --steps {steps}",
-            turn="rotate(180deg)",
-            readings=("the row's digit", "the column's digit"),
-        ),
-        read=read,
-        each=each,
-        steps=steps,
+        [
+            desk.save(
+                sheets(cells, labels, labels),
+                "ambigrams",
+                "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
+                turn="rotate(180deg)",
+                readings=("the row's digit", "the column's digit"),
+            )
+        ],
+        {"read": read, "each": each, "steps": steps},
     )
 
 
@@ -82,68 +83,77 @@ def framed(image: Image.Image, colour: tuple[int, int, int] = (46, 160, 90), wid
 
 
 @section(BEYOND, "C 3", "More ways to look: negatives, quarter turns, pieces", (12, 60))
-def more_views(desk: Desk) -> Content:
+def more_views(
+    desk: Desk,
+    negative: tuple[str, str] = ("a skull on a black background", "a ghost icon"),
+    quarter: tuple[str, str] = ("a crescent moon", "a banana"),
+    pieces: tuple[str, str] = ("a cat face", "a dog face"),
+) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     figures = [
-        anagram_figure(desk, ("a skull on a black background", "a ghost icon"), "negate", seeds, "view-negate")[0],
-        anagram_figure(desk, ("a crescent moon", "a banana"), "rotate-90", seeds, "view-quarter")[0],
+        anagram_figure(desk, negative, "negate", seeds, "view-negate")[0],
+        anagram_figure(desk, quarter, "rotate-90", seeds, "view-quarter")[0],
     ]
-    pair, cells, labels = ("a cat face", "a dog face"), [], []
+    cells, labels = [], []
     for name in ("inner-circle", "jigsaw") if desk.quick else ("inner-circle", "jigsaw", "square-hinge"):
-        task = anagram(pair, [name])
+        task = anagram(pieces, [name])
         made = desk.draw(task, [SEED])
         cells += [desk.image(reading.look(made)[0], SMALL) for reading in task.readings]
-        labels += [pair[0], f"{name}: {pair[1]}"]
-    command = f'phosphene anagram "{pair[0]}" "{pair[1]}" --view jigsaw{desk.steps()}'
-    figures.append(
-        desk.save(sheet([cells], captions=[labels]), "view-pieces", "A cat and a dog through views of pieces", command)
-    )
-    return Content(*figures)
+        labels += [pieces[0], f"{name}: {pieces[1]}"]
+    caption = f"{upper(pieces[0])}, and through views of pieces {pieces[1]}"
+    figures.append(desk.save(sheets([cells], captions=[labels]), "view-pieces", caption))
+    return Content(figures)
 
 
 @section(BEYOND, "C 4", "Three bands, and colour apart from grey", (8, 40))
-def factors(desk: Desk) -> Content:
+def factors(
+    desk: Desk,
+    bands: tuple[str, str, str] = ("a red heart", "a cat face", "a clock"),
+    colours: tuple[str, str] = ("a tiger face", "a green apple"),
+) -> Content:
     seeds = [SEED] if desk.quick else range(SEED, SEED + 4)
-    three = ("a red heart", "a cat face", "a clock")
-    bands = desk.draw(hybrid(three), seeds)
-    colour = desk.draw(hybrid(("a tiger face", "a green apple"), kind="color"), seeds)
+    three = desk.draw(hybrid(bands), seeds)
+    colour = desk.draw(hybrid(colours, kind="color"), seeds)
     grey = colour.mean(1, keepdim=True).expand_as(colour)
     return Content(
-        desk.save(
-            strip(desk, bands, [f"seed {s}" for s in seeds]),
-            "three-bands",
-            "A heart, a cat face, a clock: three bands",
-            f'phosphene hybrid "{three[0]}" "{three[1]}" "{three[2]}"{desk.steps()}',
-        ),
-        desk.save(
-            sheet([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
-            "colours",
-            "In grey a tiger's face, in the colours of a green apple",
-            f'phosphene hybrid "a tiger face" "a green apple" --kind color{desk.steps()}',
-        ),
+        [
+            desk.save(
+                strip(desk, three, [f"seed {s}" for s in seeds]),
+                "three-bands",
+                f"From afar {bands[0]}, nearer by {bands[1]}, in the finest lines {bands[2]}",
+            ),
+            desk.save(
+                sheets([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
+                "colours",
+                f"In grey {colours[0]}, in the colours of {colours[1]}",
+            ),
+        ]
     )
 
 
 @section(BEYOND, "C 5", "Regions, and the way between two pictures", (10, 40))
-def regions(desk: Desk) -> Content:
+def regions(
+    desk: Desk, prompts: tuple[str, str] = ("a cat face", "a castle"), way: tuple[str, str] = ("a dog face", "a cat face")
+) -> Content:
     inside = shape("circle", 256, 256)
-    made = desk.draw(compose(("a cat face", "a castle"), inside), [SEED])
+    made = desk.draw(compose(prompts, inside), [SEED])
     mask = (inside * 2 - 1)[0, :, ::4, ::4].expand(3, -1, -1)
     frames = 4 if desk.quick else 8
-    way = desk.draw(morph(("a dog face", "a cat face"), frames), [SEED])
+    between = desk.draw(morph(way, frames), [SEED])
     return Content(
-        desk.save(
-            strip(desk, [mask, made[0]], ["the mask", "a cat face in, a castle out"], 160),
-            "regions",
-            "A cat face in a disc, a castle around it",
-            f'phosphene compose "a cat face" "a castle" --mask circle{desk.steps()}',
-        ),
-        desk.save(
-            strip(desk, way, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
-            "morph",
-            "From a dog face to a cat face",
-            f'phosphene morph "a dog face" "a cat face" --frames {frames}{desk.steps()}',
-        ),
+        [
+            desk.save(
+                strip(desk, [mask, made[0]], ["the mask", f"{prompts[0]} in, {prompts[1]} out"], 160),
+                "regions",
+                f"{upper(prompts[0])} in a disc, {prompts[1]} around it",
+            ),
+            desk.save(
+                strip(desk, between, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
+                "morph",
+                f"From {way[0]} to {way[1]}",
+                desk.line("morph", *way, "--frames", str(frames)),
+            ),
+        ]
     )
 
 
@@ -157,20 +167,24 @@ def flow_matching(desk: Desk) -> Content:
     for steps in counts:
         for name, recipe in zip(("class-20", "class-20-ddpm"), curves, strict=True):
             made = drawn(desk, name, asked_for, 1.0, Sampling("ddim", steps))
-            curves[recipe].append((steps, accuracy(desk.model("classifier"), made, asked_for)))
+            read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
+            curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
             if steps in (2, 4, 8):
                 rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
     lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
     few = {recipe: points[0][1] for recipe, points in curves.items()}
-    command = f"phosphene evaluate class-20 class-20-ddpm --solver ddim --steps {counts[0]} --guidance 1"
     return Content(
-        desk.save(sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes", command),
-        desk.drawn("flow-steps", "Share of digits that are read as asked, by number of steps", command),
-        steps=counts[0],
-        flow=f"{few['flow matching']:.0%}",
-        noise=f"{few['noise prediction']:.0%}",
-        count=len(asked_for),
+        [
+            desk.save(sheets(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
+            desk.plotted("flow-steps", "Share of digits that are read as asked, by number of steps"),
+        ],
+        {
+            "steps": counts[0],
+            "flow": f"{few['flow matching']:.0%}",
+            "noise": f"{few['noise prediction']:.0%}",
+            "count": len(asked_for),
+        },
     )
 
 
@@ -182,14 +196,8 @@ def worth(desk: Desk) -> Content:
     asked_for = [d for d in range(10) for _ in range(each)]
     for scale in scales:
         made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
-        right = round(accuracy(desk.model("classifier"), made, asked_for) * len(asked_for))
-        rows.append(to_images(rescaled(made[:: max(1, each // 2)][:20]), 2))
+        read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
+        right = int((read == torch.tensor(asked_for)).sum())
+        rows.append(to_images(rescaled(made[::each]), 2))
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
-    return Content(
-        desk.save(
-            sheet(rows, row_labels=labels),
-            "guidance",
-            "The same noise at guidance 0, 1, 2 and 5",
-            "phosphene digits 0123456789 --guidance 2 --solver dpm",
-        )
-    )
+    return Content([desk.save(sheets(rows, row_labels=labels), "guidance", "The same noise at guidance 0, 1, 2 and 5")])

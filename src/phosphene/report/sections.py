@@ -1,20 +1,17 @@
-"""What the page is made of: sections, their figures, and the desk where they are made and kept.
+"""What the page is made of: sections, their figures, and the desk where they are made.
 
-A section is a small function of a :class:`Desk`, declared by :func:`section` in the order of the page. What it made is kept with
-a digest of everything it depends on (the package's code, the models, the options): the same page is never drawn twice, and
-one that was stopped goes on where it stood. What the page says is no part of that: text is put in anew whenever it is written.
+A section is a small function of a :class:`Desk`, declared by :func:`section` in the order of the page. Its other parameters are
+what a page of one's own may ask of it (``report/config.py``). ``report/kept.py`` keeps what it made.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
+import inspect
+import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from PIL import Image
 from torch import Tensor
@@ -22,27 +19,29 @@ from torch import Tensor
 from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.errors import UserError
-from phosphene.files import write_text
-from phosphene.images import fitted, save_png, to_images, to_tensor
-from phosphene.models import catalogue, folders
-from phosphene.models.cascade import is_cascade, locate, open_cascade
+from phosphene.images import save_png, sheet, to_images
+from phosphene.models import catalogue
 from phosphene.sampler import last
 
 if TYPE_CHECKING:
+    from phosphene.models.cascade import Cascade
     from phosphene.models.stage import Stage
 
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
-CACHE = ".kept"
-"""The folder, beside the pictures, that says what was made from what."""
+
+
+Shown = Image.Image | tuple[Image.Image, Image.Image]
+"""A picture, or a sheet for a light page and for a dark one."""
 
 
 @dataclass
 class Figure:
-    """A picture of the page: its file, what it shows (also its alternative text), and the command that makes its like.
+    """A picture of the page: its file, what it shows (also its alternative text), and the command that makes it, if one does.
 
-    ``turn`` is the CSS by which a reader turns it into its other reading, ``readings`` what it shows before and after;
-    ``far`` lets the reader walk away from it.
+    ``dark`` is its file for a dark page, where it has one; a ``plot`` is turned dark by the page itself. ``turn`` is the CSS by
+    which a reader turns it into its other reading, ``readings`` what it shows before and after; ``far`` lets the reader walk
+    away from it.
     """
 
     file: str
@@ -50,16 +49,19 @@ class Figure:
     command: str
     width: int
     height: int
+    dark: str = ""
+    plot: bool = False
     turn: str = ""
-    readings: Sequence[str] = ("", "")
+    readings: tuple[str, str] = ("", "")
     far: bool = False
 
 
+@dataclass
 class Content:
     """What a section shows, and the values that its text tells."""
 
-    def __init__(self, *figures: Figure, **values: object) -> None:
-        self.figures, self.values = figures, values
+    figures: list[Figure]
+    values: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,19 @@ class Section:
     title: str
     part: str
     cost: tuple[float, float]
-    make: Callable[[Desk], Content]
+    make: Callable[..., Content]
+
+    @property
+    def asks(self) -> dict[str, Any]:
+        """What a page of one's own may ask of it, by name, as the section asks where the page does not."""
+        _, *own = inspect.signature(self.make).parameters.values()
+        return {each.name: each.default for each in own}
+
+    @property
+    def kinds(self) -> dict[str, Any]:
+        """Of which type each of :attr:`asks` is."""
+        hints = get_type_hints(self.make)
+        return {name: hints[name] for name in self.asks}
 
 
 SECTIONS: list[Section] = []
@@ -84,7 +98,7 @@ SECTIONS: list[Section] = []
 def section(part: str, number: str, title: str, cost: tuple[float, float]) -> Callable:
     """Declare the function below as the next section of the page."""
 
-    def declare(make: Callable[[Desk], Content]) -> Callable[[Desk], Content]:
+    def declare(make: Callable[..., Content]) -> Callable[..., Content]:
         text = f"{make.__module__.rpartition('.')[2]}.html"
         SECTIONS.append(Section(make.__name__.replace("_", "-"), text, number, title, part, cost, make))
         return make
@@ -100,9 +114,27 @@ class Desk:
     device: str
     cascade: str = CASCADE
     quick: bool = False
+    embeddings: Path | None = None
+    config: Path | None = None
 
     def __post_init__(self) -> None:
-        self._models: dict[str | int, Any] = {}  # cascades by their number of stages
+        self._models: dict[str, Any] = {}
+        self.again = self.page_line
+
+    def begin(self, section: Section) -> None:
+        """What is kept from now on is of ``section``: each picture says how it is made again."""
+        self.again = f"{self.page_line} --sections {section.name}"
+
+    @property
+    def page_line(self) -> str:
+        """The command that makes the page."""
+        said = ["phosphene", "report", *(["--quick"] if self.quick else []), *self._model()]
+        return _typed(said if self.config is None else [*said, "--config", str(self.config)])
+
+    def _model(self) -> list[str]:
+        """The options that name the text-to-image model."""
+        said = [] if self.cascade == CASCADE else ["--model", self.cascade]
+        return said if self.embeddings is None else [*said, "--embeddings", str(self.embeddings)]
 
     def model(self, name: str):
         """A model of the MNIST chapter, loaded once."""
@@ -110,32 +142,47 @@ class Desk:
             self._models[name] = catalogue.load(name, self.device)
         return self._models[name]
 
-    def stages(self, count: int = 2) -> tuple[Stage, ...]:
-        """The stages of the text-to-image model, ``count`` at most, opened once."""
-        have = [n for n in (1, 2) if n >= count and n in self._models]
-        if not have:
-            self._models[count] = open_cascade(self.cascade, self.device, stages=count).stages
-        return self._models[have[-1] if have else count][:count]
+    def open(self, stages: int) -> Cascade:
+        """The text-to-image model with its first ``stages``, or more where they are at hand; loaded once."""
+        from phosphene.models.cascade import open_cascade
+
+        for count in (2, 1)[: 3 - stages]:
+            if count in self._models:
+                return self._models[count]
+        self._models[stages] = open_cascade(self.cascade, self.device, embeddings=self.embeddings, stages=stages)
+        return self._models[stages]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the text-to-image model."""
+        return self.open(2).stages
 
     @property
     def stage(self) -> Stage:
         """The first of them, which is all that most sections need."""
-        return self.stages(1)[0]
+        return self.open(1).stages[0]
 
     def sampling(self, steps: int = 34, quick: int = 10) -> Sampling:
         """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""
         chosen = Sampling("dpm", quick, upscale_steps=4) if self.quick else Sampling("ancestral", steps)
         return chosen._replace(max_rows=64)
 
-    def steps(self, large: bool = False) -> str:
-        """The options that say so on a command line."""
-        return f" --solver dpm --steps 10{' --upscale-steps 4' if large else ''}" if self.quick else ""
+    def line(self, command: str, *words: str, sampled: bool = True, large: bool = False) -> str:
+        """The command line that draws as :meth:`sampling` has it (unless not ``sampled``) by the stages of this desk."""
+        said = ["phosphene", command, *words]
+        if self.quick and sampled:
+            said += ["--solver", "dpm", "--steps", "10"]
+        if not large:
+            said += ["--no-upscale"]
+        elif self.quick:
+            said += ["--upscale-steps", "4"]
+        return _typed([*said, *self._model()])
 
     def run(
         self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None, *, large: bool = False, best_of: int = 1
     ) -> Iterator[Step]:
         """``task`` drawn by the first stage, or, ``large``, by all that there are; as :meth:`sampling` has it by default."""
-        model = self.stages() if large else self.stage
+        model = self.stages if large else self.stage
         return run(task, model, seeds, sampling=sampling or self.sampling(), best_of=best_of)
 
     def draw(self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None) -> Tensor:
@@ -146,41 +193,37 @@ class Desk:
         """(C, H, W) in [-1, 1], enlarged to about ``side`` pixels."""
         return to_images(picture[None], max(1, round(side / picture.shape[-1])))[0]
 
-    def sample(self, name: str) -> Tensor:
-        """A picture that ships with the package, (1, 3, H, W), as the first stage sees it."""
+    def sample(self, path: Path) -> Tensor:
+        """A picture, of one's own or one that ships with the package, (1, 3, H, W), as the first stage sees it."""
+        from phosphene.images import fitted, to_tensor
         from phosphene.readers import read_picture
 
-        return to_tensor(fitted(read_picture(Path(name)), self.stage.image_shape[1:]))
+        return to_tensor(fitted(read_picture(path), self.stage.image_shape[1:]))
 
-    def save(self, image: Image.Image, name: str, caption: str, command: str, **more: object) -> Figure:
+    def save(self, image: Shown, name: str, caption: str, command: str = "", **more: object) -> Figure:
         """Write ``image`` beside the page."""
-        save_png(image, self.out / f"{name}.png", {"command": command})
-        return self.drawn(name, caption, command, **more)
+        light, dark = image if isinstance(image, tuple) else (image, None)
+        story = {"command": self.again}
+        save_png(light, self.out / f"{name}.png", story)
+        if dark is not None:
+            save_png(dark, self.out / f"{name}-dark.png", story)
+        return Figure(f"{name}.png", caption, command, *light.size, dark="" if dark is None else f"{name}-dark.png", **more)
 
-    def drawn(self, name: str, caption: str, command: str, **more: object) -> Figure:
-        """The figure of a picture that is beside the page already."""
+    def plotted(self, name: str, caption: str) -> Figure:
+        """The figure of a plot that was written beside the page."""
         with Image.open(self.out / f"{name}.png") as image:
-            return Figure(f"{name}.png", caption, command, *image.size, **more)
+            return Figure(f"{name}.png", caption, "", *image.size, plot=True)
 
 
-@cache
-def _code() -> str:
-    """A digest of the package's code: what it draws may change with any line."""
-    root = Path(__file__).parent.parent
-    whole = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        whole.update(file.read_bytes())
-    return whole.hexdigest()
+def _typed(words: Sequence[str]) -> str:
+    """A command line as one types it: what needs quotes in double ones, where that does."""
+    plain = {word: not set(word) & set('"$`\\!') for word in words}
+    return " ".join(f'"{w}"' if shlex.quote(w) != w and plain[w] else shlex.quote(w) for w in words)
 
 
-def _models(desk: Desk) -> str:
-    """A digest of the models' sums; of a cascade from elsewhere its files' names, sizes and dates."""
-    sums = [path.read_text() for path in sorted(folders.EMBEDDED.glob(f"*/{folders.SUMS}"))]
-    if is_cascade(desk.cascade):
-        place = locate(desk.cascade)
-        found = sorted(file for file in place.rglob("*") if file.is_file())
-        sums += [f"{file.relative_to(place)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in found]
-    return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+def sheets(*rows: Any, **labels: Any) -> Shown:
+    """A contact sheet for a light page and for a dark one: see :func:`phosphene.images.sheet`."""
+    return sheet(*rows, **labels), sheet(*rows, **labels, dark=True)
 
 
 def chosen(names: Sequence[str] | None) -> list[Section]:
@@ -192,45 +235,3 @@ def chosen(names: Sequence[str] | None) -> list[Section]:
         if name not in known:
             raise UserError(f"--sections {name}: there is none of that name; choose of {', '.join(s.name for s in SECTIONS)}.")
     return [each for each in SECTIONS if each.name in names or each.number in names]
-
-
-Progress = Callable[[str, int, int, float], None]
-"""Is told a section's title, how many are done, of how many, and the seconds that are left."""
-
-
-def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress) -> Iterator[tuple[Section, Content]]:
-    """Each section with what it says and shows, made now or kept from before."""
-    from phosphene.models.cascade import describe
-
-    describe(desk.cascade)  # refused before there is a folder
-    digest = hashlib.sha256("\n".join([_code(), _models(desk), desk.cascade, desk.device, str(desk.quick)]).encode()).hexdigest()
-    (desk.out / CACHE).mkdir(parents=True, exist_ok=True)
-    held = {each.name: _cached(desk, each, digest) for each in sections}
-    price = 0 if desk.quick else 1
-    ahead, spent, paid = sum(each.cost[price] for each in sections if held[each.name] is None), 0.0, 0.0
-    for done, each in enumerate(sections):
-        content = held[each.name]
-        pace = spent / paid if paid else 1.0
-        progress(each.title, done, len(sections), (ahead - paid) * pace)
-        if content is None:
-            begun = time.perf_counter()
-            content = each.make(desk)
-            spent, paid = spent + time.perf_counter() - begun, paid + each.cost[price]
-            pictures = {f.file: hashlib.sha256((desk.out / f.file).read_bytes()).hexdigest() for f in content.figures}
-            entry = {"digest": digest, "pictures": pictures, "values": content.values}
-            entry["figures"] = [asdict(figure) for figure in content.figures]
-            write_text(desk.out / CACHE / f"{each.name}.json", json.dumps(entry))
-        yield each, content
-    progress("done", len(sections), len(sections), 0.0)
-
-
-def _cached(desk: Desk, each: Section, digest: str) -> Content | None:
-    """What was made of the same code, models and options, if its pictures are still there and are what they were."""
-    try:
-        held = json.loads((desk.out / CACHE / f"{each.name}.json").read_text())
-        same = all(hashlib.sha256((desk.out / f).read_bytes()).hexdigest() == sum for f, sum in held["pictures"].items())
-        if held["digest"] != digest or not same:
-            return None
-        return Content(*(Figure(**figure) for figure in held["figures"]), **held["values"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -182,8 +182,9 @@ def discard(picture: Path) -> None:
 class Studio:
     """What all visitors share: the models, the results' folder, the jobs at work."""
 
-    def __init__(self, model: str, device: str) -> None:
-        self.model, self.device, self.shelf = model, device, Shelf()
+    def __init__(self, model: str, device: str, embeddings: Path | None = None) -> None:
+        self.model = ["--model", model] + ([] if embeddings is None else ["--embeddings", str(embeddings)])
+        self.device, self.shelf = device, Shelf()
         self._folder = tempfile.TemporaryDirectory(prefix="phosphene-studio-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
         self.uploads = Uploads(self.folder / "uploads")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE,
+    embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
     device: Device = "auto",
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", envvar="PHOSPHENE_AUTH", help="Asked of visitors.")] = None,
     open_to_all: Annotated[bool, typer.Option("--open-to-all", help="Whoever reaches --host may use it, unasked.")] = False,
@@ -41,7 +43,7 @@ def serve(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends it as Ctrl-C does
     from phosphene.web.studio import open_studio
 
-    with open_studio(model, place, host, port, who) as (_, url):
+    with open_studio(model, place, host, port, who, embeddings) as (_, url):
         common.say(f"the studio is at {url} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

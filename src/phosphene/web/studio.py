@@ -18,6 +18,7 @@ import gradio as gr
 
 from phosphene.cli import Failed
 from phosphene.errors import UserError
+from phosphene.models.text import read_embeddings
 from phosphene.web.guard import door
 from phosphene.web.jobs import Job, Studio
 from phosphene.web.tabs import TABS
@@ -55,16 +56,23 @@ def built_page(studio: Studio) -> gr.Blocks:
 
 @contextmanager
 def open_studio(
-    model: str, device: str, host: str, port: int, auth: tuple[str, str] | None = None
+    model: str,
+    device: str,
+    host: str,
+    port: int,
+    auth: tuple[str, str] | None = None,
+    embeddings: Path | None = None,
 ) -> Iterator[tuple[Studio, str]]:
     """A studio that serves while the block lasts, and where it is. UserError where the model or the port cannot be had.
 
-    Where ``auth`` (a name and a password) is given, it asks for them. At the end all of its files go; what still computes
+    Where ``auth`` (a name and a password) is given, it asks for them. ``embeddings`` is a file of prompt embeddings: with it no
+    text encoder is needed, and its prompts are those there are. At the end all of its files go; what still computes
     after :data:`~phosphene.web.jobs.ENDING` seconds takes the process with it.
     """
-    studio, page = Studio(model, device), None
+    prompt = "a heart" if embeddings is None else next(filter(str.strip, read_embeddings(embeddings)), "")
+    studio, page = Studio(model, device, embeddings), None
     try:
-        _try(studio)
+        _try(studio, prompt)
         os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads.folder)  # read when the page is built
         page = built_page(studio).queue(default_concurrency_limit=1, max_size=32, api_open=False)
         yield studio, _launch(page, studio, host, port, auth)
@@ -78,11 +86,11 @@ def open_studio(
         os._exit(0)
 
 
-def _try(studio: Studio) -> None:
-    """Load the model, and say at once what is wrong with it."""
-    first = ["generate", "-o", str(studio.place("first")), "--model", studio.model, "--device", studio.device]
+def _try(studio: Studio, prompt: str) -> None:
+    """Load the model by drawing ``prompt``, and say at once what is wrong with it."""
+    first = ["generate", "-o", str(studio.place("first")), *studio.model, "--device", studio.device]
     try:
-        for _ in Job([*first, "--steps", "1", "a heart"], studio.shelf):
+        for _ in Job([*first, "--steps", "1", prompt], studio.shelf):
             pass
     except Failed as failure:
         raise UserError(failure.sentence) from failure

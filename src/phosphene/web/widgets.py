@@ -204,7 +204,7 @@ class Bench:
         self.halt.click(None, None, None, cancels=events, queue=False)
 
     def drawn(self, guidance: float, steps: float, solver: str) -> list[str]:
-        return ["--model", self.studio.model, "--guidance", f"{guidance:g}", "--steps", f"{steps:.0f}", "--solver", solver]
+        return [*self.studio.model, "--guidance", f"{guidance:g}", "--steps", f"{steps:.0f}", "--solver", solver]
 
 
 def choosing() -> gr.Slider:

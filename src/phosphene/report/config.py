@@ -1,0 +1,113 @@
+"""A page of one's own: a TOML file with its title, and for each section what it says, its prompts, photos and masks.
+
+    title = "My project"
+
+    [sections.guided]
+    text = "What I saw."
+    prompt = "a castle"
+
+A section may ask for what its function in part_a, part_b or part_c has as parameters, and for ``text``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from phosphene.errors import UserError
+from phosphene.readers import read_picture
+from phosphene.report.sections import SECTIONS, Section
+
+TITLE = "Fun with diffusion models"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a page of one's own says and asks for. ``texts`` and ``asked`` are by the sections' names."""
+
+    title: str = ""
+    lead: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_config(path: Path) -> Config:
+    """The page of one's own that the file at ``path`` describes; paths in it are relative to it.
+
+    UserError, naming the file and the key, where a key is none, a value is not what it should be, or a picture cannot be read.
+    """
+    path = Path(path)
+    try:
+        held = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"--config {path}: no such file; name a page's TOML file, such as examples/page.toml.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: is no TOML ({error}).") from error
+    _known(path, "", held, ("title", "lead", "sections"))
+    title, lead = (_value(path, key, held.get(key, ""), str) for key in ("title", "lead"))
+    tables = held.get("sections", {})
+    if not isinstance(tables, dict):
+        raise UserError(f"--config {path}: sections must be tables, such as [sections.{SECTIONS[0].name}].")
+    named = {key: each for each in SECTIONS for key in (each.name, each.number)}
+    texts: dict[str, str] = {}
+    asked: dict[str, dict[str, Any]] = {}
+    for key, table in tables.items():
+        if key not in named:
+            names = ", ".join(each.name for each in SECTIONS)
+            raise UserError(f"--config {path}: sections.{key} is no section; choose of {names}, or their numbers.")
+        each = named[key]
+        if each.name in asked:
+            raise UserError(f"--config {path}: sections.{each.name} stands there twice, by name and number; leave one out.")
+        asked[each.name] = _section(path, key, table, each)
+        if "text" in asked[each.name]:
+            texts[each.name] = asked[each.name].pop("text")
+    return Config(title, lead, texts, asked)
+
+
+def _section(path: Path, key: str, table: Any, each: Section) -> dict[str, Any]:
+    """The values of the table ``key``, as the section wants them."""
+    if not isinstance(table, dict):
+        raise UserError(f"--config {path}: sections.{key} must be a table, [sections.{each.name}].")
+    kinds = {"text": str} | each.kinds
+    _known(path, f"sections.{key}.", table, tuple(kinds))
+    return {name: _value(path, f"sections.{key}.{name}", value, kinds[name]) for name, value in table.items()}
+
+
+def _known(path: Path, above: str, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in keys:
+            raise UserError(f"--config {path}: {above}{key} is no key here; the keys are {', '.join(keys)}.")
+
+
+def _value(path: Path, key: str, value: Any, kind: Any) -> Any:
+    """``value`` as ``kind``: text, a number, a picture's path, or a tuple of such."""
+    parts = get_args(kind)
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is Path and isinstance(value, str):
+        picture = path.parent / value
+        picture = picture if picture.exists() else Path(value)  # the name of a sample, or refused
+        read_picture(picture, f"--config {path}: {key}")
+        return picture
+    if get_origin(kind) is tuple and isinstance(value, list):
+        every = parts[0] if parts[-1] is Ellipsis else None
+        if every is not None and value:
+            return tuple(_value(path, f"{key}[{k}]", each, every) for k, each in enumerate(value))
+        if every is None and len(value) == len(parts):
+            return tuple(_value(path, f"{key}[{k}]", each, part) for k, (each, part) in enumerate(zip(value, parts, strict=True)))
+    raise UserError(f"--config {path}: {key} must be {_said(kind)}.")
+
+
+def _said(kind: Any) -> str:
+    """What a value of ``kind`` is, in words."""
+    parts = get_args(kind)
+    if not parts:
+        return {str: "text", float: "a number", Path: "the path of a picture"}[kind]
+    if parts[-1] is Ellipsis:
+        return f"a list, each of it {_said(parts[0])}"
+    return f"a list of {' and '.join(_said(part) for part in parts)}"

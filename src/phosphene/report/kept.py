@@ -1,0 +1,133 @@
+"""What a page is made of is kept beside it: nothing is drawn twice, what was stopped goes on, a section joins those there.
+
+What a section made is kept with a digest of everything it depends on: the package's code, the models, the options, what the
+page of one's own asks of it. What the page says is no part of that: text is put in anew whenever it is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from phosphene.files import write_text
+from phosphene.models import folders
+from phosphene.report.config import Config
+from phosphene.report.sections import SECTIONS, Content, Desk, Figure, Section
+
+CACHE = ".kept"
+"""The folder, beside the pictures, that says what was made from what."""
+
+
+@dataclass
+class Made:
+    """A section that stands on a page, with what its author says of it, and how it was made."""
+
+    section: Section
+    content: Content
+    text: str
+    quick: bool
+    model: str
+    line: str
+    """The command that makes the page; with --sections the section."""
+
+
+Progress = Callable[[str, int, int, float], None]
+"""Is told a section's title, how many are done, of how many, and the seconds that are left."""
+
+
+def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress, config: Config | None = None) -> Iterator[Made]:
+    """Each of ``sections`` with what it says and shows, made now or kept from before."""
+    import time
+
+    from phosphene.models.cascade import describe
+
+    describe(desk.cascade)  # refused before there is a folder
+    config = config or Config()
+    desk.out.mkdir(parents=True, exist_ok=True)
+    (desk.out / CACHE).mkdir(exist_ok=True)
+    digests = {each.name: _digest(desk, config.asked.get(each.name, {})) for each in sections}
+    held = {each.name: _cached(desk.out, each, "digest", digests[each.name]) for each in sections}
+    price = 0 if desk.quick else 1
+    ahead, spent, paid = sum(each.cost[price] for each in sections if held[each.name] is None), 0.0, 0.0
+    for done, each in enumerate(sections):
+        made = held[each.name]
+        pace = spent / paid if paid else 1.0
+        progress(each.title, done, len(sections), (ahead - paid) * pace)
+        if made is None:
+            begun = time.perf_counter()
+            desk.begin(each)
+            content = each.make(desk, **config.asked.get(each.name, {}))
+            spent, paid = spent + time.perf_counter() - begun, paid + each.cost[price]
+            made = Made(each, content, "", desk.quick, desk.cascade, desk.page_line)
+        made.text = config.texts.get(each.name, made.text)
+        _keep(desk.out, made, digests[each.name])
+        yield made
+    progress("done", len(sections), len(sections), 0.0)
+
+
+def standing(out: Path) -> tuple[list[Made], list[str]]:
+    """Sections that stand on the page in ``out``, and titles of those that an older version of the package made."""
+    found = {each: _cached(out, each, "code", _code()) for each in SECTIONS if (out / CACHE / f"{each.name}.json").is_file()}
+    return [made for made in found.values() if made], [each.title for each, made in found.items() if not made]
+
+
+@cache
+def _code() -> str:
+    """A digest of the package's code: what it draws may change with any line."""
+    root = Path(__file__).parent.parent
+    whole = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        whole.update(file.read_bytes())
+    return whole.hexdigest()
+
+
+def _models(desk: Desk) -> str:
+    """A digest of the models' sums; of a cascade from elsewhere its files' names, sizes and dates."""
+    from phosphene.models.cascade import is_cascade, locate
+
+    sums = [path.read_text() for path in sorted(folders.EMBEDDED.glob(f"*/{folders.SUMS}"))]
+    if is_cascade(desk.cascade):
+        place = locate(desk.cascade)
+        found = sorted(file for file in place.rglob("*") if file.is_file())
+        sums += [f"{file.relative_to(place)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in found]
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def _digest(desk: Desk, asked: Mapping[str, Any]) -> str:
+    """Of what a section depends on; of pictures and embeddings their content."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, tuple):
+            return f"({','.join(told(each) for each in value)})"
+        if isinstance(value, Path) and value.is_file():
+            return f"{value} {hashlib.sha256(value.read_bytes()).hexdigest()}"
+        return repr(value)
+
+    parts = [_code(), _models(desk), desk.cascade, desk.device, str(desk.quick), told(desk.embeddings)]
+    return hashlib.sha256("\n".join([*parts, told(tuple(sorted(asked.items())))]).encode()).hexdigest()
+
+
+def _keep(out: Path, made: Made, digest: str) -> None:
+    files = [file for figure in made.content.figures for file in (figure.file, figure.dark) if file]
+    pictures = {file: hashlib.sha256((out / file).read_bytes()).hexdigest() for file in files}
+    kept = {"digest": digest, "code": _code(), "pictures": pictures} | {**asdict(made), "section": made.section.name}
+    write_text(out / CACHE / f"{made.section.name}.json", json.dumps(kept))
+
+
+def _cached(out: Path, each: Section, what: str, digest: str) -> Made | None:
+    """A section that was made of the same, if its pictures are still there and are what they were."""
+    try:
+        held = json.loads((out / CACHE / f"{each.name}.json").read_text())
+        same = all(hashlib.sha256((out / file).read_bytes()).hexdigest() == sum for file, sum in held["pictures"].items())
+        if held[what] != digest or not same:
+            return None
+        content = held["content"]
+        figures = [Figure(**figure | {"readings": tuple(figure["readings"])}) for figure in content["figures"]]
+        return Made(each, Content(figures, content["values"]), *(held[key] for key in ("text", "quick", "model", "line")))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
