@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from phosphene.defaults import DATASETS, NETWORKS, OBJECTIVES, SCHEDULES, SEED, one_of
+from phosphene.defaults import DATASETS, MOST_STEPS, NETWORKS, OBJECTIVES, SCHEDULES, SEED, one_of
 from phosphene.errors import UserError
 from phosphene.training.options import option
 
@@ -52,7 +52,8 @@ class Recipe:
         check("seed", self.seed, 0 <= self.seed < 2**40, "must lie in 0..2^40")
         check("objective", self.objective, self.objective in OBJECTIVES, f"choose one of {', '.join(OBJECTIVES)}")
         check("schedule", self.schedule, self.schedule in SCHEDULES, f"choose one of {', '.join(SCHEDULES)}")
-        check("timesteps", self.timesteps, self.timesteps >= 2, "must be at least 2")
+        check("timesteps", self.timesteps, 2 <= self.timesteps <= MOST_STEPS, f"must lie in 2..{MOST_STEPS}")
+        check("dataset", self.dataset, self.dataset in DATASETS, f"choose one of {', '.join(DATASETS)}")
         check("time-spread", self.time_spread, 0 <= self.time_spread < math.inf, "must be 0 (uniform) or above, such as 1")
         check("time-mean", self.time_mean, math.isfinite(self.time_mean), "must be a finite number, such as 0")
         check("drop", self.drop, 0 <= self.drop < 1, "must lie in [0, 1)")
