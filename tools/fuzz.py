@@ -21,6 +21,8 @@ import sys
 import tarfile
 import tempfile
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -165,6 +167,7 @@ def damaged(whole: bytes, changes: Sequence[tuple[str, int, bytes]]) -> bytes:
 
 def fuzz(name: str, minutes: float) -> None:
     """One reader, in this process; exits with 1 where it fails."""
+    warnings.simplefilter("ignore")  # of libraries, about what they were handed
     file, seeds, reader = READERS[name]
     due, count, refused = time.monotonic() + 60 * minutes, 0, 0
     usual = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -172,9 +175,9 @@ def fuzz(name: str, minutes: float) -> None:
         path = Path(folder) / file
         path.parent.mkdir(exist_ok=True)
 
-        def check(whole: bytes, changes: Sequence[tuple[str, int, bytes]]) -> None:
+        def check(which: int, changes: Sequence[tuple[str, int, bytes]]) -> None:
             nonlocal count, refused
-            path.write_bytes(damaged(whole, changes))
+            path.write_bytes(damaged(whole[which], changes))
             begun = time.monotonic()
             try:
                 reader(path)
@@ -193,12 +196,13 @@ def fuzz(name: str, minutes: float) -> None:
         while time.monotonic() < due:
             number += 1
             try:
-                seed(number)(how(given(st.sampled_from(whole), CHANGES)(check)))()
-            except BaseException:
+                seed(number)(how(given(st.sampled_from(range(len(whole))), CHANGES)(check)))()
+            except Exception as error:
                 FOUND.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, FOUND / f"{name}-{path.name}")
-                print(f"{name}: failed after {count:,} files; the last is {FOUND / f'{name}-{path.name}'}", flush=True)
-                raise
+                print(f"{name}: failed after {count:,} files, of which the last is {FOUND / f'{name}-{path.name}'}", flush=True)
+                traceback.print_tb(error.__traceback__, -3)
+                sys.exit(f"{type(error).__name__}: {str(error)[:500]}")
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         f"{name}: {count:,} files, {refused:,} refused, none failed; {(held - usual) / 1024:.0f} MB more than at first",
