@@ -10,7 +10,7 @@ test: export OMP_NUM_THREADS := 1
 test: export OMP_WAIT_POLICY := PASSIVE
 test: export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench fuzz soak clean
 
 demo: .venv/.demo
 	@$(BIN)/phosphene report --quick -o out/demo
@@ -26,6 +26,17 @@ lint: .venv/.ready
 # MNIST is taken from PHOSPHENE_DATA or downloaded; options for every script: make bench OPTIONS='--data DIR'
 bench: .venv/.ready
 	@set -e; for script in $(SPEED); do echo "$$script"; $(BIN)/python $$script $(OPTIONS); done
+
+# Damaged files for each reader, so many minutes each: make fuzz MINUTES=1 OPTIONS='pictures idx'
+MINUTES ?= 10
+fuzz: .venv/.ready
+	@$(BIN)/python tools/fuzz.py --minutes $(MINUTES) $(OPTIONS)
+
+# So many clients for so many seconds against a studio of its own
+CLIENTS ?= 200
+SECONDS ?= 60
+soak: .venv/.ready
+	@$(BIN)/python tools/soak.py --clients $(CLIENTS) --seconds $(SECONDS) $(OPTIONS)
 
 # What was made by the targets above; pictures, runs and the environment stay.
 clean:

@@ -342,7 +342,9 @@ def test_a_full_disk_is_one_sentence(refused, made, monkeypatch):
         raise OSError(28, "No space left on device", "digits.png")
 
     monkeypatch.setattr(phosphene.images, "save_png", fail)
-    refused("digits", "3", "--model", made["class"], words="digits.png: No space left on device")
+    refused(
+        "digits", "3", "--model", made["class"], words="digits.png: cannot be written (No space left on device); free some space"
+    )
 
 
 def test_ctrl_c_is_one_line(call, made, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
@@ -463,3 +464,8 @@ def test_a_large_picture_is_prepared_in_little_memory():
     assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
     tracemalloc.stop()
     assert layers.shape == (4, 16, 16) and layers[3, 8].max() > 50 and layers[3, 0].max() == 0
+
+
+def test_a_shard_that_is_none_is_one_line(tmp_path):
+    (tmp_path / "x.tar").write_bytes(b"this is no tar")
+    refusal(lambda: list(read(tmp_path / "x.tar")), "x.tar: is damaged or no tar")

@@ -99,3 +99,45 @@ def test_no_network_is_one_sentence_about_the_data(refused, monkeypatch):  # noq
     monkeypatch.setattr(pooch, "retrieve", offline)
     for name in ("mnist", "fashion"):
         refused("denoise-digits", "--dataset", name, words=(f"--dataset {name}: ", "--data", "--dataset digits"))
+
+
+# What is refused without torch
+
+REFUSED = (
+    "evaluate class-20 --samples -5",
+    "evaluate class-20 --samples 0",
+    "evaluate class-20 --solver nope",
+    "evaluate class-20 --dataset nope",
+    "evaluate class-20 --guidance 1,x",
+    "digits 3 --solver nope",
+    "digits 3 --device gpu",
+    "digits 3 --eta 0.5",
+    "digits 3 --guidance nan",
+    "digits 12x",
+    "ambigram 6x",
+    "generate fox --solver nope",
+    "generate fox --eta 0.5",
+    "generate fox --offload nope",
+    "generate fox --text-encoder nope",
+    "generate fox --timesteps x",
+    "denoise-digits --dataset nope",
+    "denoise-digits --sigma x",
+    "train class --timesteps 1000000000",
+    "train class --timesteps 1e9",
+    "train class --dataset nope",
+    "train class --width 0",
+    "report --device gpu",
+    "inspect nope.png",
+    "rerun nope.png",
+    "serve --host 0.0.0.0",
+    "serve --auth nope",
+)
+
+
+def test_what_can_be_refused_without_torch_is(tmp_path):
+    """All in one process, none of which may load it."""
+    ask = "import sys; from phosphene.__main__ import main\n"
+    ask += "for line in sys.argv[1:]: print(main(line.split()), 'torch' in sys.modules, line)"
+    done = subprocess.run([sys.executable, "-c", ask, *REFUSED], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines() == [f"2 False {line}" for line in REFUSED], done.stderr
+    assert len(done.stderr.splitlines()) == len(REFUSED) and list(tmp_path.iterdir()) == []

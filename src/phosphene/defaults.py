@@ -28,6 +28,8 @@ class Steps(NamedTuple):
 SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 8), "heun": Steps(20, 8)}
 """Of each solver in ``sampler.SOLVERS``. 34, Part A's number, are every 29th timestep of the 1000."""
 
+MOST_STEPS = 100_000
+"""Timesteps of a schedule at most: checked before there is a table, for the number may come from a file."""
 OBJECTIVES = ("noise", "velocity", "flow")
 """What an MNIST network may predict."""
 SCHEDULES = ("linear", "rescaled-linear", "squared-cosine", "straight")
@@ -35,6 +37,8 @@ SCHEDULES = ("linear", "rescaled-linear", "squared-cosine", "straight")
 DATASETS = ("mnist", "fashion", "digits", "idx")
 NETWORKS = ("denoiser", "time", "class", "classifier")
 """Of the MNIST chapter."""
+OFFLOADS = ("none", "stages", "layers")
+"""What may wait in main memory until it is needed: nothing, the stage that is not at work, all layers but the one at work."""
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -9,9 +9,6 @@ from torch import nn
 
 from phosphene.errors import UserError
 
-OFFLOADS = ("none", "stages", "layers")
-"""What may wait in main memory until it is needed: nothing, the stage that is not at work, all layers but the one at work."""
-
 
 def choose_device(name: str) -> torch.device:
     """The torch device called ``name``; ``auto`` is the first GPU if there is one, else the CPU."""

@@ -16,10 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phosphene.defaults import MOST_STEPS
 from phosphene.errors import UserError
 
-MOST_STEPS = 100_000
-"""T at most: checked before there is a table, for the number may come from a file."""
 CLEAN = -1
 """The timestep that stands for the clean image: ``abar(CLEAN) == 1``."""
 

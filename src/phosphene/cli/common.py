@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,13 +44,41 @@ def path(text: str | Path) -> Path:
     return Path(text)
 
 
+def _one_of(option: str, names: Iterable[str]) -> Callable[[str | None], str | None]:
+    """A check, before anything heavy is imported, that what ``option`` is given is one of ``names`` (or nothing)."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in names:
+            raise UserError(f"{option} {value}: unknown; choose one of {', '.join(names)}.")
+        return value
+
+    return check
+
+
+def _device(value: str) -> str:
+    """``value`` if it is written as a device is; whether it is there is seen when torch is."""
+    if not re.fullmatch(r"(auto|cpu|cuda|mps)(:\d{1,3})?", value, re.ASCII):
+        raise UserError(f"--device {value}: unknown; choose auto, cpu or cuda.")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise UserError(f"--guidance {value:g}: must be a finite number.")
+    return value
+
+
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
 Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=_device)]
 Data = Annotated[Path | None, typer.Option(help="Folder with the four IDX files; without it they are looked for, then fetched.")]
-DatasetName = Annotated[str, typer.Option(help=f"{one_of(DATASETS)}; digits needs no files.")]
-Guidance = Annotated[float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.")]
-SolverName = Annotated[str, typer.Option(help=f"{one_of(SOLVERS)}.")]
+DatasetName = Annotated[
+    str, typer.Option(help=f"{one_of(DATASETS)}; digits needs no files.", callback=_one_of("--dataset", DATASETS))
+]
+Guidance = Annotated[
+    float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=_finite)
+]
+SolverName = Annotated[str, typer.Option(help=f"{one_of(SOLVERS)}.", callback=_one_of("--solver", SOLVERS))]
 USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
 Steps = Annotated[int | None, typer.Option(help=f"Timesteps to visit; by default {USUAL}.")]
 Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]

@@ -13,7 +13,7 @@ import typer
 
 from phosphene.cli import common
 from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, Sheet, SolverName, Steps, app
-from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OWN_NOISE_LEVEL, SEED, SOLVERS, UPSCALE_GUIDANCE
+from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, SEED, SOLVERS, UPSCALE_GUIDANCE
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class Options:
 
     def check(self) -> None:
         """UserError where options contradict each other; before anything heavy is imported."""
+        if self.eta is not None and self.solver not in (None, "ddim"):
+            only = f"belongs to ddim, not to {self.solver}; leave it out, or take --solver ddim"
+            raise UserError(f"--eta {self.eta:g}: {only}.")
 
     def given(self) -> dict[str, Any]:
         """Options that are a :class:`~phosphene.drawing.Sampling`'s."""
@@ -98,6 +101,7 @@ class Drawing(Options):
     offload: Annotated[str, typer.Option(help="none, stages or layers: what waits in main memory until it is needed.")] = "none"
 
     def check(self) -> None:
+        super().check()
         if self.timesteps is not None and self.steps is not None:
             raise UserError(f"--steps {self.steps}: --timesteps says which already; leave one of the two out.")
         for name, value in self.of_the_second():
@@ -105,6 +109,8 @@ class Drawing(Options):
                 raise UserError(f"{name} {value}: is of the second stage, and only the first draws here; leave it out.")
         if self.text_encoder not in ("auto", "none"):
             raise UserError(f"--text-encoder {self.text_encoder}: choose auto or none.")
+        if self.offload not in OFFLOADS:
+            raise UserError(f"--offload {self.offload}: choose one of {', '.join(OFFLOADS)}.")
         self.visited()
 
     def visited(self) -> list[int] | None:

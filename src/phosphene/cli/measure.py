@@ -37,7 +37,7 @@ JUDGED = (
 @app.command()
 def evaluate(
     names: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.")],
-    samples: Annotated[int, typer.Option(max=100_000, help="Pictures to draw for each figure.")] = 5000,
+    samples: Annotated[int, typer.Option(min=1, max=100_000, help="Pictures to draw for each figure.")] = 5000,
     guidance: Annotated[str, typer.Option(help="Scales, separated by commas.")] = "0,1,2,3,5",
     solver: SolverName = "ancestral",
     steps: Steps = None,

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from phosphene.defaults import NOISE_LEVEL, OWN_NOISE_LEVEL
-from phosphene.devices import OFFLOADS, by_turns, layer_by_layer, usual_dtype
+from phosphene.defaults import NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL
+from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError
 from phosphene.files import expanded
 from phosphene.models import folders, hub

@@ -39,6 +39,7 @@ def serve(
 
     if not is_loopback(host) and who is None and not open_to_all:
         raise UserError(f"--host {host}: others reach that address; add --auth USER:PASSWORD, or --open-to-all if they may.")
+    _share_memory()
     place = str(common.device(device))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends it as Ctrl-C does
     from phosphene.web.studio import open_studio
@@ -59,3 +60,11 @@ def _user(auth: str | None) -> tuple[str, str] | None:
     if not name or not password:
         raise UserError("--auth: is no USER:PASSWORD; write a name, a colon and a password.")
     return name, password
+
+
+def _share_memory() -> None:
+    """Let threads take their memory from two pools (glibc): else each that computed keeps some of its own for good."""
+    import ctypes
+
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX

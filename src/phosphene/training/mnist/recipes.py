@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phosphene.defaults import DATASETS, NETWORKS, OBJECTIVES, SCHEDULES, SEED, one_of
+from phosphene.defaults import DATASETS, MOST_STEPS, NETWORKS, OBJECTIVES, SCHEDULES, SEED, one_of
 from phosphene.errors import UserError
 from phosphene.training.options import RECIPE, BaseRecipe, option
 
@@ -46,7 +46,8 @@ class Recipe(BaseRecipe):
         self.require("seed", 0 <= self.seed < 2**40, "must lie in 0..2^40")
         self.require("objective", self.objective in OBJECTIVES, f"choose one of {', '.join(OBJECTIVES)}")
         self.require("schedule", self.schedule in SCHEDULES, f"choose one of {', '.join(SCHEDULES)}")
-        self.require("timesteps", self.timesteps >= 2, "must be at least 2")
+        self.require("timesteps", 2 <= self.timesteps <= MOST_STEPS, f"must lie in 2..{MOST_STEPS}")
+        self.require("dataset", self.dataset in DATASETS, f"choose one of {', '.join(DATASETS)}")
         self.require("time_spread", 0 <= self.time_spread < math.inf, "must be 0 (uniform) or above, such as 1")
         self.require("time_mean", math.isfinite(self.time_mean), "must be a finite number, such as 0")
         self.require("drop", 0 <= self.drop < 1, "must lie in [0, 1)")

@@ -112,7 +112,8 @@ def _of_shard(shard: Path) -> Iterator[_Entry]:
     except UserError:
         raise
     except (tarfile.TarError, EOFError, OSError, ValueError, AttributeError, OverflowError, zlib.error, LZMAError) as error:
-        raise UserError(f"{shard}: is damaged or no tar of pictures and captions ({error}); fetch or make it again.") from error
+        reason = str(error).partition(":\n")[0]
+        raise UserError(f"{shard}: is damaged or no tar of pictures and captions ({reason}); fetch or make it again.") from error
 
 
 def _of_key(tar: tarfile.TarFile, where: str, files: Mapping[str, tarfile.TarInfo]) -> Iterator[_Entry]:
