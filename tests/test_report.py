@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
@@ -17,6 +18,7 @@ import pytest
 import torch
 from conftest import refusal
 from PIL import Image
+from test_cascade import WIDTH, copy, folder  # noqa: F401  (fixtures)
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene import cli
@@ -175,8 +177,6 @@ def test_sections_are_chosen_by_name_or_number():
         chosen(["1.9"])
 
 
-WIDTH = 16
-"""Of the text that the tiny cascade reads."""
 ROOT = Path(__file__).parent.parent
 
 
@@ -234,10 +234,10 @@ def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
     assert {line.split()[1] for line in lines.values()} == {"generate", "edit", "anagram", "hybrid", "morph"}
     for file, line in lines.items():
         _, command, *words = shlex.split(line)
-        folder = tmp_path / Path(file).stem
-        folder.mkdir()
-        assert cli.main([command, "-o", str(folder / "made.png"), "--device", "cpu", *words]) == 0, line
-        made = sorted(folder.glob("made-*.png")) or [folder / "made.png"]
+        place = tmp_path / Path(file).stem
+        place.mkdir()
+        assert cli.main([command, "-o", str(place / "made.png"), "--device", "cpu", *words]) == 0, line
+        made = sorted(place.glob("made-*.png")) or [place / "made.png"]
         assert all(pictures_in(page.parent / file, picture) for picture in made), line
 
 
@@ -322,18 +322,55 @@ def test_sections_join_the_page_that_is_there(cascade, tmp_path, monkeypatch):  
     assert sections("1.1") == ["forward"] and len(said) == 1 and "Undoing it with a blur" in said[0]
 
 
-def test_prompt_embeddings_of_a_file_will_do(cascade, tmp_path, monkeypatch):  # noqa: F811
-    """No text encoder is asked; a prompt that the file lacks is named, with the section, before anything is drawn."""
-    from phosphene.models.text import Text
+@pytest.fixture
+def textless(copy):  # noqa: F811
+    """A cascade as a course hands it out: its text encoder stays where it is."""
+    for part in ("text_encoder", "tokenizer"):
+        shutil.rmtree(copy / "stage-1" / part)
+    return copy
 
-    file, out = tmp_path / "course.pth", tmp_path / "out"
-    torch.save({prompt: torch.randn(1, 77, WIDTH) for prompt in ("", "a man")}, file)
-    config = tmp_path / "own.toml"
-    config.write_text("[sections.guided]\nprompt = 'a man'")
-    monkeypatch.setattr(Text, "_load", lambda *_: pytest.fail("the text encoder is loaded"))
-    page = write(out, "cpu", silent, str(cascade), True, ["1.6"], config, file)
-    assert f"--embeddings {file}" in page.read_text(encoding="utf-8")
-    wrong = lambda: write(tmp_path / "none", "cpu", silent, str(cascade), True, ["1.5", "1.6"], config, tmp_path / "two.pth")  # noqa: E731
-    torch.save({"a man": torch.randn(1, 77, WIDTH)}, tmp_path / "two.pth")
-    refusal(wrong, "[sections.sampling] prompts", "'a dog face'", "'a man'")
-    assert not (tmp_path / "none").exists()
+
+def test_prompt_embeddings_of_a_file_will_do(textless, cascade, tmp_path):  # noqa: F811
+    """Without a text encoder; what the file lacks is named, with the section, before anything is drawn."""
+
+    def course(name: str, *prompts: str) -> Path:
+        torch.save({prompt: torch.randn(1, 77, WIDTH) for prompt in prompts}, tmp_path / name)
+        return tmp_path / name
+
+    config, whole, bare = tmp_path / "own.toml", course("whole.pth", "", "a man"), course("bare.pth", "a man", "a dog")
+    config.write_text("[sections.sampling]\nprompts = ['a man', 'a dog']\n[sections.guided]\nprompt = 'a man'")
+    page = write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.6"], config, whole)
+    assert f"--embeddings {whole}" in read_provenance(page.parent / "guided.png")["command"]
+    write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.5"], config, bare)
+    none = tmp_path / "none"
+    refusal(
+        lambda: write(none, "cpu", silent, str(textless), True, ["1.5", "1.6"], config, whole),
+        "[sections.sampling] prompts",
+        "'a dog'",
+    )
+    refusal(
+        lambda: write(none, "cpu", silent, str(cascade), True, ["1.6"], config, whole), f"--embeddings {whole}", "leave it out"
+    )
+    assert not none.exists()
+
+
+def test_the_empty_prompt_is_asked_for_where_it_is_used(textless, tmp_path, capsys):
+    """A command at guidance 1 does without; any other names what the file lacks."""
+    file = tmp_path / "bare.pth"
+    torch.save({"a man": torch.randn(1, 77, WIDTH)}, file)
+    line = [
+        "generate",
+        "a man",
+        "--model",
+        str(textless),
+        "--embeddings",
+        str(file),
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "--no-upscale",
+    ]
+    assert cli.main([*line, "-o", str(tmp_path / "one.png"), "--guidance", "1"]) == 0
+    assert cli.main([*line, "-o", str(tmp_path / "two.png")]) == 2 and not (tmp_path / "two.png").exists()
+    assert "prompt '': is not among the prompt embeddings" in capsys.readouterr().err

@@ -81,8 +81,12 @@ def open_cascade(
         raise UserError(f"{folder}: none of its stages reads text; name a folder that holds a first stage too.")
     width = widths.pop()
     above = [place for place in (Path(folder), *parts) if (place / "text_encoder" / "config.json").is_file()]
-    known = None if embeddings is None else read_embeddings(Path(embeddings), width)
     light = configs[0]["_class_name"] == PATCHES
+    if light and embeddings is not None:
+        raise UserError(
+            f"--embeddings {embeddings}: is for models of DeepFloyd IF's kind; {name} reads text itself, leave it out."
+        )
+    known = None if embeddings is None else read_embeddings(Path(embeddings), width)
     side = above[0] if above else None
     stored = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
     reader = (LightText if light else Text)(side, width, device, dtype, known, stored, silent=not text, offload=offload)
