@@ -42,10 +42,11 @@ class Log:
 
 
 def read_log(path: Path) -> list[dict]:
-    """The lines of a log.jsonl; a last line cut short by a kill is left out."""
+    """The lines of a log.jsonl; what is no object of JSON is left out, such as a last line cut short by a kill."""
     lines = []
     if path.is_file():
-        for text in path.read_text().splitlines():
-            with suppress(json.JSONDecodeError):
-                lines.append(json.loads(text))
+        for text in path.read_bytes().decode(errors="replace").splitlines():
+            with suppress(ValueError, RecursionError):
+                line = json.loads(text)
+                lines += [line] if isinstance(line, dict) else []
     return lines
