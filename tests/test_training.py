@@ -13,7 +13,6 @@ import time
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,6 +29,7 @@ from phosphene.models import catalogue, folders
 from phosphene.models.digits import DigitDiffusion
 from phosphene.schedule import linear
 from phosphene.training import checkpoint
+from phosphene.training.distributed import Place
 from phosphene.training.log import read_log
 from phosphene.training.mnist import run as run_module
 from phosphene.training.mnist.data import PARTS, Split, load_dataset
@@ -138,7 +138,8 @@ def test_devices_that_are_not_there(name):
 
 def test_the_batch_must_fit(few):
     refusal(lambda: make(small("time", batch_size=49), few), "--batch-size 49", "48")
-    place = SimpleNamespace(rank=0, world=3, device=torch.device("cpu"))
+    place = Place("cpu")
+    place.world = 3
     refusal(lambda: make(small("time", batch_size=8), few, place=place), "--batch-size 8", "3")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,7 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         _make(path.parent, made)
         temporary = _empty(path)
+        rights = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        temporary.chmod(rights)  # some writers, safetensors' among them, put a file of their own in its place
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
