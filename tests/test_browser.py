@@ -17,7 +17,7 @@ from PIL import Image
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene.errors import UserError
-from phosphene.images import squared
+from phosphene.images import fitted
 from phosphene.readers import SAMPLES, read_picture, read_provenance
 from phosphene.report.page import write
 
@@ -56,9 +56,8 @@ def studio(cascade) -> Iterator[str]:  # noqa: F811
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page, url = open_studio(str(cascade), "cpu", "127.0.0.1", port)
-    yield url
-    page.close(verbose=False)
+    with open_studio(str(cascade), "cpu", "127.0.0.1", port) as (_, url):
+        yield url
 
 
 class Visitor:
@@ -203,7 +202,7 @@ def test_a_stroke_of_the_mask_reaches_the_inpainting(visitor, tmp_path):
     visitor.until(panel, "^(done|seam|.*seam)")
     with Image.open(fetched(visitor, panel, tmp_path / "got.png")) as made:
         size, found = made.size, np.asarray(made.convert("RGB")).astype(int)
-    before = np.asarray(squared(squared(read_picture(SAMPLES / "castle-hill.png"), 512), size[0])).astype(int)
+    before = np.asarray(fitted(fitted(read_picture(SAMPLES / "castle-hill.png"), (512, 512)), size)).astype(int)
     changed = (abs(found - before).max(-1) > 24).mean(axis=0)
     middle, edges = changed[size[0] * 3 // 8 : size[0] * 5 // 8], changed[[0, 1, -2, -1]]
     assert middle.max() > 0.05 and edges.max() == 0
@@ -292,6 +291,13 @@ def test_prompts_have_limits(visitor):
         visitor.page.get_by_text(words).wait_for()
 
 
+def test_what_a_visitor_typed_is_shown_as_text_in_a_message(visitor):
+    panel = visitor.open("Digits")
+    panel.get_by_label("Which digits (two for an ambigram)").fill("<b>1</b>")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    visitor.page.get_by_text("<b>1</b>").wait_for()
+
+
 def test_training_is_seen_live_and_stops(visitor):
     panel = visitor.open("Train")
     panel.get_by_role("button", name="Train", exact=True).click()
@@ -323,10 +329,10 @@ def test_a_port_that_is_taken_is_named(cascade):  # noqa: F811
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"--port {port}"):
-            open_studio(str(cascade), "cpu", "127.0.0.1", port)
-    with pytest.raises(UserError, match="nowhere"):
-        open_studio("nowhere", "cpu", "127.0.0.1", port)
+        with pytest.raises(UserError, match=f"--port {port}"), open_studio(str(cascade), "cpu", "127.0.0.1", port):
+            pass
+    with pytest.raises(UserError, match="nowhere"), open_studio("nowhere", "cpu", "127.0.0.1", port):
+        pass
 
 
 @pytest.fixture(scope="module")

@@ -224,7 +224,9 @@ def test_what_cannot_be_made_again_is_one_sentence(call):
 
 def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
     from phosphene.training.text_to_image import recipe as training
-    from phosphene.training.text_to_image import stories
+    from phosphene.training.text_to_image import run, stories
+
+    monkeypatch.setattr(run, "PROMPTS", ("a disc",))
 
     monkeypatch.setattr(stories, "held_out", lambda concept, one_in: concept == "disc 3")
     Path("pictures").mkdir()
@@ -243,6 +245,27 @@ def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
     assert (code, err) == (0, "")
     told = json.loads(Path("run/model/recipe.json").read_text())
     assert told["images"] == 48 and told["recipe"]["batch_size"] == 8 and told["recipe"]["hidden"] == 32
+    # Weights alone begin another run, which counts on.
+    command = [
+        "train",
+        "cascade",
+        "--data",
+        "pictures",
+        "--from",
+        "run/model",
+        "--images",
+        64,
+        "--device",
+        "cpu",
+        "--out",
+        "next",
+    ]
+    code, out, err = call(*command, "--optimizer", "muon")
+    assert (code, err) == (0, "") and "64 images: loss" in out
+    assert json.loads(Path("next/model/recipe.json").read_text())["recipe"] == told["recipe"] | {
+        "images": 64,
+        "optimizer": "muon",
+    }
     code, _, err = call("generate", "a disc", "--model", "run/model", "--steps", 2, "-o", "disc.png")
     assert (code, err) == (0, "") and size("disc.png") == (16, 16)
 

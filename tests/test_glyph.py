@@ -7,6 +7,8 @@ import json
 import math
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 from judge import open_judge
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
+from test_training import environment, free_port
 
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
@@ -28,6 +31,7 @@ from phosphene.models.t5 import T5Encoder
 from phosphene.readers import read_picture
 from phosphene.tasks.generate import generate
 from phosphene.training import checkpoint
+from phosphene.training.distributed import Place
 from phosphene.training.log import read_log
 from phosphene.training.options import RECIPE
 from phosphene.training.text_to_image import run as run_module
@@ -35,9 +39,19 @@ from phosphene.training.text_to_image.captions import EVERYDAY, Subject, Thesaur
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.pictures import premultiplied, read
 from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.retrieval import RetrievalTrainer
 from phosphene.training.text_to_image.run import CascadeRun
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
 from phosphene.training.text_to_image.stories import Stories, learned_tokenizer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_wordnet():
+    """What this machine has installed decides nothing here: runs find a WordNet only where they are told of one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("phosphene.training.text_to_image.run.WORDNET", Path("/nowhere"))
+        yield
+
 
 SHAPES = ("disc", "box", "bar", "ring", "cross", "wedge")
 
@@ -220,7 +234,8 @@ def test_held_out_concepts_are_never_trained(gallery):
     tokenizer = learned_tokenizer(gallery, tiny(), None)
 
     def shown(stories):
-        return {subjects[layer.index].concept for k in range(80) for scene in stories.scenes(k)[0] for layer in scene.layers}
+        scenes = (stories.scene(k, row)[0] for k in range(80) for row in range(16))
+        return {subjects[layer.index].concept for scene in scenes for layer in scene.layers}
 
     train, held = (Stories(many, tokenizer, tiny(), None, split) for split in ("train", "held out"))
     mine, others = shown(train), shown(held)
@@ -448,6 +463,20 @@ def test_a_stage_killed_goes_on_from_its_last_checkpoint(unbroken):
     same_runs(killed, whole)
 
 
+def test_numbers_gone_wrong_spare_the_last_checkpoint(shards, tmp_path, monkeypatch):
+    """Whether a report was due, or Ctrl-C came before one."""
+    monkeypatch.setattr(run_module, "CHECK_STEPS", 2)
+    monkeypatch.setattr(run_module, "REPORT_STEPS", 2)
+    list(CascadeRun(tiny(images=16 * 2), tmp_path / "run", shards))
+    before = (tmp_path / "run" / checkpoint.NAME).read_bytes()
+    for steps in (1, 99):
+        training = stopped_after(CascadeRun(tiny(images=16 * 9), tmp_path / "run", shards, resume=True), steps)
+        monkeypatch.setattr(training.trainer, "loss", lambda network, x0, *_: network.image.proj_out.bias.sum() * math.nan)
+        with pytest.raises(FloatingPointError, match="the loss is nan; choose a lower --lr"):
+            list(training)
+        assert (tmp_path / "run" / checkpoint.NAME).read_bytes() == before
+
+
 def test_what_runs_out_of_time_is_resumed_bit_for_bit(gallery, shards, tmp_path, monkeypatch):
     """Its last report comes early, and its steps are reported again when they are two, as they are without a pause."""
     monkeypatch.setattr(run_module, "REPORT_STEPS", 2)
@@ -613,7 +642,7 @@ def test_recipes_that_cannot_be_trained(name, value):
 # The retrieval model
 
 
-LESSONS = 240
+LESSONS = 300
 
 
 def retrieving(**changes) -> CascadeRecipe:
@@ -723,3 +752,69 @@ def test_a_teacher_that_is_none_is_named(shards, tmp_path):
     with pytest.raises(UserError, match=r"--teacher .*: holds no retrieval model"):
         CascadeRun(tiny(), tmp_path / "run", shards, teacher=tmp_path / "nobody")
     assert not (tmp_path / "run").exists()
+
+
+# Several processes
+
+SHARED = """
+import sys
+from pathlib import Path
+import torch
+from phosphene.training.text_to_image import run, scenes
+from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.stage_trainer import StageTrainer
+
+def plain(self, network, x0, ids, mask, generator, shift=1.0):
+    answer = network(0.5 * x0, torch.full((len(x0),), 500, device=x0.device), ids, mask)
+    return (answer - x0).square().mean((1, 2, 3))
+
+StageTrainer.loss, scenes.MANNERED = plain, 0.0  # no noise, which each process draws for itself
+run.REPORT_STEPS = 5
+recipe = CascadeRecipe.read(Path(sys.argv[1]))
+for _ in run.CascadeRun(recipe, Path(sys.argv[2]), Path(sys.argv[3])):
+    pass
+"""
+
+
+def test_processes_share_a_batch_without_overlap(gallery):
+    recipe = tiny()
+    tokenizer = learned_tokenizer(gallery, recipe, None)
+    whole = Stories(gallery, tokenizer, recipe, None)[3]
+    parts = [Stories(gallery, tokenizer, recipe, None, rows=range(rank, 16, 2))[3] for rank in range(2)]
+    for rank, part in enumerate(parts):
+        assert torch.equal(part.ids, whole.ids[rank::2]) and torch.equal(part.stage.papers, whole.stage.papers[rank::2])
+    assert not torch.equal(parts[0].ids, parts[1].ids)
+
+
+def test_two_processes_train_what_one_trains(tmp_path, shards):
+    """Ten steps of 16 pictures alone, and as twice 8 over gloo; without the noise, the two differ by rounding alone."""
+    (tmp_path / "child.py").write_text(SHARED)
+    tiny(images=16 * 10, held_out=0).write(tmp_path)
+    trained = {}
+    for processes in (1, 2):
+        out, launch = tmp_path / f"by-{processes}", [sys.executable]
+        if processes > 1:
+            launch += ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+        command = [*launch, str(tmp_path / "child.py"), str(tmp_path), str(out), str(shards)]
+        done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stdout + done.stderr
+        trained[processes] = load_file(out / checkpoint.NAME), read_log(out / "log.jsonl")
+    (one, alone), (two, shared) = trained.values()
+    assert [line["images"] for line in alone] == [line["images"] for line in shared] == [80, 160]
+    assert [line["loss"] for line in shared] == pytest.approx([line["loss"] for line in alone], rel=1e-4)
+    names = [name for name in one if name.startswith("network.")]
+    apart = torch.cat([(one[name] - two[name]).abs().flatten() for name in names])
+    moved = torch.cat([(one[name] - one[name.replace("network.", "average.")]).abs().flatten() for name in names])
+    # Adam's first steps go by the sign of a gradient: few weights, whose gradient is nearly zero, may go the other way.
+    assert apart.quantile(0.99) < 2e-5 < 1e-3 < moved.quantile(0.5)
+
+
+def test_a_retrieval_model_is_trained_in_one_process(gallery):
+    recipe = tiny(network="retrieval", held_out=0)
+    place = Place("cpu")
+    place.world = 2
+    with pytest.raises(UserError, match="start it in one"):
+        RetrievalTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None), place=place)
+    place.world = 3
+    with pytest.raises(UserError, match="--batch-size 16: must be a multiple of the 3 processes"):
+        StageTrainer(tiny(), gallery, learned_tokenizer(gallery, recipe, None), place=place)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
-from phosphene.images import PAPER, fitted, rescaled, save_animation, squared, to_images, to_tensor
+from phosphene.images import PAPER, fitted, rescaled, save_animation, to_images, to_tensor
 from phosphene.readers import MOST_PIXELS, SAMPLES, read_picture, read_provenance
 from phosphene.tasks.animate import MOVE
 
@@ -130,8 +130,8 @@ def test_options_of_inpainting(call, here, cascade):  # noqa: F811
         code, out, _ = call(*base, "--fit", fit, "-o", f"{fit}.png")
         assert code == 0 and "seams" in out
         with Image.open(f"{fit}.png") as found:
-            original, found = squared(read_picture("ball.png"), 16, fit), found.convert("RGB")
-            white = squared(read_picture("mask.png"), 16, "crop") if fit == "crop" else None
+            original, found = fitted(read_picture("ball.png"), (16, 16), fit), found.convert("RGB")
+            white = fitted(read_picture("mask.png"), (16, 16)) if fit == "crop" else None
             kept = [(x, y) for x in range(16) for y in range(16) if white is not None and white.getpixel((x, y))[0] == 0]
             kept = kept or [(x, y) for x in range(16) for y in (0, 1, 14, 15)]  # white beside
             assert all(found.getpixel(at) == original.getpixel(at) for at in kept)
@@ -384,9 +384,9 @@ def test_pictures_of_every_kind_are_read(tmp_path):
 
 def test_squares_and_tensors():
     wide = Image.new("RGB", (40, 20), (255, 0, 0))
-    assert squared(wide, 16).getpixel((8, 0)) == (255, 0, 0)
-    assert squared(wide, 16, "pad").getpixel((8, 0)) == (255, 255, 255)
-    tensor = to_tensor(squared(wide, 16))
+    assert fitted(wide, (16, 16)).getpixel((8, 0)) == (255, 0, 0)
+    assert fitted(wide, (16, 16), "pad").getpixel((8, 0)) == (255, 255, 255)
+    tensor = to_tensor(fitted(wide, (16, 16)))
     assert tensor.shape == (1, 3, 16, 16) and tensor[0, 0].min() == 1 and tensor[0, 1].max() == -1
     assert MOST_PIXELS < Image.MAX_IMAGE_PIXELS
 

@@ -64,8 +64,7 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    page_, url = open_studio("glyph", "cpu", "127.0.0.1", port)
-    with sync_playwright() as driver:
+    with open_studio("glyph", "cpu", "127.0.0.1", port) as (_, url), sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
         for size, (width, height) in SIZES.items():
             page = browser.new_page(viewport={"width": width, "height": height})
@@ -98,7 +97,6 @@ def main() -> None:
                     page.screenshot(path=OUT / f"report-{k + 1}-{size}.png")
                 page.close()
         browser.close()
-    page_.close(verbose=False)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ def choose_device(name: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device.type, True):
         raise UserError(f"--device {name}: no such device is visible to torch; choose cpu.")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise UserError(f"--device {name}: torch sees {count} GPU{'' if count == 1 else 's'}, from cuda:0 on; choose another.")
     return device
 
 

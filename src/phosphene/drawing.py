@@ -88,10 +88,7 @@ Asks = Callable[[Denoiser, float], Asked]
 class Verdict(Protocol):
     """What a judge says of N pictures."""
 
-    @property
-    def score(self) -> Tensor:
-        """(N,), the higher the better."""
-        ...
+    score: Tensor  # (N,), the higher the better
 
 
 class Reading(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from phosphene.errors import UserError
@@ -13,25 +13,66 @@ from phosphene.errors import UserError
 
 def cache_folder() -> Path:
     """Where downloads and what may be computed again are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phosphene"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phosphene"
+    except RuntimeError as error:
+        raise UserError("HOME: is not set, so there is no place to keep things; set it, or XDG_CACHE_HOME.") from error
+
+
+def expanded(name: str | Path) -> Path:
+    """The path that ``name`` is, its ``~`` or ``~user`` replaced; UserError where nobody's home is known."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name}: there is no such home folder; write the path out.") from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not."""
-    path = Path(path)
+    """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not.
+
+    With it go the folders that were made for it. What takes its place is on the disk by then, with the rights that the
+    umask leaves. UserError where the system refuses, whether at the start, in the block or at the end.
+    """
+    path, made, temporary = Path(path), [], None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        _make(path.parent, made)
+        temporary = _empty(path)
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        made.clear()
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place.") from error
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        raise UserError(f"{path}: {unwritable(error)}") from error
     finally:
-        Path(name).unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        for folder in reversed(made):
+            with suppress(OSError):  # somebody else put something there
+                folder.rmdir()
+
+
+def unwritable(error: OSError) -> str:
+    """That something cannot be written because of ``error``, and what to do."""
+    return f"cannot be written ({error.strerror or error}); free some space, or choose another place."
+
+
+def _make(folder: Path, made: list[Path]) -> None:
+    """Make ``folder`` and those above it; what was not there before is appended to ``made`` at once."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        made.append(each)
+
+
+def _empty(path: Path) -> Path:
+    """A new empty file beside ``path``, of the same kind by its name; hidden."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+        with suppress(FileExistsError):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return temporary
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,3 +88,17 @@ def require_writable(path: Path, what: str = "-o") -> None:
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(f"{what} {path}: {parent} cannot be written to; choose another place.")
+
+
+def require_file(path: Path, what: str = "-o") -> None:
+    """As :func:`require_writable`, where ``path`` may be no folder."""
+    if Path(path).is_dir():
+        raise UserError(f"{what} {path}: is a folder; name a file in it.")
+    require_writable(path, what)
+
+
+def require_picture(path: Path, what: str = "-o") -> None:
+    """As :func:`require_file`, where ``path`` must be a PNG's name."""
+    require_file(path, what)
+    if Path(path).suffix.lower() != ".png":
+        raise UserError(f"{what} {path}: pictures are written as PNG; choose a name that ends in .png.")

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.files import replacing, require_writable
+from phosphene.files import replacing, require_file, require_picture
 from phosphene.readers import PROVENANCE
 
 FITS = ("crop", "pad")
@@ -62,11 +62,6 @@ def fitted(image: Image.Image, size: tuple[int, int], fit: str = "crop") -> Imag
     if fit == "crop":
         return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
     return ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, color="white")
-
-
-def squared(image: Image.Image, size: int, fit: str = "crop") -> Image.Image:
-    """``image`` at ``size`` by ``size`` pixels: see :func:`fitted`."""
-    return fitted(image, (size, size), fit)
 
 
 def from_afar(image: Image.Image, distance: int) -> Image.Image:
@@ -133,9 +128,7 @@ def require_animation(path: Path, option: str = "--animate") -> None:
         raise UserError(f"{option} {path}: animations are GIF or MP4; choose a name that ends in .gif or .mp4.")
     if Path(path).suffix.lower() == ".mp4" and find_spec("imageio_ffmpeg") is None:
         raise UserError(f"{option} {path}: takes ffmpeg; pip install 'phosphene[video]', or choose a name that ends in .gif.")
-    if Path(path).is_dir():
-        raise UserError(f"{option} {path}: is a folder; name a file in it.")
-    require_writable(path, option)
+    require_file(path, option)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
@@ -207,11 +200,7 @@ def _lines(text: str, write: ImageFont.FreeTypeFont, width: int, most: int = 3) 
 
 def save_png(image: Image.Image, path: Path, provenance: dict | None = None) -> None:
     """Write a PNG by atomic rename, with ``provenance`` (JSON-able) in a text chunk."""
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"-o {path}: pictures are written as PNG; choose a name that ends in .png.")
-    if path.is_dir():
-        raise UserError(f"-o {path}: is a folder; name a file in it.")
+    require_picture(path)
     info = PngImagePlugin.PngInfo()
     if provenance is not None:
         info.add_itxt(PROVENANCE, json.dumps(provenance))

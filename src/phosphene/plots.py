@@ -21,12 +21,12 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path,
     _save(figure, path)
 
 
-def lines(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str, y: str, log: bool = False) -> None:
+def lines(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str, y: str) -> None:
     """A PNG of (x, y) points joined by lines."""
     figure, axes = _figure()
     for label, points in curves.items():
         axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", label=label)
-    axes.set(xlabel=x, ylabel=y, title=title, yscale="log" if log else "linear")
+    axes.set(xlabel=x, ylabel=y, title=title)
     axes.legend(frameon=False)
     _save(figure, path)
 

@@ -5,6 +5,8 @@ Nothing heavy is imported before a command runs: ``phosphene --help`` must not w
 
 from __future__ import annotations
 
+import errno
+import io
 import re
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from typer.exceptions import TyperException
 from phosphene.cli import common
 from phosphene.cli.common import app
 from phosphene.errors import UserError
+from phosphene.files import unwritable
 
 # Each adds its commands, in this order.
 for _part in ("train", "digits", "pictures", "illusions", "measure", "models", "provenance"):
@@ -28,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Whatever is the user's to mend is one line on stderr and exit code 2; Ctrl-C is one line and 130.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # signs that it lacks, and names that are no text, are written out
+            stream.reconfigure(errors="backslashreplace")
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None  # boxes and colours are for terminals
     try:
         return perform(arguments)
@@ -62,10 +68,18 @@ def perform(arguments: Sequence[str]) -> int:
             raise
         raise Failed(full, 2) from error
     except OSError as error:
-        raise Failed(f"{error.filename}: {error.strerror}." if error.filename else error, 2) from error
+        raise Failed(_system(error), 2) from error
     if code == 130:
         raise Failed("interrupted", 130)
     return code or 0
+
+
+def _system(error: OSError) -> str:
+    """What to say of what the system refused."""
+    where = error.filename or "a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
+        return f"{where}: {unwritable(error)}"
+    return f"{where}: {error.strerror}." if error.filename else str(error)
 
 
 def _full(error: Exception) -> str | None:

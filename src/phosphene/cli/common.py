@@ -17,12 +17,13 @@ import typer
 from phosphene import __version__
 from phosphene.defaults import DATASETS, SOLVERS, one_of
 from phosphene.errors import UserError
+from phosphene.files import require_picture
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from phosphene.drawing import Sampling, Step
+    from phosphene.drawing import Step
 
 MOST_PICTURES = 10_000
 """Of one sheet: beyond, it would not fit into memory, nor be looked at."""
@@ -81,28 +82,9 @@ def device(name: str) -> torch.device:
     return choose_device(name)
 
 
-def sampled(sampling: Sampling) -> dict[str, Any]:
-    """What the provenance of digits says of ``sampling``."""
-    return {name: getattr(sampling, name) for name in ("solver", "steps", "eta", "resample")}
-
-
 def max_rows(device: torch.device) -> int:
     """Rows of a forward pass that any machine has the memory for."""
     return 250 if device.type == "cpu" else 2500
-
-
-def require_file(path: Path, option: str) -> None:
-    from phosphene.files import require_writable
-
-    if path.is_dir():
-        raise UserError(f"{option} {path}: is a folder; name a file in it.")
-    require_writable(path, option)
-
-
-def require_picture(path: Path, option: str = "-o") -> None:
-    require_file(path, option)
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{option} {path}: pictures are written as PNG; choose a name that ends in .png.")
 
 
 def place(out: Path, command: str) -> Path:

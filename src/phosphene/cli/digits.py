@@ -9,33 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import (
-    MOST_PICTURES,
-    SCALE,
-    Count,
-    Data,
-    DatasetName,
-    Device,
-    Guidance,
-    Judge,
-    Out,
-    Seed,
-    app,
-)
+from phosphene.cli.common import MOST_PICTURES, SCALE, Count, Data, DatasetName, Device, Guidance, Judge, Out, Seed, app
 from phosphene.cli.drawing import REMADE, Options, described, drawing_command, viewed
 from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS, one_of
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from PIL import Image
     from torch import Tensor
 
     from phosphene.drawing import Sampling, Task
     from phosphene.models.digits import DigitDiffusion
     from phosphene.tasks.ambigram import Judged
-    from phosphene.tasks.denoise_digits import Denoised
 
 
 GREEN = (34, 139, 84)
@@ -99,7 +84,7 @@ def denoise_digits(
     out = common.place(out, "denoise-digits")
     from phosphene.images import save_png
     from phosphene.models import catalogue
-    from phosphene.tasks.denoise_digits import denoise_at
+    from phosphene.tasks.denoise_digits import before_and_after, denoise_at
     from phosphene.training.mnist.data import load_dataset
 
     place = common.device(device)
@@ -109,7 +94,7 @@ def denoise_digits(
         raise UserError(f"--count {count}: the test split of {dataset} has {len(clean)} pictures; choose at most as many.")
     result = denoise_at(network, clean, seed, sigmas)
     story = common.provenance("denoise-digits", model, described(context.params, device))
-    save_png(_before_and_after(result, sigmas), out, story)
+    save_png(before_and_after(result, sigmas, SCALE), out, story)
     common.say(f"mean squared error of {common.several(count, 'picture')} from the test split of {dataset}:")
     errors = zip(sigmas, result.noisy_error.tolist(), result.error.tolist(), strict=True)
     common.table(["sigma", "noisy", "estimate"], [[f"{s:g}", f"{noisy:.5f}", f"{mended:.5f}"] for s, noisy, mended in errors])
@@ -117,17 +102,6 @@ def denoise_digits(
 
 
 REMADE.append("denoise-digits")
-
-
-def _before_and_after(result: Denoised, sigmas: Sequence[float]) -> Image.Image:
-    """Two rows for each level of noise, with their mean squared errors."""
-    from phosphene.images import rescaled, sheet, to_images
-
-    rows, labels = [], []
-    for k, sigma in enumerate(sigmas):
-        rows += [to_images(rescaled(several[k]), SCALE) for several in (result.noisy, result.estimates)]
-        labels += [f"sigma {sigma:g}: noisy, mse {result.noisy_error[k]:.4f}", f"estimate, mse {result.error[k]:.4f}"]
-    return sheet(rows, row_labels=labels)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from phosphene.cli import common
 from phosphene.cli.common import Advance, Data, DatasetName, Device, Eta, Judge, Resample, Seed, SolverName, Steps, app
 from phosphene.defaults import CASCADE, SEED
 from phosphene.errors import UserError
-from phosphene.files import require_writable, write_text
+from phosphene.files import require_file, require_picture, require_writable, write_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,9 +57,9 @@ def evaluate(
     """
     scales = common.numbers("--guidance", guidance, float, "0,1,2,3,5")
     if picture is not None:
-        common.require_picture(picture, "--picture")
+        require_picture(picture, "--picture")
     if figures is not None:
-        common.require_file(figures, "--json")
+        require_file(figures, "--json")
     from phosphene.drawing import Sampling
     from phosphene.models import catalogue
     from phosphene.training.mnist.data import load_dataset
@@ -141,7 +141,7 @@ class _Ruler:
 
     def settings(self) -> dict[str, Any]:
         """What provenance says of how the pictures were drawn."""
-        how = common.sampled(self.sampling)
+        how = {name: getattr(self.sampling, name) for name in ("solver", "steps", "eta", "resample")}
         return {"samples": self.samples, **how, "seed": self.seed, "guidance": self.scales}
 
     def judge(self, name: str) -> dict | None:

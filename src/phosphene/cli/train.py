@@ -139,20 +139,21 @@ def _stage(
     elif source is not None:
         settings = saved_recipe(source)[0].changed({**changes, "network": network})
     limit = math.inf if minutes is None else minutes * 60
-    run = CascadeRun(settings, out, data, resume, common.device(device), wordnet, workers, limit, teacher, source)
+    run = CascadeRun(settings, out, data, resume, str(common.device(device)), wordnet, workers, limit, teacher, source)
     size, trainer = sum(p.numel() for p in run.trainer.painter.parameters()), run.trainer
-    common.say(str(count(data)))
-    common.say(f"training {network} on {len(trainer.cutouts)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
+    say = common.say if run.place.leads else lambda line: None
+    say(str(count(data)))
+    say(f"training {network} on {len(trainer.cutouts)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
     try:
         for report in run:
             done = report.step * settings.batch_size
             checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
-            common.say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
+            say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
     except KeyboardInterrupt:
         raise _stopped(network, out, data) from None
     whole = trainer.step >= settings.steps
     ended = "done" if whole else f"stopped after {minutes:g} minutes, and --resume goes on from there"
-    common.say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
+    say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
 
 
 def _option(name: str, metadata: Mapping[str, Any], kind: Any, usual: Any) -> inspect.Parameter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,3 +20,9 @@ def describe(classifier: DigitClassifier, pictures: Tensor, batch: int = 1000) -
         probabilities.append(classifier.head(feature).float().softmax(1))
         features.append(feature.float())
     return torch.cat(probabilities), torch.cat(features)
+
+
+def accuracy(classifier: DigitClassifier, pictures: Tensor, labels: Sequence[int] | Tensor) -> float:
+    """The share of ``pictures``, as for :func:`describe`, that are read as ``labels`` (N,) say."""
+    read = describe(classifier, pictures)[0].argmax(1).cpu()
+    return (read == torch.as_tensor(labels)).float().mean().item()

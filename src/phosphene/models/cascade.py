@@ -15,6 +15,7 @@ from torch import nn
 from phosphene.defaults import NOISE_LEVEL, OWN_NOISE_LEVEL
 from phosphene.devices import OFFLOADS, by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError
+from phosphene.files import expanded
 from phosphene.models import folders, hub
 from phosphene.models.diffusers_files import AGAIN, PATCHES, network_config, network_folder, stage_folders, text_width, unet
 from phosphene.models.patch_stage import LightText, patch_network
@@ -135,7 +136,7 @@ def describe(name: str | Path) -> dict:
 def _folder(name: str | Path) -> Path:
     """Where the cascade called ``name`` lies, embedded or not, if it is no repository's name."""
     name = folders.require_name(name)
-    return folders.EMBEDDED / str(name) if str(name) in embedded() else Path(name).expanduser()
+    return folders.EMBEDDED / str(name) if str(name) in embedded() else expanded(name)
 
 
 def _on_hub(folder: Path) -> bool:

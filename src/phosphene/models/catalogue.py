@@ -22,10 +22,10 @@ from phosphene.files import write_text
 from phosphene.models import weights as tensors
 from phosphene.models.cascade import Cascade, is_cascade, open_cascade
 from phosphene.models.classifier import DigitClassifier
+from phosphene.models.diffusers_files import AGAIN, read_json
 from phosphene.models.digits import DigitDiffusion
 from phosphene.models.folders import CONFIG, SUMS, WEIGHTS, folder, require_small, verify
 from phosphene.models.unet import MnistUNet, fused
-from phosphene.readers import read_json_file
 from phosphene.schedule import schedule_from
 
 Model = DigitDiffusion | MnistUNet | DigitClassifier
@@ -53,11 +53,9 @@ KINDS = {
 
 def read_config(path: Path) -> dict:
     """The config.json of a model folder."""
-    config = read_json_file(path / CONFIG, "fetch or train the model again")
-    if not isinstance(config.get("kind"), str):
-        raise UserError(f"{path / CONFIG}: says no kind of model; it should be one of {', '.join(KINDS)}.")
-    if config["kind"] not in KINDS:
-        raise UserError(f"{path / CONFIG}: unknown kind {config['kind']!r}; it should be one of {', '.join(KINDS)}.")
+    config = read_json(path / CONFIG)
+    if config.get("kind") not in list(KINDS):
+        raise UserError(f"{path / CONFIG}: kind {config.get('kind')!r} is unknown; it should be one of {', '.join(KINDS)}.")
     require_small(config, path / CONFIG)
     return config
 
@@ -113,7 +111,7 @@ def _described(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: is incomplete or wrong ({error}); fetch or train the model again.") from error
+        raise UserError(f"{path}: is incomplete or wrong ({error}); {AGAIN}.") from error
 
 
 def write(path: Path, config: Mapping, weights: Mapping[str, Tensor], storage: str = "float32") -> None:

@@ -29,7 +29,7 @@ from phosphene.readers import read_json_file
 PATCHES = "PixArtTransformer2DModel"
 """The network of our own cascades, as diffusers calls it."""
 
-AGAIN = "fetch the model again"
+AGAIN = "fetch or train the model again"
 
 MOST_SIDE = 4096
 """Pixels of a stage's pictures: a number in a file must not take all memory."""

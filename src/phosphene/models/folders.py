@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from phosphene.errors import UserError
+from phosphene.files import expanded
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
@@ -27,7 +28,7 @@ def folder(name: str | Path) -> Path:
     """Where the model called ``name`` lies: an embedded one, a model folder, or a training run (its last model)."""
     if str(require_name(name)) in embedded():
         return EMBEDDED / str(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / CONFIG).is_file():
         return path
     epochs = [int(p.parent.name[6:]) for p in path.glob(f"model-*/{CONFIG}") if p.parent.name[6:].isdecimal()]

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
-from phosphene.files import replacing
+from phosphene.files import replacing, unwritable
 
 STORAGES = ("float32", "float16", "int8")
 SCALE = ".int8-scale"
@@ -41,7 +41,7 @@ def save(weights: Mapping[str, Tensor], path: Path, storage: str = "float32", me
         try:
             save_file(stored, temporary, metadata=metadata)
         except SafetensorError as error:
-            raise UserError(f"{path}: could not be written ({error}); is the disk full?") from error
+            raise UserError(f"{path}: {unwritable(OSError(str(error)))}") from error
 
 
 def shapes(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
+from phosphene.images import rescaled, sheet, to_images
 from phosphene.sampler import draw, generators
 
 SIGMAS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -39,3 +41,12 @@ def denoise_at(network: nn.Module, clean: Tensor, seed: int, sigmas: Sequence[fl
     estimates = torch.cat([network(r.to(parameter.device, parameter.dtype)).float().cpu() for r in rows]).view_as(noisy)
     axes = (1, 2, 3, 4)
     return Denoised(noisy, estimates, (noisy - clean).square().mean(axes), (estimates - clean).square().mean(axes))
+
+
+def before_and_after(result: Denoised, sigmas: Sequence[float], scale: int) -> Image.Image:
+    """Two rows of pictures for each of ``sigmas``, with their mean squared errors, on a sheet."""
+    rows, labels = [], []
+    for k, sigma in enumerate(sigmas):
+        rows += [to_images(rescaled(several[k]), scale) for several in (result.noisy, result.estimates)]
+        labels += [f"sigma {sigma:g}: noisy, mse {result.noisy_error[k]:.4f}", f"estimate, mse {result.error[k]:.4f}"]
+    return sheet(rows, row_labels=labels)

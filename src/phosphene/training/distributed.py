@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,7 @@ import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
 from phosphene.devices import choose_device
+from phosphene.errors import UserError
 
 
 class Place:
@@ -41,6 +43,28 @@ class Place:
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()
+
+    def rows(self, batch_size: int) -> range:
+        """Which pictures of a batch are this process's. UserError where they cannot be shared out evenly."""
+        if batch_size % self.world:
+            raise UserError(f"--batch-size {batch_size}: must be a multiple of the {self.world} processes.")
+        return range(self.rank, batch_size, self.world)
+
+    def of_the_leader(self, value: Any) -> Any:
+        """What ``value`` is in the leading process, in all of them."""
+        if self.world == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Whether each flag is set in any process."""
+        if self.world == 1:
+            return list(flags)
+        found = torch.tensor(flags, dtype=torch.float32, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in found]
 
 
 def average(tensors: Iterable[Tensor]) -> None:

@@ -14,10 +14,10 @@ import shlex
 import tempfile
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -26,6 +26,9 @@ from phosphene.cli import Failed, common, perform
 from phosphene.errors import UserError
 from phosphene.images import rescaled, to_images
 from phosphene.sampler import Step
+from phosphene.web.guard import Uploads
+
+T = TypeVar("T")
 
 SIDE = 512
 """Pixels of a preview."""
@@ -36,6 +39,10 @@ MOST_RESULTS = 60
 """Results that stay on disk, and in the gallery."""
 INTERRUPTED = 130
 """The exit code of a command that was stopped."""
+PATIENCE = 10.0
+"""Seconds that a job goes on for a visitor who does not listen."""
+ENDING = 10.0
+"""Seconds that the studio's end waits for the steps at work."""
 
 
 class Update(NamedTuple):
@@ -66,25 +73,35 @@ class Shelf:
 
 
 class Job:
-    """A command line at work. Iterate over it for its updates; :meth:`stop` ends it within a step."""
+    """A command line at work. Iterate over it for its updates; :meth:`stop` ends it within a step.
 
-    def __init__(self, argv: Sequence[str], shelf: Shelf) -> None:
-        self.argv, self.shelf = list(argv), shelf
+    So does ``wanted``, asked at every step, where it says no.
+    """
+
+    def __init__(self, argv: Sequence[str], shelf: Shelf, wanted: Callable[[], bool] = lambda: True) -> None:
+        self.argv, self.shelf, self.wanted = list(argv), shelf, wanted
         self.said: list[str] = []
         self.pictures: list[Image.Image] = []
         self.failure: Failed | None = None
         self._latest: Update | None = None
         self._changed = threading.Condition()
-        self._stopped = threading.Event()
+        self._stopping = threading.Event()
         self._begun = time.monotonic()
         self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._run,), daemon=True)
 
     def stop(self) -> None:
-        self._stopped.set()
+        self._stopping.set()
+
+    def end(self, seconds: float) -> bool:
+        """Stop, and wait so long for it; whether nothing of it is at work any more."""
+        self.stop()
+        if self._thread.ident is not None:
+            self._thread.join(max(0, seconds))
+        return not self._thread.is_alive()
 
     @property
     def stopped(self) -> bool:
-        return self._stopped.is_set()
+        return self._stopping.is_set()
 
     def __iter__(self) -> Iterator[Update]:
         """Updates until the command has ended; raises what made it fail, unless it was stopped."""
@@ -130,7 +147,7 @@ class Job:
         return self.shelf.cached(key, make)
 
     def step(self, step: Step, what: str) -> None:
-        if self.stopped:
+        if self.stopped or not self.wanted():
             raise common.Stopped
         now, done = time.monotonic(), step.index + 1
         if done == 1:
@@ -168,11 +185,14 @@ class Studio:
     def __init__(self, model: str, device: str, embeddings: Path | None = None) -> None:
         self.model = ["--model", model] + ([] if embeddings is None else ["--embeddings", str(embeddings)])
         self.device, self.shelf = device, Shelf()
-        self._folder = tempfile.TemporaryDirectory(prefix="phosphene-studio-")
+        self._folder = tempfile.TemporaryDirectory(prefix="phosphene-studio-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
+        self.uploads = Uploads(self.folder / "uploads")
+        self.listening: Counter[str] = Counter()  # visitors who are sent how their jobs are doing
         self.results: deque[tuple[Path, str]] = deque()
         self.jobs: dict[str, Job] = {}
         self._count = 0
+        self._working, self._idle, self._closed = 0, threading.Condition(), False
 
     def place(self, name: str) -> Path:
         """A new file of the results' folder."""
@@ -185,10 +205,10 @@ class Studio:
         ``given`` are files made for the command, which go when it is done.
         """
         out = self.place(argv[0])
-        job = Job([argv[0], "-o", str(out), "--device", self.device, *argv[1:]], self.shelf)
+        job = Job([argv[0], "-o", str(out), "--device", self.device, *argv[1:]], self.shelf, self.wanted(session))
         self.jobs[session] = job
         try:
-            for update in job:
+            for update in self.at_work(job):
                 yield job, update, out
             if out.is_file():
                 self.results.appendleft((out, self.command(job, out)))
@@ -201,6 +221,49 @@ class Studio:
             self.jobs.pop(session, None)
             for file in given:
                 file.unlink(missing_ok=True)
+
+    def wanted(self, session: str) -> Callable[[], bool]:
+        """Whether a job that begins now is still wanted: not once the studio ends or its visitor no longer listens."""
+        heard = time.monotonic()
+
+        def wanted() -> bool:
+            nonlocal heard
+            if session in self.listening:
+                heard = time.monotonic()
+            return not self._closed and time.monotonic() - heard < PATIENCE
+
+        return wanted
+
+    def at_work(self, steps: Iterable[T]) -> Iterator[T]:
+        """``steps``, each of which the studio's end waits for; none is begun after it."""
+        steps = iter(steps)
+        while True:
+            with self._idle:
+                if self._closed:
+                    return
+                self._working += 1
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+            finally:
+                with self._idle:
+                    self._working -= 1
+                    self._idle.notify_all()
+            yield step
+
+    def close(self) -> bool:
+        """End all jobs and remove all files; whether nothing is at work any more.
+
+        Where Python ends while a thread of it computes, the process aborts.
+        """
+        self._closed, due = True, time.monotonic() + ENDING
+        jobs = list(self.jobs.values())
+        ended = all([job.end(due - time.monotonic()) for job in jobs])
+        with self._idle:
+            ended &= self._idle.wait_for(lambda: not self._working, max(0, due - time.monotonic()))
+        self._folder.cleanup()
+        return ended
 
     def stop(self, session: str) -> None:
         """End the job of the visitor who asks."""

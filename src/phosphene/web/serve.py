@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,18 +23,39 @@ def serve(
     model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE,
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
     device: Device = "auto",
+    auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", envvar="PHOSPHENE_AUTH", help="Asked of visitors.")] = None,
+    open_to_all: Annotated[bool, typer.Option("--open-to-all", help="Whoever reaches --host may use it, unasked.")] = False,
 ) -> None:
     """Open the studio: paint, prompt, and watch noise become a picture, in a browser.
 
-    Nothing leaves this machine. Whoever can reach --host and --port can use it.
+    Nothing leaves this machine. At an address that others reach it takes --auth or --open-to-all.
     """
     from importlib.util import find_spec
 
+    who = _user(auth)
     if find_spec("gradio") is None:
         raise UserError("serve: the studio takes gradio; pip install 'phosphene[web]'.")
+    from phosphene.web.guard import is_loopback
+
+    if not is_loopback(host) and who is None and not open_to_all:
+        raise UserError(f"--host {host}: others reach that address; add --auth USER:PASSWORD, or --open-to-all if they may.")
     place = str(common.device(device))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends it as Ctrl-C does
     from phosphene.web.studio import open_studio
 
-    page, url = open_studio(model, place, host, port, embeddings)
-    common.say(f"the studio is at {url} (Ctrl-C ends it)")
-    page.block_thread()
+    with open_studio(model, place, host, port, who, embeddings) as (_, url):
+        common.say(f"the studio is at {url} (Ctrl-C ends it)")
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # it is ending already
+
+
+def _user(auth: str | None) -> tuple[str, str] | None:
+    """Name and password; UserError, which does not show them, where one is missing."""
+    if auth is None:
+        return None
+    name, _, password = auth.partition(":")
+    if not name or not password:
+        raise UserError("--auth: is no USER:PASSWORD; write a name, a colon and a password.")
+    return name, password

@@ -5,7 +5,10 @@ One job runs at a time, the others wait in a queue whose place they see. Nothing
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -16,6 +19,7 @@ import gradio as gr
 from phosphene.cli import Failed
 from phosphene.errors import UserError
 from phosphene.models.text import read_embeddings
+from phosphene.web.guard import door
 from phosphene.web.jobs import Job, Studio
 from phosphene.web.tabs import TABS
 
@@ -50,28 +54,59 @@ def built_page(studio: Studio) -> gr.Blocks:
     return page
 
 
-def open_studio(model: str, device: str, host: str, port: int | None, embeddings: Path | None = None) -> tuple[gr.Blocks, str]:
-    """Start serving in the background; the page, and where it is. UserError where the model or the port cannot be had.
+@contextmanager
+def open_studio(
+    model: str,
+    device: str,
+    host: str,
+    port: int,
+    auth: tuple[str, str] | None = None,
+    embeddings: Path | None = None,
+) -> Iterator[tuple[Studio, str]]:
+    """A studio that serves while the block lasts, and where it is. UserError where the model or the port cannot be had.
 
     ``embeddings`` is a file of prompt embeddings: with it no text encoder is needed, and its prompts are those there are.
+    Where ``auth`` (a name and a password) is given, it asks for them. At the end all of its files go; what still computes
+    after :data:`~phosphene.web.jobs.ENDING` seconds takes the process with it.
     """
-    prompt = "a heart" if embeddings is None else next(filter(str.strip, read_embeddings(embeddings)), "")
-    studio = Studio(model, device, embeddings)
-    first = ["generate", "-o", str(studio.place("first")), *studio.model, "--device", device, "--steps", "1", prompt]
+    studio, page = Studio(model, device, embeddings), None
     try:
-        for _ in Job(first, studio.shelf):  # loads the model, and says at once what is wrong with it
+        prompt = "a heart" if embeddings is None else next(filter(str.strip, read_embeddings(embeddings)), "")
+        _try(studio, prompt)
+        os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads.folder)  # read when the page is built
+        page = built_page(studio).queue(default_concurrency_limit=1, max_size=32, api_open=False)
+        yield studio, _launch(page, studio, host, port, auth)
+    finally:
+        if page is not None and page.is_running:
+            page.server.force_exit = True  # or it would wait for browsers to leave
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # which it regrets at length
+            page.close(verbose=False)
+        ended = studio.close()
+    if not ended:
+        os._exit(0)
+
+
+def _try(studio: Studio, prompt: str) -> None:
+    """Load the model, and say at once what is wrong with it."""
+    first = ["generate", "-o", str(studio.place("first")), *studio.model, "--device", studio.device]
+    try:
+        for _ in Job([*first, "--steps", "1", prompt], studio.shelf):
             pass
     except Failed as failure:
         raise UserError(failure.sentence) from failure
-    page = built_page(studio).queue(default_concurrency_limit=1, max_size=32)
+
+
+def _launch(page: gr.Blocks, studio: Studio, host: str, port: int, auth: tuple[str, str] | None) -> str:
+    """Start serving in the background; where."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     try:
         _, url, _ = page.launch(
             server_name=host,
             server_port=port,
+            auth=auth,
             prevent_thread_lock=True,
             quiet=True,
-            show_error=True,
+            show_error=False,  # what is not ours to say stays in the log
             share=False,
             ssr_mode=False,
             max_file_size=MOST_BYTES,
@@ -80,7 +115,8 @@ def open_studio(model: str, device: str, host: str, port: int | None, embeddings
             css=(STATIC / "studio.css").read_text(),
             js=(STATIC / "studio.js").read_text(),
             footer_links=[],
+            app_kwargs={"middleware": door(host, studio.uploads, studio.listening)},
         )
     except OSError as error:
         raise UserError(f"--port {port}: cannot be listened at on {host}; it is taken, choose another.") from error
-    return page, url
+    return url

@@ -39,33 +39,22 @@ def generate_tab(studio: Studio, _: gr.Tab) -> None:
 
 def edit_tab(studio: Studio, _: gr.Tab) -> None:
     bench = Bench(studio)
-    with gr.Row():
-        with gr.Column():
-            picture = widgets.canvas("Paint, or put a picture here", masks=False)
-        with gr.Column():
-            prompt = gr.Textbox("a house", label="What it is to become")
-            strength = gr.Slider(0.05, 1, 0.85, step=0.05, label="How much of it is noised away")
-            bench.buttons("Draw", "ancestral")
-            bench.results()
+    with bench.right("Paint, or put a picture here", False, "Draw") as picture:
+        prompt = gr.Textbox("a house", label="What it is to become")
+        strength = gr.Slider(0.05, 1, 0.85, step=0.05, label="How much of it is noised away")
 
     def argv(drawing: dict, prompt: str, strength: float) -> Line:
         file = studio.place("sketch")
         widgets.white((drawing or {}).get("composite")).save(file)
-        text = prompt_of(prompt, optional=True)
-        return ["edit", "--prompt", text, "--strength", f"{strength:g}", "--", str(file)], [file]
+        return ["edit", "--prompt", prompt_of(prompt, optional=True), "--strength", f"{strength:g}", "--", str(file)], [file]
 
     bench.connect(argv, [picture, prompt, strength])
 
 
 def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
     bench = Bench(studio)
-    with gr.Row():
-        with gr.Column():
-            picture = widgets.canvas("Paint white what is to change", masks=True)
-        with gr.Column():
-            prompt = gr.Textbox("a house", label="What is to be there")
-            bench.buttons("Repaint", "ancestral")
-            bench.results()
+    with bench.right("Paint white what is to change", True, "Repaint") as picture:
+        prompt = gr.Textbox("a house", label="What is to be there")
 
     def argv(drawing: dict, prompt: str) -> Line:
         files = [studio.place("picture"), studio.place("mask")]
@@ -75,8 +64,7 @@ def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
             alpha = layer.resize(mask.size).convert("RGBA").getchannel("A").point(lambda a: 255 if a > 127 else 0)
             mask.paste(255, mask=alpha)
         mask.save(files[1])
-        text = prompt_of(prompt, optional=True)
-        return ["inpaint", "--prompt", text, "--", *map(str, files)], files
+        return ["inpaint", "--prompt", prompt_of(prompt, optional=True), "--", *map(str, files)], files
 
     bench.connect(argv, [picture, prompt])
 
@@ -163,7 +151,9 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
         try:
             exact = {"lr": 3e-3, "epochs": int(epochs), "width": int(width), "seed": seed}
             settings = recipe(network, dataset="digits", objective="flow", **exact)
-            for update in lesson(settings, out, studio.device, lambda: session in halted):
+            wanted = studio.wanted(session)
+            taught = lesson(settings, out, studio.device, lambda: session in halted or not wanted())
+            for update in studio.at_work(taught):
                 yield *update, line
         finally:
             shutil.rmtree(out, ignore_errors=True)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from phosphene.defaults import GUIDANCE, SEED, SOLVERS
 from phosphene.errors import UserError
-from phosphene.images import squared
+from phosphene.images import fitted
 from phosphene.readers import SAMPLES, read_picture
 from phosphene.tasks.animate import turn_css
 from phosphene.views import view
@@ -75,7 +75,8 @@ def refusals(plain: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except (UserError, FloatingPointError) as error:
-        raise gr.Error(plain(str(error)), duration=None) from error
+        text = html.escape(plain(str(error)), quote=False)  # or what a visitor typed would be rendered
+        raise gr.Error(text, duration=None, print_exception=False) from error
 
 
 def prompts_of(text: str, most: int = MOST_PROMPTS) -> list[str]:
@@ -121,6 +122,17 @@ class Bench:
                 self.buttons("Draw", solver)
             with gr.Column():
                 self.results(look)
+
+    @contextmanager
+    def right(self, label: str, masks: bool, button: str) -> Iterator[gr.ImageEditor]:
+        """A canvas comes to the left; what is set inside to the right, above what all tabs have and the results."""
+        with gr.Row():
+            with gr.Column():
+                picture = canvas(label, masks)
+            with gr.Column():
+                yield picture
+                self.buttons(button, "ancestral")
+                self.results()
 
     def buttons(self, button: str, solver: str | None = None) -> None:
         """Seed and buttons, and with a ``solver`` above them the sliders of a cascade."""
@@ -232,7 +244,7 @@ def canvas(label: str, masks: bool) -> gr.ImageEditor:
 
 def ground(path: str) -> dict:
     """A picture to paint on."""
-    return {"background": squared(read_picture(Path(path), "picture"), SIDE), "layers": [], "composite": None}
+    return {"background": fitted(read_picture(Path(path), "picture"), (SIDE, SIDE)), "layers": [], "composite": None}
 
 
 def white(layer: Image.Image | None) -> Image.Image:

@@ -58,11 +58,9 @@ class Trainer:
         self.recipe, self.loss, self.report_every = recipe, loss, report_every
         self.place = place or Place("cpu")
         device, world = self.place.device, self.place.world
-        if recipe.batch_size % world:
-            raise UserError(f"--batch-size {recipe.batch_size}: must be a multiple of the {world} processes.")
         if recipe.batch_size > len(split):
             raise UserError(f"--batch-size {recipe.batch_size}: is more than the {len(split)} pictures; choose a smaller one.")
-        self.rows = recipe.batch_size // world
+        self.rows = len(self.place.rows(recipe.batch_size))
         self.steps = len(split) // recipe.batch_size  # the remainder of an epoch waits for another shuffle
         self.on_gpu = device.type == "cuda"
         if self.on_gpu:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from phosphene.drawing import Sampling, Task, run
-from phosphene.evaluation.classifier import describe
+from phosphene.evaluation.classifier import accuracy
 from phosphene.expression import Expression, cond, guide
 from phosphene.images import rescaled, sheet, to_images
 from phosphene.models import catalogue
@@ -26,8 +26,7 @@ def preview(average: nn.Module, config: dict, test: Split, seed: int) -> tuple[I
     device = next(average.parameters()).device
     model = catalogue.build(config, average.state_dict(), Path("the run"), device, torch.float32)
     if config["kind"] == "classifier":
-        probabilities, _ = describe(model, test.images.float() / 255)
-        return None, {"test_accuracy": (probabilities.argmax(1).cpu() == test.labels).float().mean().item()}
+        return None, {"test_accuracy": accuracy(model, test.images.float() / 255, test.labels)}
     if config["kind"] == "denoiser":
         clean = test.images[:10].float() / 255
         noise = draw(generators(range(seed, seed + len(clean))), len(clean), clean.shape[1:])

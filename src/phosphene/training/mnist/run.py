@@ -35,7 +35,6 @@ class Report:
     """One report of a run: the trainer's, with speed and time left."""
 
     progress: Progress
-    epochs: int
     loss: float  # the mean since the last report
     images_per_second: float
     seconds_left: float
@@ -101,7 +100,7 @@ class Run:
                             self._save(log)
                             saved = now
                     marked, before = time.monotonic(), done
-                    yield Report(progress, self.recipe.epochs, loss, speed, left, figures)
+                    yield Report(progress, loss, speed, left, figures)
             if leads:
                 self._save(log)
                 self._plot()

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from phosphene.errors import UserError
 from phosphene.models.retrieval import Retrieval
+from phosphene.training.text_to_image.recipe import CascadeRecipe
 from phosphene.training.text_to_image.stage_trainer import StageTrainer, text_encoder
 
 
@@ -19,6 +21,11 @@ class RetrievalTrainer(StageTrainer):
     """As for the stages, on the same stories; only the network, its loss and its files are others."""
 
     summed = False
+
+    def __init__(self, recipe: CascadeRecipe, *others, **named) -> None:
+        super().__init__(recipe, *others, **named)
+        if self.place.world > 1:  # a text would have to find its picture among those of its own process only
+            raise UserError(f"train retrieval: shares no batch between {self.place.world} processes; start it in one.")
 
     def build(self, vocabulary: int) -> Retrieval:
         return Retrieval(text_encoder(self.recipe, vocabulary), self.recipe.size)

@@ -34,6 +34,7 @@ from phosphene.plots import loss_curves
 from phosphene.sampler import last
 from phosphene.training import checkpoint
 from phosphene.training.checkpoint import asked_to_stop
+from phosphene.training.distributed import Place
 from phosphene.training.log import Log, read_log
 from phosphene.training.options import RECIPE, RESTARTED
 from phosphene.training.text_to_image.captions import Thesaurus
@@ -109,7 +110,7 @@ class CascadeRun:
         out: Path,
         data: Path,
         resume: bool = False,
-        device: torch.device | str = "cpu",
+        device: str = "cpu",
         wordnet: Path | None = None,
         workers: int = 0,
         seconds: float = math.inf,
@@ -118,10 +119,17 @@ class CascadeRun:
     ) -> None:
         self.recipe, self.out, self.deadline = recipe, Path(out), time.monotonic() + seconds
         self.model = self.out / "model"
-        checkpoint.begin(self.out, resume)
+        self.place = Place(device)
+        if self.place.leads:
+            checkpoint.begin(self.out, resume)
         if resume:
-            self._require_alone({"--from": source, "--teacher": teacher})
-            self._mend()
+            for option, path in (("--from", source), ("--teacher", teacher)):
+                if path is not None:
+                    anew = f"to start from its weights, leave --resume out and say --from {self.model} and another --out"
+                    raise UserError(f"{option} {path}: a resumed run goes on with what it has; {anew}.")
+            if self.place.leads:
+                self._mend()
+        self.place.wait()  # until the leader has looked: from now on there may be a run in the folder
         if source is not None:
             saved, images = saved_recipe(source)
             recipe.require_same(saved, source, RESTARTED)
@@ -136,9 +144,9 @@ class CascadeRun:
         if learned is not None and recipe.network != "upscaler":
             tokenizer, _ = tokens.load(learned / "tokenizer")
         else:
-            tokenizer = learned_tokenizer(cutouts, recipe, thesaurus)
+            tokenizer = self.place.of_the_leader(learned_tokenizer(cutouts, recipe, thesaurus))
         trainer = RetrievalTrainer if recipe.network == "retrieval" else StageTrainer
-        self.trainer = trainer(recipe, cutouts, tokenizer, thesaurus, device, workers)
+        self.trainer = trainer(recipe, cutouts, tokenizer, thesaurus, self.place, workers)
         if resume:
             checkpoint.load(self.trainer, self.out / checkpoint.NAME)
         if source is not None:
@@ -155,14 +163,8 @@ class CascadeRun:
     def _images(self) -> int:
         return self.trainer.step * self.recipe.batch_size
 
-    def _require_alone(self, others: dict[str, Path | None]) -> None:
-        for name, path in others.items():
-            if path is not None:
-                anew = f"to start from its weights, leave --resume out and say --from {self.model} and another --out"
-                raise UserError(f"{name} {path}: a resumed run goes on with what it has; {anew}.")
-
     def _mend(self) -> None:
-        """Put the model back where a kill in the middle of :meth:`_keep` left it beside its place."""
+        """Put the model back where a kill in the middle of :meth:`_save` left it beside its place."""
         for left in (self.out / "model.new", self.out / "model.old"):
             if (left / RECIPE).is_file() and not self.model.exists():
                 left.rename(self.model)
@@ -178,24 +180,29 @@ class CascadeRun:
         return None
 
     def __iter__(self) -> Iterator[Report]:
+        with asked_to_stop(self.trainer):
+            steps = self.trainer.run(self.deadline - time.monotonic(), REPORT_STEPS, CHECK_STEPS)
+            yield from self._written(steps) if self.place.leads else steps
+        if self.trainer.stopping and self.trainer.step < self.recipe.steps:
+            raise KeyboardInterrupt
+
+    def _written(self, reports: Iterator[Report]) -> Iterator[Report]:
+        """``reports``, and the folder as they come."""
         self.out.mkdir(parents=True, exist_ok=True)
         if self.thesaurus is not None:
             self.thesaurus.save(self.out / "thesaurus.json")
         self.recipe.write(self.out)
         log, trainer = Log(self.out, self._images, by="images"), self.trainer
         try:
-            with asked_to_stop(trainer):
-                for report in trainer.run(self.deadline - time.monotonic(), REPORT_STEPS, CHECK_STEPS):
-                    step, loss, speed, checks = report
-                    numbers = {"step": step, "loss": loss, "images_per_second": round(speed, 1)}
-                    log.add({"images": self._images, **numbers, **checks})
-                    if checks:
-                        self._save(log)
-                    yield report
+            for report in reports:
+                line = {"images": self._images, **report._asdict(), **report.checks}
+                log.add({name: value for name, value in line.items() if name != "checks"})
+                if report.checks:
+                    self._save(log)
+                yield report
             if trainer.stopping:
                 self._save(log)
-            if trainer.stopping and trainer.step < trainer.recipe.steps:
-                raise KeyboardInterrupt
+                return
         except GeneratorExit:  # the caller had enough, between two reports
             self._save(log)
             raise
@@ -208,21 +215,20 @@ class CascadeRun:
 
     def _save(self, log: Log) -> None:
         """Save the model, whole or not at all, draw what it can, and write the checkpoint."""
-        recipe, step = self.trainer.recipe, self.trainer.step
         fresh, old = self.out / "model.new", self.out / "model.old"
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)
         self.trainer.save(fresh)
-        write_text(fresh / RECIPE, json.dumps({"images": self._images, "recipe": recipe.to_json()}, indent=2) + "\n")
+        write_text(fresh / RECIPE, json.dumps({"images": self._images, "recipe": self.recipe.to_json()}, indent=2) + "\n")
         if self.model.exists():
             self.model.rename(old)
         fresh.rename(self.model)
         shutil.rmtree(old, ignore_errors=True)
         log.flush()  # first, so that the log never lacks a step that the checkpoint has
         checkpoint.save(self.trainer, self.out / checkpoint.NAME)
-        draws = {"cascade": self.preview, "upscaler": self.preview_enlarged}.get(recipe.network)
+        draws = {"cascade": self.preview, "upscaler": self.preview_enlarged}.get(self.recipe.network)
         if draws is not None:
-            draws(self.out / "samples" / f"step-{step:06d}.png")
+            draws(self.out / "samples" / f"step-{self.trainer.step:06d}.png")
 
     def preview(self, path: Path, prompts: Sequence[str] = PROMPTS, each: int = 2, seed: int = SEED, scale: float = 4.0) -> None:
         """Draw ``prompts`` with the averaged weights, ``each`` from so many seeds."""

@@ -26,6 +26,7 @@ from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
 from phosphene.schedule import NoiseSchedule, squared_cosine
 from phosphene.training import checkpoint
+from phosphene.training.distributed import Place, average
 from phosphene.training.ema import Average
 from phosphene.training.muon import Muon
 from phosphene.training.text_to_image.captions import Thesaurus
@@ -43,6 +44,9 @@ SCHEDULER = {
     "thresholding": False,
     "timestep_spacing": "linspace",  # from the noisiest timestep: one step below it, white paper would already shine through
 }
+AGREE_STEPS = 10
+"""So often do several processes ask each other whether to stop: asking makes the host wait for the GPU."""
+MOST_PROCESSES = 4096
 
 
 def text_encoder(recipe: CascadeRecipe, vocabulary: int) -> T5Encoder:
@@ -94,7 +98,7 @@ class Report(NamedTuple):
 
 
 class StageTrainer:
-    """One training: steps, average, validation. Runs on one device, compiled on GPUs."""
+    """One training: steps, average, validation. Each of several processes draws its share of a batch; compiled on GPUs."""
 
     summed = True
     """Whether a batch may be taken in pieces: its loss is that of its pictures, each by itself."""
@@ -105,10 +109,11 @@ class StageTrainer:
         cutouts: Cutouts,
         tokenizer,
         thesaurus: Thesaurus | None = None,
-        device: torch.device | str = "cpu",
+        place: Place | None = None,
         workers: int = 0,
     ) -> None:
-        self.recipe, self.device, self.tokenizer = recipe, torch.device(device), tokenizer
+        self.place = place or Place("cpu")
+        self.recipe, self.device, self.tokenizer = recipe, self.place.device, tokenizer
         self.cutouts, self.workers = cutouts.to(self.device), workers
         self.schedule: NoiseSchedule = squared_cosine()
         # Initialised on the CPU from a forked stream: the same seed means the same start on every device.
@@ -117,7 +122,7 @@ class StageTrainer:
             self.painter = self.build(tokenizer.get_vocab_size()).to(self.device)
         self.ema = Average(self.painter, recipe.ema)
         self.average = self.ema.network
-        self.stories = Stories(cutouts, tokenizer, recipe, thesaurus)
+        self.stories = Stories(cutouts, tokenizer, recipe, thesaurus, rows=self.place.rows(recipe.batch_size))
         if not self.stories:
             raise UserError(f"--held-out {recipe.held_out}: leaves no picture to train with; say 0, or give more pictures.")
         # An upscaler reads no captions, so shuffling them changes nothing.
@@ -126,11 +131,11 @@ class StageTrainer:
         self.checks = {split: stories for split, stories in splits.items() if stories}
         on_gpu = self.device.type == "cuda"
         # What a laptop has the memory for; the gradient is that of the whole batch all the same.
-        self.rows = 32 if self.summed and not on_gpu else recipe.batch_size
+        self.piece = 32 if self.summed and not on_gpu else recipe.batch_size
         if on_gpu:
             self.compile()
         self.optimisers = self.chosen_optimisers()
-        self.generator = torch.Generator(self.device).manual_seed(recipe.seed)
+        self.generator = torch.Generator(self.device)
         self.step = self.begun = 0
         self.count = torch.zeros((), device=self.device)  # of all steps, for the warm-up of the average
         self.total = torch.zeros((), device=self.device)  # the losses of steps that are not reported yet,
@@ -222,18 +227,24 @@ class StageTrainer:
             rate = self.recipe.rate(self.step, self.begun, 1 - (time.monotonic() - started) / seconds)
             self._update(batch, rate)
             late = time.monotonic() - started > seconds
-            ended = self.step == self.recipe.steps or self.stopping or late
+            if self.step % AGREE_STEPS == 0 or self.place.world == 1:
+                self.stopping, late = self.place.any(self.stopping, late)
+                ended = self.step == self.recipe.steps or self.stopping or late
+            else:
+                ended = self.step == self.recipe.steps
             due = self.step % report_every == 0
-            if due or (ended and not self.stopping):
+            if due or ended:
                 mean = self.total.item() / self.unreported
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"step {self.step}: the loss is {mean}; choose a lower --lr.")
+            if due or (ended and not self.stopping):
                 if due:  # what ended early is reported again with the steps that a resumed run adds
                     self.total.zero_()
                     self.unreported = 0
                 now = time.monotonic()
                 speed = (self.step - reported) * self.recipe.batch_size / (now - last)
-                checks = self.check() if self.step % check_every == 0 or (ended and not self.stopping) else {}
+                checking = self.place.leads and (self.step % check_every == 0 or (ended and not self.stopping))
+                checks = self.check() if checking else {}
                 yield Report(self.step, mean, speed, checks)
                 last, reported = time.monotonic(), self.step
             if ended:
@@ -243,10 +254,16 @@ class StageTrainer:
         """One step: gradients of the whole batch, taken in pieces, then the optimisers and the average."""
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = rate
-        for part in self.pieces(batch, self.rows):
-            share = self.loss(self.painter, *part, self.generator, self.recipe.shift).sum() / self.recipe.batch_size
+        # Noise is a function of seed, step and process: what a resumed run draws does not hang on what it drew before.
+        self.generator.manual_seed((self.recipe.seed * 1_000_003 + self.step) * MOST_PROCESSES + self.place.rank)
+        mean = torch.zeros((), device=self.device)
+        for part in self.pieces(batch, self.piece):
+            share = self.loss(self.painter, *part, self.generator, self.recipe.shift).sum() / len(batch.ids)
             share.backward()
-            self.total += share.detach()
+            mean += share.detach()
+        if self.place.world > 1:
+            average([*(p.grad for p in self.painter.parameters() if p.grad is not None), mean])
+        self.total += mean
         nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -272,18 +289,18 @@ class StageTrainer:
         for name, stories in self.checks.items():
             for k in range(batches):
                 batch = Batch(*stories[k]).to(self.device)
-                x0 = drawn(batch.stage, self.cutouts, self.recipe.size, generator.manual_seed(k)).split(self.rows)
+                x0 = drawn(batch.stage, self.cutouts, self.recipe.size, generator.manual_seed(k)).split(self.piece)
                 for which in self.asked:
                     ids, mask = (p if which == "right" else p.roll(1, 0) for p in (batch.ids, batch.mask))
                     generator.manual_seed(k)
-                    parts = zip(x0, ids.split(self.rows), mask.split(self.rows), strict=True)
+                    parts = zip(x0, ids.split(self.piece), mask.split(self.piece), strict=True)
                     loss = torch.cat([self.loss(self.average, *part, generator) for part in parts]).mean().item() / batches
                     found[f"{name}, {which}"] = found.get(f"{name}, {which}", 0.0) + loss
         return found
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Everything that decides the rest of the run: tensors, and the position, in pictures, as JSON."""
-        others = {"generator": self.generator.get_state(), "count": self.count, "total": self.total}
+        others = {"count": self.count, "total": self.total}
         images, begun = (steps * self.recipe.batch_size for steps in (self.step, self.begun))
         tensors = checkpoint.gathered(self._networks, self.optimisers, **others)
         return tensors, {"images": images, "begun": begun, "unreported": self.unreported}
@@ -291,7 +308,6 @@ class StageTrainer:
     def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
         """Continue from a :meth:`state`. Raises KeyError or RuntimeError where it does not fit."""
         checkpoint.scatter(tensors, self._networks, self.optimisers)
-        self.generator.set_state(tensors["generator"])
         self.count.copy_(tensors["count"])
         self.total.copy_(tensors["total"])
         self.step, self.begun = (position[name] // self.recipe.batch_size for name in ("images", "begun"))
@@ -308,7 +324,6 @@ class StageTrainer:
                 load_weights(module, folder / name, file)
         self.step = self.begun = images // self.recipe.batch_size
         self.count.fill_(self.step)
-        self.generator.manual_seed(self.recipe.seed + self.step)
 
     def teach(self, folder: Path) -> None:
         """Take the text encoder of the retrieval model in ``folder``, and learn anew to draw by what it says.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,12 +31,19 @@ class Batch(NamedTuple):
 
 
 class Stories(torch.utils.data.Dataset):
-    """Batch ``k`` of a seed: scenes made up by a director, with their words as tokens."""
+    """Batch ``k`` of a seed, or ``rows`` of it: scenes made up by a director, with their words as tokens."""
 
     def __init__(
-        self, cutouts: Cutouts, tokenizer, recipe: CascadeRecipe, thesaurus: Thesaurus | None, split: str = "train"
+        self,
+        cutouts: Cutouts,
+        tokenizer,
+        recipe: CascadeRecipe,
+        thesaurus: Thesaurus | None,
+        split: str = "train",
+        rows: Sequence[int] | None = None,
     ) -> None:
         self.tokenizer, self.recipe, self.split = tokenizer, recipe, split
+        self.rows = range(recipe.batch_size) if rows is None else rows
         held = [held_out(s.concept, recipe.held_out) == (split == "held out") for s in cutouts.subjects]
         self.director = None
         if any(held):
@@ -46,13 +54,14 @@ class Stories(torch.utils.data.Dataset):
         """Whether there is a picture to tell of."""
         return self.director is not None
 
-    def scenes(self, k: int) -> tuple[list[Scene], random.Random]:
-        chance = random.Random(f"{self.recipe.seed} {self.split} {k}")
-        return [self.director.scene(chance) for _ in range(self.recipe.batch_size)], chance
+    def scene(self, k: int, row: int) -> tuple[Scene, str]:
+        """One of a batch, whoever makes the others, and what is said of it: nothing, where its caption is withheld."""
+        chance = random.Random(f"{self.recipe.seed} {self.split} {k} {row}")
+        scene = self.director.scene(chance)
+        return scene, scene.text if chance.random() >= self.recipe.drop else ""
 
     def __getitem__(self, k: int) -> Batch:
-        scenes, chance = self.scenes(k)
-        texts = [s.text if chance.random() >= self.recipe.drop else "" for s in scenes]
+        scenes, texts = zip(*(self.scene(k, row) for row in self.rows), strict=True)
         return Batch(staged(scenes), *tokens.encode(self.tokenizer, texts, self.recipe.length))
 
 

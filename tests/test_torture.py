@@ -1,0 +1,175 @@
+"""Torture in the manner of curl's tests: each call that opens, writes, syncs, renames or makes a folder fails once.
+
+Every command that writes runs with its first, second, ... such call failing, until it runs through. Each time it either
+says in one sentence which file could not be written and what to do, with exit code 2, or did without what it could not
+write (what is only kept to save time) and made the same as ever. Nothing is ever half-written under a final name, and no
+temporary file stays.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+from test_cli import call, here, made, tree  # noqa: F401  (fixtures)
+from test_generate import cascade  # noqa: F401  (fixture)
+
+from phosphene.models import weights
+
+WRITING = set("wxa+")
+MOST = 300
+"""Calls of a command, at most: beyond, something goes round in a circle."""
+
+
+class Rack:
+    """Counts the calls that change something below ``folder``, and lets the ``nth`` fail, as on a full disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.nth, self.count, self.failed = str(folder), 0, 0, ""
+
+    def turn(self, nth: int) -> None:
+        self.nth, self.count, self.failed = nth, 0, ""
+
+    def minds(self, path: object) -> bool:
+        return not isinstance(path, int) and os.path.abspath(os.fsdecode(path)).startswith(self.folder)
+
+    def call(self, what: str, path: object) -> bool:
+        """Count a call; whether it is the one that fails."""
+        if not self.minds(path):
+            return False
+        self.count += 1
+        if self.count == self.nth:
+            self.failed = f"{what} {path}"
+        return self.count == self.nth
+
+    def need(self, what: str, path: object) -> None:
+        if self.call(what, path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))  # as the system names it
+
+
+def racked(rack: Rack, monkeypatch) -> None:
+    """Put what Python writes files with on the rack, and what safetensors does."""
+
+    class Torn(io.FileIO):
+        def write(self, content) -> int:
+            if rack.call("write", self.name):
+                super().write(bytes(content)[: len(content) // 2])  # some of it arrives
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(content)
+
+    usual = {name: getattr(os, name) for name in ("open", "mkdir", "replace", "rename", "fsync")}
+    usual_open, usual_save = builtins.open, weights.save_file
+
+    def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
+        if not WRITING & set(mode) or not rack.minds(file):
+            return usual_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
+        rack.need("open", file)
+        raw = Torn(file, mode.replace("b", "").replace("t", ""))
+        held = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        return held if "b" in mode else io.TextIOWrapper(held, encoding, errors, newline)
+
+    def created(path, flags, *rest, **named):
+        if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            rack.need("open", path)
+        return usual["open"](path, flags, *rest, **named)
+
+    def synced(handle):
+        rack.need("fsync", os.readlink(f"/proc/self/fd/{handle}") if os.path.isdir("/proc/self/fd") else rack.folder)
+        return usual["fsync"](handle)
+
+    def saved(tensors, path, metadata=None):
+        if rack.call("save", path):
+            Path(path).write_bytes(b"half")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        return usual_save(tensors, path, metadata)
+
+    monkeypatch.setattr(builtins, "open", opened)
+    monkeypatch.setattr(io, "open", opened)
+    monkeypatch.setattr(os, "open", created)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(weights, "save_file", saved)
+    for name in ("mkdir", "replace", "rename"):
+
+        def watched(path, *rest, name=name, **named):
+            rack.need(name, path)
+            return usual[name](path, *rest, **named)
+
+        monkeypatch.setattr(os, name, watched)
+
+
+FEW = ["--classifier", "JUDGE", "--samples", "20", "--guidance", "1", "--steps", "2", "--picture", "x.png", "--json", "x.json"]
+COMMANDS = {
+    "digits": ["digits", "3", "--model", "CLASS", "--steps", 2, "-o", "new/folder/x.png"],
+    "digits, several": ["digits", "34", "--count", 2, "--model", "CLASS", "--steps", 2],
+    "denoise-digits": ["denoise-digits", "--model", "DENOISER", "--dataset", "digits", "--sigma", "0.5"],
+    "ambigram": ["ambigram", "69", "--model", "CLASS", "--classifier", "JUDGE", "--steps", 2],
+    "evaluate": ["evaluate", "CLASS", "--dataset", "digits", *FEW],
+    "generate": ["generate", "a fox", "--model", "CASCADE", "--steps", 2],
+    "generate, several": ["generate", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
+    "denoise": ["denoise", "castle-hill", "--model", "CASCADE"],
+    "edit": ["edit", "sketch-house", "--prompt", "a fox", "--model", "CASCADE", "--steps", 2],
+    "inpaint": ["inpaint", "castle-hill", "circle-mask", "--prompt", "a fox", "--model", "CASCADE", "--steps", 2],
+    "anagram": ["anagram", "a fox", "a hen", "--view", "flip", "--model", "CASCADE", "--steps", 2],
+    "hybrid": ["hybrid", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
+    "compose": ["compose", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
+    "morph": ["morph", "a fox", "a hen", "--frames", 2, "--model", "CASCADE", "--steps", 2, "--animate", "x.gif"],
+    "rerun": ["rerun", "given/x-1.png", "-o", "again.png", "--allow-model", "CLASS"],
+    "report": ["report", "--quick", "--model", "CASCADE", "--sections", "1.1", "-o", "page"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_call_that_fails_leaves_a_trace(name, call, here, made, cascade, monkeypatch, tmp_path_factory):  # noqa: F811
+    folders = {"CLASS": made["class"], "DENOISER": made["denoiser"], "JUDGE": made["classifier"], "CASCADE": str(cascade)}
+    argv = [folders.get(word, word) for word in COMMANDS[name]] + ["--device", "cpu"] * (name != "rerun")
+    given = tmp_path_factory.mktemp("given")
+    if name == "rerun":
+        assert call("digits", "34", "--model", made["class"], "--steps", 2, "-o", given / "x.png", "--device", "cpu")[0] == 0
+
+    def fresh() -> None:
+        for path in here.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(given, here / "given")
+
+    def whole() -> dict[str, bytes | None]:
+        """All files but what is only kept to save time, and what says when it was made."""
+        return {path: content for path, content in tree(here).items() if content is not None and "/cache/" not in path}
+
+    fresh()
+    code, _, err = call(*argv)
+    assert code == 0, err
+    usual, rack = whole(), Rack(here)
+    racked(rack, monkeypatch)
+    for nth in range(1, MOST):
+        fresh()
+        rack.turn(nth)
+        code, _, err = call(*argv)
+        found = whole()
+        assert not [path for path in tree(here) if Path(path).name.startswith(".") and Path(path).name != ".kept"], rack.failed
+        assert set(found) <= set(usual), rack.failed
+        assert all(found[path] == usual[path] for path in found if not path.endswith(".json")), rack.failed
+        if code == 0:
+            assert set(found) == set(usual), rack.failed
+        else:
+            assert code == 2 and err.startswith("phosphene: ") and err.count("\n") == 1, (rack.failed, err)
+            assert "cannot be written (" in err and "; free some space, or choose another place." in err, (rack.failed, err)
+            assert any(Path(path).name in err for path in {*usual, rack.failed.partition(" ")[2]}), (rack.failed, err)
+            assert not (here / "new").exists()
+        if not rack.failed:
+            assert code == 0
+            break
+    else:
+        pytest.fail(f"{MOST} calls, and no end")
+    assert nth > 3
+
+
+def test_every_command_that_writes_is_on_the_rack():
+    from phosphene.cli.drawing import REMADE
+
+    assert {*REMADE, "evaluate", "report", "rerun"} <= {argv[0] for argv in COMMANDS.values()}
