@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
@@ -374,3 +375,20 @@ def test_the_empty_prompt_is_asked_for_where_it_is_used(textless, tmp_path, caps
     assert cli.main([*line, "-o", str(tmp_path / "one.png"), "--guidance", "1"]) == 0
     assert cli.main([*line, "-o", str(tmp_path / "two.png")]) == 2 and not (tmp_path / "two.png").exists()
     assert "prompt '': is not among the prompt embeddings" in capsys.readouterr().err
+
+
+def test_the_studio_takes_prompt_embeddings(textless, tmp_path):
+    """It opens on a prompt that the file has, its commands name the file, and a file without prompts is refused."""
+    pytest.importorskip("gradio", reason="takes gradio: pip install 'phosphene[web]'")
+    from phosphene.web.studio import open_studio
+
+    file = tmp_path / "course.pth"
+    torch.save({prompt: torch.randn(1, 77, WIDTH) for prompt in ("", "a man")}, file)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with open_studio(str(textless), "cpu", "127.0.0.1", port, embeddings=file) as (studio, _):
+        assert studio.model == ["--model", str(textless), "--embeddings", str(file)]
+    torch.save({}, file)
+    with pytest.raises(UserError, match="holds no prompt embeddings"), open_studio("glyph", "cpu", "", port, embeddings=file):
+        pass
