@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
@@ -59,8 +60,8 @@ def test_sections_are_the_assignments_and_more():
 def test_every_section_has_figures_none_empty_none_repeated(page):
     found = held(page)
     assert set(found) == {each.name for each in SECTIONS}
-    files = [figure["file"] for each in found.values() for figure in each["content"]["figures"]]
-    assert all(each["content"]["figures"] for each in found.values())
+    files = [figure["file"] for each in found.values() for figure in each["figures"]]
+    assert all(each["figures"] for each in found.values())
     assert len(set(files)) == len(files)
     content = [(page.parent / file).read_bytes() for file in files]
     assert len({hashlib.sha256(data).hexdigest() for data in content}) == len(files)
@@ -68,7 +69,7 @@ def test_every_section_has_figures_none_empty_none_repeated(page):
         with Image.open(page.parent / file) as image:
             assert np.asarray(image.convert("L")).std() > 5, file
     for each in found.values():
-        for figure in each["content"]["figures"]:
+        for figure in each["figures"]:
             assert figure["caption"] and (not figure["command"] or figure["command"].startswith("phosphene ")), figure
             with Image.open(page.parent / figure["file"]) as image:
                 assert image.size == (figure["width"], figure["height"])
@@ -190,7 +191,7 @@ def test_the_table_of_the_course_is_what_the_page_shows(page):
             continue
         here = re.search(rf'<section aria-labelledby="{each.section}">.*?</section>', whole, re.DOTALL)
         assert here, each
-        figures = {Path(figure["file"]).stem for figure in found[each.section]["content"]["figures"]}
+        figures = {Path(figure["file"]).stem for figure in found[each.section]["figures"]}
         for name in each.shown:
             there = formulas.mathml(name) in here[0] if name in formulas.FORMULAS and name not in figures else name in figures
             assert there, (each, name)
@@ -229,7 +230,7 @@ def pictures_in(figure: Path, picture: Path) -> int:
 def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
     """Typed as it stands there, it makes the pictures that the figure shows; and each figure says how it is made again."""
     monkeypatch.chdir(tmp_path)
-    figures = [figure for each in held(page).values() for figure in each["content"]["figures"]]
+    figures = [figure for each in held(page).values() for figure in each["figures"]]
     lines = {figure["file"]: figure["command"] for figure in figures if figure["command"]}
     assert {line.split()[1] for line in lines.values()} == {"generate", "edit", "anagram", "hybrid", "morph"}
     for file, line in lines.items():
@@ -243,7 +244,7 @@ def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
 
 def test_a_figure_says_how_it_is_made_again(page, capsys):
     for name, each in held(page).items():
-        for figure in each["content"]["figures"]:
+        for figure in each["figures"]:
             if figure["plot"]:
                 continue
             story = read_provenance(page.parent / figure["file"])
@@ -374,3 +375,20 @@ def test_the_empty_prompt_is_asked_for_where_it_is_used(textless, tmp_path, caps
     assert cli.main([*line, "-o", str(tmp_path / "one.png"), "--guidance", "1"]) == 0
     assert cli.main([*line, "-o", str(tmp_path / "two.png")]) == 2 and not (tmp_path / "two.png").exists()
     assert "prompt '': is not among the prompt embeddings" in capsys.readouterr().err
+
+
+def test_the_studio_takes_prompt_embeddings(textless, tmp_path):
+    """It opens on a prompt that the file has, its commands name the file, and a file without prompts is refused."""
+    pytest.importorskip("gradio", reason="takes gradio: pip install 'phosphene[web]'")
+    from phosphene.web.studio import open_studio
+
+    file = tmp_path / "course.pth"
+    torch.save({prompt: torch.randn(1, 77, WIDTH) for prompt in ("", "a man")}, file)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with open_studio(str(textless), "cpu", "127.0.0.1", port, embeddings=file) as (studio, _):
+        assert studio.model == ["--model", str(textless), "--embeddings", str(file)]
+    torch.save({}, file)
+    with pytest.raises(UserError, match="holds no prompt embeddings"), open_studio("glyph", "cpu", "", port, embeddings=file):
+        pass

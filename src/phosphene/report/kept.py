@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from typing import Any
 
 from phosphene.files import write_text
 from phosphene.models import folders
+from phosphene.models.cascade import describe, is_cascade, locate
 from phosphene.report.config import Config
 from phosphene.report.sections import SECTIONS, Content, Desk, Figure, Section
 
@@ -36,16 +38,14 @@ class Made:
     """The command that makes the page; with --sections the section."""
 
 
+OWN = ("text", "quick", "model", "line")
+"""What is kept of a section beside its content."""
 Progress = Callable[[str, int, int, float], None]
 """Is told a section's title, how many are done, of how many, and the seconds that are left."""
 
 
 def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress, config: Config | None = None) -> Iterator[Made]:
     """Each of ``sections`` with what it says and shows, made now or kept from before."""
-    import time
-
-    from phosphene.models.cascade import describe
-
     describe(desk.cascade)  # refused before there is a folder
     config = config or Config()
     desk.out.mkdir(parents=True, exist_ok=True)
@@ -88,8 +88,6 @@ def _code() -> str:
 
 def _models(desk: Desk) -> str:
     """A digest of the models' sums; of a cascade from elsewhere its files' names, sizes and dates."""
-    from phosphene.models.cascade import is_cascade, locate
-
     sums = [path.read_text() for path in sorted(folders.EMBEDDED.glob(f"*/{folders.SUMS}"))]
     if is_cascade(desk.cascade):
         place = locate(desk.cascade)
@@ -115,8 +113,10 @@ def _digest(desk: Desk, asked: Mapping[str, Any]) -> str:
 def _keep(out: Path, made: Made, digest: str) -> None:
     files = [file for figure in made.content.figures for file in (figure.file, figure.dark) if file]
     pictures = {file: hashlib.sha256((out / file).read_bytes()).hexdigest() for file in files}
-    kept = {"digest": digest, "code": _code(), "pictures": pictures} | {**asdict(made), "section": made.section.name}
-    write_text(out / CACHE / f"{made.section.name}.json", json.dumps(kept))
+    entry = {"digest": digest, "code": _code(), "pictures": pictures, "values": made.content.values}
+    entry["figures"] = [asdict(figure) for figure in made.content.figures]
+    entry |= {key: getattr(made, key) for key in OWN}
+    write_text(out / CACHE / f"{made.section.name}.json", json.dumps(entry))
 
 
 def _cached(out: Path, each: Section, what: str, digest: str) -> Made | None:
@@ -126,8 +126,7 @@ def _cached(out: Path, each: Section, what: str, digest: str) -> Made | None:
         same = all(hashlib.sha256((out / file).read_bytes()).hexdigest() == sum for file, sum in held["pictures"].items())
         if held[what] != digest or not same:
             return None
-        content = held["content"]
-        figures = [Figure(**figure | {"readings": tuple(figure["readings"])}) for figure in content["figures"]]
-        return Made(each, Content(figures, content["values"]), *(held[key] for key in ("text", "quick", "model", "line")))
+        content = Content(*(Figure(**figure) for figure in held["figures"]), **held["values"])
+        return Made(each, content, *(held[key] for key in OWN))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -88,7 +88,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = ("a rocket", "a dog face", "a c
     if large:
         both = sheets([[desk.image(p, side) for p in row] for row in (more, *large)], row_labels=[size, f"{side}x{side}"])
         figures.append(desk.save(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})"))
-    return Content(figures, {"model": desk.cascade, "size": size, "seed": SEED, "far": f"{far:.2f}", "side": side})
+    return Content(*figures, model=desk.cascade, size=size, seed=SEED, far=f"{far:.2f}", side=side)
 
 
 def _levels(
@@ -105,28 +105,32 @@ def forward(desk: Desk, picture: Path = TOWER) -> Content:
     labels = ["the picture", *(f"t = {level.t}: {likeness(level.noisy, clean)}" for level in found)]
     whole = strip(desk, [clean[0], *(x.noisy[0] for x in found)], labels)
     return Content(
-        [desk.save(whole, "forward", f"{upper(called(picture))}, noised more and more")],
-        {"first": likeness(found[0].noisy, clean), "final": likeness(found[-1].noisy, clean)},
+        desk.save(whole, "forward", f"{upper(called(picture))}, noised more and more"),
+        first=likeness(found[0].noisy, clean),
+        final=likeness(found[-1].noisy, clean),
     )
+
+
+def _undone(desk: Desk, attempts: Sequence[Tensor], clean: Tensor, found: Sequence[denoising.Level]) -> Shown:
+    """A sheet of the levels ``found``, and below each what an attempt made of it."""
+    rows = [[desk.image(x[0], SMALL) for x in row] for row in ([level.noisy for level in found], attempts)]
+    return sheets(rows, captions=[[f"t = {level.t}" for level in found], [likeness(x, clean) for x in attempts]])
 
 
 @section(A, "1.2", "Undoing it with a blur", (0.5, 0.5))
 def blurred(desk: Desk, picture: Path = TOWER) -> Content:
     clean, found = _levels(desk, picture, "")
-    rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.blurred[0], SMALL) for x in found]]
-    labels = [[f"t = {x.t}" for x in found], [likeness(x.blurred, clean) for x in found]]
-    return Content([desk.save(sheets(rows, captions=labels), "blurred", "Noisy above, blurred below (sigma 2, 7 taps)")])
+    whole = _undone(desk, [level.blurred for level in found], clean, found)
+    return Content(desk.save(whole, "blurred", "Noisy above, blurred below (sigma 2, 7 taps)"))
 
 
 @section(A, "1.3", "Undoing it in one step", (0.5, 0.5))
 def one_step(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
     clean, found = _levels(desk, picture, prompt)
-    rows = [[desk.image(x.noisy[0], SMALL) for x in found], [desk.image(x.estimate[0], SMALL) for x in found]]
-    labels = [[f"t = {x.t}" for x in found], [likeness(x.estimate, clean) for x in found]]
+    whole = _undone(desk, [level.estimate for level in found], clean, found)
     gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
     return Content(
-        [desk.save(sheets(rows, captions=labels), "one-step", "Noisy above, the one-step estimate below")],
-        {"gains": ", ".join(f"{g:.1f}" for g in gained)},
+        desk.save(whole, "one-step", "Noisy above, the one-step estimate below"), gains=", ".join(f"{g:.1f}" for g in gained)
     )
 
 
@@ -141,15 +145,14 @@ def iterative(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
     ends = [("step by step", every[-1].xt), ("one step", level.estimate), ("blurred", level.blurred)]
     labels = ["the original", *(f"{what}: {likeness(x, clean)}" for what, x in ends)]
     return Content(
-        [
-            desk.save(between, "iterative", "On the way from noise"),
-            desk.save(
-                strip(desk, [clean[0], *(x[0] for _, x in ends)], labels),
-                "iterative-compared",
-                f"What each way makes of the picture noised to t = {t}, with PSNR and SSIM",
-            ),
-        ],
-        {"t": t, "steps": len(every)},
+        desk.save(between, "iterative", "On the way from noise"),
+        desk.save(
+            strip(desk, [clean[0], *(x[0] for _, x in ends)], labels),
+            "iterative-compared",
+            f"What each way makes of the picture noised to t = {t}, with PSNR and SSIM",
+        ),
+        t=t,
+        steps=len(every),
     )
 
 
@@ -159,7 +162,7 @@ def sampling(desk: Desk, prompts: tuple[str, str] = ("", "a dog face")) -> Conte
     unguided = desk.sampling()._replace(guidance=1.0)
     rows = [[desk.image(p, SMALL) for p in desk.draw(generate([prompt or None]), seeds, unguided)] for prompt in prompts]
     whole = sheets(rows, row_labels=[prompt or "no prompt" for prompt in prompts])
-    return Content([desk.save(whole, "sampling", "Five seeds, unguided")])
+    return Content(desk.save(whole, "sampling", "Five seeds, unguided"))
 
 
 @section(A, "1.6", "Classifier-free guidance", (8, 60))
@@ -169,7 +172,7 @@ def guided(desk: Desk, prompt: str = "a dog face") -> Content:
     rows = [desk.draw(generate([prompt]), seeds, desk.sampling()._replace(guidance=scale)) for scale in scales]
     whole = sheets([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     caption = f"{upper(prompt)} at rising guidance, a column for each seed"
-    return Content([desk.save(whole, "guided", caption)], {"first": spread(rows[0]), "final": spread(rows[-1])})
+    return Content(desk.save(whole, "guided", caption), first=spread(rows[0]), final=spread(rows[-1]))
 
 
 def _edited(desk: Desk, picture: Path, prompt: str, name: str) -> Figure:
@@ -188,14 +191,14 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str) -> Figure:
 
 @section(A, "1.7", "Image-to-image translation", (2, 14))
 def image_to_image(desk: Desk, pictures: tuple[Path, ...] = (TOWER,), prompt: str = "") -> Content:
-    return Content([_edited(desk, picture, prompt, f"edited-{k}") for k, picture in enumerate(pictures, 1)])
+    return Content(*[_edited(desk, picture, prompt, f"edited-{k}") for k, picture in enumerate(pictures, 1)])
 
 
 @section(A, "1.7.1", "Scenes and sketches", (6, 42))
 def sketches(
     desk: Desk, pictures: tuple[Path, ...] = (HILL, Path("sketch-house"), Path("sketch-fish")), prompt: str = ""
 ) -> Content:
-    return Content([_edited(desk, picture, prompt, f"sketched-{k}") for k, picture in enumerate(pictures, 1)])
+    return Content(*[_edited(desk, picture, prompt, f"sketched-{k}") for k, picture in enumerate(pictures, 1)])
 
 
 MASKED = ((HILL, Path("castle-hill-mask"), "a house"), (HILL, Path("castle-hill-mask"), "a palm tree"))
@@ -215,7 +218,7 @@ def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED)
         whole = strip(desk, cells, ["the original", "to be repainted", f"as {prompt}" if prompt else "repainted"], 160)
         caption = f"{upper(called(picture))}, repainted {f'as {prompt} ' if prompt else ''}where the mask is white"
         figures.append(desk.save(whole, f"inpainted-{number}", caption))
-    return Content(figures, {"seams": " and ".join(f"{s:.2f}" for s in seams)})
+    return Content(*figures, seams=" and ".join(f"{s:.2f}" for s in seams))
 
 
 TOWARDS = ((TOWER, "a castle"), (Path("sketch-house"), "a house"), (Path("sketch-face"), "a smiling face"))
@@ -223,7 +226,7 @@ TOWARDS = ((TOWER, "a castle"), (Path("sketch-house"), "a house"), (Path("sketch
 
 @section(A, "1.7.3", "Text-conditioned image-to-image", (6, 42))
 def guided_edits(desk: Desk, pictures: tuple[tuple[Path, str], ...] = TOWARDS) -> Content:
-    return Content([_edited(desk, picture, prompt, f"guided-{k}") for k, (picture, prompt) in enumerate(pictures, 1)])
+    return Content(*[_edited(desk, picture, prompt, f"guided-{k}") for k, (picture, prompt) in enumerate(pictures, 1)])
 
 
 def chosen(desk: Desk, task: Task, seeds: Sequence[int]) -> tuple[Image.Image, float | None]:
@@ -258,7 +261,7 @@ def anagram_figure(
 def visual_anagrams(desk: Desk, prompts: tuple[tuple[str, str], ...] = ANAGRAMS) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     made = [anagram_figure(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(prompts)]
-    return Content([figure for figure, _ in made], judged_by(seeds, [c for _, c in made]))
+    return Content(*(figure for figure, _ in made), **judged_by(seeds, [c for _, c in made]))
 
 
 @section(A, "1.10", "Hybrid pictures", (4, 55))
@@ -278,7 +281,7 @@ def hybrid_pictures(desk: Desk, prompts: tuple[tuple[str, str], ...] = HYBRIDS, 
                 readings=(near, far),
             )
         )
-    return Content(figures, judged_by(seeds, found))
+    return Content(*figures, **judged_by(seeds, found))
 
 
 @section(A, "2", "Laplacian blending", (3, 8))
@@ -299,11 +302,8 @@ def laplacian(desk: Desk, prompts: tuple[str, str] = ("a red apple", "a tangerin
     joined = strip(desk, [left, right, cut[0], made[0]], [*prompts, "cut", "blended"])
     pyramids = sheets(rows, ["fine", "", "", "coarse"], list(prompts))
     return Content(
-        [
-            desk.save(joined, "laplacian", f"{upper(prompts[0])}, {prompts[1]}, and both in one"),
-            desk.save(
-                pyramids, "laplacian-bands", "Their Laplacian pyramids: what each halving of the size loses, and what is left"
-            ),
-        ],
-        {"cut": f"{seams[0]:.1f}", "made": f"{seams[1]:.1f}"},
+        desk.save(joined, "laplacian", f"{upper(prompts[0])}, {prompts[1]}, and both in one"),
+        desk.save(pyramids, "laplacian-bands", "Their Laplacian pyramids: what each halving of the size loses, and what is left"),
+        cut=f"{seams[0]:.1f}",
+        made=f"{seams[1]:.1f}",
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
-from phosphene.evaluation.classifier import describe
+from phosphene.evaluation.classifier import accuracy
 from phosphene.images import rescaled, to_images
 from phosphene.models import folders
 from phosphene.plots import loss_curves
@@ -52,8 +52,7 @@ def by_epochs(desk: Desk, kind: str, guidance: float | None) -> tuple[Figure, li
     for epoch in (5, 20):
         labels = [d for _ in range(each) for d in range(10)]
         made = drawn(desk, f"{kind}-{epoch}", labels, guidance)
-        found = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-        read.append(float((found == torch.tensor(labels)).float().mean()))
+        read.append(accuracy(desk.model("classifier"), made, labels))
         rows += [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
     names = [f"{epoch} epochs" if k == 0 else "" for epoch in (5, 20) for k in range(each)]
     figure = desk.save(
@@ -80,7 +79,7 @@ def noisy_digits(desk: Desk) -> Content:
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
     rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in SIGMAS]
     whole = sheets(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
-    return Content([desk.save(whole, "noisy-digits", "Digits at rising noise")])
+    return Content(desk.save(whole, "noisy-digits", "Digits at rising noise"))
 
 
 @section(B, "B 1.2", "Training the one-step denoiser", (6, 6))
@@ -90,15 +89,15 @@ def one_step_denoiser(desk: Desk) -> Content:
     one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, half) for n in (1, 5))
     rows = [to_images(rescaled(several), 2) for several in (clean, one.noisy[0], one.estimates[0], five.estimates[0])]
     return Content(
-        [
-            losses(desk, {"denoiser-5": "denoiser"}, "loss-denoiser", "Training loss of the one-step denoiser"),
-            desk.save(
-                sheets(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
-                "denoiser",
-                "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
-            ),
-        ],
-        {"one": f"{one.error[0]:.4f}", "five": f"{five.error[0]:.4f}", "noisy": f"{one.noisy_error[0]:.3f}"},
+        losses(desk, {"denoiser-5": "denoiser"}, "loss-denoiser", "Training loss of the one-step denoiser"),
+        desk.save(
+            sheets(rows, row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"]),
+            "denoiser",
+            "Clean digits, noisy ones, and the denoiser's answer after one and after five epochs",
+        ),
+        one=f"{one.error[0]:.4f}",
+        five=f"{five.error[0]:.4f}",
+        noisy=f"{one.noisy_error[0]:.3f}",
     )
 
 
@@ -107,14 +106,12 @@ def out_of_distribution(desk: Desk) -> Content:
     result = denoise_at(desk.model("denoiser-5"), clean_digits(desk), SEED)
     errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
     return Content(
-        [
-            desk.save(
-                denoised(result),
-                "out-of-distribution",
-                "The denoiser of sigma 0.5 at other levels, a column for each sigma",
-            )
-        ],
-        {"errors": errors},
+        desk.save(
+            denoised(result),
+            "out-of-distribution",
+            "The denoiser of sigma 0.5 at other levels, a column for each sigma",
+        ),
+        errors=errors,
     )
 
 
@@ -122,15 +119,13 @@ def out_of_distribution(desk: Desk) -> Content:
 def time_conditioned(desk: Desk) -> Content:
     figure, _ = by_epochs(desk, "time", None)
     return Content(
-        [
-            losses(
-                desk,
-                {"time-20": "time-conditioned", "class-20": "class-conditioned"},
-                "loss-flow",
-                "Training losses of the shipped models (flow matching, width 64)",
-            ),
-            figure,
-        ]
+        losses(
+            desk,
+            {"time-20": "time-conditioned", "class-20": "class-conditioned"},
+            "loss-flow",
+            "Training losses of the shipped models (flow matching, width 64)",
+        ),
+        figure,
     )
 
 
@@ -138,14 +133,14 @@ def time_conditioned(desk: Desk) -> Content:
 def class_conditioned(desk: Desk) -> Content:
     figure, read = by_epochs(desk, "class", 5.0)
     return Content(
-        [
-            losses(
-                desk,
-                {"class-20-ddpm": "class-conditioned, DDPM"},
-                "loss-ddpm",
-                "Training loss of the assignment's own recipe (DDPM, width 64)",
-            ),
-            figure,
-        ],
-        {"count": 20 if desk.quick else 40, "five": f"{read[0]:.0%}", "twenty": f"{read[1]:.0%}"},
+        losses(
+            desk,
+            {"class-20-ddpm": "class-conditioned, DDPM"},
+            "loss-ddpm",
+            "Training loss of the assignment's own recipe (DDPM, width 64)",
+        ),
+        figure,
+        count=20 if desk.quick else 40,
+        five=f"{read[0]:.0%}",
+        twenty=f"{read[1]:.0%}",
     )

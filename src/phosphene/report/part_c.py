@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from PIL import Image, ImageOps
 
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
-from phosphene.evaluation.classifier import describe
+from phosphene.evaluation.classifier import accuracy
 from phosphene.images import rescaled, to_images
 from phosphene.plots import lines
 from phosphene.report.part_a import SMALL, anagram_figure, strip, upper
@@ -36,11 +35,9 @@ def out_of_noise(desk: Desk) -> Content:
     labels = ["clean" if t < 0 else f"t = {t}" for t in times]
     names = [str(d) for d in range(10)]
     return Content(
-        [
-            desk.save(sheets(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),
-            desk.save(sheets(guesses, names, labels), "estimates", "The clean estimates behind them"),
-        ],
-        {"steps": STEPS},
+        desk.save(sheets(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),
+        desk.save(sheets(guesses, names, labels), "estimates", "The clean estimates behind them"),
+        steps=STEPS,
     )
 
 
@@ -64,16 +61,16 @@ def ambigrams(desk: Desk) -> Content:
         read += good * (1 if a == b else 2)
     labels = [str(d) for d in range(10)]
     return Content(
-        [
-            desk.save(
-                sheets(cells, labels, labels),
-                "ambigrams",
-                "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
-                turn="rotate(180deg)",
-                readings=("the row's digit", "the column's digit"),
-            )
-        ],
-        {"read": read, "each": each, "steps": steps},
+        desk.save(
+            sheets(cells, labels, labels),
+            "ambigrams",
+            "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
+            turn="rotate(180deg)",
+            readings=("the row's digit", "the column's digit"),
+        ),
+        read=read,
+        each=each,
+        steps=steps,
     )
 
 
@@ -102,7 +99,7 @@ def more_views(
         labels += [pieces[0], f"{name}: {pieces[1]}"]
     caption = f"{upper(pieces[0])}, and through views of pieces {pieces[1]}"
     figures.append(desk.save(sheets([cells], captions=[labels]), "view-pieces", caption))
-    return Content(figures)
+    return Content(*figures)
 
 
 @section(BEYOND, "C 4", "Three bands, and colour apart from grey", (8, 40))
@@ -116,18 +113,16 @@ def factors(
     colour = desk.draw(hybrid(colours, kind="color"), seeds)
     grey = colour.mean(1, keepdim=True).expand_as(colour)
     return Content(
-        [
-            desk.save(
-                strip(desk, three, [f"seed {s}" for s in seeds]),
-                "three-bands",
-                f"From afar {bands[0]}, nearer by {bands[1]}, in the finest lines {bands[2]}",
-            ),
-            desk.save(
-                sheets([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
-                "colours",
-                f"In grey {colours[0]}, in the colours of {colours[1]}",
-            ),
-        ]
+        desk.save(
+            strip(desk, three, [f"seed {s}" for s in seeds]),
+            "three-bands",
+            f"From afar {bands[0]}, nearer by {bands[1]}, in the finest lines {bands[2]}",
+        ),
+        desk.save(
+            sheets([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
+            "colours",
+            f"In grey {colours[0]}, in the colours of {colours[1]}",
+        ),
     )
 
 
@@ -141,19 +136,17 @@ def regions(
     frames = 4 if desk.quick else 8
     between = desk.draw(morph(way, frames), [SEED])
     return Content(
-        [
-            desk.save(
-                strip(desk, [mask, made[0]], ["the mask", f"{prompts[0]} in, {prompts[1]} out"], 160),
-                "regions",
-                f"{upper(prompts[0])} in a disc, {prompts[1]} around it",
-            ),
-            desk.save(
-                strip(desk, between, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
-                "morph",
-                f"From {way[0]} to {way[1]}",
-                desk.line("morph", *way, "--frames", str(frames)),
-            ),
-        ]
+        desk.save(
+            strip(desk, [mask, made[0]], ["the mask", f"{prompts[0]} in, {prompts[1]} out"], 160),
+            "regions",
+            f"{upper(prompts[0])} in a disc, {prompts[1]} around it",
+        ),
+        desk.save(
+            strip(desk, between, [f"{k / (frames - 1):.0%}" for k in range(frames)], 96),
+            "morph",
+            f"From {way[0]} to {way[1]}",
+            desk.line("morph", *way, "--frames", str(frames)),
+        ),
     )
 
 
@@ -167,24 +160,19 @@ def flow_matching(desk: Desk) -> Content:
     for steps in counts:
         for name, recipe in zip(("class-20", "class-20-ddpm"), curves, strict=True):
             made = drawn(desk, name, asked_for, 1.0, Sampling("ddim", steps))
-            read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-            curves[recipe].append((steps, float((read == torch.tensor(asked_for)).float().mean())))
+            curves[recipe].append((steps, accuracy(desk.model("classifier"), made, asked_for)))
             if steps in (2, 4, 8):
                 rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
     lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
     few = {recipe: points[0][1] for recipe, points in curves.items()}
     return Content(
-        [
-            desk.save(sheets(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
-            desk.plotted("flow-steps", "Share of digits that are read as asked, by number of steps"),
-        ],
-        {
-            "steps": counts[0],
-            "flow": f"{few['flow matching']:.0%}",
-            "noise": f"{few['noise prediction']:.0%}",
-            "count": len(asked_for),
-        },
+        desk.save(sheets(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
+        desk.plotted("flow-steps", "Share of digits that are read as asked, by number of steps"),
+        steps=counts[0],
+        flow=f"{few['flow matching']:.0%}",
+        noise=f"{few['noise prediction']:.0%}",
+        count=len(asked_for),
     )
 
 
@@ -196,8 +184,7 @@ def worth(desk: Desk) -> Content:
     asked_for = [d for d in range(10) for _ in range(each)]
     for scale in scales:
         made = drawn(desk, "class-20", asked_for, scale, Sampling("dpm", 8))
-        read = describe(desk.model("classifier"), made)[0].argmax(1).cpu()
-        right = int((read == torch.tensor(asked_for)).sum())
+        right = round(len(asked_for) * accuracy(desk.model("classifier"), made, asked_for))
         rows.append(to_images(rescaled(made[::each]), 2))
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
-    return Content([desk.save(sheets(rows, row_labels=labels), "guidance", "The same noise at guidance 0, 1, 2 and 5")])
+    return Content(desk.save(sheets(rows, row_labels=labels), "guidance", "The same noise at guidance 0, 1, 2 and 5"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -19,12 +19,12 @@ from torch import Tensor
 from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.errors import UserError
-from phosphene.images import save_png, sheet, to_images
+from phosphene.images import fitted, save_png, sheet, to_images, to_tensor
 from phosphene.models import catalogue
+from phosphene.models.cascade import Cascade, open_cascade
 from phosphene.sampler import last
 
 if TYPE_CHECKING:
-    from phosphene.models.cascade import Cascade
     from phosphene.models.stage import Stage
 
 SIDE = 192
@@ -52,16 +52,15 @@ class Figure:
     dark: str = ""
     plot: bool = False
     turn: str = ""
-    readings: tuple[str, str] = ("", "")
+    readings: Sequence[str] = ("", "")
     far: bool = False
 
 
-@dataclass
 class Content:
     """What a section shows, and the values that its text tells."""
 
-    figures: list[Figure]
-    values: dict[str, object] = field(default_factory=dict)
+    def __init__(self, *figures: Figure, **values: object) -> None:
+        self.figures, self.values = figures, values
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,6 @@ class Desk:
 
     def open(self, stages: int) -> Cascade:
         """The text-to-image model with its first ``stages``, or more where they are at hand; loaded once."""
-        from phosphene.models.cascade import open_cascade
-
         for count in (2, 1)[: 3 - stages]:
             if count in self._models:
                 return self._models[count]
@@ -195,7 +192,6 @@ class Desk:
 
     def sample(self, path: Path) -> Tensor:
         """A picture, of one's own or one that ships with the package, (1, 3, H, W), as the first stage sees it."""
-        from phosphene.images import fitted, to_tensor
         from phosphene.readers import read_picture
 
         return to_tensor(fitted(read_picture(path), self.stage.image_shape[1:]))

@@ -65,13 +65,13 @@ def open_studio(
 ) -> Iterator[tuple[Studio, str]]:
     """A studio that serves while the block lasts, and where it is. UserError where the model or the port cannot be had.
 
-    Where ``auth`` (a name and a password) is given, it asks for them. ``embeddings`` is a file of prompt embeddings: with it no
-    text encoder is needed, and its prompts are those there are. At the end all of its files go; what still computes
+    ``embeddings`` is a file of prompt embeddings: with it no text encoder is needed, and its prompts are those there are.
+    Where ``auth`` (a name and a password) is given, it asks for them. At the end all of its files go; what still computes
     after :data:`~phosphene.web.jobs.ENDING` seconds takes the process with it.
     """
-    prompt = "a heart" if embeddings is None else next(filter(str.strip, read_embeddings(embeddings)), "")
     studio, page = Studio(model, device, embeddings), None
     try:
+        prompt = "a heart" if embeddings is None else next(filter(str.strip, read_embeddings(embeddings)), "")
         _try(studio, prompt)
         os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads.folder)  # read when the page is built
         page = built_page(studio).queue(default_concurrency_limit=1, max_size=32, api_open=False)
@@ -87,7 +87,7 @@ def open_studio(
 
 
 def _try(studio: Studio, prompt: str) -> None:
-    """Load the model by drawing ``prompt``, and say at once what is wrong with it."""
+    """Load the model, and say at once what is wrong with it."""
     first = ["generate", "-o", str(studio.place("first")), *studio.model, "--device", studio.device]
     try:
         for _ in Job([*first, "--steps", "1", prompt], studio.shelf):
