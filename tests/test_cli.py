@@ -833,9 +833,9 @@ def test_report_tells_each_section(call, refused, here, monkeypatch):
     assert out == (
         "section 1 of 2: forward (some 20 s left)\nsection 2 of 2: denoise (some 10 s left)\nthe page is page/index.html\n"
     )
-    assert asked == [(Path("page"), "cpu", "glyph", False, None)]
+    assert [given[:5] for given in asked] == [(Path("page"), "cpu", "glyph", False, None)]
     call("report", "-o", "page", "--model", "mine", "--quick", "--sections", "1.8, setup", "--device", "cpu")
-    assert asked[1] == (Path("page"), "cpu", "mine", True, ["1.8", "setup"])
+    assert asked[1][:5] == (Path("page"), "cpu", "mine", True, ["1.8", "setup"])
     (here / "file").write_text("in the way")
     refused("report", "-o", "file", words="-o file")
     refused("report", "-o", "file/page", words="file/page")
