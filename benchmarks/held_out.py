@@ -57,50 +57,60 @@ def _on_white(scene: Scene | None) -> bool:
     return scene is not None and scene.ground is None and scene.paper == WHITE and not scene.manner
 
 
+def _gathered(amount: int, attempt: Callable[[], Case | None]) -> list[Case]:
+    """So many cases of different prompts; chance may need many attempts."""
+    found: dict[str, Case] = {}
+    while len(found) < amount:
+        case = attempt()
+        if case is not None:
+            found.setdefault(case.prompt, case)
+    return list(found.values())
+
+
 def colour_cases(casting: Casting, amount: int, chance: random.Random) -> list[Case]:
     """Things in a colour (of INKS, black apart) that they never had."""
-    inks, found = [ink for ink in INKS if ink in TINTS and ink != "black"], {}
-    while len(found) < amount:
+    inks = [ink for ink in INKS if ink in TINTS and ink != "black"]
+
+    def attempt() -> Case | None:
         scene = single(casting, chance)
         if not _on_white(scene) or not scene.layers[0].tinted:
-            continue
+            return None
         layer = scene.layers[0]
         colour = min(TINTS, key=lambda c: sum((a - b) ** 2 for a, b in zip(COLOURS[c], layer.tint, strict=True)))
         name = casting.subjects[layer.index].name
-        if colour in inks and unseen(colour, name):
-            prompt = with_article(f"{colour} {name}")
-            found.setdefault(prompt, Case(prompt, scene, colour))
-    return list(found.values())
+        left_out = colour in inks and unseen(colour, name)
+        return Case(with_article(f"{colour} {name}"), scene, colour) if left_out else None
+
+    return _gathered(amount, attempt)
 
 
 def number_cases(casting: Casting, amount: int, chance: random.Random) -> list[Case]:
     """Two to five of a thing that never were so many."""
-    found: dict[str, Case] = {}
-    while len(found) < amount:
+
+    def attempt() -> Case | None:
         scene = count(casting, chance)
         if not _on_white(scene) or len(scene.layers) > 5:
-            continue
+            return None
         name, number = casting.subjects[scene.layers[0].index].name, len(scene.layers)
-        if unseen(number, name):
-            prompt = f"{NUMBERS[number]} {plural(name)}"
-            found.setdefault(prompt, Case(prompt, scene, number))
-    return list(found.values())
+        return Case(f"{NUMBERS[number]} {plural(name)}", scene, number) if unseen(number, name) else None
+
+    return _gathered(amount, attempt)
 
 
 def side_cases(casting: Casting, amount: int, chance: random.Random) -> list[Case]:
     """Two things that never met, one of them left of, right of, above or under the other."""
-    found: dict[str, Case] = {}
-    while len(found) < amount:
+
+    def attempt() -> Case | None:
         scene = pair(casting, chance)
         relation = next((r for r in SIDES if scene is not None and f" {r} " in scene.text), None)
         if not _on_white(scene) or relation is None:
-            continue
+            return None
         names = [casting.subjects[layer.index].name for layer in scene.layers]
         first, second = names if SIDES[relation] == 0 else reversed(names)
-        if unseen(first, second):
-            prompt = f"{with_article(first)} {relation} {with_article(second)}"
-            found.setdefault(prompt, Case(prompt, scene, (first, relation, second)))
-    return list(found.values())
+        prompt = f"{with_article(first)} {relation} {with_article(second)}"
+        return Case(prompt, scene, (first, relation, second)) if unseen(first, second) else None
+
+    return _gathered(amount, attempt)
 
 
 def colour_of(picture: Tensor) -> str:

@@ -127,13 +127,13 @@ class Desk:
     @property
     def page_line(self) -> str:
         """The command that makes the page."""
-        said = ["phosphene", "report", *(["--quick"] if self.quick else []), *self._model()]
-        return _typed(said if self.config is None else [*said, "--config", str(self.config)])
+        typed = ["phosphene", "report", *(["--quick"] if self.quick else []), *self._model()]
+        return _typed(typed if self.config is None else [*typed, "--config", str(self.config)])
 
     def _model(self) -> list[str]:
         """The options that name the text-to-image model."""
-        said = [] if self.cascade == CASCADE else ["--model", self.cascade]
-        return said if self.embeddings is None else [*said, "--embeddings", str(self.embeddings)]
+        typed = [] if self.cascade == CASCADE else ["--model", self.cascade]
+        return typed if self.embeddings is None else [*typed, "--embeddings", str(self.embeddings)]
 
     def model(self, name: str):
         """A model of the MNIST chapter, loaded once."""
@@ -166,14 +166,14 @@ class Desk:
 
     def line(self, command: str, *words: str, sampled: bool = True, large: bool = False) -> str:
         """The command line that draws as :meth:`sampling` has it (unless not ``sampled``) by the stages of this desk."""
-        said = ["phosphene", command, *words]
+        typed = ["phosphene", command, *words]
         if self.quick and sampled:
-            said += ["--solver", "dpm", "--steps", "10"]
+            typed += ["--solver", "dpm", "--steps", "10"]
         if not large:
-            said += ["--no-upscale"]
+            typed += ["--no-upscale"]
         elif self.quick:
-            said += ["--upscale-steps", "4"]
-        return _typed([*said, *self._model()])
+            typed += ["--upscale-steps", "4"]
+        return _typed([*typed, *self._model()])
 
     def run(
         self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None, *, large: bool = False, best_of: int = 1

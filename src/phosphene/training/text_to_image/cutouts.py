@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.devices import compiled_on_gpu
 from phosphene.readers import read_cutout
 from phosphene.training.text_to_image.captions import COLOURS, MASK, Subject
-from phosphene.training.text_to_image.grounds import constant, fused
+from phosphene.training.text_to_image.grounds import constant
 from phosphene.training.text_to_image.pictures import contents, premultiplied
 
 LAYER = {
@@ -192,7 +193,7 @@ def lay(under: Tensor, pictures: Tensor, index: Tensor, layers: Tensor) -> Tenso
     return _laid(under, pictures[index], layers)
 
 
-@fused
+@compiled_on_gpu
 def _laid(under: Tensor, pictures: Tensor, layers: Tensor) -> Tensor:
     """``lay`` with the picture of each, (B, 4, P, P) bytes."""
     size, count = under.shape[-1], len(under)

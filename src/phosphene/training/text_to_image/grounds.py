@@ -7,13 +7,14 @@ smooth noise. No picture is stored, so that no place is ever seen twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache, wraps
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from phosphene.devices import compiled_on_gpu
 
 Colour = tuple[float, float, float]
 
@@ -130,21 +131,6 @@ class _Row:
 
     def parts(self, name: str) -> tuple[Tensor, ...]:
         return tuple(p[:, None, None] for p in self.rows[:, self.places[name]].unbind(1))
-
-
-def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """On a GPU ``function`` is compiled, once for any number of rows: hundreds of passes over a batch of pictures become few."""
-    compiled = cache(lambda: torch.compile(function))  # when first called: the compiler takes a second to import
-
-    @wraps(function)
-    def called(*rows: Tensor) -> Tensor:
-        if rows[0].device.type != "cuda" or len(rows[0]) < 2:
-            return function(*rows)
-        for tensor in rows:
-            torch._dynamo.mark_dynamic(tensor, 0)
-        return compiled()(*rows)
-
-    return called
 
 
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
@@ -276,7 +262,7 @@ def draw_grounds(rows: Tensor, size: int, generator: torch.Generator | None = No
     return _places_drawn(rows, noise, fine, wisp, spark, drops)
 
 
-@fused
+@compiled_on_gpu
 def _places_drawn(rows: Tensor, noise: Tensor, fine: Tensor, wisp: Tensor, spark: Tensor, drops: Tensor) -> Tensor:
     """Of ``rows`` (B, LENGTH), textures (B, S, S), and chances (B, 1, S / 2, S / 2) of stars and of flakes."""
     size, device = noise.shape[-1], rows.device

@@ -144,7 +144,8 @@ class CascadeRun:
         if learned is not None and recipe.network != "upscaler":
             tokenizer, _ = tokens.load(learned / "tokenizer")
         else:
-            tokenizer = self.place.of_the_leader(learned_tokenizer(cutouts, recipe, thesaurus))
+            learned = learned_tokenizer(cutouts, recipe, thesaurus) if self.place.leads else None
+            tokenizer = self.place.of_the_leader(learned)
         trainer = RetrievalTrainer if recipe.network == "retrieval" else StageTrainer
         self.trainer = trainer(recipe, cutouts, tokenizer, thesaurus, self.place, workers)
         if resume:
