@@ -12,7 +12,7 @@ from phosphene.defaults import CASCADE, SEED
 from phosphene.devices import choose_device
 from phosphene.errors import UserError
 from phosphene.files import require_writable, write_text
-from phosphene.report import part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
+from phosphene.report import part_a, part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
 from phosphene.report.config import TITLE, Config, read_config
 from phosphene.report.course import checklist
 from phosphene.report.formulas import mathml
@@ -110,6 +110,10 @@ def _html(made: dict[str, Made], config: Config) -> str:
         "models": list(dict.fromkeys(each.model for each in shown)),
         "lines": list(dict.fromkeys(each.line for each in shown)),
         "seed": SEED,
+        "near": part_a.NEAR,
+        "far": part_a.FAR,
+        "width": part_a.WIDTH,
+        "acuity": part_a.ACUITY,
         "quick": sum(each.quick for each in shown) / max(1, len(shown)),
     }
     return environment.get_template("page.html").render(**told)

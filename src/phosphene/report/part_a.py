@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from phosphene.drawing import Sampling, Task
 from phosphene.errors import UserError
 from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import cond
+from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.readers import read_picture
-from phosphene.report.sections import Content, Desk, Figure, Shown, section, sheets
+from phosphene.report.sections import SIDE, Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import generators
 from phosphene.schedule import CLEAN
 from phosphene.tasks import denoise as denoising
@@ -39,9 +41,13 @@ CALLED = {
 }
 """What the sample pictures show."""
 ANAGRAMS = (("a tulip", "a bell"), ("a black heart", "a spade suit"), ("a drop of blood", "a red balloon"))
-HYBRIDS = (("a red heart", "a smiling face"), ("a tangerine", "a smiling face"))
+HYBRIDS = (("a red heart", "a smiling face"), ("a tangerine", "a smiling face"), ("a red apple", "a frowning face"))
 SIGMA = 2.5
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""
+NEAR, WIDTH, ACUITY = 0.5, 0.068, math.radians(1 / 60)
+"""How far a reader sits from the page, how wide 256 of its pixels are (both in metres), and the blur of a good eye."""
+FAR = 1.5
+"""How much more than what parts the bands is the blur of the furthest view."""
 SMALL = 128
 """Pixels of a picture on sheets with many."""
 
@@ -229,11 +235,11 @@ def guided_edits(desk: Desk, pictures: tuple[tuple[Path, str], ...] = TOWARDS) -
     return Content(*[_edited(desk, picture, prompt, f"guided-{k}") for k, (picture, prompt) in enumerate(pictures, 1)])
 
 
-def chosen(desk: Desk, task: Task, seeds: Sequence[int]) -> tuple[Image.Image, float | None]:
+def chosen(desk: Desk, task: Task, seeds: Sequence[int]) -> tuple[Tensor, float | None]:
     """The picture of ``task`` that reads best, of ``seeds``, and how surely; a single one is not judged."""
     *_, end = desk.run(task, seeds, large=True, best_of=len(seeds))
     sure = None if end.verdict is None else float(end.verdict.concealment[seeds.index(end.seeds[0])])
-    return desk.image(end.xt[0], 256), sure
+    return end.xt[0].cpu(), sure
 
 
 def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> dict[str, object]:
@@ -247,7 +253,7 @@ def anagram_figure(
     """An anagram, the best of ``seeds``, for the page to turn; and how surely it reads both ways."""
     picture, sure = chosen(desk, anagram(prompts, [view]), seeds)
     figure = desk.save(
-        picture,
+        desk.image(picture, 256),
         name,
         f"{upper(prompts[0])}, and {prompts[1]}",
         desk.line("anagram", *prompts, "--view", view, "--best-of", str(len(seeds)), large=True),
@@ -264,24 +270,42 @@ def visual_anagrams(desk: Desk, prompts: tuple[tuple[str, str], ...] = ANAGRAMS)
     return Content(*(figure for figure, _ in made), **judged_by(seeds, [c for _, c in made]))
 
 
-@section(A, "1.10", "Hybrid pictures", (4, 55))
+def distance(blur: float) -> float:
+    """From how far, in metres, an eye blurs a picture as wide as on the page by ``blur``, in widths of the picture."""
+    return max(NEAR, blur * WIDTH / ACUITY)
+
+
+def _walked(desk: Desk, pictures: Sequence[Tensor], parted: float) -> Figure:
+    """Each picture blurred as the eye blurs it from further and further away, to beyond where its bands part."""
+    blurs = [FAR * parted * k / 3 for k in range(4)]
+    rows = [[low_pass(p[None], blur * p.shape[-1])[0] if blur else p for blur in blurs] for p in pictures]
+    cells = [[desk.image(p).resize((SIDE, SIDE), Image.Resampling.LANCZOS) for p in row] for row in rows]
+    labels = [f"from {distance(blur):.1f} m" for blur in blurs]
+    return desk.save(sheets(cells, labels), "hybrid-far", "Each from near, and as an eye sees it from further and further away")
+
+
+@section(A, "1.10", "Hybrid pictures", (7, 80))
 def hybrid_pictures(desk: Desk, prompts: tuple[tuple[str, str], ...] = HYBRIDS, sigma: float = SIGMA) -> Content:
-    figures, found = [], []
-    seeds = range(SEED, SEED + (1 if desk.quick else 4))
+    figures, pictures, found = [], [], []
+    seeds, parted = range(SEED, SEED + (1 if desk.quick else 4)), sigma / REFERENCE_SIZE
     for number, (far, near) in enumerate(prompts, 1):
         picture, sure = chosen(desk, hybrid((far, near), sigmas=[sigma]), seeds)
+        pictures.append(picture)
         found.append(sure)
         figures.append(
             desk.save(
-                picture,
+                desk.image(picture, 256),
                 f"hybrid-{number}",
                 f"From afar {far}, from near {near}",
                 desk.line("hybrid", far, near, "--sigma", f"{sigma:g}", "--best-of", str(len(seeds)), large=True),
-                far=True,
+                far=parted,
                 readings=(near, far),
             )
         )
-    return Content(*figures, **judged_by(seeds, found))
+    figures.append(_walked(desk, pictures, parted))
+    size = pictures[0].shape[-1]
+    told = {"parted": f"{parted * size:g}", "size": size, "metres": f"{distance(parted):.0f}"}
+    return Content(*figures, **told, **judged_by(seeds, found))
 
 
 @section(A, "2", "Laplacian blending", (3, 8))

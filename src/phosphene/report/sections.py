@@ -40,8 +40,8 @@ class Figure:
     """A picture of the page: its file, what it shows (also its alternative text), and the command that makes it, if one does.
 
     ``dark`` is its file for a dark page, where it has one; a ``plot`` is turned dark by the page itself. ``turn`` is the CSS by
-    which a reader turns it into its other reading, ``readings`` what it shows before and after; ``far`` lets the reader walk
-    away from it.
+    which a reader turns it into its other reading, ``readings`` what it shows before and after. ``far`` lets the reader walk
+    away from it: it is the blur that parts its bands, in widths of the picture.
     """
 
     file: str
@@ -53,7 +53,7 @@ class Figure:
     plot: bool = False
     turn: str = ""
     readings: Sequence[str] = ("", "")
-    far: bool = False
+    far: float = 0.0
 
 
 class Content:
