@@ -232,7 +232,7 @@ def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     figures = [figure for each in held(page).values() for figure in each["figures"]]
     lines = {figure["file"]: figure["command"] for figure in figures if figure["command"]}
-    assert {line.split()[1] for line in lines.values()} == {"generate", "edit", "anagram", "hybrid", "morph"}
+    assert {line.split()[1] for line in lines.values()} == {"generate", "edit", "inpaint", "anagram", "hybrid", "morph"}
     for file, line in lines.items():
         _, command, *words = shlex.split(line)
         place = tmp_path / Path(file).stem
@@ -339,14 +339,14 @@ def test_prompt_embeddings_of_a_file_will_do(textless, cascade, tmp_path):  # no
         return tmp_path / name
 
     config, whole, bare = tmp_path / "own.toml", course("whole.pth", "", "a man"), course("bare.pth", "a man", "a dog")
-    config.write_text("[sections.sampling]\nprompts = ['a man', 'a dog']\n[sections.guided]\nprompt = 'a man'")
+    config.write_text("[sections.sampling]\nprompt = 'a dog'\n[sections.guided]\nprompt = 'a man'")
     page = write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.6"], config, whole)
     assert f"--embeddings {whole}" in read_provenance(page.parent / "guided.png")["command"]
     write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.5"], config, bare)
     none = tmp_path / "none"
     refusal(
         lambda: write(none, "cpu", silent, str(textless), True, ["1.5", "1.6"], config, whole),
-        "[sections.sampling] prompts",
+        "[sections.sampling] prompt",
         "'a dog'",
     )
     refusal(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 import typer
 
 from phosphene import __version__
-from phosphene.defaults import DATASETS, SOLVERS, one_of
+from phosphene.defaults import DATASETS, MOST_STEPS, SOLVERS, one_of
 from phosphene.errors import UserError
 from phosphene.files import require_picture
 
@@ -95,9 +95,14 @@ T = TypeVar("T")
 
 
 def numbers(option: str, text: str, kind: type, example: str) -> list:
-    """The numbers of a list such as ``0,.2,1``."""
+    """The numbers of a list such as ``0,.2,1``; whole ones also as ``990,960,...,0``."""
     try:
-        found = [kind(part) for part in text.split(",")]
+        before, dots, end = text.partition(",...,")
+        found = [kind(part) for part in before.split(",")]
+        if dots:
+            *_, first, second = found
+            found += range(2 * second - first, int(end) + (1 if second > first else -1), second - first)
+            found = found if found[-1] == int(end) and len(found) <= MOST_STEPS else [math.nan]
     except ValueError:
         found = [math.nan]
     if not all(math.isfinite(number) for number in found):

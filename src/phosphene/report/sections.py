@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
-
+UPSCALE = 3
+"""Steps of the second stage on a quick page."""
 
 Shown = Image.Image | tuple[Image.Image, Image.Image]
 """A picture, or a sheet for a light page and for a dark one."""
@@ -161,7 +162,7 @@ class Desk:
 
     def sampling(self, steps: int = 34, quick: int = 10) -> Sampling:
         """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""
-        chosen = Sampling("dpm", quick, upscale_steps=4) if self.quick else Sampling("ancestral", steps)
+        chosen = Sampling("dpm", quick, upscale_steps=UPSCALE) if self.quick else Sampling("ancestral", steps)
         return chosen._replace(max_rows=64)
 
     def line(self, command: str, *words: str, sampled: bool = True, large: bool = False) -> str:
@@ -172,7 +173,7 @@ class Desk:
         if not large:
             typed += ["--no-upscale"]
         elif self.quick:
-            typed += ["--upscale-steps", "4"]
+            typed += ["--upscale-steps", str(UPSCALE)]
         return _typed([*typed, *self._model()])
 
     def run(
@@ -190,11 +191,11 @@ class Desk:
         """(C, H, W) in [-1, 1], enlarged to about ``side`` pixels."""
         return to_images(picture[None], max(1, round(side / picture.shape[-1])))[0]
 
-    def sample(self, path: Path) -> Tensor:
-        """A picture, of one's own or one that ships with the package, (1, 3, H, W), as the first stage sees it."""
+    def sample(self, path: Path, size: tuple[int, int] | None = None) -> Tensor:
+        """A picture, of one's own or a sample's, (1, 3, H, W), of ``size`` or as the first stage sees it."""
         from phosphene.readers import read_picture
 
-        return to_tensor(fitted(read_picture(path), self.stage.image_shape[1:]))
+        return to_tensor(fitted(read_picture(path), size or self.stage.image_shape[1:]))
 
     def save(self, image: Shown, name: str, caption: str, command: str = "", **more: object) -> Figure:
         """Write ``image`` beside the page."""
