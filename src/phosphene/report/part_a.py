@@ -236,7 +236,7 @@ def _inpainting(desk: Desk) -> int:
 def _repainted(desk: Desk, pictures: list[Tensor], labels: list[str], name: str, what: tuple[Path, str], command: str) -> Figure:
     """A sheet of a picture, its mask, and what came where that is white: of ``what``, a picture and a prompt."""
     picture, prompt = what
-    whole = strip(desk, pictures, ["the original", "to be repainted", *labels], max(160, pictures[0].shape[-1]), abreast=3)
+    whole = strip(desk, pictures, ["the original", "to be repainted", *labels], max(SMALL, pictures[0].shape[-1]), abreast=3)
     caption = f"{upper(called(picture))}, repainted {f'as {prompt} ' if prompt else ''}where the mask is white"
     return desk.save(whole, name, caption, command)
 

@@ -129,7 +129,7 @@ class Desk:
     def page_line(self) -> str:
         """The command that makes the page."""
         typed = ["phosphene", "report", *(["--quick"] if self.quick else []), *self._model()]
-        return _typed(typed if self.config is None else [*typed, "--config", str(self.config)])
+        return command_line(typed if self.config is None else [*typed, "--config", str(self.config)])
 
     def _model(self) -> list[str]:
         """The options that name the text-to-image model."""
@@ -174,7 +174,7 @@ class Desk:
             typed += ["--no-upscale"]
         elif self.quick:
             typed += ["--upscale-steps", str(UPSCALE)]
-        return _typed([*typed, *self._model()])
+        return command_line([*typed, *self._model()])
 
     def run(
         self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None, *, large: bool = False, best_of: int = 1
@@ -212,7 +212,7 @@ class Desk:
             return Figure(f"{name}.png", caption, "", *image.size, plot=True)
 
 
-def _typed(words: Sequence[str]) -> str:
+def command_line(words: Sequence[str]) -> str:
     """A command line as one types it: what needs quotes in double ones, where that does."""
     plain = {word: not set(word) & set('"$`\\!') for word in words}
     return " ".join(f'"{w}"' if shlex.quote(w) != w and plain[w] else shlex.quote(w) for w in words)
@@ -223,10 +223,10 @@ def sheets(*rows: Any, **labels: Any) -> Shown:
     return sheet(*rows, **labels), sheet(*rows, **labels, dark=True)
 
 
-def chosen(names: Sequence[str] | None) -> list[Section]:
-    """The sections called ``names``, by name or number, in the order of the page; all for None."""
+def chosen(names: Sequence[str] | None, left_out: Sequence[str] = ()) -> list[Section]:
+    """The sections called ``names``, by name or number, in the order of the page; for None all but of the parts ``left_out``."""
     if names is None:
-        return list(SECTIONS)
+        return [each for each in SECTIONS if each.part not in left_out]
     known = {key for each in SECTIONS for key in (each.name, each.number)}
     for name in names:
         if name not in known:
