@@ -354,11 +354,10 @@ def test_prompt_embeddings_of_a_file_will_do(textless, cascade, tmp_path):  # no
         torch.save({prompt: torch.randn(1, 77, WIDTH) for prompt in prompts}, tmp_path / name)
         return tmp_path / name
 
-    config, whole, bare = tmp_path / "own.toml", course("whole.pth", "", "a man"), course("bare.pth", "a man", "a dog")
+    config, whole = tmp_path / "own.toml", course("whole.pth", "", "a man")
     config.write_text("[sections.sampling]\nprompt = 'a dog'\n[sections.guided]\nprompt = 'a man'")
     page = write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.6"], config, whole)
     assert f"--embeddings {whole}" in read_provenance(page.parent / "guided.png")["command"]
-    write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.5"], config, bare)
     none = tmp_path / "none"
     refusal(
         lambda: write(none, "cpu", silent, str(textless), True, ["1.5", "1.6"], config, whole),
