@@ -13,7 +13,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize(("name", "pictures"), [("walkthrough", 9), ("deepfloyd", 2)])
+@pytest.mark.parametrize(("name", "pictures"), [("walkthrough", 10), ("deepfloyd", 2)])
 def test_the_notebook_runs(monkeypatch, tmp_path, name, pictures):
     """Each cell, quickly, in one namespace, without a network; those that end in a call of ``show`` give a picture."""
     monkeypatch.setenv("PHOSPHENE_QUICK", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -24,13 +25,19 @@ from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene import cli
 from phosphene.errors import UserError
+from phosphene.evaluation.classifier import accuracy
+from phosphene.models import catalogue
+from phosphene.plots import smoothed
 from phosphene.readers import read_provenance
 from phosphene.report import formulas, kept
 from phosphene.report import sections as report
 from phosphene.report.config import read_config
 from phosphene.report.course import asked, table
 from phosphene.report.page import write
+from phosphene.report.part_b import EDITIONS, real_digits, recipe_of
 from phosphene.report.sections import SECTIONS, chosen
+from phosphene.training.log import curve
+from phosphene.training.mnist import data
 
 ASSIGNMENT = ["0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.7.1", "1.7.2", "1.7.3", "1.8", "1.10", "2"]
 """The sections of Part A, as the course's project numbers them."""
@@ -192,6 +199,51 @@ def test_sections_are_chosen_by_name_or_number():
     assert {each.number for each in chosen(["2", "setup", "B 1.1"])} == {"0", "2", "B 1.1"}
     with pytest.raises(UserError, match="--sections 1.9: there is none of that name; choose of setup, forward"):
         chosen(["1.9"])
+
+
+def test_an_edition_of_part_b_is_left_out_unless_it_is_named():
+    """What remains has its models and formulas; both by default."""
+    everything, ddpm = chosen(None), chosen(None, [EDITIONS["flow"]])
+    assert everything == SECTIONS and {each.number for each in everything} - {each.number for each in ddpm} == {"F 2.1", "F 2.4"}
+    assert [each.number for each in chosen(["F 2.1"], [EDITIONS["flow"]])] == ["F 2.1"]
+    refusal(lambda: write(Path("nowhere"), "cpu", silent, part_b="both of them"), "--part-b both of them", "ddpm, flow or both")
+    assert not Path("nowhere").exists()
+
+
+def test_the_digits_that_ship_are_read_as_what_they_are(monkeypatch):
+    """A hundred, the first ten of which are 0 to 9; where MNIST is at hand, those of its test split in their order."""
+    monkeypatch.delenv("PHOSPHENE_DATA", raising=False)
+    monkeypatch.setattr(data, "cache_folder", lambda: Path("/nowhere"))
+    images, said = real_digits.__wrapped__(True)
+    assert images.shape == (100, 1, 28, 28) and 0 == images.min() and images.max() == 1 and "a hundred" in said
+    assert accuracy(catalogue.load("classifier"), images, [k % 10 for k in range(100)]) > 0.97
+
+
+@pytest.mark.skipif("PHOSPHENE_DATA" not in os.environ, reason="wants the real MNIST, in the folder PHOSPHENE_DATA")
+def test_the_digits_that_ship_are_mnists():
+    test = data.load_dataset("mnist").test
+    shipped, (every, said) = real_digits.__wrapped__(False).images, real_digits.__wrapped__(True)
+    assert len(every) == 10_000 and "all 10,000" in said and torch.equal(shipped[:10], every[:10])
+    for digit in range(10):
+        assert torch.equal((shipped[digit::10] * 255).round(), test.images[test.labels == digit][:10].float())
+
+
+def test_a_loss_curve_has_every_step_where_the_log_has(tmp_path):
+    """Else a point for every line; and its average stays amid its points, without lag."""
+    lines = [{"step": 4, "epoch": 1.0, "loss": 2.5, "losses": [4.0, 3.0, 2.0, 1.0]}, {"step": 8, "epoch": 2.0, "loss": 0.5}]
+    (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    assert curve(tmp_path / "log.jsonl") == [(0.25, 4.0), (0.5, 3.0), (0.75, 2.0), (1.0, 1.0), (2.0, 0.5)]
+    falling = [1000.0 - k for k in range(1000)]
+    assert smoothed(falling) == pytest.approx(falling)
+    power = [1 / (1 + k) for k in range(1000)]
+    assert all(ours < 1.2 * loss for ours, loss in zip(smoothed(power), power, strict=True))
+
+
+def test_a_recipe_on_the_page_is_that_of_the_model_that_ships():
+    """And of a network that does not ship the assignment's, which the DDPM that ships was trained by."""
+    assert recipe_of("class-20", "class")["lr_decay"] == 0.5 and recipe_of("class-20", "class")["logged"] == 50
+    none = recipe_of("none of that name", "class")
+    assert none | {"logged": 50} == recipe_of("class-20-ddpm", "class") | {"logged": 50} and none["timesteps"] == 300
 
 
 ROOT = Path(__file__).parent.parent

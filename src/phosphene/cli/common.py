@@ -101,8 +101,9 @@ def numbers(option: str, text: str, kind: type, example: str) -> list:
         found = [kind(part) for part in before.split(",")]
         if dots:
             *_, first, second = found
-            found += range(2 * second - first, int(end) + (1 if second > first else -1), second - first)
-            found = found if found[-1] == int(end) and len(found) <= MOST_STEPS else [math.nan]
+            further = range(second, int(end), second - first) if kind is int else ()
+            regular = 0 < len(further) < MOST_STEPS and further[-1] + second - first == int(end)
+            found = [*found, *further[1:], int(end)] if regular else [math.nan]
     except ValueError:
         found = [math.nan]
     if not all(math.isfinite(number) for number in found):
