@@ -338,7 +338,7 @@ def test_a_port_that_is_taken_is_named(cascade):  # noqa: F811
 @pytest.fixture(scope="module")
 def report(cascade, tmp_path_factory) -> Path:  # noqa: F811
     """A page with a figure of each kind."""
-    sections = ["0", "1.1", "1.4", "1.8", "1.10", "B 1.1"]
+    sections = ["0", "1.1", "1.4", "1.8", "1.10", "B 1.1", "B 2.1", "B 2.4"]
     return write(tmp_path_factory.mktemp("report"), "cpu", lambda *_: None, str(cascade), True, sections)
 
 

@@ -104,7 +104,7 @@ def numbers(option: str, text: str, kind: type, example: str) -> list:
             further = range(second, int(end), second - first) if kind is int else ()
             regular = 0 < len(further) < MOST_STEPS and further[-1] + second - first == int(end)
             found = [*found, *further[1:], int(end)] if regular else [math.nan]
-    except ValueError:
+    except (ValueError, OverflowError):
         found = [math.nan]
     if not all(math.isfinite(number) for number in found):
         raise UserError(f"{option} {text}: give numbers separated by commas, such as {example}.")

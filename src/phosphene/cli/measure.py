@@ -91,7 +91,7 @@ def evaluate(
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=common.path)] = Path("report"),
     model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = CASCADE,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: two minutes on a laptop.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: three minutes on a laptop.")] = False,
     sections: Annotated[
         str | None, typer.Option(help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.")
     ] = None,

@@ -15,8 +15,8 @@ FORMULAS = {  # "is drawn from" is \thicksim, for \sim comes out as the tilde of
     r" + f_\text{high} \hat\varepsilon(x_t, p_\text{near})",
     "loss": r"L = E \left\| D_\theta(x_0 + \sigma \varepsilon) - x_0 \right\|^2",
     "loss_time": r"L = E \left\| \varepsilon_\theta(x_t, t) - \varepsilon \right\|^2",
-    "betas": r"\beta_t = 0.0001 + \frac{t - 1}{T - 1} (0.02 - 0.0001) , \alpha_t = 1 - \beta_t ,"
-    r" \bar\alpha_t = \prod_{s = 1}^t \alpha_s",
+    "betas": r"\beta_t = 0.0001 + \frac{t - 1}{T - 1} (0.02 - 0.0001)",
+    "products": r"\alpha_t = 1 - \beta_t , \bar\alpha_t = \prod_{s = 1}^t \alpha_s",
     "gradient": rf"\nabla_\theta \left\| \varepsilon - \varepsilon_\theta({NOISED}, t) \right\|^2",
     "gradient_class": rf"\nabla_\theta \left\| \varepsilon - \varepsilon_\theta({NOISED}, t, c) \right\|^2",
     "previous": r"x_{t-1} = \frac{\sqrt{\bar\alpha_{t-1}} \beta_t}{1 - \bar\alpha_t} \hat{x}_0"

@@ -99,7 +99,9 @@ def setup(desk: Desk, prompts: tuple[str, ...] = (*COURSE, "a castle")) -> Conte
         large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
         side = large[0].shape[-1]
         cells = [[desk.image(p, side) for p in row] for row in large]
-        both = sheets(cells, row_labels=[f"{n} steps" for n in swept], captions=[[""] * len(prompts), prompts])
+        both = sheets(
+            cells, row_labels=["1 step" if n == 1 else f"{n} steps" for n in swept], captions=[[""] * len(prompts), prompts]
+        )
         caption = f"The small pictures of {steps[1]} steps, enlarged to {side}x{side} in {swept[0]} and in {swept[1]}"
         figures.append(desk.save(both, "setup-large", caption))
     return Content(*figures, model=desk.cascade, size=size, seed=SEED, far=f"{far:.2f}", side=side)
