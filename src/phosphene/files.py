@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -37,23 +38,29 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path, made, temporary = Path(path), [], None
     try:
-        _make(path.parent, made)
-        temporary = _empty(path)
-        rights = stat.S_IMODE(temporary.stat().st_mode)
-        yield temporary
-        temporary.chmod(rights)  # some writers, safetensors' among them, put a file of their own in its place
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        made.clear()
-    except OSError as error:
-        raise UserError(f"{path}: {unwritable(error)}") from error
+        with writing(path):
+            _make(path.parent, made)
+            temporary = _empty(path)
+            rights = stat.S_IMODE(temporary.stat().st_mode)
+            yield temporary
+            temporary.chmod(rights)  # some writers, safetensors' among them, put a file of their own in its place
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            made.clear()
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        for folder in reversed(made):
-            with suppress(OSError):  # somebody else put something there
-                folder.rmdir()
+        _unmake(made)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What is written in the block goes to ``path``: UserError that names it where the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {unwritable(error)}") from error
 
 
 def unwritable(error: OSError) -> str:
@@ -69,6 +76,13 @@ def _make(folder: Path, made: list[Path]) -> None:
         made.append(each)
 
 
+def _unmake(made: list[Path]) -> None:
+    """Remove what :func:`_make` made and nobody put anything into."""
+    while made:
+        with suppress(OSError):
+            made.pop().rmdir()
+
+
 def _empty(path: Path) -> Path:
     """A new empty file beside ``path``, of the same kind by its name; hidden."""
     while True:
@@ -76,6 +90,57 @@ def _empty(path: Path) -> Path:
         with suppress(FileExistsError):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             return temporary
+
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}(?P<suffix>\.[^.]+)?|\.tmp[0-9A-Za-z]{6}")
+"""What :func:`replacing` calls a file until it is whole, and what safetensors calls one beside it."""
+
+
+def sweep(*folders: Path) -> None:
+    """Remove the temporary files that a killed process left in ``folders``. Nobody else may be writing there."""
+    for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+        match = TEMPORARY.fullmatch(path.name)
+        if match and path.is_file() and (match["name"] is None or Path(match["name"]).suffix == (match["suffix"] or "")):
+            with writing(path):
+                path.unlink(missing_ok=True)
+
+
+class FolderLock:
+    """A folder that no other process may lock, until it is released or this process ends, however it does.
+
+    A folder that is not there is made; those made go again if nothing is in them at the end. UserError, in which the option
+    ``what`` names the folder, where another process has it.
+    """
+
+    def __init__(self, folder: Path, what: str) -> None:
+        from filelock import FileLock
+
+        self._made: list[Path] = []
+        # A child that works for this process, such as one that loads data, does not inherit it: filelock sees to that.
+        self._lock = FileLock(folder / ".lock", thread_local=False)
+        try:
+            with writing(folder):
+                _make(folder, self._made)
+                self._acquire(f"{what} {folder}")
+        finally:
+            if not self._lock.is_locked:
+                _unmake(self._made)
+
+    def _acquire(self, name: str) -> None:
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            remedy = "wait until that has ended, stop it, or choose another folder"
+            raise UserError(f"{name}: another process is writing to it; {remedy}.") from error
+
+    def release(self) -> None:
+        if self._lock.is_locked:
+            with suppress(OSError):  # removed while it is held: who opened it meanwhile sees that it is gone, and makes another
+                os.unlink(self._lock.lock_file)
+            self._lock.release()
+            _unmake(self._made)
 
 
 def write_text(path: Path, text: str) -> None:
