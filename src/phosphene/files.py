@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -9,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from weakref import WeakSet
 
 from phosphene.errors import UserError
 
@@ -113,34 +115,71 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, what: str) -> None:
-        from filelock import FileLock
-
+        self._path, self._file = folder / ".lock", None
         self._made: list[Path] = []
-        # A child that works for this process, such as one that loads data, does not inherit it: filelock sees to that.
-        self._lock = FileLock(folder / ".lock", thread_local=False)
         try:
             with writing(folder):
                 _make(folder, self._made)
-                self._acquire(f"{what} {folder}")
+                self._file = _locked(self._path)
         finally:
-            if not self._lock.is_locked:
+            if self._file is None:
                 _unmake(self._made)
-
-    def _acquire(self, name: str) -> None:
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
+        if self._file is None:
             remedy = "wait until that has ended, stop it, or choose another folder"
-            raise UserError(f"{name}: another process is writing to it; {remedy}.") from error
+            raise UserError(f"{what} {folder}: another process is writing to it; {remedy}.")
+        _HELD.add(self)
 
     def release(self) -> None:
-        if self._lock.is_locked:
-            with suppress(OSError):  # removed while it is held: who opened it meanwhile sees that it is gone, and makes another
-                os.unlink(self._lock.lock_file)
-            self._lock.release()
-            _unmake(self._made)
+        with suppress(OSError):  # removed while it is held: who opened it meanwhile sees that it is gone, and makes another
+            if self._file is not None:
+                self._path.unlink()
+        made = self._made
+        self.forget()
+        _unmake(made)
+
+    __del__ = release
+
+    def forget(self) -> None:
+        """Close the file, which the process that forked this one still holds."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file, self._made = None, []
+
+
+_HELD: WeakSet[FolderLock] = WeakSet()
+if hasattr(os, "register_at_fork"):  # processes that load data for a training must not hold its folder when it is killed
+    os.register_at_fork(after_in_child=lambda: [lock.forget() for lock in _HELD])
+
+
+def _locked(path: Path) -> int | None:
+    """An open file at ``path`` that this process alone has locked; None where another has."""
+    while True:
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        with suppress(FileNotFoundError):
+            if not _lock(file):
+                os.close(file)
+                return None
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        os.close(file)  # its holder released and removed it meanwhile
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file unless somebody has; whether it is locked now."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

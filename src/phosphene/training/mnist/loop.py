@@ -211,10 +211,11 @@ class Trainer:
         """Continue from a :meth:`state`. ValueError or RuntimeError where it does not fit."""
         epoch = checkpoint.whole(position, "epoch", self.recipe.epochs)
         done = checkpoint.whole(position, "done", self.steps - 1 if epoch < self.recipe.epochs else 0)
+        steps = epoch * self.steps + done
+        if tensors.get("count", self.count).ne(steps).any():
+            raise ValueError(f"count is not the {steps} steps of its position")
         others = {"generator": self.generator.get_state(), "count": self.count, "losses": self.losses}
-        checkpoint.scatter(tensors, self._networks, [self.optimiser], epoch * self.steps + done, **others)
-        if self.count != epoch * self.steps + done:
-            raise ValueError(f"count is {self.count:g}, and should be {epoch * self.steps + done}")
+        checkpoint.scatter(tensors, self._networks, [self.optimiser], steps, **others)
         self.generator.set_state(others["generator"])
         self.epoch, self.done = epoch, done
 
