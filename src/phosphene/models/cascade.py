@@ -17,7 +17,8 @@ from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError
 from phosphene.files import expanded
 from phosphene.models import folders, hub
-from phosphene.models.diffusers_files import AGAIN, PATCHES, network_config, network_folder, stage_folders, text_width, unet
+from phosphene.models.diffusers_files import AGAIN, PATCHES, network_config, network_folder, stage_folders, text_width
+from phosphene.models.if_stage import if_network
 from phosphene.models.patch_stage import LightText, patch_network
 from phosphene.models.prompts import PromptCache
 from phosphene.models.scheduler import read_schedule
@@ -165,7 +166,9 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
     if patches:
         network: nn.Module = patch_network(part / "transformer", config, dtype, quick).to(device)
     else:
-        network = unet(part / "unet", dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+        # A graph reads its weights where they were when it was recorded: they must not go anywhere.
+        network = if_network(part / "unet", config, dtype, replays=offload == "none")
+        network = network.to(memory_format=torch.channels_last).requires_grad_(False)
         if offload == "layers":
             network = layer_by_layer(network, device)
         elif offload == "none":
