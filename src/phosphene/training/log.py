@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ class Log:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self._board = None
         with writing(self.path):
-            self._file = self.path.open("a")
             with suppress(ImportError):  # tensorboard comes with the extra "train"
                 self._board = Board(out / "tensorboard", done)
+            self._file = self.path.open("a")
 
     def add(self, line: dict[str, float]) -> None:
         with writing(self.path):
@@ -46,10 +46,10 @@ class Log:
                 self._board.flush()
 
     def close(self) -> None:
-        with writing(self.path):
+        with writing(self.path), ExitStack() as both:
             for writer in (self._file, self._board):
                 if writer is not None:
-                    writer.close()
+                    both.callback(writer.close)
 
 
 class Board:
