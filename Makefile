@@ -10,7 +10,7 @@ test: export OMP_NUM_THREADS := 1
 test: export OMP_WAIT_POLICY := PASSIVE
 test: export GOMP_SPINCOUNT := 0
 
-.PHONY: demo test lint bench fuzz soak clean
+.PHONY: demo test lint bench fuzz soak kills clean
 
 demo: .venv/.demo
 	@$(BIN)/phosphene report --quick -o out/demo
@@ -37,6 +37,11 @@ CLIENTS ?= 200
 SECONDS ?= 60
 soak: .venv/.ready
 	@$(BIN)/python tools/soak.py --clients $(CLIENTS) --seconds $(SECONDS) $(OPTIONS)
+
+# So many kills of each of two trainings, taken up again and compared
+KILLS ?= 20
+kills: .venv/.ready
+	@$(BIN)/python tools/kills.py --kills $(KILLS) $(OPTIONS)
 
 # What was made by the targets above; pictures, runs and the environment stay.
 clean:

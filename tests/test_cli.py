@@ -626,7 +626,7 @@ def test_train_resume_and_show_the_losses(call, refused, here):
     with safe_open(checkpoint, "pt") as file:
         metadata = file.metadata()
     save_file(tensors, checkpoint, metadata)
-    refused("train", "class", "--resume", words=("checkpoint.safetensors", "does not fit"))
+    refused("train", "class", "--resume", words=("checkpoint.safetensors", "is damaged"))
     checkpoint.write_bytes(whole[: len(whole) // 2])
     refused("train", "class", "--resume", words="checkpoint.safetensors")
     checkpoint.unlink()

@@ -514,7 +514,6 @@ def test_weights_alone_go_on_with_a_fresh_optimiser(shards, tmp_path):
     first = CascadeRun(tiny(images=16 * 4), tmp_path / "run", shards)
     list(first)
     model = (tmp_path / "run" / "model").rename(tmp_path / "carried")
-    (tmp_path / "run" / checkpoint.NAME).unlink()
     carried = {"source": model}
     with pytest.raises(UserError, match=r"--hidden 64: the run in .*carried has 32"):
         CascadeRun(tiny(images=16 * 6, hidden=64), tmp_path / "next", shards, **carried)
@@ -532,6 +531,7 @@ def test_weights_alone_go_on_with_a_fresh_optimiser(shards, tmp_path):
         assert torch.equal(network.image.proj_out.weight, average.image.proj_out.weight)
     assert [report.step for report in again] == [6]
     # Where there are weights only, --resume says what to do with them.
+    (tmp_path / "run" / checkpoint.NAME).unlink()
     model.rename(tmp_path / "run" / "model")
     with pytest.raises(UserError, match=r"--resume: .* holds no checkpoint.safetensors; go on from its weights, --from"):
         CascadeRun(tiny(images=16 * 6), tmp_path / "run", shards, resume=True)
@@ -561,6 +561,7 @@ def test_the_two_stages_draw_together(shards, tmp_path):
 def test_a_kill_while_saving_leaves_one_whole_model(shards, tmp_path):
     list(CascadeRun(tiny(images=16 * 2), tmp_path / "run", shards))
     for left in ("model.old", "model.new"):
+        again = None  # which holds the folder
         (tmp_path / "run" / "model").rename(tmp_path / "run" / left)
         if left == "model.old":
             (tmp_path / "run" / "model.new").mkdir()  # begun, but not whole

@@ -16,11 +16,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from test_cli import call, here, made, tree  # noqa: F401  (fixtures)
 from test_generate import cascade  # noqa: F401  (fixture)
+from test_training import write_set
 
 from phosphene.models import weights
+from phosphene.training.mnist import run as mnist_run
+from phosphene.training.mnist.data import Split, load_dataset
+from phosphene.training.text_to_image import run as stage_run
 
 WRITING = set("wxa+")
 MOST = 300
@@ -167,6 +173,101 @@ def test_no_call_that_fails_leaves_a_trace(name, call, here, made, cascade, monk
     else:
         pytest.fail(f"{MOST} calls, and no end")
     assert nth > 3
+
+
+def load_few() -> Split:
+    """Ten digits."""
+    train = load_dataset("digits").train
+    return Split(train.images[:10], train.labels[:10])
+
+
+PICTURES = ["--data", "PICTURES", "--images", 2, "--batch-size", 1, "--hidden", 8, "--layers", 1, "--heads", 1, "--patch", 32]
+TRAININGS = {
+    "class": [
+        "train",
+        "class",
+        "--data",
+        "DIGITS",
+        "--dataset",
+        "idx",
+        "--width",
+        1,
+        "--batch-size",
+        5,
+        "--timesteps",
+        2,
+        "--epochs",
+        1,
+    ],
+    "cascade": ["train", "cascade", *PICTURES, "--held-out", 0, "--wordnet", "PICTURES/words.json"],
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_training_whose_nth_call_fails_goes_on_as_if_none_had(name, call, here, monkeypatch, tmp_path_factory):  # noqa: F811
+    """It ends in one sentence with nothing half-written, and the same command again, or --resume, ends as it would have."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    for colour in ("red", "blue"):
+        Image.new("RGB", (64, 64), colour).save(pictures / f"{colour}.png")
+        (pictures / f"{colour}.txt").write_text(colour)
+    (pictures / "words.json").write_text('{"same": {}, "near": {}}')
+    digits = write_set(tmp_path_factory.mktemp("digits") / "idx", load_few(), 5)
+    for room in (mnist_run, stage_run):  # pictures are on the rack above
+        monkeypatch.setattr(room, "loss_curves", lambda *_, **__: None)
+    monkeypatch.setattr(mnist_run, "preview", lambda *_: (None, {}))
+    monkeypatch.setattr(stage_run.CascadeRun, "preview", lambda *_: None)
+    learned = []  # once: its library adds in any order, so that another's last digits differ
+    tokenizer = stage_run.learned_tokenizer
+    monkeypatch.setattr(
+        stage_run, "learned_tokenizer", lambda *a: learned[0] if learned else learned.append(tokenizer(*a)) or learned[0]
+    )
+    argv = [str(word).replace("PICTURES", str(pictures)).replace("DIGITS", str(digits)) for word in TRAININGS[name]] + [
+        "--device",
+        "cpu",
+        "--out",
+        "run",
+    ]
+
+    def found() -> dict[str, object]:
+        """What does not tell the time; of weights, whose headers are in any order, the tensors."""
+        told = {path: content for path, content in tree(here / "run").items() if content is not None}
+        told = {path: content for path, content in told.items() if "tensorboard" not in path and not path.endswith("log.jsonl")}
+        weights = {path: load_file(path) for path in told if path.endswith(".safetensors")}
+        return told | {path: {k: (v.shape, v.tolist()) for k, v in found.items()} for path, found in weights.items()}
+
+    assert call(*argv)[0] == 0
+    usual, rack = found(), Rack(here)
+    racked(rack, monkeypatch)
+    for nth in range(1, MOST):
+        shutil.rmtree("run", ignore_errors=True)
+        rack.turn(nth)
+        code, _, err = call(*argv)
+        failed = rack.failed
+        if not failed:
+            assert code == 0
+            break
+        assert code == 2 and err.startswith("phosphene: ") and err.count("\n") == 1, (failed, err)
+        assert "cannot be written (" in err and "run" in err and "; free some space, or choose another place." in err, (
+            failed,
+            err,
+        )
+        assert not [path for path in here.rglob(".*") if path.is_file()] and not list(here.glob("run/model.*")), failed
+        for path in here.rglob("*.safetensors"):
+            load_file(path)
+        if nth > 12 and nth % 4:
+            continue  # what goes on from a checkpoint takes time
+        rack.turn(0)
+        code, _, err = call(*argv)
+        if code:
+            assert "continue it with --resume" in err, (failed, err)
+            code, _, err = call(*argv, "--resume")
+        assert code == 0 or "has seen" in err, (failed, err)
+        again = found()
+        assert code or again.keys() == usual.keys(), failed
+        assert not [path for path in again if again[path] != usual[path]], failed
+    else:
+        pytest.fail(f"{MOST} calls, and no end")
+    assert nth > 20
 
 
 def test_every_command_that_writes_is_on_the_rack():

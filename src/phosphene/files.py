@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from weakref import WeakSet
 
 from phosphene.errors import UserError
 
@@ -37,23 +40,29 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path, made, temporary = Path(path), [], None
     try:
-        _make(path.parent, made)
-        temporary = _empty(path)
-        rights = stat.S_IMODE(temporary.stat().st_mode)
-        yield temporary
-        temporary.chmod(rights)  # some writers, safetensors' among them, put a file of their own in its place
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        made.clear()
-    except OSError as error:
-        raise UserError(f"{path}: {unwritable(error)}") from error
+        with writing(path):
+            _make(path.parent, made)
+            temporary = _empty(path)
+            rights = stat.S_IMODE(temporary.stat().st_mode)
+            yield temporary
+            temporary.chmod(rights)  # some writers, safetensors' among them, put a file of their own in its place
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            made.clear()
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        for folder in reversed(made):
-            with suppress(OSError):  # somebody else put something there
-                folder.rmdir()
+        _unmake(made)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What is written in the block goes to ``path``: UserError that names it where the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {unwritable(error)}") from error
 
 
 def unwritable(error: OSError) -> str:
@@ -69,6 +78,13 @@ def _make(folder: Path, made: list[Path]) -> None:
         made.append(each)
 
 
+def _unmake(made: list[Path]) -> None:
+    """Remove what :func:`_make` made and nobody put anything into."""
+    while made:
+        with suppress(OSError):
+            made.pop().rmdir()
+
+
 def _empty(path: Path) -> Path:
     """A new empty file beside ``path``, of the same kind by its name; hidden."""
     while True:
@@ -76,6 +92,94 @@ def _empty(path: Path) -> Path:
         with suppress(FileExistsError):
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             return temporary
+
+
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}(?P<suffix>\.[^.]+)?|\.tmp[0-9A-Za-z]{6}")
+"""What :func:`replacing` calls a file until it is whole, and what safetensors calls one beside it."""
+
+
+def sweep(*folders: Path) -> None:
+    """Remove the temporary files that a killed process left in ``folders``. Nobody else may be writing there."""
+    for path in (path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+        match = TEMPORARY.fullmatch(path.name)
+        if match and path.is_file() and (match["name"] is None or Path(match["name"]).suffix == (match["suffix"] or "")):
+            with writing(path):
+                path.unlink(missing_ok=True)
+
+
+class FolderLock:
+    """A folder that no other process may lock, until it is released or this process ends, however it does.
+
+    A folder that is not there is made; those made go again if nothing is in them at the end. UserError, in which the option
+    ``what`` names the folder, where another process has it.
+    """
+
+    def __init__(self, folder: Path, what: str) -> None:
+        self._path, self._file = folder / ".lock", None
+        self._made: list[Path] = []
+        try:
+            with writing(folder):
+                _make(folder, self._made)
+                self._file = _locked(self._path)
+        finally:
+            if self._file is None:
+                _unmake(self._made)
+        if self._file is None:
+            remedy = "wait until that has ended, stop it, or choose another folder"
+            raise UserError(f"{what} {folder}: another process is writing to it; {remedy}.")
+        _HELD.add(self)
+
+    def release(self) -> None:
+        with suppress(OSError):  # removed while it is held: who opened it meanwhile sees that it is gone, and makes another
+            if self._file is not None:
+                self._path.unlink()
+        made = self._made
+        self.forget()
+        _unmake(made)
+
+    __del__ = release
+
+    def forget(self) -> None:
+        """Close the file, which the process that forked this one still holds."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file, self._made = None, []
+
+
+_HELD: WeakSet[FolderLock] = WeakSet()
+if hasattr(os, "register_at_fork"):  # processes that load data for a training must not hold its folder when it is killed
+    os.register_at_fork(after_in_child=lambda: [lock.forget() for lock in _HELD])
+
+
+def _locked(path: Path) -> int | None:
+    """An open file at ``path`` that this process alone has locked; None where another has."""
+    while True:
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        with suppress(FileNotFoundError):
+            if not _lock(file):
+                os.close(file)
+                return None
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        os.close(file)  # its holder released and removed it meanwhile
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file unless somebody has; whether it is locked now."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import errno
 import io
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 import typer
@@ -28,19 +31,40 @@ for _part in ("train", "digits", "pictures", "illusions", "measure", "models", "
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv`` by default) and return its exit code.
 
-    Whatever is the user's to mend is one line on stderr and exit code 2; Ctrl-C is one line and 130.
+    Whatever is the user's to mend is one line on stderr and exit code 2; Ctrl-C is one line and 130, SIGTERM the same and 143.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # signs that it lacks, and names that are no text, are written out
             stream.reconfigure(errors="backslashreplace")
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None  # boxes and colours are for terminals
+    with _terminable() as terminated:
+        try:
+            return perform(arguments)
+        except Failed as failure:
+            if failure.sentence:
+                print(f"phosphene: {common.visible(failure.sentence)}", file=sys.stderr)
+            return 128 + signal.SIGTERM if terminated and failure.code == 130 else failure.code
+
+
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """SIGTERM, which is what ``docker stop`` sends, ends a command as Ctrl-C does; the list has it then."""
+    terminated: list[int] = []
+
+    def terminate(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # it is ending already
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield terminated
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        return perform(arguments)
-    except Failed as failure:
-        if failure.sentence:
-            print(f"phosphene: {common.visible(failure.sentence)}", file=sys.stderr)
-        return failure.code
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class Failed(Exception):

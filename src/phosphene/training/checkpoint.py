@@ -1,23 +1,25 @@
-"""Checkpoints: one safetensors file, replaced by rename, that holds all that decides the rest of a run."""
+"""Checkpoints: one safetensors file, replaced by rename, that holds all that decides the rest of a run, and a sum over it.
+
+Nothing of one is used before all of it is checked: the sum, then names, shapes and types of all tensors, then the position.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import signal
-import threading
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
-from phosphene.files import require_writable
 from phosphene.models import weights
-from phosphene.training.options import RECIPE, BaseRecipe
+from phosphene.training.muon import Muon
+from phosphene.training.options import BaseRecipe
 
 NAME = "checkpoint.safetensors"
 
@@ -34,86 +36,130 @@ class Resumable(Protocol):
     recipe: BaseRecipe
     stopping: bool
 
+    @property
+    def finished(self) -> bool: ...
+
     def state(self) -> tuple[dict[str, Tensor], dict]: ...
 
-    def restore(self, tensors: dict[str, Tensor], position: dict) -> None: ...  # KeyError, RuntimeError: it does not fit
-
-
-def begin(out: Path, resume: bool) -> None:
-    """UserError where no run can start in the folder ``out``, or where ``resume`` finds none to go on with."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file; name a folder.")
-    if resume and not (out / NAME).exists():
-        left = (out / "model").is_dir()  # the weights, without what else decides the rest of the run
-        remedy = f"go on from its weights, --from {out / 'model'}, in another --out" if left else "start the run without --resume"
-        raise UserError(f"--resume: {out} holds no {NAME}; {remedy}.")
-    if not resume and any((out / name).exists() for name in (RECIPE, "model")):
-        raise UserError(f"--out {out}: already holds a run; continue it with --resume or choose another folder.")
-    require_writable(out / RECIPE, "--out")
+    def restore(self, tensors: dict[str, Tensor], position: dict) -> None: ...  # ValueError: it does not fit
 
 
 def gathered(networks: Networks, optimisers: Optimisers, **others: Tensor) -> dict[str, Tensor]:
     """Copies on the CPU of all weights and statistics, of what the optimisers remember, and of ``others``."""
-    found = {f"{name}.{k}": v for name, network in networks.items() for k, v in network.state_dict().items()} | others
+    found = _weights(networks) | others
     for name, parameter, optimiser in _learned(optimisers):
         found |= {f"{name}.{k}": v for k, v in optimiser.state.get(parameter, {}).items()}
     return {k: v.detach().cpu().clone() for k, v in found.items()}
 
 
-def scatter(tensors: Mapping[str, Tensor], networks: Networks, optimisers: Optimisers) -> None:
-    """Put back what :func:`gathered` has of networks and optimisers. Raises KeyError or RuntimeError where it does not fit."""
+def scatter(tensors: Mapping[str, Tensor], networks: Networks, optimisers: Optimisers, steps: int, **others: Tensor) -> None:
+    """Put back what :func:`gathered` found after the optimisers had made so many ``steps``.
 
-    def of(name: str) -> dict[str, Tensor]:
-        return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
+    ValueError, before anything is changed, where a tensor is missing or too many, or its shape or type is another.
+    """
+    own = _weights(networks) | others
+    moments = {
+        f"{name}.{k}": (parameter, k, optimiser)
+        for name, parameter, optimiser in _learned(optimisers)
+        if steps
+        for k in _remembered(optimiser, parameter)
+    }
+    for name in sorted(tensors.keys() ^ (own.keys() | moments.keys())):
+        raise ValueError(f"{name} is {'too many' if name in tensors else 'missing'}")
+    for name, value in own.items():
+        _require_like(name, tensors[name], value.shape, value.dtype)
+    for name, (parameter, k, optimiser) in moments.items():
+        _require_like(name, tensors[name], _remembered(optimiser, parameter)[k], torch.float32)
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(tensors[name])
+    for name, (parameter, k, optimiser) in moments.items():
+        value = tensors[name]
+        # Moments lie in memory as their parameter does, or a fused step would round differently.
+        like = parameter if value.shape == parameter.shape else value.to(parameter.device)
+        optimiser.state[parameter].setdefault(k, torch.empty_like(like)).copy_(value)
 
-    for name, network in networks.items():
-        network.load_state_dict(of(name))
-    for name, parameter, optimiser in _learned(optimisers):
-        state = optimiser.state[parameter]
-        for k, v in of(name).items():
-            # Moments lie in memory as their parameter does, or a fused step would round differently.
-            like = parameter if v.shape == parameter.shape else v.to(parameter.device)
-            state.setdefault(k, torch.empty_like(like)).copy_(v)
+
+def _weights(networks: Networks) -> dict[str, Tensor]:
+    return {f"{name}.{k}": v for name, network in networks.items() for k, v in network.state_dict().items()}
 
 
 def _learned(optimisers: Optimisers) -> Iterator[tuple[str, Tensor, torch.optim.Optimizer]]:
     """Every parameter with a name for its state, and who keeps it."""
     for k, optimiser in enumerate(optimisers):
-        parameters = (p for group in optimiser.param_groups for p in group["params"])
-        for index, parameter in enumerate(parameters):
+        for index, parameter in enumerate(_parameters(optimiser)):
             yield f"optimiser.{k}.{index}", parameter, optimiser
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimiser.param_groups for p in group["params"]]
+
+
+def _remembered(optimiser: torch.optim.Optimizer, parameter: Tensor) -> dict[str, torch.Size]:
+    """What ``optimiser`` remembers of ``parameter`` once it has made a step, and its shapes."""
+    if not isinstance(optimiser, Muon):
+        return {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+    alike = [p for p in _parameters(optimiser) if p.shape == parameter.shape]  # the first keeps the momentum of all
+    return {"momentum": torch.Size([len(alike), *parameter.shape])} if parameter is alike[0] else {}
+
+
+def _require_like(name: str, value: Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
+    if (value.shape, value.dtype) != (shape, dtype):
+        found, wanted = (
+            f"{str(t).removeprefix('torch.')} {'x'.join(map(str, s))}".strip()
+            for t, s in ((value.dtype, value.shape), (dtype, shape))
+        )
+        raise ValueError(f"{name} is {found} instead of {wanted}")
+
+
+def whole(position: Mapping[str, Any], name: str, most: float = math.inf) -> int:
+    """The whole number called ``name`` of a position, 0 to ``most``; ValueError where it is none."""
+    value = position.get(name)
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{name} is {value!r}, and should be a whole number from 0 to {most:g}")
+    return value
 
 
 def save(trainer: Resumable, path: Path) -> None:
     """Write the trainer's state to ``path``; a kill at any moment leaves the old file or the new one."""
     tensors, position = trainer.state()
-    weights.save(tensors, path, metadata={"position": json.dumps(position), "recipe": json.dumps(trainer.recipe.to_json())})
+    told = {"position": json.dumps(position), "recipe": json.dumps(trainer.recipe.to_json())}
+    weights.save(tensors, path, metadata={**told, "sha256": _sum(tensors, told)})
 
 
 def load(trainer: Resumable, path: Path) -> None:
     """Continue ``trainer`` from ``path``; UserError where the file is missing, damaged or of another recipe."""
-    tensors = weights.load(path)
+    tensors, anew = weights.load(path), "start a new run in another --out"
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        recipe, position = trainer.recipe.from_json(json.loads(metadata["recipe"])), json.loads(metadata["position"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is no checkpoint of a run ({error}); start the run anew.") from error
+            told = file.metadata() or {}
+        if _sum(tensors, {name: told[name] for name in ("position", "recipe")}) != told["sha256"]:
+            raise UserError(f"{path}: is damaged (its content has another SHA-256 than it says); {anew}.")
+        recipe, position = trainer.recipe.from_json(json.loads(told["recipe"])), json.loads(told["position"])
+    except UserError:
+        raise
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no checkpoint of a run ({error}); {anew}.") from error
     trainer.recipe.require_same(recipe, path.parent)
     try:
         trainer.restore(tensors, position)
-    except (KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: does not fit this network ({str(error).splitlines()[0]}); start the run anew.") from error
+    except (ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{path}: does not fit this network ({str(error).splitlines()[0]}); {anew}.") from error
 
 
-@contextmanager
-def asked_to_stop(trainer: Resumable) -> Iterator[None]:
-    """Ctrl-C ends the run after the step in progress: between steps the state is whole, within one it is not."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: setattr(trainer, "stopping", True))
+def untouched(path: Path) -> bool:
+    """Whether ``path`` is the checkpoint of a run that has learned nothing yet: its optimisers remember nothing."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        with safe_open(path, framework="pt") as file:
+            return not any(name.startswith("optimiser.") for name in file.keys())  # noqa: SIM118 (safe_open is no mapping)
+    except (SafetensorError, OSError):
+        return False
+
+
+def _sum(tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> str:
+    """SHA-256 of names, types, shapes and bytes of ``tensors``, and of what is ``told`` beside them."""
+    found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.contiguous().view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import os
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from phosphene.files import write_text
+from phosphene.files import write_text, writing
 
 NAME = "log.jsonl"
 LOSSES = "losses"
@@ -17,31 +20,69 @@ LOSSES = "losses"
 class Log:
     """Lines of numbers in the folder ``out``, each with how far the run was then, in the unit ``by``.
 
-    Begins, or goes on after ``done``: what a killed run logged beyond its checkpoint is dropped.
+    Begins, or goes on after ``done``: what a killed run logged beyond its checkpoint is dropped. UserError where it cannot be
+    written.
     """
 
     def __init__(self, out: Path, done: int, by: str = "step") -> None:
         self.path, self.by = out / NAME, by
-        lines = [line for line in read_log(self.path) if line[by] <= done] if done else []
+        lines = [line for line in read_log(self.path) if isinstance(line.get(by), int) and line[by] <= done] if done else []
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
-        self._file, self._board = self.path.open("a"), None
-        with suppress(ImportError):  # tensorboard comes with the extra "train"
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done)
+        self._board = None
+        with writing(self.path):
+            with suppress(ImportError):  # tensorboard comes with the extra "train"
+                self._board = Board(out / "tensorboard", done)
+            self._file = self.path.open("a")
 
     def add(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        for name in line.keys() - {self.by, "epoch", "step", LOSSES} if self._board is not None else ():
-            self._board.add_scalar(name.replace("_", " "), line[name], line[self.by])
+        with writing(self.path):
+            self._file.write(json.dumps(line) + "\n")
+            if self._board is not None:
+                names = line.keys() - {self.by, "epoch", "step", LOSSES}
+                self._board.add({name.replace("_", " "): line[name] for name in sorted(names)}, line[self.by])
 
     def flush(self) -> None:
-        self._file.flush()
+        with writing(self.path):
+            self._file.flush()
+            if self._board is not None:
+                self._board.flush()
 
     def close(self) -> None:
-        for writer in (self._file, self._board):
-            if writer is not None:
-                writer.close()
+        with writing(self.path), ExitStack() as both:
+            for writer in (self._file, self._board):
+                if writer is not None:
+                    both.callback(writer.close)
+
+
+class Board:
+    """Scalars as TensorBoard reads them, from the step ``done`` on.
+
+    Its own SummaryWriter writes in a thread, which ends with a traceback where the disk is full. ImportError without tensorboard.
+    """
+
+    def __init__(self, folder: Path, done: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(exist_ok=True)
+        self._event = Event
+        self._records = RecordWriter((folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}").open("wb"))
+        self._write(done, file_version="brain.Event:2")
+        self._write(done, session_log=SessionLog(status=SessionLog.START))  # drops what was written beyond
+
+    def _write(self, step: int, **what: Any) -> None:
+        self._records.write(self._event(wall_time=time.time(), step=step, **what).SerializeToString())
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._write(step, summary=Summary(value=[Summary.Value(tag=name, simple_value=v) for name, v in values.items()]))
+
+    def flush(self) -> None:
+        self._records.flush()
+
+    def close(self) -> None:
+        self._records.close()
 
 
 def read_log(path: Path) -> list[dict]:

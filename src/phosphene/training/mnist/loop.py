@@ -109,16 +109,21 @@ class Trainer:
             while not ended:
                 stop = min(self.steps, (self.done // self.report_every + 1) * self.report_every)
                 start = self.done
-                while self.done < stop and not self.stopping:
+                alone = self.place.world == 1  # several processes agree on whether to stop, between two reports
+                while self.done < stop and not (self.stopping and alone):
                     self._step()
                     self.done += 1
                 if self.done == start:
                     return
                 losses = self._checked_losses(start, self.done)
+                (agreed,) = self.place.any(self.stopping)
+                self.stopping = self.stopping or agreed
                 ended = self.done == self.steps
                 if ended:
                     self.epoch, self.done = self.epoch + 1, 0
                 yield Progress(self.epoch + (not ended), self.done or self.steps, self.steps, losses, ended)
+                if agreed:
+                    return
 
     def _begin_epoch(self) -> None:
         """The order of an epoch follows from seed and epoch alone: a resumed run needs to store no permutation."""
@@ -203,12 +208,16 @@ class Trainer:
         return checkpoint.gathered(self._networks, [self.optimiser], **others), {"epoch": self.epoch, "done": self.done}
 
     def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
-        """Continue from a :meth:`state`. Raises KeyError or RuntimeError where it does not fit."""
-        checkpoint.scatter(tensors, self._networks, [self.optimiser])
-        self.generator.set_state(tensors["generator"])
-        self.count.copy_(tensors["count"])
-        self.losses.copy_(tensors["losses"])
-        self.epoch, self.done = int(position["epoch"]), int(position["done"])
+        """Continue from a :meth:`state`. ValueError or RuntimeError where it does not fit."""
+        epoch = checkpoint.whole(position, "epoch", self.recipe.epochs)
+        done = checkpoint.whole(position, "done", self.steps - 1 if epoch < self.recipe.epochs else 0)
+        steps = epoch * self.steps + done
+        if tensors.get("count", self.count).ne(steps).any():
+            raise ValueError(f"count is not the {steps} steps of its position")
+        others = {"generator": self.generator.get_state(), "count": self.count, "losses": self.losses}
+        checkpoint.scatter(tensors, self._networks, [self.optimiser], steps, **others)
+        self.generator.set_state(others["generator"])
+        self.epoch, self.done = epoch, done
 
     @property
     def _networks(self) -> dict[str, nn.Module]:

@@ -1,8 +1,7 @@
-"""A cascade training with its folder: what it writes, how it is taken up again, and what it draws on the way.
+"""A run that trains a cascade's stage: what it keeps, how it is taken up again, and what it draws on the way.
 
-It holds recipe.json, checkpoint.safetensors, model/ (the averaged weights in the layout of diffusers, which another run may
-start from), thesaurus.json, log.jsonl, tensorboard/, loss.png, and samples/step-000500.png ..., the same prompts and seeds as
-they are drawn then.
+Its folder holds model/ (the averaged weights in the layout of diffusers, which another run may start from), thesaurus.json, and
+samples/step-000500.png ..., the same prompts and seeds as they are drawn then.
 """
 
 from __future__ import annotations
@@ -17,13 +16,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from phosphene.defaults import OWN_NOISE_LEVEL, SEED
 from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import cond, guide
-from phosphene.files import write_text
+from phosphene.files import unwritable, write_text, writing
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models import tokens
 from phosphene.models.patch_stage import PatchNetwork, encode_text
@@ -33,10 +34,8 @@ from phosphene.models.text import Text
 from phosphene.plots import loss_curves
 from phosphene.sampler import last
 from phosphene.training import checkpoint
-from phosphene.training.checkpoint import asked_to_stop
-from phosphene.training.distributed import Place
-from phosphene.training.log import Log, read_log
 from phosphene.training.options import RECIPE, RESTARTED
+from phosphene.training.run import TrainingRun
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.recipe import CascadeRecipe
@@ -101,8 +100,10 @@ class Spoken(Text):
         return encode_text(self.trainer.average.text, ids.to(self.trainer.device), mask.to(self.trainer.device))
 
 
-class CascadeRun:
-    """Iterating trains, writes and yields reports. UserError, before anything is written, where the run cannot start."""
+class CascadeRun(TrainingRun):
+    """A run of a cascade's stage, or of the retrieval model; it ends after ``seconds``, if not before."""
+
+    by = "images"
 
     def __init__(
         self,
@@ -117,19 +118,17 @@ class CascadeRun:
         teacher: Path | None = None,
         source: Path | None = None,
     ) -> None:
-        self.recipe, self.out, self.deadline = recipe, Path(out), time.monotonic() + seconds
-        self.model = self.out / "model"
-        self.place = Place(device)
-        if self.place.leads:
-            checkpoint.begin(self.out, resume)
-        if resume:
-            for option, path in (("--from", source), ("--teacher", teacher)):
-                if path is not None:
-                    anew = f"to start from its weights, leave --resume out and say --from {self.model} and another --out"
-                    raise UserError(f"{option} {path}: a resumed run goes on with what it has; {anew}.")
-            if self.place.leads:
-                self._mend()
-        self.place.wait()  # until the leader has looked: from now on there may be a run in the folder
+        self.data, self.wordnet, self.workers, self.teacher, self.source = data, wordnet, workers, teacher, source
+        self.deadline, self.model = time.monotonic() + seconds, Path(out) / "model"
+        self.weights_alone = f"go on from its weights, --from {self.model}, in another --out"
+        for option, path in (("--from", source), ("--teacher", teacher)):
+            if resume and path is not None:
+                anew = f"to start from its weights, leave --resume out and say --from {self.model} and another --out"
+                raise UserError(f"{option} {path}: a resumed run goes on with what it has; {anew}.")
+        super().__init__(recipe, out, resume, device)
+
+    def prepare(self) -> StageTrainer:
+        recipe, source, teacher = self.recipe, self.source, self.teacher
         if source is not None:
             saved, images = saved_recipe(source)
             recipe.require_same(saved, source, RESTARTED)
@@ -138,37 +137,43 @@ class CascadeRun:
             if source is not None and recipe.text_width != saved.text_width:
                 why = f"its text encoder is {recipe.text_width} wide and that of {source} {saved.text_width}; start a new run"
                 raise UserError(f"--teacher {teacher}: {why}.")
-        cutouts = Cutouts.open(data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
-        thesaurus = self._thesaurus(cutouts, wordnet)
-        learned = teacher or source or (self.model if resume else None)
-        if learned is not None and recipe.network != "upscaler":
-            tokenizer, _ = tokens.load(learned / "tokenizer")
-        else:
-            learned = learned_tokenizer(cutouts, recipe, thesaurus) if self.place.leads else None
-            tokenizer = self.place.of_the_leader(learned)
-        trainer = RetrievalTrainer if recipe.network == "retrieval" else StageTrainer
-        self.trainer = trainer(recipe, cutouts, tokenizer, thesaurus, self.place, workers)
-        if resume:
-            checkpoint.load(self.trainer, self.out / checkpoint.NAME)
+        cutouts = Cutouts.open(self.data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
+        self.thesaurus = self._thesaurus(cutouts, self.wordnet)
+        kind = RetrievalTrainer if recipe.network == "retrieval" else StageTrainer
+        trainer = kind(recipe, cutouts, self._tokenizer(cutouts), self.thesaurus, self.place, self.workers)
+        if self.resume:
+            checkpoint.load(trainer, self.out / checkpoint.NAME)
         if source is not None:
-            self.trainer.restart(source, images)
+            trainer.restart(source, images)
         if teacher is not None:
-            self.trainer.teach(teacher)
-        if self.trainer.step >= recipe.steps:
-            raise UserError(
-                f"--images {recipe.images}: the run in {source or self.out} has seen {self._images} already; name more to go on."
+            trainer.teach(teacher)
+        if trainer.finished:
+            seen = f"the run in {source or self.out} has seen {trainer.step * recipe.batch_size} already"
+            raise UserError(f"--images {recipe.images}: {seen}; name more to go on.")
+        return trainer
+
+    def _tokenizer(self, cutouts: Cutouts) -> Tokenizer:
+        """That of the weights it goes on from; else it is learned, by one process for all."""
+        recipe, learned = self.recipe, self.teacher or self.source or (self.model if self.resume else None)
+        if learned is None or recipe.network == "upscaler":
+            return self.place.of_the_leader(learned_tokenizer(cutouts, recipe, self.thesaurus) if self.place.leads else None)
+        if self.resume and not self.model.exists():
+            begun = checkpoint.untouched(self.out / checkpoint.NAME)
+            remedy = (
+                "it ended before its first step, start it again without --resume" if begun else "start a new run in another --out"
             )
-        self.thesaurus = thesaurus
+            raise UserError(f"--resume: {self.out} holds no model, whose tokenizer the run goes on with; {remedy}.")
+        return tokens.load(learned / "tokenizer")[0]
 
     @property
-    def _images(self) -> int:
+    def done(self) -> int:
         return self.trainer.step * self.recipe.batch_size
 
-    def _mend(self) -> None:
-        """Put the model back where a kill in the middle of :meth:`_save` left it beside its place."""
+    def mend(self) -> None:
         for left in (self.out / "model.new", self.out / "model.old"):
             if (left / RECIPE).is_file() and not self.model.exists():
                 left.rename(self.model)
+            shutil.rmtree(left, ignore_errors=True)
 
     def _thesaurus(self, cutouts: Cutouts, wordnet: Path | None) -> Thesaurus | None:
         path = self.out / "thesaurus.json"
@@ -180,53 +185,34 @@ class CascadeRun:
             return Thesaurus.from_wordnet(wordnet or WORDNET, [word for s in cutouts.subjects for word in (s.caption, s.name)])
         return None
 
-    def __iter__(self) -> Iterator[Report]:
-        with asked_to_stop(self.trainer):
-            steps = self.trainer.run(self.deadline - time.monotonic(), REPORT_STEPS, CHECK_STEPS)
-            yield from self._written(steps) if self.place.leads else steps
-        if self.trainer.stopping and self.trainer.step < self.recipe.steps:
-            raise KeyboardInterrupt
+    def reports(self) -> Iterator[tuple[Report, dict, bool]]:
+        for report in self.trainer.run(self.deadline - time.monotonic(), REPORT_STEPS, CHECK_STEPS):
+            line = {"images": self.done, **report._asdict(), **report.checks}
+            yield report, {name: value for name, value in line.items() if name != "checks"}, bool(report.checks)
 
-    def _written(self, reports: Iterator[Report]) -> Iterator[Report]:
-        """``reports``, and the folder as they come."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        if self.thesaurus is not None:
-            self.thesaurus.save(self.out / "thesaurus.json")
-        self.recipe.write(self.out)
-        log, trainer = Log(self.out, self._images, by="images"), self.trainer
-        try:
-            for report in reports:
-                line = {"images": self._images, **report._asdict(), **report.checks}
-                log.add({name: value for name, value in line.items() if name != "checks"})
-                if report.checks:
-                    self._save(log)
-                yield report
-            if trainer.stopping:
-                self._save(log)
-                return
-        except GeneratorExit:  # the caller had enough, between two reports
-            self._save(log)
-            raise
-        finally:
-            log.close()
-        lines = read_log(log.path)
-        curves = {"training": "loss", **{name: name for name in trainer.checked}}
-        points = {curve: [(line["images"], line[name]) for line in lines if name in line] for curve, name in curves.items()}
+    def curves(self, lines: Sequence[dict]) -> None:
+        named = {"training": "loss", **{name: name for name in self.trainer.checked}}
+        points = {curve: [(line["images"], line[name]) for line in lines if name in line] for curve, name in named.items()}
         loss_curves(points, self.out / "loss.png", "loss of the average and of the steps", x="images seen")
 
-    def _save(self, log: Log) -> None:
-        """Save the model, whole or not at all, draw what it can, and write the checkpoint."""
+    def keep(self) -> None:
+        """Write the model, whole or not at all."""
         fresh, old = self.out / "model.new", self.out / "model.old"
-        for left in (fresh, old):
-            shutil.rmtree(left, ignore_errors=True)
-        self.trainer.save(fresh)
-        write_text(fresh / RECIPE, json.dumps({"images": self._images, "recipe": self.recipe.to_json()}, indent=2) + "\n")
-        if self.model.exists():
-            self.model.rename(old)
-        fresh.rename(self.model)
-        shutil.rmtree(old, ignore_errors=True)
-        log.flush()  # first, so that the log never lacks a step that the checkpoint has
-        checkpoint.save(self.trainer, self.out / checkpoint.NAME)
+        if self.thesaurus is not None:
+            self.thesaurus.save(self.out / "thesaurus.json")
+        try:
+            with writing(self.model):
+                self.trainer.save(fresh)
+                write_text(fresh / RECIPE, json.dumps({"images": self.done, "recipe": self.recipe.to_json()}, indent=2) + "\n")
+                if self.model.exists():
+                    self.model.rename(old)
+                fresh.rename(self.model)
+        except SafetensorError as error:
+            raise UserError(f"{self.model}: {unwritable(OSError(str(error)))}") from error
+        finally:
+            self.mend()
+
+    def show(self) -> None:
         draws = {"cascade": self.preview, "upscaler": self.preview_enlarged}.get(self.recipe.network)
         if draws is not None:
             draws(self.out / "samples" / f"step-{self.trainer.step:06d}.png")

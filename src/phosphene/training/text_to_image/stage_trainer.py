@@ -306,12 +306,17 @@ class StageTrainer:
         return tensors, {"images": images, "begun": begun, "unreported": self.unreported}
 
     def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
-        """Continue from a :meth:`state`. Raises KeyError or RuntimeError where it does not fit."""
-        checkpoint.scatter(tensors, self._networks, self.optimisers)
-        self.count.copy_(tensors["count"])
-        self.total.copy_(tensors["total"])
-        self.step, self.begun = (position[name] // self.recipe.batch_size for name in ("images", "begun"))
-        self.unreported = position["unreported"]
+        """Continue from a :meth:`state`. ValueError where it does not fit."""
+        images = checkpoint.whole(position, "images")
+        begun = checkpoint.whole(position, "begun", images)
+        unreported = checkpoint.whole(position, "unreported", images - begun)
+        others = {"count": self.count, "total": self.total}
+        checkpoint.scatter(tensors, self._networks, self.optimisers, images - begun, **others)
+        self.step, self.begun, self.unreported = images // self.recipe.batch_size, begun // self.recipe.batch_size, unreported
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.recipe.steps
 
     @property
     def _networks(self) -> dict[str, nn.Module]:

@@ -1,0 +1,442 @@
+"""A run is one state, always resumable: its folder, its lock, its checkpoint, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import refusal
+from safetensors.torch import load_file, save_file
+from test_cli import call, here  # noqa: F401  (fixtures)
+from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
+from test_training import environment, few, make, small  # noqa: F401
+
+from phosphene import cli, files
+from phosphene.errors import UserError
+from phosphene.training import checkpoint
+from phosphene.training.ema import Average
+from phosphene.training.log import read_log
+from phosphene.training.mnist import run as mnist_run
+from phosphene.training.text_to_image import run as stage_run
+from phosphene.training.text_to_image.stage_trainer import StageTrainer
+
+TRAIN = ("train", "class", "--dataset", "digits", "--width", "2", "--batch-size", "500", "--timesteps", "10", "--epochs", "2")
+
+
+def argv(network: str, data: Path) -> tuple[str, ...]:
+    """A command line that trains a tiny ``network`` into a folder yet to be named."""
+    if network == "class":
+        return TRAIN
+    sizes = {"images": 24, "batch-size": 8, "hidden": 16, "layers": 1, "heads": 2, "patch": 16, "held-out": 0}
+    return (
+        "train",
+        "cascade",
+        "--data",
+        str(data),
+        *(w for k, v in sizes.items() for w in (f"--{k}", str(v))),
+        "--device",
+        "cpu",
+    )
+
+
+def same(out: Path, other: Path, logged: bool = True) -> None:
+    """Two finished runs: the same checkpoint, models and log, bit for bit."""
+    found = sorted(str(path.relative_to(other)) for path in other.rglob("*.safetensors"))
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.safetensors")) == found
+    for name in found:
+        a, b = load_file(out / name), load_file(other / name)
+        assert a.keys() == b.keys() and not [k for k in a if not torch.equal(a[k], b[k])], name
+    a, b = (
+        [{k: v for k, v in line.items() if "per_second" not in k} for line in read_log(o / "log.jsonl")] for o in (out, other)
+    )
+    assert a == b or not logged
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert cli.main([*TRAIN, "--out", str(out)]) == 0
+    return out
+
+
+def step(number: int, act, monkeypatch) -> None:
+    """Let ``act`` happen in the middle of the step ``number`` of a training, counted from 1."""
+    steps, follow = [], Average.follow
+
+    def followed(average, count):
+        steps.append(None)
+        if len(steps) == number:
+            act()
+        follow(average, count)
+
+    monkeypatch.setattr(Average, "follow", followed)
+
+
+# How it ends
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_leaves_by_the_door(number, code, call, unbroken, monkeypatch):  # noqa: F811
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    with monkeypatch.context() as patch:
+        step(3, lambda: signal.raise_signal(number), patch)
+        found, out, err = call(*TRAIN, "--out", "run")
+    assert (found, err.count("\n")) == (code, 1) and "done" not in out
+    assert err.startswith("phosphene: stopped, and the checkpoint in run is kept") and "--resume` goes on from there" in err
+    assert {each: signal.getsignal(each) for each in before} == before
+    assert not Path("run/.lock").exists()
+    assert call(*TRAIN, "--out", "run", "--resume")[0] == 0
+    same(Path("run"), unbroken, logged=False)  # what ended between two reports was reported
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_page_and_it_goes_on(number, code, call, here, monkeypatch):  # noqa: F811
+    from phosphene.report import page
+
+    def interrupted(*_, **__):
+        signal.raise_signal(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(page, "write", interrupted)
+        found, _, err = call("report", "--quick", "--sections", "1.1", "-o", "page", "--device", "cpu")
+    assert (found, err) == (code, "phosphene: interrupted.\n") and not [path for path in here.rglob(".*") if path.is_file()]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_container_that_is_stopped_saves(tmp_path, unbroken):
+    """From outside, as ``docker stop`` does it."""
+    command = [sys.executable, "-m", "phosphene", *TRAIN, "--out", "run"]
+    long = [*command, "--epochs", "2000", "--save-every", "1"]
+    process = subprocess.Popen(long, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 100
+        while len(read_log(tmp_path / "run" / "log.jsonl")) < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        # While it trains nobody else gets in, whatever the command.
+        for more in ([], ["--resume"]):
+            other = subprocess.run([*long, *more], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+            assert (other.returncode, other.stdout) == (2, "")
+            assert other.stderr.startswith("phosphene: --out run: another process is writing to it; wait until")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, err.count("\n")) == (143, 1) and "the checkpoint in run is kept" in err
+
+
+# Who may write to it
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from phosphene.files import FolderLock
+lock = FolderLock(Path(sys.argv[1]), "--out")
+if sys.argv[2] == "forks":  # as workers that load data are
+    if os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no fork")
+@pytest.mark.parametrize("kind", ["alone", "forks"])
+def test_a_lock_dies_with_its_process(tmp_path, kind):
+    """Killed, at once, even where a child of it lives on."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path), kind], env=environment(), stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"held\n"
+        refusal(lambda: files.FolderLock(tmp_path, "--out"), f"--out {tmp_path}: another process is writing to it", "wait")
+    finally:
+        process.kill()
+        process.wait()
+    lock = files.FolderLock(tmp_path, "--out")
+    refusal(lambda: files.FolderLock(tmp_path, "--out"), str(tmp_path))
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+    files.FolderLock(tmp_path / "new" / "folder", "--out").release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_holds_its_folder_until_its_end(few, tmp_path, unbroken):  # noqa: F811
+    from test_training import start, write_set
+
+    data = write_set(tmp_path / "data", few, 20)
+    first = start(tmp_path / "run", data)
+    refusal(lambda: start(tmp_path / "run", data), f"--out {tmp_path / 'run'}: another process is writing to it")
+    reports = iter(first)
+    next(reports)
+    refusal(lambda: start(tmp_path / "run", data, resume=True), "another process is writing to it")
+    reports.close()
+    list(start(tmp_path / "run", data, resume=True))
+    # One that could not start holds nothing.
+    refusal(lambda: start(tmp_path / "run", data, small("denoiser", width=9), resume=True), "--width 9")
+    list(start(tmp_path / "run", data, resume=True))
+
+
+# Where it begins again
+
+
+@pytest.mark.parametrize("network", ["class", "cascade"])
+def test_what_died_before_its_first_checkpoint_starts_again(network, call, here, shards, monkeypatch):  # noqa: F811
+    """And --resume says so."""
+    monkeypatch.setattr(stage_run, "WORDNET", Path("/nowhere"))
+    monkeypatch.setattr(stage_run.CascadeRun, "preview", lambda *_: None)
+
+    def killed(*_):
+        raise RuntimeError("killed")
+
+    command = argv(network, shards)
+    assert call(*command, "--out", "whole")[0] == 0
+    kind = mnist_run.Run if network == "class" else stage_run.CascadeRun
+    for room, name in ((checkpoint, "save"), (kind, "keep"), (kind, "reports")):
+        if name == "keep" and network == "class":
+            continue
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+            patch.setattr(room, name, killed)
+            call(*command, "--out", name)
+        if name != "reports":
+            code, _, err = call(*command, "--out", name, "--resume")
+            assert code == 2 and "it ended before its first step, start it again without --resume." in err
+            assert err.count("\n") == 1
+        shutil.copytree(name, "copy")
+        for out, more in ((name, []), ("copy", ["--resume"] if name == "reports" else [])):
+            assert call(*command, "--out", out, *more)[0] == 0
+            if network == "class":  # of cascades each start learns its tokenizer
+                same(Path(out), Path("whole"))
+        shutil.rmtree("copy")
+        code, _, err = call(*command, "--out", name)
+        assert code == 2 and f"--out {name}: already holds a run; continue it with --resume" in err
+
+
+def test_numbers_gone_wrong_at_once_leave_a_folder_for_another_try(call, unbroken):  # noqa: F811
+    code, _, err = call(*TRAIN, "--lr", "1e30", "--out", "run")
+    assert code == 2 and "start a new run with an --lr below" in err
+    assert call(*TRAIN, "--out", "run")[0] == 0
+    same(Path("run"), unbroken)
+
+
+def test_models_without_a_checkpoint_are_not_trodden_upon(call, unbroken):  # noqa: F811
+    shutil.copytree(unbroken, "run")
+    Path("run", checkpoint.NAME).unlink()
+    before = sorted(Path("run").rglob("*"))
+    for more, words in (([], "--out run: holds the model of a run, but no"), (["--resume"], "--resume: run holds no")):
+        code, _, err = call(*TRAIN, "--out", "run", *more)
+        assert code == 2 and words in err and "train a new one in another --out." in err
+    assert sorted(Path("run").rglob("*")) == before
+
+
+OURS = (
+    ".log.jsonl.0123abcd.jsonl",
+    ".checkpoint.safetensors.00000000.safetensors",
+    ".tmpAb12Cd",
+    "samples/.epoch-01.png.deadbeef.png",
+)
+THEIRS = (
+    ".notes.txt",
+    ".checkpoint.safetensors.00000000.txt",
+    ".tmp",
+    ".tmpAb12Cd3",
+    "x.0123abcd",
+    ".x.0123ABCD",
+    "mine/.x.0123abcd",
+)
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_what_a_killed_process_left_is_swept_at_the_next_start(call, unbroken, more):  # noqa: F811
+    if more:
+        shutil.copytree(unbroken, "run")
+    for name in (*OURS, *THEIRS):
+        Path("run", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("run", name).write_text("x")
+    Path("run/.folder.0123abcd").mkdir()
+    assert call(*TRAIN, "--out", "run", *more)[0] == 0
+    assert not [name for name in OURS if Path("run", name).exists()]
+    assert not [name for name in THEIRS if not Path("run", name).exists()] and Path("run/.folder.0123abcd").is_dir()
+
+
+def test_what_replacing_calls_a_file_is_what_is_swept(tmp_path):
+    for name in ("log.jsonl", "plain", ".hidden", "a.b.c"):
+        (tmp_path / "deep").mkdir()
+        with files.replacing(tmp_path / "deep" / name) as temporary:
+            kept = temporary.with_name(temporary.name)
+            shutil.copy(temporary, tmp_path / "copy")
+        shutil.move(tmp_path / "copy", kept)
+        assert kept.exists()
+        files.sweep(tmp_path / "deep", tmp_path / "nowhere")
+        assert [path.name for path in (tmp_path / "deep").iterdir()] == [name]
+        shutil.rmtree(tmp_path / "deep")
+
+
+# What is checked of a checkpoint
+
+
+def trained(kind: str, few, gallery):  # noqa: F811
+    """A trainer after a few steps, and what makes another that knows nothing."""
+    if kind == "class":
+        trainer, fresh = make(small(kind), few), lambda: make(small(kind), few)
+    else:
+        recipe = tiny(images=16 * 8, optimizer=kind)
+        tokenizer = learned_tokenizer(gallery, recipe, None)
+        trainer, fresh = (lambda: StageTrainer(recipe, gallery, tokenizer))(), lambda: StageTrainer(recipe, gallery, tokenizer)
+    steps = trainer.run() if kind == "class" else trainer.run(report_every=2, check_every=100)
+    next(steps)
+    next(steps)
+    steps.close()
+    return trainer, fresh
+
+
+def saved(trainer, path: Path, change) -> None:
+    """Write the checkpoint of ``trainer`` after ``change(tensors, position)``, with a sum that is right."""
+    tensors, position = trainer.state()
+    changed = change(tensors, position)
+    position = position if changed is None else changed
+    checkpoint.save(SimpleNamespace(recipe=trainer.recipe, state=lambda: (tensors, position)), path)
+
+
+def dropped(name: str):
+    def do(tensors, _):
+        del tensors[next(k for k in tensors if k.startswith(name))]
+
+    return do
+
+
+def put(name: str, change):
+    def do(tensors, _):
+        key = next(k for k in tensors if k.startswith(name))
+        tensors[key] = change(tensors[key])
+
+    return do
+
+
+def forget(tensors, _):
+    for name in [k for k in tensors if k.startswith("optimiser.")]:
+        del tensors[name]
+
+
+def at(**values):
+    return lambda _, position: {**position, **values}
+
+
+COMMON = {
+    "a moment of another shape": put("optimiser.0.3.exp_avg", lambda v: v.flatten()[:1].clone()),
+    "a moment much larger": put("optimiser.0.3.exp_avg", lambda v: torch.zeros(10, *v.shape)),
+    "a moment of another type": put("optimiser.0.3.exp_avg", lambda v: v.double()),
+    "a moment that is missing": dropped("optimiser.0.3.exp_avg_sq"),
+    "a parameter that nobody remembers": lambda t, _: [t.pop(k) for k in list(t) if k.startswith("optimiser.0.3.")] and None,
+    "an optimiser that remembers nothing": forget,
+    "a count of steps with a shape": put("optimiser.0.3.step", lambda v: torch.ones(5)),
+    "a weight of another shape": put("network.", lambda v: torch.zeros(3, *v.shape)),
+    "a weight of another type": put("average.", lambda v: v.to(torch.int32)),
+    "a weight that is missing": dropped("network."),
+    "a tensor too many": lambda t, _: t.update({"network.more": torch.zeros(1)}),
+    "a moment too many": lambda t, _: t.update({"optimiser.0.9999.step": torch.zeros(())}),
+    "no count": dropped("count"),
+    "a position that is a list": lambda *_: [1, 2],
+}
+KINDS = {
+    "class": {
+        "a negative epoch": at(epoch=-1),
+        "an epoch too many": at(epoch=3, done=0),
+        "a step beyond the epoch": at(done=6),
+        "a step after the last epoch": at(epoch=2, done=1),
+        "half a step": at(done=0.5),
+        "a step that is true": at(done=True),
+        "a step that is a word": at(done="4"),
+        "another number of steps": at(done=1),
+        "a generator's state cut short": put("generator", lambda v: v[:100].clone()),
+        "losses of another epoch": put("losses", lambda v: v[:2].clone()),
+    },
+    "adamw": {
+        "negative pictures": at(images=-16),
+        "more begun than seen": at(begun=16 * 9),
+        "more unreported than seen": at(unreported=16 * 9),
+        "no pictures": at(images=None),
+        "infinitely many": at(images=float("inf")),
+    },
+    "muon": {"momentum of fewer matrices": put("optimiser.1.0.momentum", lambda v: v[:1].clone())},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_damage_of_a_checkpoint_is_named_before_it_is_used(kind, few, gallery, tmp_path):  # noqa: F811
+    trainer, fresh = trained(kind, few, gallery)
+    path = tmp_path / checkpoint.NAME
+    saved(trainer, path, lambda *_: None)
+    checkpoint.load(fresh(), path)  # as it is, it is taken
+    other = fresh()
+    before = {k: v.clone() for k, v in other.state()[0].items()}
+    for name, change in (COMMON | KINDS[kind]).items():
+        saved(trainer, path, change)
+        text = refusal(
+            lambda: checkpoint.load(other, path), f"{path}: does not fit this network (", "start a new run in another --out."
+        )
+        assert len(text) < 400, name
+        after = other.state()[0]
+        assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before), name
+
+
+@pytest.mark.parametrize("kind", ["class", "muon"])
+def test_no_bit_of_a_checkpoint_flips_unnoticed(kind, few, gallery, tmp_path):  # noqa: F811
+    """A thousandth of all bits, of weights, moments and header alike; and the file cut off anywhere."""
+    trainer, fresh = trained(kind, few, gallery)
+    path = tmp_path / checkpoint.NAME
+    saved(trainer, path, lambda *_: None)
+    content, other, chance = path.read_bytes(), fresh(), random.Random(7)
+    header = int.from_bytes(content[:8], "little") + 8
+    places = [chance.randrange(header) for _ in range(60)] + [chance.randrange(header, len(content)) for _ in range(60)]
+    harmless = 0
+    for place in places:
+        torn = bytearray(content)
+        torn[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(torn)
+        try:
+            checkpoint.load(other, path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error), place
+        else:
+            harmless += 1  # padding of the header, or the order of its entries
+            assert place < header
+    assert harmless <= 3
+    for length in (0, 7, 8, header - 1, header, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        refusal(lambda: checkpoint.load(other, path), f"{path}: is damaged")
+
+
+def test_a_checkpoint_without_a_sum_or_with_anothers_is_none(few, tmp_path):  # noqa: F811
+    trainer, path = make(small("class"), few), tmp_path / checkpoint.NAME
+    told = {"position": json.dumps({"epoch": 0, "done": 0}), "recipe": json.dumps(trainer.recipe.to_json())}
+    tensors = {name: value.contiguous() for name, value in trainer.state()[0].items()}
+    for extra, words in (({}, "is no checkpoint"), ({"sha256": "0" * 64}, "is damaged (its content has another SHA-256")):
+        save_file(tensors, path, {**told, **extra})
+        refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: {words}", "start a new run")
+    for recipe in ("[" * 100_000, "{", "[]", "9" * 5000):
+        told["recipe"] = recipe
+        save_file(tensors, path, {**told, "sha256": checkpoint._sum(tensors, told)})
+        with pytest.raises(UserError):
+            checkpoint.load(make(small("class"), few), path)
+
+
+def test_a_damaged_checkpoint_is_one_sentence_on_the_command_line(call, unbroken):  # noqa: F811
+    shutil.copytree(unbroken, "run")
+    path = Path("run", checkpoint.NAME)
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    code, out, err = call(*TRAIN, "--out", "run", "--resume")
+    assert (code, out) == (2, "") and err.startswith("phosphene: run/checkpoint.safetensors: is damaged") and err.count("\n") == 1
