@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import phosphene
-from phosphene import defaults, sampler, schedule
+from phosphene import defaults, sampler, schedule, views
 from phosphene.training.mnist import data
 
 HOUSE = Path(phosphene.__file__).parent
 
 FLOORS = (
-    ("", "errors", "defaults"),
+    ("", "defaults"),
+    ("errors",),
     ("files", "devices", "schedule", "readers"),
     ("models.protocol",),
     ("frequency", "images", "plots"),
@@ -130,4 +131,5 @@ def test_nothing_is_too_large(what, limit):
 def test_names_without_torch_are_those_of_the_tables():
     assert list(defaults.SOLVERS) == list(sampler.SOLVERS)
     assert list(defaults.SCHEDULES) == list(schedule.KINDS)
+    assert defaults.VIEWS == list(views.VIEWS)
     assert list(defaults.DATASETS) == [*data.SOURCES, "digits", "idx"]

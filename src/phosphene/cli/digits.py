@@ -9,9 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import MOST_PICTURES, SCALE, Count, Data, DatasetName, Device, Guidance, Judge, Out, Seed, app
+from phosphene.cli.common import (
+    MOST_PICTURES,
+    SCALE,
+    Count,
+    Data,
+    DatasetName,
+    Device,
+    Guidance,
+    Judge,
+    Out,
+    Seed,
+    a_model,
+    app,
+    chosen,
+)
 from phosphene.cli.drawing import REMADE, Options, described, drawing_command, viewed
-from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS, one_of
+from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, MOST_STEPS, SEED, SOLVERS
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +45,9 @@ class Digits(Options):
     """The options of a command that draws digits."""
 
     guidance: Guidance = DIGIT_GUIDANCE
-    model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.")] = None
+    model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.", callback=a_model)] = (
+        None
+    )
 
 
 @drawing_command
@@ -67,7 +83,7 @@ def digits(
 @app.command("denoise-digits")
 def denoise_digits(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="A denoiser: a name, a model folder or a run.")] = "denoiser-5",
+    model: Annotated[str, typer.Option(help="A denoiser: a name, a model folder or a run.", callback=a_model)] = "denoiser-5",
     dataset: DatasetName = "mnist",
     data: Data = None,
     count: Count = 10,
@@ -108,10 +124,14 @@ REMADE.append("denoise-digits")
 class Ambigram(Options):
     """The options of ``ambigram``."""
 
-    solver: Annotated[str | None, typer.Option(help=f"{one_of(SOLVERS)}; the best for ambigrams by default.")] = None
-    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None
+    solver: Annotated[str | None, chosen(SOLVERS, "the best for ambigrams by default")] = None
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Timesteps to visit; the best for ambigrams by default.")
+    ] = None
     guidance: Guidance = AMBIGRAM_GUIDANCE
-    model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.")] = "class-20"
+    model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.", callback=a_model)] = (
+        "class-20"
+    )
 
     def of(self, model: DigitDiffusion) -> Sampling:
         """How ``model`` is sampled: where no solver is named, as is best for ambigrams, but for what is."""

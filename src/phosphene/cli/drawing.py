@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
@@ -12,8 +13,31 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, Sheet, SolverName, Steps, app
-from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, SEED, SOLVERS, UPSCALE_GUIDANCE
+from phosphene.cli.common import (
+    CascadeName,
+    Device,
+    Eta,
+    Guidance,
+    Resample,
+    Seed,
+    Sheet,
+    SolverName,
+    Steps,
+    TextEncoder,
+    app,
+    chosen,
+)
+from phosphene.defaults import (
+    CASCADE,
+    GUIDANCE,
+    MOST_STEPS,
+    NOISE_LEVEL,
+    OFFLOADS,
+    OWN_NOISE_LEVEL,
+    SEED,
+    SOLVERS,
+    UPSCALE_GUIDANCE,
+)
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,15 +103,16 @@ class Options:
 class Drawing(Options):
     """The options of a command that draws from text."""
 
-    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE
-    steps: Annotated[int | None, typer.Option(help=f"Timesteps of the first stage; by default {USUAL}.")] = None
+    model: CascadeName = CASCADE
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST_STEPS, help=f"Timesteps of the first stage; by default {USUAL}.")
+    ] = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
     upscale_guidance: Annotated[float | None, typer.Option(help=f"Of the second stage; {UPSCALE_GUIDANCE:g} by default.")] = None
     upscale_steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps."),
+        int | None, typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")
     ] = None
     noise_level: Annotated[
         int | None,
@@ -97,8 +122,8 @@ class Drawing(Options):
     ] = None
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None
-    text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto"
-    offload: Annotated[str, typer.Option(help="none, stages or layers: what waits in main memory until it is needed.")] = "none"
+    text_encoder: TextEncoder = "auto"
+    offload: Annotated[str, chosen(OFFLOADS, "what waits in main memory until it is needed")] = "none"
 
     def check(self) -> None:
         super().check()
@@ -107,10 +132,6 @@ class Drawing(Options):
         for name, value in self.of_the_second():
             if not self.upscale:
                 raise UserError(f"{name} {value}: is of the second stage, and only the first draws here; leave it out.")
-        if self.text_encoder not in ("auto", "none"):
-            raise UserError(f"--text-encoder {self.text_encoder}: choose auto or none.")
-        if self.offload not in OFFLOADS:
-            raise UserError(f"--offload {self.offload}: choose one of {', '.join(OFFLOADS)}.")
         self.visited()
 
     def visited(self) -> list[int] | None:
@@ -120,6 +141,7 @@ class Drawing(Options):
         """The model, with ``prompts`` encoded and the text encoder let go of."""
         from phosphene.files import cache_folder
         from phosphene.models.cascade import open_cascade
+        from phosphene.models.text import PromptCut, tidy
 
         self.sampling().table()  # refuses a solver that is none
         how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
@@ -127,11 +149,12 @@ class Drawing(Options):
         how |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
-        cascade.encode(asked)
+        with warnings.catch_warnings(action="ignore", category=PromptCut):  # it is said below, each time
+            cascade.encode(asked)
         cascade.free_text()
         for prompt in asked:
-            if rest := cascade.text.unread(prompt):
-                common.say(f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing")
+            if cut := cascade.text.cut.get(tidy(prompt or "")):
+                common.say(cut)
         for name, value in self.of_the_second():
             if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")

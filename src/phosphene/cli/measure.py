@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import Advance, Data, DatasetName, Device, Eta, Judge, Resample, Seed, SolverName, Steps, app
+from phosphene.cli.common import Advance, Data, DatasetName, Device, Eta, Judge, Resample, Seed, SolverName, Steps, a_model, app
 from phosphene.defaults import CASCADE, SEED
 from phosphene.errors import UserError
 from phosphene.files import require_file, require_picture, require_writable, write_text
@@ -36,7 +36,7 @@ JUDGED = (
 
 @app.command()
 def evaluate(
-    names: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.")],
+    names: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.", callback=a_model)],
     samples: Annotated[int, typer.Option(min=1, max=100_000, help="Pictures to draw for each figure.")] = 5000,
     guidance: Annotated[str, typer.Option(help="Scales, separated by commas.")] = "0,1,2,3,5",
     solver: SolverName = "ancestral",
@@ -90,7 +90,9 @@ def evaluate(
 @app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=common.path)] = Path("report"),
-    model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = CASCADE,
+    model: Annotated[
+        str, typer.Option(help="A cascade, for Part A: its name or its folder.", callback=common.a_cascade)
+    ] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: two minutes on a laptop.")] = False,
     sections: Annotated[
         str | None, typer.Option(help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.")

@@ -21,6 +21,7 @@ import typer
 from phosphene.cli import common
 from phosphene.cli.common import MOST_PICTURES, app
 from phosphene.cli.drawing import ELSEWHERE, REMADE
+from phosphene.defaults import SHAPES
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -132,12 +133,11 @@ def _several(option: TyperArgument | TyperOption) -> bool:
 
 def _require_allowed(story: Mapping[str, Any], path: Path, allowed: Mapping[str, Sequence[str]]) -> None:
     """UserError where a model or a file would be opened that neither ships with the package nor is ``allowed``."""
-    from phosphene.models import cascade, folders
+    from phosphene.models import folders
     from phosphene.readers import sample
-    from phosphene.tasks.compose import SHAPES
 
     ours: dict[str, Callable[[str], bool]] = {
-        "--allow-model": lambda name: name in (*folders.embedded(), *cascade.embedded()),
+        "--allow-model": lambda name: name in (*folders.embedded(), *folders.cascades()),
         "--allow-file": lambda name: name in SHAPES or sample(Path(name)) is not None,
     }
     for name, option in _options(story["command"]).items():

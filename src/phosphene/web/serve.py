@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import Device, app
+from phosphene.cli.common import CascadeName, Device, app
 from phosphene.defaults import CASCADE
 from phosphene.errors import UserError
 
@@ -20,7 +20,7 @@ from phosphene.errors import UserError
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
-    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE,
+    model: CascadeName = CASCADE,
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
     device: Device = "auto",
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", envvar="PHOSPHENE_AUTH", help="Asked of visitors.")] = None,

@@ -11,10 +11,9 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from phosphene.defaults import DIGIT_GUIDANCE
+from phosphene.defaults import DIGIT_GUIDANCE, VIEWS
 from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe
-from phosphene.views import VIEWS
 from phosphene.web import widgets
 from phosphene.web.jobs import MOST_RESULTS, SIDE, Job, Studio
 from phosphene.web.widgets import Bench, Line, bar, prompt_of
