@@ -50,6 +50,10 @@ BLENDS = ("none", "paste", "laplacian")
 """How an inpainted picture goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
 SHAPES = ("left", "top", "circle")
 """Masks that have a name."""
+MEANING = (
+    "Alignment is how much the weakest reading helps the model to see the picture: above 0 it does. Concealment is how surely "
+    "each reading is told from the others: 1 where none shows through."
+)
 INSIDE_OUTSIDE = "compose", "for inside and outside of the mask"
 FROM_TO = "morph", "where it begins and where it ends"
 """Commands that take two prompts, and which."""

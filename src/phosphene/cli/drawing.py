@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ from phosphene.defaults import (
     OFFLOADS,
     OWN_NOISE_LEVEL,
     SEED,
+    SHAPES,
     SOLVERS,
     UPSCALE_GUIDANCE,
 )
@@ -95,7 +97,9 @@ class Options:
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
         """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
         given = {option.name: getattr(self, option.name) for option in fields(self) if option.init}
-        story = common.provenance(self.command, self.model, described(self.arguments | given, self.device))
+        arguments = self.arguments | given
+        story = common.provenance(self.command, self.model, described(arguments, self.device))
+        story |= {"inputs": digests} if (digests := inputs(arguments)) else {}
         return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
 
 
@@ -217,10 +221,30 @@ ELSEWHERE = ("out", "animate", "data")
 
 
 def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """What provenance says of the ``options`` of a command, in whatever order given; the model stands by itself."""
+    """What provenance says of the ``options`` of a command, in whatever order given; the model stands by itself.
+
+    Where a file lay is no part of how a picture was made, so it is told by its name (and by :func:`inputs`).
+    """
+    own = {name: path.name for name, path in _files(options).items()}
     values = {name.rstrip("_"): value for name, value in sorted(options.items()) if name not in (*ELSEWHERE, "model")}
-    values = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-    return values | {"device": str(common.device(device))}
+    return values | own | {"device": str(common.device(device))}
+
+
+def inputs(options: Mapping[str, Any]) -> dict[str, str]:
+    """The SHA-256 of each file of the reader's own among ``options``, by the option's name."""
+    from phosphene.readers import sample
+
+    return {name: sha256(path) for name, path in _files(options).items() if sample(path) is None}
+
+
+def _files(options: Mapping[str, Any]) -> dict[str, Path]:
+    told = ((name.rstrip("_"), value) for name, value in options.items() if name not in ELSEWHERE)
+    return {n: Path(v) for n, v in told if isinstance(v, Path) or (n == "mask" and v not in SHAPES)}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def viewed(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = CELL) -> list[Image.Image]:
