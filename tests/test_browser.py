@@ -134,6 +134,8 @@ def test_each_tab_does_its_job(visitor, tmp_path, tab):
     assert story["command"] == command and story["arguments"]["seed"] == 180
     typed = panel.locator(".studio-command textarea").input_value()
     assert typed.startswith(f"phosphene {command} -o {command}.png --seed 180") and "phosphene-studio" not in typed
+    if tab == "Generate":  # by a model of a few words
+        assert "is longer than the model reads, so it is cut" in visitor.status(panel)
     if tab == "Anagram":
         turned = panel.get_by_role("button", name="Turn the picture")
         turned.click()
