@@ -28,6 +28,8 @@ class Steps(NamedTuple):
 SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 8), "heun": Steps(20, 8)}
 """Of each solver in ``sampler.SOLVERS``. 34, Part A's number, are every 29th timestep of the 1000."""
 
+MOST_PICTURES = 10_000
+"""Of one sheet: beyond, it would not fit into memory, nor be looked at."""
 MOST_STEPS = 100_000
 """Timesteps of a schedule at most: checked before there is a table, for the number may come from a file."""
 OBJECTIVES = ("noise", "velocity", "flow")

@@ -13,33 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import (
-    CascadeName,
-    Device,
-    Eta,
-    Guidance,
-    Resample,
-    Seed,
-    Sheet,
-    SolverName,
-    Steps,
-    TextEncoder,
-    app,
-    chosen,
-)
-from phosphene.defaults import (
-    CASCADE,
-    GUIDANCE,
-    MOST_STEPS,
-    NOISE_LEVEL,
-    OFFLOADS,
-    OWN_NOISE_LEVEL,
-    SEED,
-    SHAPES,
-    SOLVERS,
-    UPSCALE_GUIDANCE,
-)
+from phosphene.cli import common, options
+from phosphene.cli.common import app
+from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, SEED, SHAPES, SOLVERS, UPSCALE_GUIDANCE
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,20 +28,21 @@ if TYPE_CHECKING:
 CELL = 256
 """Pixels of a picture on a sheet, at least."""
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
+LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
 
 
 @dataclass
 class Options:
     """What commands that draw share: options by their names on the command line, and what is told of a picture."""
 
-    solver: SolverName = "ancestral"
-    steps: Steps = None
-    eta: Eta = None
-    resample: Resample = None
-    guidance: Guidance = GUIDANCE
-    seed: Seed = SEED
-    device: Device = "auto"
-    sheet: Sheet = False
+    solver: options.SolverName = "ancestral"
+    steps: options.Steps = None
+    eta: options.Eta = None
+    resample: options.Resample = None
+    guidance: options.Guidance = GUIDANCE
+    seed: options.Seed = SEED
+    device: options.Device = "auto"
+    sheet: options.Sheet = False
     model: str = ""
     command: str = field(default="", init=False)
     arguments: dict[str, Any] = field(default_factory=dict, init=False)
@@ -107,10 +84,8 @@ class Options:
 class Drawing(Options):
     """The options of a command that draws from text."""
 
-    model: CascadeName = CASCADE
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=MOST_STEPS, help=f"Timesteps of the first stage; by default {USUAL}.")
-    ] = None
+    model: options.CascadeName = CASCADE
+    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {USUAL}")] = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
@@ -118,16 +93,11 @@ class Drawing(Options):
     upscale_steps: Annotated[
         int | None, typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")
     ] = None
-    noise_level: Annotated[
-        int | None,
-        typer.Option(
-            help=f"How much the second stage may change; by default {OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF."
-        ),
-    ] = None
+    noise_level: Annotated[int | None, typer.Option(help=f"How much the second stage may change; by default {LEVELS}.")] = None
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None
-    text_encoder: TextEncoder = "auto"
-    offload: Annotated[str, chosen(OFFLOADS, "what waits in main memory until it is needed")] = "none"
+    text_encoder: options.TextEncoder = "auto"
+    offload: Annotated[str, options.chosen(OFFLOADS, "what waits in main memory until it is needed")] = "none"
 
     def check(self) -> None:
         super().check()

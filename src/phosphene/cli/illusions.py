@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import Out, a_picture, checked, chosen
+from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
 from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, VIEWS, one_of
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from phosphene.frequency import MotionBlur
     from phosphene.models.cascade import Cascade
 
-Kind = Annotated[str, chosen(HYBRIDS, "color is grey, then colours; motion is swept by, then still")]
-Band = Annotated[str | None, chosen(BANDS, "what is kept of --from: what FAR would rule, or the rest. [default: low]")]
+Kind = Annotated[str, options.chosen(HYBRIDS, "color is grey, then colours; motion is swept by, then still")]
+Band = Annotated[str | None, options.chosen(BANDS, "what is kept of --from: what FAR would rule, or the rest. [default: low]")]
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
 
 
-@checked
-def _a_view(option: str, value: str) -> None:
+@options.checked
+def _is_view(option: str, value: str) -> None:
     if re.split("[:@]", value)[0] not in (*VIEWS, "four-way"):
         require_one_of(option, value, VIEWS)
 
@@ -41,14 +40,14 @@ def anagram(
     drawing: Drawing,
     view: Annotated[
         list[str],
-        typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...", callback=_a_view),
+        typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...", callback=_is_view),
     ],
     view_seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of views whose pieces are laid by chance.")] = 0,
     weights: Annotated[str | None, typer.Option(help="How much each view counts, such as 1,1.5.")] = None,
-    reduce: Annotated[str, chosen(REDUCTIONS, "the views are heard at once, or take turns")] = "mean",
+    reduce: Annotated[str, options.chosen(REDUCTIONS, "the views are heard at once, or take turns")] = "mean",
     best_of: BestOf = 1,
     animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the picture turns into its other reading.")] = None,
-    out: Out = Path("anagram.png"),
+    out: options.Out = Path("anagram.png"),
 ) -> None:
     """Draw a picture that shows something else in another view.
 
@@ -79,14 +78,15 @@ def hybrid(
     kind: Kind = "frequency",
     sigma: Annotated[str | None, typer.Option(help="Blurs that part the prompts, in 64ths of it. [default: 2, or 3,1.2]")] = None,
     from_: Annotated[
-        Path | None, typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.", callback=a_picture)
+        Path | None,
+        typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.", callback=options.is_picture),
     ] = None,
     band: Band = None,
     length: Annotated[float | None, typer.Option(help="Of --kind motion, in 64ths of the picture. [default: 15]")] = None,
     angle: Annotated[float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]")] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
-    out: Out = Path("hybrid.png"),
+    out: options.Out = Path("hybrid.png"),
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
 
@@ -152,8 +152,8 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
     return picture
 
 
-@checked
-def _a_mask(option: str, value: str) -> None:
+@options.checked
+def _is_mask(option: str, value: str) -> None:
     if value not in SHAPES:
         from phosphene.readers import picture_file
 
@@ -166,8 +166,8 @@ def _a_mask(option: str, value: str) -> None:
 def compose(
     prompts: Annotated[list[str], typer.Argument(metavar="INSIDE OUTSIDE", help="Where the mask is white, and elsewhere.")],
     drawing: Drawing,
-    mask: Annotated[str, typer.Option(help=f"{one_of((*SHAPES, 'a picture'))}: white is inside.", callback=_a_mask)] = "left",
-    out: Out = Path("compose.png"),
+    mask: Annotated[str, typer.Option(help=f"{one_of((*SHAPES, 'a picture'))}: white is inside.", callback=_is_mask)] = "left",
+    out: options.Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""
     require_two(prompts, *INSIDE_OUTSIDE)
@@ -193,7 +193,7 @@ def morph(
         int | None, typer.Option(min=0, max=2**32 - 1, help="Of the end; by default that of the beginning.")
     ] = None,
     animate: Annotated[Path | None, typer.Option(help="GIF or MP4: there and back.")] = None,
-    out: Out = Path("morph.png"),
+    out: options.Out = Path("morph.png"),
 ) -> None:
     """Draw the way from one prompt to another, or from one seed to another."""
     if len(prompts) == 1 and to_seed is not None:

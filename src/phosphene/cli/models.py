@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import Device, app, chosen
+from phosphene.cli import common, options
+from phosphene.cli.common import app
 from phosphene.errors import UserError
 
 models = typer.Typer(help="Which models are embedded, and are they whole?")
@@ -53,8 +53,8 @@ def models_info(name: Annotated[str, typer.Argument(help="A name, a model folder
 @models.command("fetch")
 def models_fetch(
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A cascade on the Hugging Face hub.")],
-    device: Device = "auto",
-    text_encoder: Annotated[str, chosen(("auto", "none"), "none leaves it out, most of DeepFloyd IF")] = "auto",
+    device: options.Device = "auto",
+    text_encoder: Annotated[str, options.chosen(("auto", "none"), "none leaves it out, most of DeepFloyd IF")] = "auto",
 ) -> None:
     """Fetch a cascade, both stages, into the hub's cache: what generate would fetch when it is first used.
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import MOST_PICTURES, Count, Out, a_picture, chosen
+from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
-from phosphene.defaults import BLENDS, FITS
+from phosphene.defaults import BLENDS, FITS, MOST_PICTURES
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
     from phosphene.tasks.denoise import Level
 
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")]
-Fit = Annotated[str, chosen(FITS, "how a picture is given the model's shape")]
+Fit = Annotated[str, options.chosen(FITS, "how a picture is given the model's shape")]
 Picture = Annotated[
-    Path, typer.Argument(metavar="IMAGE", help="Any picture; it is given the model's shape (--fit).", callback=a_picture)
+    Path, typer.Argument(metavar="IMAGE", help="Any picture; it is given the model's shape (--fit).", callback=options.is_picture)
 ]
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 ABREAST = 8
@@ -37,10 +36,10 @@ ABREAST = 8
 def generate(
     prompts: Prompts,
     drawing: Drawing,
-    count: Count = 1,
+    count: options.Count = 1,
     guidance_sweep: Annotated[str | None, typer.Option(help="A row for each of these scales, such as 1,3,5,7,10.")] = None,
     steps_sweep: Annotated[str | None, typer.Option(help="A row for each of these numbers of steps, such as 5,20.")] = None,
-    out: Out = Path("generated.png"),
+    out: options.Out = Path("generated.png"),
 ) -> None:
     """Draw pictures of what PROMPTS say.
 
@@ -103,7 +102,7 @@ def denoise(
     t: Annotated[str, typer.Option("--t", help="Timesteps to noise it to.")] = "250,500,750",
     start: Annotated[int, typer.Option(help="How many of the steps are left out before the many-step row.")] = 10,
     fit: Fit = "crop",
-    out: Out = Path("denoise.png"),
+    out: options.Out = Path("denoise.png"),
 ) -> None:
     """Noise IMAGE, and try to undo it: by a blur, in one step, in many steps.
 
@@ -157,7 +156,7 @@ def edit(
     ] = None,
     strength: Annotated[float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.")] = None,
     fit: Fit = "crop",
-    out: Out = Path("edit.png"),
+    out: options.Out = Path("edit.png"),
 ) -> None:
     """Noise IMAGE and denoise it as PROMPT, from several starts.
 
@@ -195,14 +194,14 @@ def _starts(start: str | None, strength: float | None, steps: int) -> list[int]:
 def inpaint(
     image: Picture,
     mask: Annotated[
-        Path, typer.Argument(metavar="MASK", help="A picture of the same size: white is repainted.", callback=a_picture)
+        Path, typer.Argument(metavar="MASK", help="A picture of the same size: white is repainted.", callback=options.is_picture)
     ],
     drawing: Drawing,
     prompt: Prompt = "",
-    blend: Annotated[str, chosen(BLENDS, "how the result goes over the original")] = "laplacian",
+    blend: Annotated[str, options.chosen(BLENDS, "how the result goes over the original")] = "laplacian",
     compare: Annotated[bool, typer.Option("--compare", help="A sheet with all three.")] = False,
     fit: Fit = "crop",
-    out: Out = Path("inpaint.png"),
+    out: options.Out = Path("inpaint.png"),
 ) -> None:
     """Repaint IMAGE where MASK is white.
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import MOST_PICTURES, app
+from phosphene.cli import common, options
+from phosphene.cli.common import app
 from phosphene.cli.drawing import ELSEWHERE, REMADE, sha256
-from phosphene.defaults import SHAPES
+from phosphene.defaults import MOST_PICTURES, SHAPES
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def inspect(path: Annotated[Path, typer.Argument(metavar="PNG")]) -> None:
 @app.command()
 def rerun(
     path: Annotated[Path, typer.Argument(metavar="PNG")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.", parser=common.path)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.", parser=options.path)] = None,
     allow_model: Annotated[list[str] | None, typer.Option(help="A model it may use that does not ship with phosphene.")] = None,
     allow_file: Annotated[list[str] | None, typer.Option(help="A file of yours that it may read.")] = None,
 ) -> None:

@@ -221,14 +221,14 @@ class Bench:
                     seen = look(job, values) if look and job.pictures else skip()
                     given = [str(path) for path in studio.read_by(job)]
                     files = gr.DownloadButton(value=str(out), interactive=True), gr.File(given, visible=bool(given))
-                    yield bar(told(job, studio.plain)), str(out), seen, files[0], studio.typed(job, out), files[1]
+                    yield bar(outcome(job, studio.plain)), str(out), seen, files[0], studio.typed(job, out), files[1]
 
         outputs = [self.picture, self.look, self.file, self.shown_command, self.inputs]
         events = self.listen(run, [component for _, component, _ in self.asked], outputs, studio.stop, "stopped")
         self.halt.click(None, None, None, cancels=events, queue=False)
 
 
-def told(job: Job, plain: Callable[[str], str]) -> str:
+def outcome(job: Job, plain: Callable[[str], str]) -> str:
     """What a finished command said, but for where its files lie; and what its words mean."""
     *before, last = job.said or [""]
     lines = [last.rpartition(";")[0] or "done", *before, *([MEANING] if "alignment" in last else [])]
