@@ -288,6 +288,28 @@ def test_what_is_kept_out_is_kept_out_of_filled_icons_too(cutouts, monkeypatch):
     assert any("orange" in text for text in plain)
 
 
+def test_some_looks_of_a_thing_are_shown_oftener(cutouts, cast):
+    chance = random.Random(0)
+    shown = Counter(cutouts.subjects[cast.thing("cat", chance).index].style for _ in range(4000))
+    looks = casting.LOOKS
+    assert shown["fluent 3d"] / shown["noto"] == pytest.approx(looks["fluent 3d"] / looks["noto"], rel=0.1)
+    icons = Casting(cutouts.subjects * 2, cutouts.shapes * 2, [s.style == "icon" for s in cutouts.subjects] * 2)
+    first, second = Counter(icons.thing("cat", chance).index for _ in range(4000)).most_common()
+    assert first[0] == icons.icons["cat"][0] and first[1] / second[1] == pytest.approx(2, rel=0.15)
+
+
+def test_a_filled_icon_has_one_colour_of_its_own_unless_another_is_said(cutouts):
+    """What a caption doesn't say and chance decides can't be learned but as a blur."""
+    icons = Casting(cutouts.subjects, cutouts.shapes, [s.style == "icon" for s in cutouts.subjects])
+    chance = random.Random(0)
+    inks = {True: [], False: []}
+    for _ in range(200):
+        thing = icons.thing("cat", chance)
+        inks[thing.name == thing.bare].append(thing.colours["fills"][:3])
+    spread = {silent: np.std(fills, axis=0).max() for silent, fills in inks.items()}
+    assert spread[True] < 0.08 < 0.3 < spread[False]
+
+
 def test_opaque_pictures_have_no_ground_and_are_in_no_scene(cast):
     opaque = {k for k, shape in enumerate(cast.shapes) if shape.opaque}
     assert opaque

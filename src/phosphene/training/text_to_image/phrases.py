@@ -141,8 +141,8 @@ STYLES: dict[str, tuple[str, ...]] = {
     "line emoji": ("outlined cartoon", "cartoon"),
     "colour icon": ("flat illustration", "colour icon"),
 }
-SAID = {"line emoji": 0.75, "colour icon": 0.75, "firefox": 0.55, "clip art": 0.5}
-"""How often a style is named, where not in a quarter of its pictures."""
+SAID = {"fluent color": 0.2, "noto": 0.35, "line emoji": 0.95, "colour icon": 0.9, "firefox": 0.8, "clip art": 0.6}
+"""How often a style is named, where not in half of its pictures: a bare noun is to mean few looks."""
 SOLID = ("icon", "silhouette", "pictogram", "icon")
 OUTLINE = ("outline icon", "line drawing", "line icon", "outline drawing")
 FILLED = ("cartoon", "coloured drawing", "colored drawing", "simple drawing")

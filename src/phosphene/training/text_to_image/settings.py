@@ -9,7 +9,7 @@ from phosphene.training.text_to_image.captions import ALSO, COLOURS, Colour
 from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Thing, jittered
 
 
-def chosen_paper(chance: random.Random, often: float = 0.34) -> tuple[Colour, str]:
+def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str]:
     """Paper, and what is said of it."""
     if chance.random() >= often:
         return WHITE, chance.choice((" on a white background", " on white")) if chance.random() < 0.05 else ""
@@ -24,7 +24,7 @@ def chosen_paper(chance: random.Random, often: float = 0.34) -> tuple[Colour, st
 def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
     """What ``thing`` is called, its style said now and then: oftener the less its look is what people mean by the bare noun."""
     subject = cast.subjects[thing.index]
-    words, often = phrases.STYLES.get(subject.style, ()), phrases.SAID.get(subject.style, 0.25)
+    words, often = phrases.STYLES.get(subject.style, ()), phrases.SAID.get(subject.style, 0.5)
     if thing.colours.get("mask"):
         words, often = phrases.FILLED, 0.9 if cast.painted.get(subject.name or subject.caption) else 0.33
     if not words or chance.random() >= often:
