@@ -397,7 +397,7 @@ def test_a_port_that_is_taken_is_named(cascade):  # noqa: F811
 @pytest.fixture(scope="module")
 def report(cascade, tmp_path_factory) -> Path:  # noqa: F811
     """A page with a figure of each kind."""
-    sections = ["0", "1.1", "1.4", "1.8", "1.10", "B 1.1"]
+    sections = ["0", "1.1", "1.4", "1.8", "1.10", "B 1.1", "B 2.1", "B 2.4"]
     return write(tmp_path_factory.mktemp("report"), "cpu", lambda *_: None, str(cascade), True, sections)
 
 
@@ -428,10 +428,15 @@ def test_the_page_can_be_played_with(browser, report):
     button.focus()
     page.keyboard.press("Enter")
     assert reading.inner_text() == "a bell" and button.get_attribute("aria-pressed") == "true"
-    slider = page.locator(".far input").first
-    slider.focus()
+    figure = page.locator(".far").first
+    assert figure.locator(".reading").inner_text() == "a smiling face" and figure.locator("output").inner_text() == "from 0.5 m"
+    figure.locator("input").focus()
     page.keyboard.press("End")
-    assert "scale(0.2)" in page.locator(".far img").first.get_attribute("style")
+    assert figure.locator(".reading").inner_text() == "a red heart"
+    # The blur comes before the picture shrinks, and is wider than that of a 64-pixel picture's 2.5 which parts the bands.
+    style, width = figure.locator("img").get_attribute("style"), figure.locator("img").evaluate("each => each.clientWidth")
+    assert style.index("blur") < style.index("scale(0.4)")
+    assert float(re.search(r"blur\(([\d.]+)px\)", style)[1]) > 1.4 * 2.5 * width / 64
     enlarge = page.locator("button.large").first
     enlarge.click()
     page.locator("dialog[open] img").wait_for()

@@ -212,8 +212,9 @@ def test_settings_that_a_config_leaves_out_are_those_of_diffusers(tmp_path):
 
 def test_files_in_half_precision_and_in_shards_are_read(copy, cascade):
     unet = copy / "stage-1" / "unet"
+    theirs = UNet2DConditionModel.from_pretrained(unet)
     (unet / WEIGHTS).unlink()
-    cascade.stages[0].network.save_pretrained(unet, max_shard_size="1MB")
+    theirs.save_pretrained(unet, max_shard_size="1MB")
     assert (unet / f"{WEIGHTS}.index.json").is_file()
     weights = copy / "stage-2" / "unet" / WEIGHTS
     weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
@@ -629,14 +630,18 @@ def lacking(path):
     [
         (f"stage-1/unet/{WEIGHTS}", without, f"unet/{WEIGHTS}: is missing; fetch"),
         (f"stage-1/unet/{WEIGHTS}", pickled, f"unet/{WEIGHTS}: is missing .pickled weights are not read"),
-        (f"stage-1/unet/{WEIGHTS}", truncated, "stage-1/unet: cannot be loaded"),
-        (f"stage-2/unet/{WEIGHTS}", lacking, "stage-2/unet: the weights do not fit config.json .missing: conv_in.bias"),
+        (f"stage-1/unet/{WEIGHTS}", truncated, f"stage-1/unet/{WEIGHTS}: (is damaged|does not fit)"),
+        (
+            f"stage-2/unet/{WEIGHTS}",
+            lacking,
+            f"stage-2/unet/{WEIGHTS}: does not fit .*conv_in.bias",
+        ),
         ("stage-1/unet/config.json", without, "stage-1/unet/config.json: is missing"),
         ("stage-1/unet/config.json", truncated, "stage-1/unet/config.json: is not readable JSON"),
         ("stage-1/unet/config.json", {"_class_name": "UNet2DModel"}, "says UNet2DModel, not UNet2DConditionModel"),
         ("stage-1/unet/config.json", {"in_channels": 4}, "4 channels in and 6 out"),
         ("stage-1/unet/config.json", {"sample_size": None}, "no sample_size"),
-        ("stage-1/unet/config.json", {"block_out_channels": [32, 96]}, "stage-1/unet: cannot be loaded"),
+        ("stage-1/unet/config.json", {"block_out_channels": [32, 96]}, f"stage-1/unet/{WEIGHTS}: does not fit this network"),
         ("stage-1/unet/config.json", {"encoder_hid_dim": 16}, "different widths"),
         ("stage-1/model_index.json", without, "stage-1/model_index.json: is missing"),
         ("stage-1/scheduler/scheduler_config.json", without, "scheduler_config.json: is missing"),

@@ -162,6 +162,11 @@ def test_options_reach_the_picture(call, cascade):
             pictures.add(image.tobytes())
     assert len(pictures) == len(changes)
     assert call("generate", "a rocket", "--model", cascade, "--no-upscale", "--timesteps", "900,500,100", "-o", "t.png")[0] == 0
+    assert (
+        call("generate", "a rocket", "--model", cascade, "--no-upscale", "--timesteps", "900,500,...,100", "-o", "d.png")[0] == 0
+    )
+    with Image.open("t.png") as written_out, Image.open("d.png") as dotted:
+        assert written_out.tobytes() == dotted.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +176,9 @@ def test_options_reach_the_picture(call, cascade):
         (["a rocket", "--steps", 3, "--timesteps", "900,0"], "--steps 3"),
         (["a rocket", "--timesteps", "0,900"], "timesteps"),
         (["a rocket", "--timesteps", "x"], "--timesteps x"),
+        (["a rocket", "--timesteps", "990,960,...,1"], "--timesteps 990,960,...,1"),
+        (["a rocket", "--timesteps", "990,...,0"], "--timesteps 990,...,0"),
+        (["a rocket", "--timesteps", "990,990,...,0"], "--timesteps 990,990,...,0"),
         (["a rocket", "--steps", 0], "--steps 0"),
         (["a rocket", "--eta", 0.5], "--eta 0.5"),
         (["a rocket", "--solver", "magic"], "--solver magic"),

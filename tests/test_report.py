@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -24,13 +25,19 @@ from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene import cli
 from phosphene.errors import UserError
+from phosphene.evaluation.classifier import accuracy
+from phosphene.models import catalogue
+from phosphene.plots import smoothed
 from phosphene.readers import read_provenance
 from phosphene.report import formulas, kept
 from phosphene.report import sections as report
 from phosphene.report.config import read_config
 from phosphene.report.course import asked, table
 from phosphene.report.page import write
+from phosphene.report.part_b import EDITIONS, real_digits, recipe_of
 from phosphene.report.sections import SECTIONS, chosen
+from phosphene.training.log import curve
+from phosphene.training.mnist import data
 
 ASSIGNMENT = ["0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.7.1", "1.7.2", "1.7.3", "1.8", "1.10", "2"]
 """The sections of Part A, as the course's project numbers them."""
@@ -54,6 +61,7 @@ def test_sections_are_the_assignments_and_more():
     numbers = [each.number for each in SECTIONS]
     assert [n for n in numbers if n[0].isdigit()] == ASSIGNMENT
     assert [n for n in numbers if n.startswith("B")] == ["B 1.1", "B 1.2", "B 1.2.2", "B 2.1", "B 2.4"]
+    assert [n for n in numbers if n.startswith("F")] == ["F 2.1", "F 2.4"]
     assert len(set(numbers)) == len({each.name for each in SECTIONS}) == len(SECTIONS)
 
 
@@ -80,12 +88,20 @@ def test_every_section_says_something_and_every_text_is_of_a_section(page):
     whole = page.read_text(encoding="utf-8")
     said = re.findall(r'<section aria-labelledby="([\w-]+)">.*?</h3>(.*?)<div class="figures">', whole, re.DOTALL)
     assert [name for name, _ in said] == [each.name for each in SECTIONS]
-    assert all(re.fullmatch(r"(\s*<p>[^{}]{60,}?</p>\s*|\s*<math.*?</math>\s*)+", text, re.DOTALL) for _, text in said)
+    parts = r"<p>[^{}]{60,}?</p>|<math.*?</math>|<div class=\"drawing\".*?</div>"
+    assert all(re.fullmatch(rf"(\s*({parts})\s*)+", text, re.DOTALL) for _, text in said)
     assert whole.count("<math") == len(formulas.FORMULAS) and "None" not in "".join(text for _, text in said)
     written = {}
     for file in (Path(report.__file__).parent / "text").iterdir():
         written |= dict.fromkeys(re.findall(r"{% macro (\w+)", file.read_text(encoding="utf-8")), file.name)
-    assert written.pop("chosen") == "part_a.html"  # what two of them say of their pictures
+    shared = {
+        "chosen": "part_a.html",
+        "trained": "part_b.html",
+        "curve": "part_b.html",
+        "reads": "part_b.html",
+        "unet": "unet.html",
+    }
+    assert all(written.pop(name) == file for name, file in shared.items())  # what several of them say
     assert written == {each.name.replace("-", "_"): each.text for each in SECTIONS}
 
 
@@ -99,7 +115,13 @@ SIGNS = {
     "hybrid": "ε=f_lowε̂(x_t,p_far)+f_highε̂(x_t,p_near)",
     "loss": "L=E‖D_θ(x_0+σε)−x_0‖^2",
     "loss_time": "L=E‖ε_θ(x_t,t)−ε‖^2",
+    "betas": "β_t=0.0001+(t−1)/(T−1)(0.02−0.0001)",
+    "products": "α_t=1−β_t,ᾱ_t=∏_s=1^tα_s",
+    "gradient": "∇_θ‖ε−ε_θ(√(ᾱ_t)x_0+√(1−ᾱ_t)ε,t)‖^2",
+    "gradient_class": "∇_θ‖ε−ε_θ(√(ᾱ_t)x_0+√(1−ᾱ_t)ε,t,c)‖^2",
+    "previous": "x_t−1=(√(ᾱ_t−1)β_t)/(1−ᾱ_t)x̂_0+(√(α_t)(1−ᾱ_t−1))/(1−ᾱ_t)x_t+√(β_t)z",
     "flow": "x_t=(1−t)x_0+tε,u_θ(x_t,t)≈ε−x_0",
+    "flow_loss": "L=E‖u_θ(x_t,t)−(ε−x_0)‖^2",
 }
 """The formulas as their signs follow each other, with roots, fractions, indices and accents marked."""
 
@@ -114,6 +136,8 @@ def signs(node: ElementTree.Element) -> str:
             return f"({parts[0]})/({parts[1]})"
         case "msub" | "msup" as tag:
             return parts[0] + "_^"[tag == "msup"] + parts[1]
+        case "munderover" | "msubsup":
+            return f"{parts[0]}_{parts[1]}^{parts[2]}"
         case "mover":
             return parts[0] + {"¯": "\u0304", "^": "\u0302"}[parts[1]]
     return (node.text or "") + "".join(parts)
@@ -178,6 +202,51 @@ def test_sections_are_chosen_by_name_or_number():
         chosen(["1.9"])
 
 
+def test_an_edition_of_part_b_is_left_out_unless_it_is_named():
+    """What remains has its models and formulas; both by default."""
+    everything, ddpm = chosen(None), chosen(None, [EDITIONS["flow"]])
+    assert everything == SECTIONS and {each.number for each in everything} - {each.number for each in ddpm} == {"F 2.1", "F 2.4"}
+    assert [each.number for each in chosen(["F 2.1"], [EDITIONS["flow"]])] == ["F 2.1"]
+    refusal(lambda: write(Path("nowhere"), "cpu", silent, part_b="both of them"), "--part-b both of them", "ddpm, flow or both")
+    assert not Path("nowhere").exists()
+
+
+def test_the_digits_that_ship_are_read_as_what_they_are(monkeypatch):
+    """A hundred, the first ten of which are 0 to 9; where MNIST is at hand, those of its test split in their order."""
+    monkeypatch.delenv("PHOSPHENE_DATA", raising=False)
+    monkeypatch.setattr(data, "cache_folder", lambda: Path("/nowhere"))
+    images, said = real_digits.__wrapped__(True)
+    assert images.shape == (100, 1, 28, 28) and 0 == images.min() and images.max() == 1 and "a hundred" in said
+    assert accuracy(catalogue.load("classifier"), images, [k % 10 for k in range(100)]) > 0.97
+
+
+@pytest.mark.skipif("PHOSPHENE_DATA" not in os.environ, reason="wants the real MNIST, in the folder PHOSPHENE_DATA")
+def test_the_digits_that_ship_are_mnists():
+    test = data.load_dataset("mnist").test
+    shipped, (every, said) = real_digits.__wrapped__(False).images, real_digits.__wrapped__(True)
+    assert len(every) == 10_000 and "all 10,000" in said and torch.allclose(shipped[:10], every[:10])
+    for digit in range(10):
+        assert torch.equal((shipped[digit::10] * 255).round(), test.images[test.labels == digit][:10].float())
+
+
+def test_a_loss_curve_has_every_step_where_the_log_has(tmp_path):
+    """Else a point for every line; and its average stays amid its points, without lag."""
+    lines = [{"step": 4, "epoch": 1.0, "loss": 2.5, "losses": [4.0, 3.0, 2.0, 1.0]}, {"step": 8, "epoch": 2.0, "loss": 0.5}]
+    (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    assert curve(tmp_path / "log.jsonl") == [(0.25, 4.0), (0.5, 3.0), (0.75, 2.0), (1.0, 1.0), (2.0, 0.5)]
+    falling = [1000.0 - k for k in range(1000)]
+    assert smoothed(falling) == pytest.approx(falling)
+    power = [1 / (1 + k) for k in range(1000)]
+    assert all(ours < 1.2 * loss for ours, loss in zip(smoothed(power), power, strict=True))
+
+
+def test_a_recipe_on_the_page_is_that_of_the_model_that_ships():
+    """And of a network that does not ship the assignment's, which the DDPM that ships was trained by."""
+    assert recipe_of("class-20", "class")["lr_decay"] == 0.5 and recipe_of("class-20", "class")["logged"] == 50
+    none = recipe_of("none of that name", "class")
+    assert none | {"logged": 50} == recipe_of("class-20-ddpm", "class") | {"logged": 50} and none["timesteps"] == 300
+
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -193,8 +262,8 @@ def test_the_table_of_the_course_is_what_the_page_shows(page):
         assert here, each
         figures = {Path(figure["file"]).stem for figure in found[each.section]["figures"]}
         for name in each.shown:
-            there = formulas.mathml(name) in here[0] if name in formulas.FORMULAS and name not in figures else name in figures
-            assert there, (each, name)
+            formula = name in formulas.FORMULAS and formulas.mathml(name) in here[0]
+            assert formula or name in figures or f'<svg id="{name}"' in here[0], (each, name)
         assert f'<a href="#{each.section}">{each.section}</a>' in whole.split('id="checklist"')[1]
 
 
@@ -232,7 +301,7 @@ def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     figures = [figure for each in held(page).values() for figure in each["figures"]]
     lines = {figure["file"]: figure["command"] for figure in figures if figure["command"]}
-    assert {line.split()[1] for line in lines.values()} == {"generate", "edit", "anagram", "hybrid", "morph"}
+    assert {line.split()[1] for line in lines.values()} == {"generate", "edit", "inpaint", "anagram", "hybrid", "digits", "morph"}
     for file, line in lines.items():
         _, command, *words = shlex.split(line)
         place = tmp_path / Path(file).stem
@@ -338,15 +407,14 @@ def test_prompt_embeddings_of_a_file_will_do(textless, cascade, tmp_path):  # no
         torch.save({prompt: torch.randn(1, 77, WIDTH) for prompt in prompts}, tmp_path / name)
         return tmp_path / name
 
-    config, whole, bare = tmp_path / "own.toml", course("whole.pth", "", "a man"), course("bare.pth", "a man", "a dog")
-    config.write_text("[sections.sampling]\nprompts = ['a man', 'a dog']\n[sections.guided]\nprompt = 'a man'")
+    config, whole = tmp_path / "own.toml", course("whole.pth", "", "a man")
+    config.write_text("[sections.sampling]\nprompt = 'a dog'\n[sections.guided]\nprompt = 'a man'")
     page = write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.6"], config, whole)
     assert f"--embeddings {whole}" in read_provenance(page.parent / "guided.png")["command"]
-    write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.5"], config, bare)
     none = tmp_path / "none"
     refusal(
         lambda: write(none, "cpu", silent, str(textless), True, ["1.5", "1.6"], config, whole),
-        "[sections.sampling] prompts",
+        "[sections.sampling] prompt",
         "'a dog'",
     )
     refusal(

@@ -431,6 +431,7 @@ def test_a_run_leaves_what_it_says(files, tmp_path):
     lines = read_log(out / "log.jsonl")
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
     assert [line["loss"] for line in lines] == [r.loss for r in reports] and lines[2]["epoch"] == 1
+    assert [line["losses"] for line in lines] == [pytest.approx(r.progress.losses, rel=1e-3) for r in reports]
     assert all(r.images_per_second > 0 for r in reports) and reports[-1].seconds_left == 0 < reports[0].seconds_left
 
     assert folders.folder(out) == out / "model-02"

@@ -79,6 +79,29 @@ def castle_hill() -> Image.Image:
     return image
 
 
+def lighthouse() -> Image.Image:
+    """A striped lighthouse on a rock, the sea before it and a boat."""
+    image = sky((120, 176, 226), (250, 226, 190))
+    pen = ImageDraw.Draw(image)
+    pen.rectangle(at(0, 176, 256, 256), (44, 104, 150))
+    for y in range(184, 256, 14):
+        for x in range(-20 + y % 37, 256, 46):
+            pen.line(at(x, y, x + 18, y), (110, 164, 200), 2 * FINE)
+    pen.polygon(at(0, 200, 30, 168, 84, 160, 122, 178, 146, 206, 110, 224, 0, 236), (104, 92, 86))
+    for k, (low, high) in enumerate(((166, 140), (140, 114), (114, 88), (88, 64))):
+        below, above = 20 - (166 - low) * 0.07, 20 - (166 - high) * 0.07
+        colour = (200, 58, 50) if k % 2 else (246, 242, 234)
+        pen.polygon(at(72 - below, low, 72 + below, low, 72 + above, high, 72 - above, high), colour)
+    pen.rectangle(at(54, 58, 90, 64), INK)
+    pen.rectangle(at(62, 42, 82, 58), (255, 232, 140))
+    pen.polygon(at(58, 42, 86, 42, 72, 26), (150, 44, 40))
+    pen.polygon(at(176, 188, 232, 188, 222, 202, 186, 202), (120, 70, 44))
+    pen.line(at(204, 188, 204, 132), INK, 2 * FINE)
+    pen.polygon(at(208, 134, 208, 184, 236, 184), (250, 248, 240))
+    pen.polygon(at(200, 146, 200, 184, 180, 184), (240, 226, 204))
+    return image
+
+
 def stroke(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], chance: random.Random, closed: bool = False) -> None:
     """A line as by hand: a little off, and not of one breadth."""
     points = [*points, points[0]] if closed else points
@@ -142,6 +165,7 @@ def mask(draw: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
 PICTURES = {
     "clock-tower": clock_tower,
     "castle-hill": castle_hill,
+    "lighthouse": lighthouse,
     "sketch-house": lambda: sketched(house, 1),
     "sketch-fish": lambda: sketched(fish, 2),
     "sketch-face": lambda: sketched(face, 3),

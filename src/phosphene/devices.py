@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 
@@ -65,3 +66,63 @@ def compiled_on_gpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return compiled()(*rows)
 
     return called
+
+
+class Replayed:
+    """``function`` of tensors, on a GPU recorded for each shape as a CUDA graph and replayed: Python asks for its kernels once.
+
+    ``constants`` are further tensors that rarely change; they are copied only where they are others than the last time.
+    Where recording fails, as for want of memory, the function is called as it is from then on, with a warning.
+    """
+
+    MOST = 4
+    """Recordings kept: each holds the memory of all that lies between."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function, self.works = function, True
+        self._recorded: dict[tuple, _Recording] = {}
+
+    def __call__(self, tensors: Sequence[Tensor], constants: Sequence[Tensor]) -> Tensor:
+        given = (*tensors, *constants)
+        if not self.works or tensors[0].device.type != "cuda" or any(tensor.requires_grad for tensor in given):
+            return self.function(*given)
+        key = tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in given)
+        if key not in self._recorded:
+            if len(self._recorded) == self.MOST:
+                self._recorded.clear()
+            try:
+                self._recorded[key] = _Recording(self.function, tensors, constants)
+            except RuntimeError as error:
+                self.works = False
+                self._recorded.clear()
+                reason = str(error).partition("\n")[0]
+                warnings.warn(f"the network could not be recorded as a CUDA graph ({reason}); it runs without.", stacklevel=2)
+                return self.function(*given)
+        return self._recorded[key](tensors, constants)
+
+
+class _Recording:
+    """One shape's graph, and the memory that it reads and writes."""
+
+    def __init__(self, function: Callable[..., Tensor], tensors: Sequence[Tensor], constants: Sequence[Tensor]) -> None:
+        self.tensors, self.constants = ([torch.empty_like(t).copy_(t) for t in part] for part in (tensors, constants))
+        self.shown = tuple(constants)  # kept, so that no other tensor can take its place in memory
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside), torch.no_grad():
+            for _ in range(2):  # what libraries choose and allocate at first is no part of the graph
+                function(*self.tensors, *self.constants)
+        torch.cuda.current_stream().wait_stream(beside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph), torch.no_grad():
+            self.answer = function(*self.tensors, *self.constants)
+
+    def __call__(self, tensors: Sequence[Tensor], constants: Sequence[Tensor]) -> Tensor:
+        for own, given in zip(self.tensors, tensors, strict=True):
+            own.copy_(given)
+        if any(shown is not given for shown, given in zip(self.shown, constants, strict=True)):
+            self.shown = tuple(constants)
+            for own, given in zip(self.constants, constants, strict=True):
+                own.copy_(given)
+        self.graph.replay()
+        return self.answer.clone()

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from phosphene.files import replacing
 
 
 def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str = "epoch") -> None:
-    """A PNG of training losses, log scale; each curve is (``x``, loss) pairs, smoothed over the noise."""
+    """A PNG of training losses, log scale; each curve is (``x``, loss) pairs, as they are, and over them smoothed."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
     figure, axes = _figure()
     for label, points in curves.items():
         epochs, losses = [p[0] for p in points], [p[1] for p in points]
-        (line,) = axes.plot(epochs, losses, alpha=0.25, linewidth=0.8)
-        axes.plot(epochs, _smoothed(losses), color=line.get_color(), linewidth=1.8, label=label)
+        (dots,) = axes.plot(epochs, losses, ".", alpha=0.3, markersize=2 if len(points) > 1000 else 4)
+        axes.plot(epochs, smoothed(losses), color=dots.get_color(), linewidth=1.8, label=label)
     axes.set(xlabel=x, ylabel="loss", title=title, yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     if len(curves) > 1:
         axes.legend(frameon=False)
     _save(figure, path)
 
 
-def lines(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str, y: str) -> None:
-    """A PNG of (x, y) points joined by lines."""
+def lines(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str, y: str, marker: str = "o") -> None:
+    """A PNG of (x, y) points, each a ``marker``, joined by lines."""
     figure, axes = _figure()
     for label, points in curves.items():
-        axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", label=label)
+        axes.plot([p[0] for p in points], [p[1] for p in points], marker=marker, label=label)
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.legend(frameon=False)
     _save(figure, path)
@@ -51,7 +58,10 @@ def _save(figure, path: Path) -> None:
     plt.close(figure)
 
 
-def _smoothed(values: Sequence[float], share: float = 0.04) -> list[float]:
-    """A moving average over ``share`` of the curve."""
-    reach = max(1, round(len(values) * share / 2))
-    return [sum(v := values[max(0, i - reach) : i + reach + 1]) / len(v) for i in range(len(values))]
+def smoothed(values: Sequence[float], share: float = 0.04) -> list[float]:
+    """A moving average over ``share`` of the curve, or less: as much on either side, so that it does not lag, and at the
+    beginning, where losses fall by a power of the steps, over no more than two thirds of what went before.
+    """
+    count, sums = len(values), list(accumulate(values, initial=0.0))
+    reaches = [min(i // 3, count - 1 - i, max(1, round(count * share / 2))) for i in range(count)]
+    return [(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(reaches)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import typer
 
 from phosphene import __version__
+from phosphene.defaults import MOST_STEPS
 from phosphene.errors import UserError
 from phosphene.files import require_picture
 
@@ -41,10 +42,16 @@ T = TypeVar("T")
 
 
 def numbers(option: str, text: str, kind: type, example: str) -> list:
-    """The numbers of a list such as ``0,.2,1``."""
+    """The numbers of a list such as ``0,.2,1``; whole ones also as ``990,960,...,0``."""
     try:
-        found = [kind(part) for part in text.split(",")]
-    except ValueError:
+        before, dots, end = text.partition(",...,")
+        found = [kind(part) for part in before.split(",")]
+        if dots:
+            *_, first, second = found
+            further = range(second, int(end), second - first) if kind is int else ()
+            regular = 0 < len(further) < MOST_STEPS and further[-1] + second - first == int(end)
+            found = [*found, *further[1:], int(end)] if regular else [math.nan]
+    except (ValueError, OverflowError):
         found = [math.nan]
     if not all(math.isfinite(number) for number in found):
         raise UserError(f"{option} {text}: give numbers separated by commas, such as {example}.")

@@ -95,10 +95,11 @@ def report(
     model: Annotated[
         str, typer.Option(help="A cascade, for Part A: its name or its folder.", callback=options.is_cascade)
     ] = CASCADE,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: two minutes on a laptop.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: three minutes on a laptop.")] = False,
     sections: Annotated[
         str | None, typer.Option(help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.")
     ] = None,
+    part_b: Annotated[str, typer.Option(help="ddpm, flow or both: which edition of Part B.")] = "both",
     config: Annotated[Path | None, typer.Option(help="A page of your own: a TOML file, see examples/page.toml.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
     device: options.Device = "auto",
@@ -121,7 +122,7 @@ def report(
                 common.say(f"section {done + 1} of {total}: {name} (some {max(1, round(left))} s left)")
             advance(done, total, name)
 
-        page = write(out, place, section, model, quick, names, config, embeddings, common.say)
+        page = write(out, place, section, model, quick, names, config, embeddings, common.say, part_b)
     common.say(f"the page is {page}")
 
 
@@ -224,12 +225,10 @@ def _draw(path: Path, curves: Mapping, panels: Sequence[tuple], real: Dataset, p
 
 def _loss_curves(names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
     """Losses over epochs of each run; nothing unless all of ``names`` are runs."""
-    from phosphene.training.log import read_log
+    from phosphene.training.log import NAME, curve
 
-    logs = {name: read_log(Path(name) / "log.jsonl") for name in names}
-    if not all(logs.values()):
-        return {}
-    return {name: [(line["epoch"], line["loss"]) for line in lines] for name, lines in logs.items()}
+    curves = {name: curve(Path(name) / NAME) for name in names}
+    return curves if all(curves.values()) else {}
 
 
 def _show_figures(results: Sequence[dict]) -> None:

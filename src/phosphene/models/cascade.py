@@ -16,8 +16,9 @@ from phosphene.defaults import NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL
 from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError, require_one_of
 from phosphene.models import folders, hub
-from phosphene.models.diffusers_files import PATCHES, network_config, network_folder, text_width, unet
+from phosphene.models.diffusers_files import PATCHES, network_config, network_folder, text_width
 from phosphene.models.folders import AGAIN, cascade_folder, is_on_hub, locate, stage_folders
+from phosphene.models.if_stage import if_network
 from phosphene.models.patch_stage import LightText, patch_network
 from phosphene.models.prompts import PromptCache
 from phosphene.models.scheduler import read_schedule
@@ -133,7 +134,9 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
     if patches:
         network: nn.Module = patch_network(part / "transformer", config, dtype, quick).to(device)
     else:
-        network = unet(part / "unet", dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+        # A graph reads its weights where they were when it was recorded: they must not go anywhere.
+        network = if_network(part / "unet", config, dtype, replays=offload == "none")
+        network = network.to(memory_format=torch.channels_last).requires_grad_(False)
         if offload == "layers":
             network = layer_by_layer(network, device)
         elif offload == "none":

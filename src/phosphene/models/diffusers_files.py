@@ -20,7 +20,6 @@ from types import ModuleType
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from phosphene.errors import UserError
 from phosphene.models.folders import AGAIN, require_small
@@ -54,18 +53,6 @@ def network_config(part: Path) -> dict:
     if not all(type(size) is int and 1 <= size <= MOST_SIDE for size in sizes) or len(sizes) not in (1, 2):
         raise UserError(f"{path}: says no sample_size in 1..{MOST_SIDE}, the height of its pictures; {AGAIN}.")
     return config
-
-
-def unet(folder: Path, dtype: torch.dtype) -> nn.Module:
-    variant = variant_of(folder, "diffusion_pytorch_model", dtype)
-    from diffusers import UNet2DConditionModel
-    from diffusers.utils import logging
-
-    options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": True}
-    with loading(folder), quiet(logging):
-        network, info = UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, variant=variant, **options)
-    require_whole(folder, info)
-    return network
 
 
 def variant_of(folder: Path, name: str, dtype: torch.dtype) -> str | None:

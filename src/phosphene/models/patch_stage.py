@@ -82,7 +82,7 @@ class PatchNetwork(nn.Module):
             # A negating view negates all it sees; how noisy a picture is does not change by that.
             x = torch.cat([x[:, :-1], x[:, -1:].abs()], 1)
             return (self.transformer(x.contiguous(), t, None),)
-        text, mask = encoder_hidden_states[..., :-1], encoder_hidden_states[..., -1] > 0
+        text, mask = encoder_hidden_states[..., :-1].to(x.dtype), encoder_hidden_states[..., -1] > 0
         return (self.transformer(x.contiguous(), t, text, mask),)
 
 

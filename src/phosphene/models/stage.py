@@ -26,7 +26,7 @@ class Stage:
     and noised to ``noise_level``, as further channels of x: see :meth:`low_res`.
     """
 
-    network: nn.Module  # a UNet2DConditionModel of diffusers, or what is called like one and has such a ``config``
+    network: nn.Module  # called like a UNet2DConditionModel of diffusers, with such a ``config``
     scheduler: Scheduler
     schedule: NoiseSchedule
     text: Text
@@ -85,7 +85,7 @@ class Stage:
         answer = self.network(
             x.to(dtype).contiguous(memory_format=torch.channels_last),
             t,
-            encoder_hidden_states=embedding.to(dtype),
+            encoder_hidden_states=embedding,
             class_labels=level,
             return_dict=False,
         )[0].float()

@@ -97,6 +97,15 @@ def load(path: Path) -> dict[str, Tensor]:
     return weights
 
 
+def mapped(paths: Iterable[Path], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights of ``paths`` in ``dtype``. Those stored so are not copied: their memory is the file."""
+    held: dict[str, Tensor] = {}
+    for path in paths:
+        with _opened(path) as file:
+            held |= {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    return held
+
+
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load ``weights`` (read from ``path``) into ``network``; UserError where names or shapes differ."""
     given = _compare(network, {name: tuple(value.shape) for name, value in weights.items()}, path)

@@ -12,11 +12,12 @@ from phosphene.defaults import CASCADE, SEED
 from phosphene.devices import choose_device
 from phosphene.errors import UserError
 from phosphene.files import require_writable, write_text
-from phosphene.report import part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
+from phosphene.report import part_a, part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
 from phosphene.report.config import TITLE, Config, read_config
 from phosphene.report.course import checklist
 from phosphene.report.formulas import mathml
 from phosphene.report.kept import CACHE, Made, Progress, made_sections, standing
+from phosphene.report.part_b import EDITIONS
 from phosphene.report.sections import SECTIONS, Desk, Section, chosen
 
 
@@ -30,15 +31,20 @@ def write(
     config: Path | None = None,
     embeddings: Path | None = None,
     say: Callable[[str], None] = lambda text: None,
+    part_b: str = "both",
 ) -> Path:
     """Make the page in the folder ``out`` and return its index.html.
 
-    ``sections`` are names or numbers, and join those that stand on the page already; all for None. ``quick`` draws fewer
+    ``sections`` are names or numbers, and join those that stand on the page already; for None all, but for the edition of
+    Part B that ``part_b``, ddpm, flow or both, leaves out. ``quick`` draws fewer
     pictures in fewer steps. ``config`` is a page of one's own (:mod:`~phosphene.report.config`), ``embeddings`` a file of prompt
     embeddings instead of a text encoder. What is there from before and would come out the same is kept; ``say`` is told what
     is not. UserError where a section, a model or something in the file is unknown, or ``out`` not writable.
     """
-    out, wanted = Path(out), chosen(sections)
+    if part_b not in (*EDITIONS, "both"):
+        raise UserError(f"--part-b {part_b}: unknown; choose {', '.join(EDITIONS)} or both.")
+    left_out = [part for name, part in EDITIONS.items() if part_b not in (name, "both")]
+    out, wanted = Path(out), chosen(sections, left_out)
     require_writable(out / "index.html")
     own = _titled(out, None if config is None else read_config(config))
     desk = Desk(out, str(choose_device(device)), cascade, quick, embeddings, config)
@@ -110,6 +116,10 @@ def _html(made: dict[str, Made], config: Config) -> str:
         "models": list(dict.fromkeys(each.model for each in shown)),
         "lines": list(dict.fromkeys(each.line for each in shown)),
         "seed": SEED,
+        "near": part_a.NEAR,
+        "far": part_a.FAR,
+        "width": part_a.WIDTH,
+        "acuity": part_a.ACUITY,
         "quick": sum(each.quick for each in shown) / max(1, len(shown)),
     }
     return environment.get_template("page.html").render(**told)

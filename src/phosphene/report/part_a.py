@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,39 +10,46 @@ from PIL import Image
 from torch import Tensor
 
 from phosphene.defaults import SEED
-from phosphene.drawing import Sampling, Task
+from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import cond
+from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.readers import read_picture
-from phosphene.report.sections import Content, Desk, Figure, Shown, section, sheets
-from phosphene.sampler import generators
-from phosphene.schedule import CLEAN
+from phosphene.report.sections import SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
+from phosphene.sampler import generators, last
 from phosphene.tasks import denoise as denoising
 from phosphene.tasks import inpaint as inpainting
 from phosphene.tasks.anagram import anagram
 from phosphene.tasks.animate import turn_css
 from phosphene.tasks.compose import shape
 from phosphene.tasks.edit import STARTS, edit
-from phosphene.tasks.generate import generate
+from phosphene.tasks.generate import enlarge, generate
 from phosphene.tasks.hybrid import hybrid
 from phosphene.views import VIEWS
 
 A = "Part A: the power of diffusion models"
-TOWER, HILL = Path("clock-tower"), Path("castle-hill")
+COURSE = ("an oil painting of a snowy mountain village", "a man wearing a hat", "a rocket ship")
+"""The assignment's own prompts."""
+TOWER, HILL, LIGHTHOUSE = Path("clock-tower"), Path("castle-hill"), Path("lighthouse")
 CALLED = {
     "clock-tower": "a clock tower",
     "castle-hill": "a castle on a hill",
+    "lighthouse": "a lighthouse by the sea",
     "sketch-house": "a house in a few strokes",
     "sketch-fish": "a fish in a few strokes",
     "sketch-face": "a face in a few strokes",
 }
 """What the sample pictures show."""
 ANAGRAMS = (("a tulip", "a bell"), ("a black heart", "a spade suit"), ("a drop of blood", "a red balloon"))
-HYBRIDS = (("a red heart", "a smiling face"), ("a tangerine", "a smiling face"))
+HYBRIDS = (("a red heart", "a smiling face"), ("a tangerine", "a smiling face"), ("a red apple", "a frowning face"))
 SIGMA = 2.5
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""
+NEAR, WIDTH, ACUITY = 0.5, 0.068, math.radians(1 / 60)
+"""How far a reader sits from the page, how wide 256 of its pixels are (both in metres), and the blur of a good eye."""
+FAR = 1.5
+"""How much more than what parts the bands is the blur of the furthest view."""
 SMALL = 128
 """Pixels of a picture on sheets with many."""
 
@@ -65,17 +73,18 @@ def upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: int = SMALL) -> Shown:
-    """Pictures (C, H, W) side by side, with what they are below."""
-    return sheets([[desk.image(p, side) for p in pictures]], captions=[labels])
+def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: int = SMALL, abreast: int = 8) -> Shown:
+    """Pictures (C, H, W) side by side, at most ``abreast``, with what they are below."""
+    cells = [desk.image(p, side) for p in pictures]
+    rows = range(0, len(cells), abreast)
+    return sheets([cells[k : k + abreast] for k in rows], captions=[labels[k : k + abreast] for k in rows])
 
 
-@section(A, "0", "Setup: a few prompts, few steps and more", (6, 12))
-def setup(desk: Desk, prompts: tuple[str, ...] = ("a rocket", "a dog face", "a castle")) -> Content:
+@section(A, "0", "Setup: a few prompts, few steps and more", (16, 40))
+def setup(desk: Desk, prompts: tuple[str, ...] = (*COURSE, "a castle")) -> Content:
     seeds = [SEED] * len(prompts)
     few = desk.draw(generate(prompts), seeds, desk.sampling(5, quick=4))
-    run = desk.run(generate(prompts), seeds, desk.sampling(20), large=True)
-    more, *large = [step.xt.cpu() for step in run if step.t == CLEAN]
+    more = desk.draw(generate(prompts), seeds, desk.sampling(20))
     rows = [[desk.image(p, SMALL) for p in row] for row in (few, more)]
     steps = (4, 10) if desk.quick else (5, 20)
     size = "x".join(str(n) for n in desk.stage.image_shape[1:])
@@ -84,10 +93,17 @@ def setup(desk: Desk, prompts: tuple[str, ...] = ("a rocket", "a dog face", "a c
     solver = ["--solver", "dpm"] if desk.quick else []
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
-    side = large[0].shape[-1] if large else None
-    if large:
-        both = sheets([[desk.image(p, side) for p in row] for row in (more, *large)], row_labels=[size, f"{side}x{side}"])
-        figures.append(desk.save(both, "setup-large", f"As the first stage draws them, and the second (seed {SEED})"))
+    side, swept = None, (1, 3) if desk.quick else (5, 20)
+    if len(desk.stages) > 1:
+        ways = [desk.sampling()._replace(upscale_steps=n) for n in swept]
+        large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
+        side = large[0].shape[-1]
+        cells = [[desk.image(p, side) for p in row] for row in large]
+        both = sheets(
+            cells, row_labels=["1 step" if n == 1 else f"{n} steps" for n in swept], captions=[[""] * len(prompts), prompts]
+        )
+        caption = f"The small pictures of {steps[1]} steps, enlarged to {side}x{side} in {swept[0]} and in {swept[1]}"
+        figures.append(desk.save(both, "setup-large", caption))
     return Content(*figures, model=desk.cascade, size=size, seed=SEED, far=f"{far:.2f}", side=side)
 
 
@@ -156,13 +172,13 @@ def iterative(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
     )
 
 
-@section(A, "1.5", "Sampling from nothing but noise", (9, 26))
-def sampling(desk: Desk, prompts: tuple[str, str] = ("", "a dog face")) -> Content:
-    seeds = range(SEED, SEED + 5)
+@section(A, "1.5", "Sampling from nothing but noise", (9, 20))
+def sampling(desk: Desk, prompt: str = "a high quality photo") -> Content:
     unguided = desk.sampling()._replace(guidance=1.0)
-    rows = [[desk.image(p, SMALL) for p in desk.draw(generate([prompt or None]), seeds, unguided)] for prompt in prompts]
-    whole = sheets(rows, row_labels=[prompt or "no prompt" for prompt in prompts])
-    return Content(desk.save(whole, "sampling", "Five seeds, unguided"))
+    made = last(desk.run(generate([prompt]), range(SEED, SEED + 5), unguided, large=True)).cpu()
+    command = desk.line("generate", prompt, "--count", "5", "--guidance", "1", large=True)
+    whole = strip(desk, made, [f"seed {SEED + k}" for k in range(5)], made.shape[-1])
+    return Content(desk.save(whole, "sampling", f"Five seeds of {prompt}, unguided", command), prompt=prompt)
 
 
 @section(A, "1.6", "Classifier-free guidance", (8, 60))
@@ -175,49 +191,67 @@ def guided(desk: Desk, prompt: str = "a dog face") -> Content:
     return Content(desk.save(whole, "guided", caption), first=spread(rows[0]), final=spread(rows[-1]))
 
 
-def _edited(desk: Desk, picture: Path, prompt: str, name: str) -> Figure:
-    """A picture noised to several starts and denoised again, on a sheet."""
-    # On a quick page every third step of the 34, so that the starts mean the same noise.
-    starts, steps = ((1, 3, 6), 11) if desk.quick else (STARTS, 34)
-    image = desk.sample(picture)
-    made = desk.draw(edit(image, starts, prompt or None), [SEED] * len(starts), Sampling(steps=steps))
-    labels = [f"start {s}" for s in starts] + ["the original"]
+def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = False) -> Figure:
+    """A picture noised to several starts of Part A's timesteps and denoised again, on a sheet; ``large``, by all stages."""
+    # On a quick page every third of the 34, so that the starts mean the same noise.
+    starts, times = ((1, 3, 6), denoising.TIMESTEPS[::3]) if desk.quick else (STARTS, denoising.TIMESTEPS)
+    how = Sampling(timesteps=times, upscale_steps=UPSCALE if desk.quick else None)
+    task = edit(desk.sample(picture), starts, prompt or None)
+    made = last(desk.run(task, [SEED] * len(starts), how, large=large)).cpu()
+    labels = [f"start {s}, t = {times[s]}" for s in starts] + ["the original"]
     asked = ["--prompt", prompt] if prompt else []
-    few = ["--steps", "11"] if desk.quick else []
-    command = desk.line("edit", str(picture), *asked, "--start", ",".join(map(str, starts)), *few, sampled=False)
+    few = ["--timesteps", f"{times[0]},{times[1]},...,{times[-1]}", "--start", ",".join(map(str, starts))]
+    command = desk.line("edit", str(picture), *asked, *few, sampled=False, large=large)
     caption = f"{upper(called(picture))}, {f'on its way to {prompt}' if prompt else 'unprompted'}, from several starts"
-    return desk.save(strip(desk, [*made, image[0]], labels), name, caption, command)
+    cells = [*made, desk.sample(picture, made.shape[-2:])[0]]
+    return desk.save(strip(desk, cells, labels, max(SMALL, made.shape[-1]), abreast=4), name, caption, command)
 
 
-@section(A, "1.7", "Image-to-image translation", (2, 14))
-def image_to_image(desk: Desk, pictures: tuple[Path, ...] = (TOWER,), prompt: str = "") -> Content:
-    return Content(*[_edited(desk, picture, prompt, f"edited-{k}") for k, picture in enumerate(pictures, 1)])
+@section(A, "1.7", "Image-to-image translation", (14, 70))
+def image_to_image(desk: Desk, pictures: tuple[Path, ...] = (TOWER, HILL, LIGHTHOUSE), prompt: str = "") -> Content:
+    return Content(*[_edited(desk, picture, prompt, f"edited-{k}", large=True) for k, picture in enumerate(pictures, 1)])
 
 
-@section(A, "1.7.1", "Scenes and sketches", (6, 42))
-def sketches(
-    desk: Desk, pictures: tuple[Path, ...] = (HILL, Path("sketch-house"), Path("sketch-fish")), prompt: str = ""
-) -> Content:
+SKETCHES = (Path("sketch-house"), Path("sketch-fish"), Path("sketch-face"))
+
+
+@section(A, "1.7.1", "Sketches", (6, 42))
+def sketches(desk: Desk, pictures: tuple[Path, ...] = SKETCHES, prompt: str = "") -> Content:
     return Content(*[_edited(desk, picture, prompt, f"sketched-{k}") for k, picture in enumerate(pictures, 1)])
 
 
 MASKED = ((HILL, Path("castle-hill-mask"), "a house"), (HILL, Path("castle-hill-mask"), "a palm tree"))
 
 
+def _masked(desk: Desk, picture: Path, white: Path, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """A picture and its mask, (1, 3 and 1, H, W), of ``size`` or as the first stage sees them."""
+    if read_picture(picture).size != read_picture(white).size:
+        raise UserError(f"MASK {white}: is not as large as {picture}; give a mask of the picture's size.")
+    return desk.sample(picture, size), (desk.sample(white, size).mean(1, keepdim=True) + 1) / 2
+
+
+def _inpainting(desk: Desk) -> int:
+    """Steps of an inpainting: ancestral ones on a quick page too, for what is put back after each is news to the others."""
+    return 17 if desk.quick else 34
+
+
+def _repainted(desk: Desk, pictures: list[Tensor], labels: list[str], name: str, what: tuple[Path, str], command: str) -> Figure:
+    """A sheet of a picture, its mask, and what came where that is white: of ``what``, a picture and a prompt."""
+    picture, prompt = what
+    whole = strip(desk, pictures, ["the original", "to be repainted", *labels], max(SMALL, pictures[0].shape[-1]), abreast=3)
+    caption = f"{upper(called(picture))}, repainted {f'as {prompt} ' if prompt else ''}where the mask is white"
+    return desk.save(whole, name, caption, command)
+
+
 @section(A, "1.7.2", "Inpainting", (3, 12))
 def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED) -> Content:
     figures, seams = [], []
     for number, (picture, white, prompt) in enumerate(pictures, 1):
-        if read_picture(picture).size != read_picture(white).size:
-            raise UserError(f"MASK {white}: is not as large as {picture}; give a mask of the picture's size.")
-        image, mask = desk.sample(picture), (desk.sample(white).mean(1, keepdim=True) + 1) / 2
-        task = inpainting.inpaint(image, mask, prompt or None)
-        made = desk.draw(task, [SEED], Sampling(steps=17 if desk.quick else 34))
+        image, mask = _masked(desk, picture, white)
+        made = desk.draw(inpainting.inpaint(image, mask, prompt or None), [SEED], Sampling(steps=_inpainting(desk)))
         seams.append(float(inpainting.seam(made, mask)))
-        cells = [image[0], (image * (1 - mask) + mask)[0], made[0]]
-        whole = strip(desk, cells, ["the original", "to be repainted", f"as {prompt}" if prompt else "repainted"], 160)
-        caption = f"{upper(called(picture))}, repainted {f'as {prompt} ' if prompt else ''}where the mask is white"
-        figures.append(desk.save(whole, f"inpainted-{number}", caption))
+        cells, label = [image[0], (image * (1 - mask) + mask)[0], made[0]], f"as {prompt}" if prompt else "repainted"
+        figures.append(_repainted(desk, cells, [label], f"inpainted-{number}", (picture, prompt), ""))
     return Content(*figures, seams=" and ".join(f"{s:.2f}" for s in seams))
 
 
@@ -229,11 +263,11 @@ def guided_edits(desk: Desk, pictures: tuple[tuple[Path, str], ...] = TOWARDS) -
     return Content(*[_edited(desk, picture, prompt, f"guided-{k}") for k, (picture, prompt) in enumerate(pictures, 1)])
 
 
-def chosen(desk: Desk, task: Task, seeds: Sequence[int]) -> tuple[Image.Image, float | None]:
+def chosen(desk: Desk, task: Task, seeds: Sequence[int]) -> tuple[Tensor, float | None]:
     """The picture of ``task`` that reads best, of ``seeds``, and how surely; a single one is not judged."""
     *_, end = desk.run(task, seeds, large=True, best_of=len(seeds))
     sure = None if end.verdict is None else float(end.verdict.concealment[seeds.index(end.seeds[0])])
-    return desk.image(end.xt[0], 256), sure
+    return end.xt[0].cpu(), sure
 
 
 def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> dict[str, object]:
@@ -247,7 +281,7 @@ def anagram_figure(
     """An anagram, the best of ``seeds``, for the page to turn; and how surely it reads both ways."""
     picture, sure = chosen(desk, anagram(prompts, [view]), seeds)
     figure = desk.save(
-        picture,
+        desk.image(picture, 256),
         name,
         f"{upper(prompts[0])}, and {prompts[1]}",
         desk.line("anagram", *prompts, "--view", view, "--best-of", str(len(seeds)), large=True),
@@ -264,46 +298,90 @@ def visual_anagrams(desk: Desk, prompts: tuple[tuple[str, str], ...] = ANAGRAMS)
     return Content(*(figure for figure, _ in made), **judged_by(seeds, [c for _, c in made]))
 
 
-@section(A, "1.10", "Hybrid pictures", (4, 55))
+def distance(blur: float) -> float:
+    """From how far, in metres, an eye blurs a picture as wide as on the page by ``blur``, in widths of the picture."""
+    return max(NEAR, blur * WIDTH / ACUITY)
+
+
+def _walked(desk: Desk, pictures: Sequence[Tensor], parted: float) -> Figure:
+    """Each picture blurred as the eye blurs it from further and further away, to beyond where its bands part."""
+    blurs = [FAR * parted * k / 3 for k in range(4)]
+    rows = [[low_pass(p[None], blur * p.shape[-1])[0] if blur else p for blur in blurs] for p in pictures]
+    cells = [[desk.image(p).resize((SIDE, SIDE), Image.Resampling.LANCZOS) for p in row] for row in rows]
+    labels = [f"from {distance(blur):.1f} m" for blur in blurs]
+    return desk.save(sheets(cells, labels), "hybrid-far", "Each from near, and as an eye sees it from further and further away")
+
+
+@section(A, "1.10", "Hybrid pictures", (7, 80))
 def hybrid_pictures(desk: Desk, prompts: tuple[tuple[str, str], ...] = HYBRIDS, sigma: float = SIGMA) -> Content:
-    figures, found = [], []
-    seeds = range(SEED, SEED + (1 if desk.quick else 4))
+    figures, pictures, found = [], [], []
+    seeds, parted = range(SEED, SEED + (1 if desk.quick else 4)), sigma / REFERENCE_SIZE
     for number, (far, near) in enumerate(prompts, 1):
         picture, sure = chosen(desk, hybrid((far, near), sigmas=[sigma]), seeds)
+        pictures.append(picture)
         found.append(sure)
         figures.append(
             desk.save(
-                picture,
+                desk.image(picture, 256),
                 f"hybrid-{number}",
                 f"From afar {far}, from near {near}",
                 desk.line("hybrid", far, near, "--sigma", f"{sigma:g}", "--best-of", str(len(seeds)), large=True),
-                far=True,
+                far=parted,
                 readings=(near, far),
             )
         )
-    return Content(*figures, **judged_by(seeds, found))
+    figures.append(_walked(desk, pictures, parted))
+    size = pictures[0].shape[-1]
+    told = {"parted": f"{parted * size:g}", "size": size, "metres": f"{distance(parted):.0f}"}
+    return Content(*figures, **told, **judged_by(seeds, found))
 
 
-@section(A, "2", "Laplacian blending", (3, 8))
-def laplacian(desk: Desk, prompts: tuple[str, str] = ("a red apple", "a tangerine")) -> Content:
-    left, right = desk.draw(generate(prompts), [SEED] * 2)
+BLENDED = {"came": "as it came", "pasted": "pasted", "blended": "blended"}
+"""What the results of inpainting.BLENDS are called."""
+
+
+def _blended(desk: Desk, picture: Path, white: Path, prompt: str) -> tuple[Figure, dict[str, str]]:
+    """An inpainting drawn by all stages, as it came, pasted and blended over the original; and the seams of the three."""
+    task, steps = inpainting.inpaint(*_masked(desk, picture, white), prompt or None), _inpainting(desk)
+    how = Sampling(steps=steps, upscale_steps=UPSCALE if desk.quick else None)
+    made = last(desk.run(task, [SEED], how, large=True)).cpu()
+    image, mask = _masked(desk, picture, white, made.shape[-2:])
+    ways = [inpainting.blend(made, image, mask, how) for how in inpainting.BLENDS]
+    seams = {what: f"{float(inpainting.seam(way, mask)):.2f}" for what, way in zip(BLENDED, ways, strict=True)}
+    cells = [image[0], (image * (1 - mask) + mask)[0], *(way[0] for way in ways)]
+    labels = [f"{BLENDED[what]}, seam {seam}" for what, seam in seams.items()]
+    asked = [str(picture), str(white), *(["--prompt", prompt] if prompt else []), "--compare"]
+    line = desk.line("inpaint", *asked, "--steps", str(steps), sampled=False, large=True)
+    return _repainted(desk, cells, labels, "blended", (picture, prompt), line), seams
+
+
+@section(A, "2", "An inpainting enlarged and blended", (8, 20))
+def laplacian(
+    desk: Desk,
+    picture: Path = HILL,
+    mask: Path = Path("castle-hill-mask"),
+    prompt: str = "a house",
+    halves: tuple[str, str] = ("a red apple", "a tangerine"),
+) -> Content:
+    figure, seams = _blended(desk, picture, mask, prompt)
+    left, right = desk.draw(generate(halves), [SEED] * 2)
     size = left.shape[-1]
-    mask = shape("left", size, size)
-    levels = max(2, size.bit_length() - 2)
-    cut = mask * left + (1 - mask) * right
-    made = blend(left[None], right[None], mask, levels)
-    seams = [float(inpainting.seam(x, mask)) for x in (cut, made)]
+    west = shape("left", size, size)
+    cut = west * left + (1 - west) * right
+    made = blend(left[None], right[None], west, max(2, size.bit_length() - 2))
     rows = []
-    for picture in (left, right):
-        *fine, coarse = laplacian_pyramid(picture[None], 4)
+    for half in (left, right):
+        *fine, coarse = laplacian_pyramid(half[None], 4)
         bands = [*(2 * band for band in fine), coarse]  # differences are faint
         square = (SMALL, SMALL)
         rows.append([desk.image(b[0].clamp(-1, 1)).resize(square, Image.Resampling.NEAREST) for b in bands])
-    joined = strip(desk, [left, right, cut[0], made[0]], [*prompts, "cut", "blended"])
-    pyramids = sheets(rows, ["fine", "", "", "coarse"], list(prompts))
+    joined = strip(desk, [left, right, cut[0], made[0]], [*halves, "cut", "blended"])
+    pyramids = sheets(rows, ["fine", "", "", "coarse"], list(halves))
     return Content(
-        desk.save(joined, "laplacian", f"{upper(prompts[0])}, {prompts[1]}, and both in one"),
+        figure,
+        desk.save(joined, "laplacian", f"{upper(halves[0])}, {halves[1]}, and both in one"),
         desk.save(pyramids, "laplacian-bands", "Their Laplacian pyramids: what each halving of the size loses, and what is left"),
-        cut=f"{seams[0]:.1f}",
-        made=f"{seams[1]:.1f}",
+        **seams,
+        cut=f"{float(inpainting.seam(cut, west)):.1f}",
+        made=f"{float(inpainting.seam(made, west)):.1f}",
     )

@@ -128,7 +128,7 @@ def factors(
 
 @section(BEYOND, "C 5", "Regions, and the way between two pictures", (10, 40))
 def regions(
-    desk: Desk, prompts: tuple[str, str] = ("a cat face", "a castle"), way: tuple[str, str] = ("a dog face", "a cat face")
+    desk: Desk, prompts: tuple[str, str] = ("a smiling face", "a sunflower"), way: tuple[str, str] = ("a dog face", "a cat face")
 ) -> Content:
     inside = shape("circle", 256, 256)
     made = desk.draw(compose(prompts, inside), [SEED])

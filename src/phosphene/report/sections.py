@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
-
+UPSCALE = 3
+"""Steps of the second stage on a quick page."""
 
 Shown = Image.Image | tuple[Image.Image, Image.Image]
 """A picture, or a sheet for a light page and for a dark one."""
@@ -40,8 +41,8 @@ class Figure:
     """A picture of the page: its file, what it shows (also its alternative text), and the command that makes it, if one does.
 
     ``dark`` is its file for a dark page, where it has one; a ``plot`` is turned dark by the page itself. ``turn`` is the CSS by
-    which a reader turns it into its other reading, ``readings`` what it shows before and after; ``far`` lets the reader walk
-    away from it.
+    which a reader turns it into its other reading, ``readings`` what it shows before and after. ``far`` lets the reader walk
+    away from it: it is the blur that parts its bands, in widths of the picture.
     """
 
     file: str
@@ -53,7 +54,7 @@ class Figure:
     plot: bool = False
     turn: str = ""
     readings: Sequence[str] = ("", "")
-    far: bool = False
+    far: float = 0.0
 
 
 class Content:
@@ -128,7 +129,7 @@ class Desk:
     def page_line(self) -> str:
         """The command that makes the page."""
         typed = ["phosphene", "report", *(["--quick"] if self.quick else []), *self._model()]
-        return _typed(typed if self.config is None else [*typed, "--config", str(self.config)])
+        return command_line(typed if self.config is None else [*typed, "--config", str(self.config)])
 
     def _model(self) -> list[str]:
         """The options that name the text-to-image model."""
@@ -161,7 +162,7 @@ class Desk:
 
     def sampling(self, steps: int = 34, quick: int = 10) -> Sampling:
         """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""
-        chosen = Sampling("dpm", quick, upscale_steps=4) if self.quick else Sampling("ancestral", steps)
+        chosen = Sampling("dpm", quick, upscale_steps=UPSCALE) if self.quick else Sampling("ancestral", steps)
         return chosen._replace(max_rows=64)
 
     def line(self, command: str, *words: str, sampled: bool = True, large: bool = False) -> str:
@@ -172,8 +173,8 @@ class Desk:
         if not large:
             typed += ["--no-upscale"]
         elif self.quick:
-            typed += ["--upscale-steps", "4"]
-        return _typed([*typed, *self._model()])
+            typed += ["--upscale-steps", str(UPSCALE)]
+        return command_line([*typed, *self._model()])
 
     def run(
         self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None, *, large: bool = False, best_of: int = 1
@@ -190,11 +191,11 @@ class Desk:
         """(C, H, W) in [-1, 1], enlarged to about ``side`` pixels."""
         return to_images(picture[None], max(1, round(side / picture.shape[-1])))[0]
 
-    def sample(self, path: Path) -> Tensor:
-        """A picture, of one's own or one that ships with the package, (1, 3, H, W), as the first stage sees it."""
+    def sample(self, path: Path, size: tuple[int, int] | None = None) -> Tensor:
+        """A picture, of one's own or a sample's, (1, 3, H, W), of ``size`` or as the first stage sees it."""
         from phosphene.readers import read_picture
 
-        return to_tensor(fitted(read_picture(path), self.stage.image_shape[1:]))
+        return to_tensor(fitted(read_picture(path), size or self.stage.image_shape[1:]))
 
     def save(self, image: Shown, name: str, caption: str, command: str = "", **more: object) -> Figure:
         """Write ``image`` beside the page."""
@@ -211,7 +212,7 @@ class Desk:
             return Figure(f"{name}.png", caption, "", *image.size, plot=True)
 
 
-def _typed(words: Sequence[str]) -> str:
+def command_line(words: Sequence[str]) -> str:
     """A command line as one types it: what needs quotes in double ones, where that does."""
     plain = {word: not set(word) & set('"$`\\!') for word in words}
     return " ".join(f'"{w}"' if shlex.quote(w) != w and plain[w] else shlex.quote(w) for w in words)
@@ -222,10 +223,10 @@ def sheets(*rows: Any, **labels: Any) -> Shown:
     return sheet(*rows, **labels), sheet(*rows, **labels, dark=True)
 
 
-def chosen(names: Sequence[str] | None) -> list[Section]:
-    """The sections called ``names``, by name or number, in the order of the page; all for None."""
+def chosen(names: Sequence[str] | None, left_out: Sequence[str] = ()) -> list[Section]:
+    """The sections called ``names``, by name or number, in the order of the page; for None all but of the parts ``left_out``."""
     if names is None:
-        return list(SECTIONS)
+        return [each for each in SECTIONS if each.part not in left_out]
     known = {key for each in SECTIONS for key in (each.name, each.number)}
     for name in names:
         if name not in known:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from phosphene.files import write_text
 
 NAME = "log.jsonl"
+LOSSES = "losses"
+"""What a line has, beside their mean, of each step since the line before."""
 
 
 class Log:
@@ -27,9 +30,9 @@ class Log:
 
             self._board = SummaryWriter(str(out / "tensorboard"), purge_step=done)
 
-    def add(self, line: dict[str, float]) -> None:
+    def add(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")
-        for name in line.keys() - {self.by, "epoch", "step"} if self._board is not None else ():
+        for name in line.keys() - {self.by, "epoch", "step", LOSSES} if self._board is not None else ():
             self._board.add_scalar(name.replace("_", " "), line[name], line[self.by])
 
     def flush(self) -> None:
@@ -50,3 +53,13 @@ def read_log(path: Path) -> list[dict]:
                 line = json.loads(text)
                 lines += [line] if isinstance(line, dict) else []
     return lines
+
+
+def curve(path: Path) -> list[tuple[float, float]]:
+    """(epoch, loss) of every step in a log.jsonl, or, where its lines have means alone, of every line."""
+    points = []
+    for line in read_log(path):
+        every = line.get(LOSSES) or [line["loss"]]
+        step = line["epoch"] / line["step"]
+        points += [(line["epoch"] - step * (len(every) - 1 - k), loss) for k, loss in enumerate(every)]
+    return points

@@ -86,11 +86,12 @@ class Dataset:
         return int(max(self.train.labels.max(), self.test.labels.max())) + 1
 
 
-def load_dataset(name: str, data: Path | None = None) -> Dataset:
+def load_dataset(name: str, data: Path | None = None, fetch: bool = True) -> Dataset:
     """The image set called ``name``: ``mnist``, ``fashion``, ``digits`` (scikit-learn's, no files needed), or ``idx``.
 
     ``idx`` is any set of 28x28 pictures in the four IDX files of MNIST. ``data`` is a folder with the files, plain or
-    gzipped. Raises UserError for an unknown name, a missing folder or file, and damaged or mislabelled files.
+    gzipped; without ``fetch`` they must be there already. Raises UserError for an unknown name, a missing folder or file,
+    and damaged or mislabelled files.
     """
     if name not in DATASETS:
         raise UserError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}.")
@@ -98,7 +99,7 @@ def load_dataset(name: str, data: Path | None = None) -> Dataset:
         return _scikit_digits()
     if data is not None and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder; name one that holds {PARTS[0]}.gz and its three companions.")
-    paths = [_find(name, index, data) for index in range(len(PARTS))]
+    paths = [_find(name, index, data, fetch) for index in range(len(PARTS))]
     arrays = [_checked(name, index, path) for index, path in enumerate(paths)]
     splits = []
     for images, labels, where in ((arrays[0], arrays[1], paths[0]), (arrays[2], arrays[3], paths[2])):
@@ -108,7 +109,7 @@ def load_dataset(name: str, data: Path | None = None) -> Dataset:
     return Dataset(name, *splits)
 
 
-def _find(name: str, index: int, data: Path | None) -> Path:
+def _find(name: str, index: int, data: Path | None, fetch: bool) -> Path:
     part = PARTS[index]
     environment = os.environ.get("PHOSPHENE_DATA")
     # A folder in the environment may hold one subfolder for each set.
@@ -127,6 +128,8 @@ def _find(name: str, index: int, data: Path | None) -> Path:
         raise UserError(f"--data {data}: holds no {part}.gz; put the four IDX files there, or leave --data out to download them.")
     if name == "idx":
         raise UserError("--dataset idx: needs --data DIR, the folder with the four IDX files.")
+    if not fetch:
+        raise UserError(f"--dataset {name}: is not here; name its folder with --data, or in PHOSPHENE_DATA.")
     return _fetch(name, index)
 
 

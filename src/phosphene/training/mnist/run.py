@@ -19,7 +19,7 @@ from phosphene.plots import loss_curves
 from phosphene.training import checkpoint
 from phosphene.training.checkpoint import asked_to_stop
 from phosphene.training.distributed import Place
-from phosphene.training.log import NAME, Log, read_log
+from phosphene.training.log import LOSSES, NAME, Log, curve
 from phosphene.training.mnist.data import load_dataset
 from phosphene.training.mnist.loop import Progress, Trainer
 from phosphene.training.mnist.objectives import build
@@ -94,7 +94,8 @@ class Run:
                     loss = sum(progress.losses) / len(progress.losses)
                     if leads:
                         epoch = round(done / trainer.steps, 4)
-                        log.add({"step": done, "epoch": epoch, "loss": loss, "images_per_second": round(speed, 1), **figures})
+                        line = {"step": done, "epoch": epoch, "loss": loss, "images_per_second": round(speed, 1), **figures}
+                        log.add(line | {LOSSES: [float(f"{each:.4g}") for each in progress.losses]})
                         every = self.save_every
                         if done // every > before // every if every else now - saved > SAVE_SECONDS:
                             self._save(log)
@@ -138,5 +139,6 @@ class Run:
         return figures
 
     def _plot(self) -> None:
-        points = [(line["epoch"], line["loss"]) for line in read_log(self.out / NAME)]
-        loss_curves({self.recipe.network: points}, self.out / "loss.png", f"{self.recipe.network}, {self.recipe.dataset}")
+        loss_curves(
+            {self.recipe.network: curve(self.out / NAME)}, self.out / "loss.png", f"{self.recipe.network}, {self.recipe.dataset}"
+        )
