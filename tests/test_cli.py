@@ -148,6 +148,66 @@ def test_help_is_quick_and_wakes_nothing_heavy():
     assert min(seconds) < 1.0
 
 
+REFUSED_AT_ONCE = [
+    ["edit", "nowhere.png"],
+    ["denoise", "nowhere.png"],
+    ["inpaint", "castle-hill", "nowhere.png"],
+    ["hybrid", "a", "--from", "nowhere.png"],
+    ["compose", "a", "b", "--mask", "nowhere.png"],
+    ["compose", "a", "b", "--mask", "square"],
+    ["generate", "a", "--model", "nowhere"],
+    ["generate", "a", "--model", ""],
+    ["generate", "a", "--steps", "0"],
+    ["generate", "a", "--solver", "runge"],
+    ["generate", "a", "--device", "abacus"],
+    ["generate", "a", "--guidance", "nan"],
+    ["generate", "a", "--offload", "disk"],
+    ["generate", "a", "--text-encoder", "some"],
+    ["generate", "a", "-o", "picture.jpg"],
+    ["anagram", "a", "b", "--view", "sideways"],
+    ["anagram", "a", "b", "--view", "flip", "--reduce", "sum"],
+    ["anagram", "a", "b", "--view", "flip", "--animate", "turn.mov"],
+    ["hybrid", "a", "b", "--kind", "taste"],
+    ["hybrid", "a", "--band", "middle"],
+    ["hybrid", "a", "b", "--band", "low"],
+    ["edit", "clock-tower", "--fit", "stretch"],
+    ["inpaint", "castle-hill", "castle-hill-mask", "--blend", "poisson"],
+    ["compose", "a"],
+    ["morph", "a"],
+    ["morph", "a", "b", "c"],
+    ["morph", "a", "b", "--animate", "way.mov"],
+    ["digits", "3", "--model", "nowhere"],
+    ["digits", "3", "--steps", "0"],
+    ["digits", "x"],
+    ["ambigram", "69", "--classifier", "nowhere"],
+    ["ambigram", "69", "--steps", "0"],
+    ["denoise-digits", "--model", "nowhere"],
+    ["evaluate", "nowhere"],
+    ["evaluate", "class-20", "--samples", "-5"],
+    ["evaluate", "class-20", "--steps", "0"],
+    ["report", "--model", "nowhere"],
+    ["models", "info", "nowhere"],
+    ["models", "verify", "nowhere"],
+    ["models", "fetch", "nowhere"],
+    ["rerun", "nowhere.png"],
+]
+
+
+def test_what_can_be_refused_without_torch_is(here):
+    """A second and a half sooner. One after the other in one process: none of them may have loaded it for the next."""
+    asked = (
+        "import json, sys\nfrom phosphene.__main__ import main\nfor argv in json.loads(sys.argv[1]):\n"
+        "    sys.argv[1:] = argv\n    code = main()\n    print(json.dumps([argv, code, 'torch' in sys.modules]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", asked, json.dumps(REFUSED_AT_ONCE)], capture_output=True, text=True, check=True, cwd=here
+    )
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [argv for argv, code, torch in found if code != 2 or torch] == [] and len(found) == len(REFUSED_AT_ONCE)
+    sentences = result.stderr.splitlines()
+    assert len(sentences) == len(found) and all(line.startswith("phosphene: ") for line in sentences), result.stderr
+
+
 def test_python_m_phosphene():
     result = subprocess.run([sys.executable, "-m", "phosphene", "digits", "12x"], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
@@ -834,6 +894,8 @@ def test_report_tells_each_section(call, refused, here, monkeypatch):
         "section 1 of 2: forward (some 20 s left)\nsection 2 of 2: denoise (some 10 s left)\nthe page is page/index.html\n"
     )
     assert [given[:5] for given in asked] == [(Path("page"), "cpu", "glyph", False, None)]
+    (here / "mine" / "stage-1").mkdir(parents=True)
+    (here / "mine" / "stage-1" / "model_index.json").write_text("{}")
     call("report", "-o", "page", "--model", "mine", "--quick", "--sections", "1.8, setup", "--device", "cpu")
     assert asked[1][:5] == (Path("page"), "cpu", "mine", True, ["1.8", "setup"])
     (here / "file").write_text("in the way")

@@ -29,7 +29,7 @@ defaults.SOLVERS["euler"] = defaults.Steps(cascade=3, digits=4)
 VIEW = """
 from dataclasses import dataclass
 
-from phosphene import views
+from phosphene import defaults, views
 
 @dataclass(frozen=True)
 class Rolled(views.View):
@@ -41,6 +41,7 @@ class Rolled(views.View):
     invert = apply
 
 views.VIEWS["rolled"] = Rolled()
+defaults.VIEWS.append("rolled")
 """
 
 KIND = """

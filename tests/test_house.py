@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import phosphene
-from phosphene import defaults, sampler, schedule
+from phosphene import defaults, sampler, schedule, views
 from phosphene.training.mnist import data
 
 HOUSE = Path(phosphene.__file__).parent
 
 FLOORS = (
-    ("", "errors", "defaults"),
+    ("", "defaults"),
+    ("errors",),
     ("files", "devices", "schedule", "readers"),
     ("models.protocol",),
     ("frequency", "images", "plots"),
@@ -127,7 +128,20 @@ def test_nothing_is_too_large(what, limit):
     assert not {name: lines for name, lines in measured()[what].items() if lines > limit}
 
 
+def test_no_six_lines_are_there_twice():
+    """Whatever their indentation; imports repeat themselves."""
+    where: dict[tuple[str, ...], str] = {}
+    for name, text in SOURCES.items():
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        for k in range(len(lines) - 5):
+            run = tuple(lines[k : k + 6])
+            if not all(line.startswith(("import ", "from ")) for line in run):
+                assert run not in where, f"{name} and {where[run]}: {run}"
+                where[run] = name
+
+
 def test_names_without_torch_are_those_of_the_tables():
     assert list(defaults.SOLVERS) == list(sampler.SOLVERS)
     assert list(defaults.SCHEDULES) == list(schedule.KINDS)
+    assert defaults.VIEWS == list(views.VIEWS)
     assert list(defaults.DATASETS) == [*data.SOURCES, "digits", "idx"]

@@ -89,6 +89,10 @@ def test_a_key_or_a_type_that_no_command_writes_is_refused(call, here, arguments
         {"number": []},
         {"number": [1, 2]},
         {"version": {"a": []}},
+        {"inputs": []},
+        {"inputs": {"digits": "abc"}},
+        {"inputs": {"digits": 5}},
+        {"inputs": {"nothing": "0" * 64}},
     ],
     ids=repr,
 )
@@ -208,6 +212,31 @@ def test_any_story_is_a_command_line_of_ours_or_refused(command, arguments):
         return
     assert argv[:2] == [command, "--out=mine.png"] and "out" not in arguments
     assert not any(word.startswith(("-o", "--out")) for word in (argv[2 : argv.index("--")] if "--" in argv else argv[2:]))
+
+
+def test_a_file_is_told_by_its_name_and_what_is_in_it(call, refused, here):  # noqa: F811
+    """Where it lay is nobody's business; it is found again where the reader says, if it is the same."""
+    Path("private").mkdir()
+    Image.effect_noise((64, 64), 50).convert("RGB").save("private/me.png")
+    assert call("edit", "private/me.png", "--start", 1, "--steps", 2, "--no-upscale", "-o", "it.png")[0] == 0
+    story = read_provenance(Path("it.png"))
+    assert story["arguments"]["image"] == "me.png" and "private" not in json.dumps(story) and set(story["inputs"]) == {"image"}
+    Path("private").rename("elsewhere")
+    refused("rerun", "it.png", words="wants to open me.png (image)")
+    code, out, err = call("rerun", "it.png", "--allow-file", "elsewhere/me.png")
+    assert (code, err) == (0, "") and "byte for byte" in out
+    Image.effect_noise((64, 64), 50).convert("RGB").save("me.png")
+    refused("rerun", "it.png", "--allow-file", "me.png", "-o", "new.png", words="me.png: is not the file that it.png was made of")
+    refused("rerun", "it.png", "--allow-file", "gone/me.png", "-o", "new.png", words="gone/me.png: is not the file")
+
+
+def test_a_file_called_like_a_sample_is_not_taken_for_it(call, here, monkeypatch):  # noqa: F811
+    ran = []
+    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv: ran.append(argv) or 2)
+    arguments = {"image": "castle-hill", "mask": "castle-hill-mask"}
+    story = {**STORY, "command": "inpaint", "model": "glyph", "arguments": arguments, "inputs": {"image": "0" * 64}}
+    save_png(Image.new("L", (8, 8)), Path("it.png"), story)
+    assert call("rerun", "it.png")[0] == 2 and not ran
 
 
 def test_an_animation_is_written_where_nobody_but_the_reader_says(refused, here):  # noqa: F811

@@ -13,6 +13,7 @@ from conftest import Echo, randn, refusal
 from skimage.metrics import structural_similarity
 from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
 
+from phosphene.defaults import HYBRIDS
 from phosphene.drawing import Sampling, run, threshold
 from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import Evaluation, cond, factorized, guide, mean, viewed
@@ -25,7 +26,7 @@ from phosphene.tasks.compose import compose, shape
 from phosphene.tasks.denoise import levels, many_steps
 from phosphene.tasks.edit import STARTS, edit, start_of
 from phosphene.tasks.generate import generate
-from phosphene.tasks.hybrid import KINDS, completed, hybrid, part_of
+from phosphene.tasks.hybrid import completed, hybrid, part_of
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.score import score
@@ -231,7 +232,7 @@ def test_an_inverse_hybrid_keeps_its_band(stage, band):
 
 
 @pytest.mark.parametrize("band", ["low", "high"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HYBRIDS)
 def test_an_inverse_hybrid_is_the_loop_of_its_formula(stage, kind, band):
     part = {"frequency": lambda x: low_pass(x, 0.5), "color": Grayscale(), "motion": MotionBlur(9, 30), "scale": lambda x: x / 2}[
         kind

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from phosphene.images import to_images
 from phosphene.models import folders, tokens
 from phosphene.models.cascade import open_cascade
 from phosphene.models.scheduler import Scheduler
+from phosphene.models.text import PromptCut
 from phosphene.schedule import linear
 
 GLYPH = folders.EMBEDDED / "glyph"
@@ -120,6 +122,10 @@ def test_what_a_model_does_not_read_of_a_prompt_is_said(call, here):  # noqa: F8
     ids, _ = tokens.encode(tokenizer, [long, long[: -len(rest)]], length)
     assert torch.equal(*ids)
     assert "cut" in call("generate", "a fox", "--negative", long, *options)[1]
+    with pytest.warns(PromptCut, match=f"it is cut, and {rest!r} counts for nothing"):
+        open_cascade("glyph", stages=1).encode([long])
+    with warnings.catch_warnings(action="error"):
+        open_cascade("glyph", stages=1).encode([long[: -len(rest)]])
     assert "cut" not in call("generate", "a fox", *options)[1]
 
 

@@ -28,6 +28,8 @@ class Steps(NamedTuple):
 SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 8), "heun": Steps(20, 8)}
 """Of each solver in ``sampler.SOLVERS``. 34, Part A's number, are every 29th timestep of the 1000."""
 
+MOST_PICTURES = 10_000
+"""Of one sheet: beyond, it would not fit into memory, nor be looked at."""
 MOST_STEPS = 100_000
 """Timesteps of a schedule at most: checked before there is a table, for the number may come from a file."""
 OBJECTIVES = ("noise", "velocity", "flow")
@@ -37,6 +39,28 @@ SCHEDULES = ("linear", "rescaled-linear", "squared-cosine", "straight")
 DATASETS = ("mnist", "fashion", "digits", "idx")
 NETWORKS = ("denoiser", "time", "class", "classifier")
 """Of the MNIST chapter."""
+VIEWS = ["identity", "flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate", "skew", "patches", "pixels", "jigsaw"]
+VIEWS += ["inner-circle", "square-hinge"]
+"""Of ``views.VIEWS``."""
+REDUCTIONS = ("mean", "alternate")
+"""How the readings of an anagram share a step: all are heard and averaged, or each has every n-th step for itself."""
+HYBRIDS = ("frequency", "color", "motion", "scale")
+"""Into which parts a hybrid parts a picture."""
+BANDS = ("low", "high")
+"""What is kept of a photo: what the first prompt would rule, whatever the kind of hybrid, or the rest."""
+BLENDS = ("none", "paste", "laplacian")
+"""How an inpainted picture goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
+SHAPES = ("left", "top", "circle")
+"""Masks that have a name."""
+MEANING = (
+    "Alignment is how much the weakest reading helps the model to see the picture: above 0 it does. Concealment is how surely "
+    "each reading is told from the others: 1 where none shows through."
+)
+INSIDE_OUTSIDE = "compose", "for inside and outside of the mask"
+FROM_TO = "morph", "where it begins and where it ends"
+"""Commands that take two prompts, and which."""
+FITS = ("crop", "pad")
+"""How a picture is given the shape of a model's: its middle, or all of it with white beside."""
 OFFLOADS = ("none", "stages", "layers")
 """What may wait in main memory until it is needed: nothing, the stage that is not at work, all layers but the one at work."""
 

@@ -1,4 +1,10 @@
-"""The one kind of error that is the user's to mend."""
+"""The one kind of error that is the user's to mend, and what is refused in many places."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from phosphene.defaults import one_of
 
 
 class UserError(ValueError):
@@ -6,3 +12,15 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def require_one_of(option: str, value: object, names: Collection[str]) -> None:
+    """UserError where ``value``, which ``option`` was given, is none of ``names``."""
+    if value not in names:
+        raise UserError(f"{option} {value}: unknown; choose {one_of(names)}.")
+
+
+def require_two(prompts: Sequence[str], task: str, what: str) -> None:
+    """UserError where ``task`` is given more or fewer than two prompts; ``what`` they are."""
+    if len(prompts) != 2:
+        raise UserError(f"PROMPT: {len(prompts)} are given; {task} takes two, {what}.")

@@ -1,22 +1,25 @@
-"""Pictures out: tensors to images, contact sheets, and PNGs that carry how they were made. What reads them is in readers."""
+"""Pictures out: tensors to images, contact sheets, and PNGs that carry how they were made. What reads them is in readers.
+
+Torch is imported where a tensor is made, so that what only concerns files is refused without it.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
-from torch import Tensor
 
-from phosphene.errors import UserError
+from phosphene.defaults import FITS
+from phosphene.errors import UserError, require_one_of
 from phosphene.files import replacing, require_file, require_picture
 from phosphene.readers import PROVENANCE
 
-FITS = ("crop", "pad")
-"""How a picture is given the shape of a model's: its middle, or all of it with white beside."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
 NIGHT = (31, 29, 35), (236, 233, 226), (170, 164, 153)
@@ -31,12 +34,14 @@ def to_images(pictures: Tensor, scale: int = 1) -> list[Image.Image]:
     if not bool(pictures.isfinite().all()):
         raise UserError("picture: holds numbers that are not finite (NaN), so there is nothing to show; check the model.")
     values = ((pictures.detach().cpu().double() + 1) / 2).float().clamp(0, 1)
-    arrays = (values * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    arrays = (values * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return [enlarged(Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a), scale) for a in arrays]
 
 
 def to_tensor(*images: Image.Image) -> Tensor:
     """B images of one size, all RGB or all grey, as (B, 3 or 1, H, W) in [-1, 1]; ``to_images`` undoes it."""
+    import torch
+
     arrays = np.stack([np.asarray(image) for image in images])
     return torch.from_numpy(arrays).view(*arrays.shape[:3], -1).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -54,8 +59,7 @@ def enlarged(image: Image.Image, scale: int) -> Image.Image:
 
 def fitted(image: Image.Image, size: tuple[int, int], fit: str = "crop") -> Image.Image:
     """``image`` at ``size``, height and width, in pixels: cropped to its middle, or padded with white."""
-    if fit not in FITS:
-        raise UserError(f"--fit {fit}: choose crop or pad.")
+    require_one_of("--fit", fit, FITS)
     (height, width), most = size, image.width * image.height
     if fit == "pad" and min(image.size) * min(width * image.height, height * image.width) < most:
         raise UserError(f"--fit pad: of a picture of {image.width}x{image.height} nothing would be left; take --fit crop.")

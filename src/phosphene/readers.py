@@ -57,7 +57,7 @@ def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
     scaled (see FULL). UserError, naming ``option``, where it is missing, none of FORMATS, damaged, of another kind of
     pixels, smaller than 8 pixels or larger than MOST_PIXELS.
     """
-    image = _decoded(_file(path, option), f"{option} {path}")
+    image = _decoded(picture_file(path, option), f"{option} {path}")
     _require_size(image, f"{option} {path}")
     whole = _srgb(image, f"{option} {path}")
     return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
@@ -76,7 +76,7 @@ def read_mask(path: Path, option: str = "MASK") -> Image.Image:
     and where all of it is black, or all white.
     """
     what = f"{option} {path}"
-    image = _decoded(_file(path, option), what)
+    image = _decoded(picture_file(path, option), what)
     _require_size(image, what)
     mask = _white(image, what)
     if mask.max() == 1:
@@ -105,7 +105,8 @@ def _white(image: Image.Image, what: str) -> np.ndarray:
     return (grey * alpha // 255 if inked else 255 - alpha).astype(np.uint8)
 
 
-def _file(path: Path, option: str) -> Path:
+def picture_file(path: Path, option: str) -> Path:
+    """Where the picture called ``path`` lies, a sample's or the reader's own; UserError where it is no file."""
     path = sample(Path(path)) or Path(path)
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in SAMPLES.glob("*.png")))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of
 from phosphene.expression import Evaluation, Expression
 from phosphene.models.protocol import Denoiser
 from phosphene.schedule import CLEAN, NoiseSchedule
@@ -139,8 +139,7 @@ SOLVERS: dict[str, Solver] = {"ancestral": ancestral, "ddim": ddim, "dpm": dpm_s
 
 def solver(name: str) -> Solver:
     """The solver called ``name``."""
-    if name not in SOLVERS:
-        raise UserError(f"--solver {name}: unknown; choose one of {', '.join(SOLVERS)}.")
+    require_one_of("--solver", name, SOLVERS)
     return SOLVERS[name]
 
 

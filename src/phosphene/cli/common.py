@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
 from phosphene import __version__
-from phosphene.defaults import DATASETS, MOST_STEPS, SOLVERS, one_of
+from phosphene.defaults import MOST_STEPS
 from phosphene.errors import UserError
 from phosphene.files import require_picture
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from phosphene.drawing import Step
 
-MOST_PICTURES = 10_000
-"""Of one sheet: beyond, it would not fit into memory, nor be looked at."""
 SCALE = 4
 
 app = typer.Typer(
@@ -36,56 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-def path(text: str | Path) -> Path:
-    """What ``--out`` names. An empty text would be the working folder, which a script with an unset variable did not mean."""
-    if not str(text).strip():
-        raise typer.BadParameter("is empty; name a file or a folder.")
-    return Path(text)
-
-
-def _one_of(option: str, names: Iterable[str]) -> Callable[[str | None], str | None]:
-    """A check, before anything heavy is imported, that what ``option`` is given is one of ``names`` (or nothing)."""
-
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in names:
-            raise UserError(f"{option} {value}: unknown; choose one of {', '.join(names)}.")
-        return value
-
-    return check
-
-
-def _device(value: str) -> str:
-    """``value`` if it is written as a device is; whether it is there is seen when torch is."""
-    if not re.fullmatch(r"(auto|cpu|cuda|mps)(:\d{1,3})?", value, re.ASCII):
-        raise UserError(f"--device {value}: unknown; choose auto, cpu or cuda.")
-    return value
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise UserError(f"--guidance {value:g}: must be a finite number.")
-    return value
-
-
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
-Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=_device)]
-Data = Annotated[Path | None, typer.Option(help="Folder with the four IDX files; without it they are looked for, then fetched.")]
-DatasetName = Annotated[
-    str, typer.Option(help=f"{one_of(DATASETS)}; digits needs no files.", callback=_one_of("--dataset", DATASETS))
-]
-Guidance = Annotated[
-    float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=_finite)
-]
-SolverName = Annotated[str, typer.Option(help=f"{one_of(SOLVERS)}.", callback=_one_of("--solver", SOLVERS))]
-USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
-Steps = Annotated[int | None, typer.Option(help=f"Timesteps to visit; by default {USUAL}.")]
-Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
-Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
-Sheet = Annotated[bool, typer.Option("--sheet", help="Of a single picture too a sheet, and the picture beside it.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.", parser=path)]
-Judge = Annotated[str, typer.Option(help="Classifier that judges: a name, a model folder or a run.")]
 
 Advance = Callable[[int, int, str], None]
 T = TypeVar("T")
@@ -132,9 +79,9 @@ def place(out: Path, command: str) -> Path:
 
 def model_folder(name: str) -> Path:
     """Of a cascade or any other model, embedded or not."""
-    from phosphene.models import cascade, folders
+    from phosphene.models import folders
 
-    return cascade.locate(name) if cascade.is_cascade(name) else folders.folder(name)
+    return folders.locate(name) if folders.is_cascade(name) else folders.folder(name)
 
 
 # What they say and show

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import MOST_PICTURES, SCALE, Count, Data, DatasetName, Device, Guidance, Judge, Out, Seed, app
+from phosphene.cli import common, options
+from phosphene.cli.common import SCALE, app
 from phosphene.cli.drawing import REMADE, Options, described, drawing_command, viewed
-from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SEED, SOLVERS, one_of
+from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, MOST_PICTURES, SEED, SOLVERS
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ GREEN = (34, 139, 84)
 class Digits(Options):
     """The options of a command that draws digits."""
 
-    guidance: Guidance = DIGIT_GUIDANCE
-    model: Annotated[str | None, typer.Option(help="A name, a model folder or a run; class-20 or time-20.")] = None
+    guidance: options.Guidance = DIGIT_GUIDANCE
+    model: Annotated[str | None, options.model_for("Such as class-20 or time-20")] = None
 
 
 @drawing_command
 def digits(
     drawing: Digits,
     digits: Annotated[str | None, typer.Argument(help="Such as 0123456789: a column for each.")] = None,
-    count: Count = 1,
+    count: options.Count = 1,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Ten a row, of whatever class comes.")] = False,
-    out: Out = Path("digits.png"),
+    out: options.Out = Path("digits.png"),
 ) -> None:
     """Draw digits on demand.
 
@@ -67,14 +67,14 @@ def digits(
 @app.command("denoise-digits")
 def denoise_digits(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="A denoiser: a name, a model folder or a run.")] = "denoiser-5",
-    dataset: DatasetName = "mnist",
-    data: Data = None,
-    count: Count = 10,
-    seed: Seed = SEED,
+    model: Annotated[str, options.model_for("A denoiser")] = "denoiser-5",
+    dataset: options.DatasetName = "mnist",
+    data: options.Data = None,
+    count: options.Count = 10,
+    seed: options.Seed = SEED,
     sigma: Annotated[str, typer.Option(help="Levels of noise, separated by commas.")] = "0,.2,.4,.5,.6,.8,1",
-    device: Device = "auto",
-    out: Out = Path("denoise-digits.png"),
+    device: options.Device = "auto",
+    out: options.Out = Path("denoise-digits.png"),
 ) -> None:
     """Denoise test digits in one step.
 
@@ -108,10 +108,10 @@ REMADE.append("denoise-digits")
 class Ambigram(Options):
     """The options of ``ambigram``."""
 
-    solver: Annotated[str | None, typer.Option(help=f"{one_of(SOLVERS)}; the best for ambigrams by default.")] = None
-    steps: Annotated[int | None, typer.Option(help="Timesteps to visit; the best for ambigrams by default.")] = None
-    guidance: Guidance = AMBIGRAM_GUIDANCE
-    model: Annotated[str, typer.Option(help="A class-conditioned model: a name, a model folder or a run.")] = "class-20"
+    solver: Annotated[str | None, options.chosen(SOLVERS, "the best for ambigrams by default")] = None
+    steps: Annotated[int | None, options.steps_of("to visit; the best for ambigrams by default")] = None
+    guidance: options.Guidance = AMBIGRAM_GUIDANCE
+    model: Annotated[str, options.model_for("A class-conditioned model")] = "class-20"
 
     def of(self, model: DigitDiffusion) -> Sampling:
         """How ``model`` is sampled: where no solver is named, as is best for ambigrams, but for what is."""
@@ -129,8 +129,8 @@ def ambigram(
     digits: Annotated[str | None, typer.Argument(help="Two digits: upright and turned, such as 69.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
     count: Annotated[int, typer.Option(min=1, max=MOST_PICTURES, help="Pictures to draw for each pair.")] = 16,
-    classifier: Judge = "classifier",
-    out: Out = Path("ambigram.png"),
+    classifier: options.Judge = "classifier",
+    out: options.Out = Path("ambigram.png"),
 ) -> None:
     """Draw a digit that is another upside down.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
@@ -11,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import Device, Eta, Guidance, Resample, Seed, Sheet, SolverName, Steps, app
-from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, SEED, SOLVERS, UPSCALE_GUIDANCE
+from phosphene.cli import common, options
+from phosphene.cli.common import app
+from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, SEED, SHAPES, SOLVERS, UPSCALE_GUIDANCE
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,20 +28,21 @@ if TYPE_CHECKING:
 CELL = 256
 """Pixels of a picture on a sheet, at least."""
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
+LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
 
 
 @dataclass
 class Options:
     """What commands that draw share: options by their names on the command line, and what is told of a picture."""
 
-    solver: SolverName = "ancestral"
-    steps: Steps = None
-    eta: Eta = None
-    resample: Resample = None
-    guidance: Guidance = GUIDANCE
-    seed: Seed = SEED
-    device: Device = "auto"
-    sheet: Sheet = False
+    solver: options.SolverName = "ancestral"
+    steps: options.Steps = None
+    eta: options.Eta = None
+    resample: options.Resample = None
+    guidance: options.Guidance = GUIDANCE
+    seed: options.Seed = SEED
+    device: options.Device = "auto"
+    sheet: options.Sheet = False
     model: str = ""
     command: str = field(default="", init=False)
     arguments: dict[str, Any] = field(default_factory=dict, init=False)
@@ -71,7 +74,9 @@ class Options:
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
         """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
         given = {option.name: getattr(self, option.name) for option in fields(self) if option.init}
-        story = common.provenance(self.command, self.model, described(self.arguments | given, self.device))
+        arguments = self.arguments | given
+        story = common.provenance(self.command, self.model, described(arguments, self.device))
+        story |= {"inputs": digests} if (digests := inputs(arguments)) else {}
         return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
 
 
@@ -79,26 +84,20 @@ class Options:
 class Drawing(Options):
     """The options of a command that draws from text."""
 
-    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE
-    steps: Annotated[int | None, typer.Option(help=f"Timesteps of the first stage; by default {USUAL}.")] = None
+    model: options.CascadeName = CASCADE
+    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {USUAL}")] = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
     upscale_guidance: Annotated[float | None, typer.Option(help=f"Of the second stage; {UPSCALE_GUIDANCE:g} by default.")] = None
     upscale_steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps."),
+        int | None, typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")
     ] = None
-    noise_level: Annotated[
-        int | None,
-        typer.Option(
-            help=f"How much the second stage may change; by default {OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF."
-        ),
-    ] = None
+    noise_level: Annotated[int | None, typer.Option(help=f"How much the second stage may change; by default {LEVELS}.")] = None
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None
-    text_encoder: Annotated[str, typer.Option(help="auto, or none: only prompts of --embeddings or encoded before.")] = "auto"
-    offload: Annotated[str, typer.Option(help="none, stages or layers: what waits in main memory until it is needed.")] = "none"
+    text_encoder: options.TextEncoder = "auto"
+    offload: Annotated[str, options.chosen(OFFLOADS, "what waits in main memory until it is needed")] = "none"
 
     def check(self) -> None:
         super().check()
@@ -107,10 +106,6 @@ class Drawing(Options):
         for name, value in self.of_the_second():
             if not self.upscale:
                 raise UserError(f"{name} {value}: is of the second stage, and only the first draws here; leave it out.")
-        if self.text_encoder not in ("auto", "none"):
-            raise UserError(f"--text-encoder {self.text_encoder}: choose auto or none.")
-        if self.offload not in OFFLOADS:
-            raise UserError(f"--offload {self.offload}: choose one of {', '.join(OFFLOADS)}.")
         self.visited()
 
     def visited(self) -> list[int] | None:
@@ -120,6 +115,7 @@ class Drawing(Options):
         """The model, with ``prompts`` encoded and the text encoder let go of."""
         from phosphene.files import cache_folder
         from phosphene.models.cascade import open_cascade
+        from phosphene.models.text import PromptCut, tidy
 
         self.sampling().table()  # refuses a solver that is none
         how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
@@ -127,11 +123,12 @@ class Drawing(Options):
         how |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
-        cascade.encode(asked)
+        with warnings.catch_warnings(action="ignore", category=PromptCut):  # it is said below, each time
+            cascade.encode(asked)
         cascade.free_text()
         for prompt in asked:
-            if rest := cascade.text.unread(prompt):
-                common.say(f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing")
+            if cut := cascade.text.cut.get(tidy(prompt or "")):
+                common.say(cut)
         for name, value in self.of_the_second():
             if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")
@@ -194,10 +191,30 @@ ELSEWHERE = ("out", "animate", "data")
 
 
 def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """What provenance says of the ``options`` of a command, in whatever order given; the model stands by itself."""
+    """What provenance says of the ``options`` of a command, in whatever order given; the model stands by itself.
+
+    Where a file lay is no part of how a picture was made, so it is told by its name (and by :func:`inputs`).
+    """
+    own = {name: path.name for name, path in _files(options).items()}
     values = {name.rstrip("_"): value for name, value in sorted(options.items()) if name not in (*ELSEWHERE, "model")}
-    values = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-    return values | {"device": str(common.device(device))}
+    return values | own | {"device": str(common.device(device))}
+
+
+def inputs(options: Mapping[str, Any]) -> dict[str, str]:
+    """The SHA-256 of each file of the reader's own among ``options``, by the option's name."""
+    from phosphene.readers import sample
+
+    return {name: sha256(path) for name, path in _files(options).items() if sample(path) is None}
+
+
+def _files(options: Mapping[str, Any]) -> dict[str, Path]:
+    told = ((name.rstrip("_"), value) for name, value in options.items() if name not in ELSEWHERE)
+    return {n: Path(v) for n, v in told if isinstance(v, Path) or (n == "mask" and v not in SHAPES)}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def viewed(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = CELL) -> list[Image.Image]:

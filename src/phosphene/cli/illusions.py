@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import Out
+from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
-from phosphene.errors import UserError
+from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, VIEWS, one_of
+from phosphene.errors import UserError, require_one_of, require_two
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,24 +23,31 @@ if TYPE_CHECKING:
     from phosphene.frequency import MotionBlur
     from phosphene.models.cascade import Cascade
 
-Kind = Annotated[str, typer.Option(help="frequency, color (grey, then colours), motion (swept by, then still) or scale.")]
-Band = Annotated[
-    str | None, typer.Option(help="What is kept of --from: low, what FAR would rule, or high, the rest. [default: low]")
-]
+Kind = Annotated[str, options.chosen(HYBRIDS, "color is grey, then colours; motion is swept by, then still")]
+Band = Annotated[str | None, options.chosen(BANDS, "what is kept of --from: what FAR would rule, or the rest. [default: low]")]
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
+
+
+@options.checked
+def _is_view(option: str, value: str) -> None:
+    if re.split("[:@]", value)[0] not in (*VIEWS, "four-way"):
+        require_one_of(option, value, VIEWS)
 
 
 @drawing_command
 def anagram(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What it shows: one for each view.")],
     drawing: Drawing,
-    view: Annotated[list[str], typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...")],
+    view: Annotated[
+        list[str],
+        typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...", callback=_is_view),
+    ],
     view_seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of views whose pieces are laid by chance.")] = 0,
     weights: Annotated[str | None, typer.Option(help="How much each view counts, such as 1,1.5.")] = None,
-    reduce: Annotated[str, typer.Option(help="mean, or alternate: the views take turns.")] = "mean",
+    reduce: Annotated[str, options.chosen(REDUCTIONS, "the views are heard at once, or take turns")] = "mean",
     best_of: BestOf = 1,
     animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the picture turns into its other reading.")] = None,
-    out: Out = Path("anagram.png"),
+    out: options.Out = Path("anagram.png"),
 ) -> None:
     """Draw a picture that shows something else in another view.
 
@@ -47,11 +55,12 @@ def anagram(
     square-hinge (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once.
     """
     from phosphene.images import require_animation, save_animation
-    from phosphene.tasks import anagram as task
-    from phosphene.tasks.animate import readings
 
     if animate is not None:
         require_animation(animate)
+    from phosphene.tasks import anagram as task
+    from phosphene.tasks.animate import readings
+
     views = task.views_named(view, len(prompts), view_seed)
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
     asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
@@ -68,29 +77,32 @@ def hybrid(
     drawing: Drawing,
     kind: Kind = "frequency",
     sigma: Annotated[str | None, typer.Option(help="Blurs that part the prompts, in 64ths of it. [default: 2, or 3,1.2]")] = None,
-    from_: Annotated[Path | None, typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.")] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.", callback=options.is_picture),
+    ] = None,
     band: Band = None,
     length: Annotated[float | None, typer.Option(help="Of --kind motion, in 64ths of the picture. [default: 15]")] = None,
     angle: Annotated[float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]")] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
-    out: Out = Path("hybrid.png"),
+    out: options.Out = Path("hybrid.png"),
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
 
     A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
-    from phosphene.frequency import MotionBlur
-    from phosphene.tasks.hybrid import hybrid as task
-
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
     for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
         if value is not None and kind != of:
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
+    if from_ is None and band is not None:
+        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+    from phosphene.frequency import MotionBlur
+    from phosphene.tasks.hybrid import hybrid as task
+
     motion = MotionBlur(15.0 if length is None else length, 0.0 if angle is None else angle)
     if from_ is None:
-        if band is not None:
-            raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
         _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
         return
@@ -107,7 +119,7 @@ def _complete(
     """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
     from phosphene.images import fitted, to_tensor
     from phosphene.readers import read_picture
-    from phosphene.tasks.hybrid import BANDS, PARTS, completed, part_of
+    from phosphene.tasks.hybrid import PARTS, completed, part_of
 
     picture, component = read_picture(path, "--from"), part_of(kind, sigma, motion)
     cascade = drawing.open([prompt])
@@ -140,22 +152,30 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
     return picture
 
 
+@options.checked
+def _is_mask(option: str, value: str) -> None:
+    if value not in SHAPES:
+        from phosphene.readers import picture_file
+
+        if not Path(value).suffix:
+            raise UserError(f"{option} {value}: unknown; choose {one_of(SHAPES)}, or name a picture.")
+        picture_file(Path(value), option)
+
+
 @drawing_command
 def compose(
     prompts: Annotated[list[str], typer.Argument(metavar="INSIDE OUTSIDE", help="Where the mask is white, and elsewhere.")],
     drawing: Drawing,
-    mask: Annotated[str, typer.Option(help="left, top, circle, or a picture: white is inside.")] = "left",
-    out: Out = Path("compose.png"),
+    mask: Annotated[str, typer.Option(help=f"{one_of((*SHAPES, 'a picture'))}: white is inside.", callback=_is_mask)] = "left",
+    out: options.Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""
+    require_two(prompts, *INSIDE_OUTSIDE)
     from phosphene.images import fitted, sheet, to_images, to_tensor
     from phosphene.readers import read_mask
     from phosphene.tasks import compose as task
 
-    if mask not in task.SHAPES and not Path(mask).suffix:
-        raise UserError(f"--mask {mask}: choose one of {', '.join(task.SHAPES)}, or name a picture.")
-    task.require_two(prompts)
-    painted = None if mask in task.SHAPES else read_mask(Path(mask), "--mask")
+    painted = None if mask in SHAPES else read_mask(Path(mask), "--mask")
     cascade = drawing.open(prompts)
     sides = cascade.stages[0].image_shape[1:]
     size = [side * max(1, CELL // max(sides)) for side in sides]  # finer than the stage, so that borders are smooth
@@ -173,16 +193,18 @@ def morph(
         int | None, typer.Option(min=0, max=2**32 - 1, help="Of the end; by default that of the beginning.")
     ] = None,
     animate: Annotated[Path | None, typer.Option(help="GIF or MP4: there and back.")] = None,
-    out: Out = Path("morph.png"),
+    out: options.Out = Path("morph.png"),
 ) -> None:
     """Draw the way from one prompt to another, or from one seed to another."""
+    if len(prompts) == 1 and to_seed is not None:
+        prompts = [*prompts, *prompts]
+    require_two(prompts, *FROM_TO)
     from phosphene.images import enlarged, require_animation, save_animation, sheet, to_images
-    from phosphene.tasks.morph import morph as task
 
     if animate is not None:
         require_animation(animate)
-    if len(prompts) == 1 and to_seed is not None:
-        prompts = [*prompts, *prompts]
+    from phosphene.tasks.morph import morph as task
+
     ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
     made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends).xt
     cells = to_images(made)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import Advance, Data, DatasetName, Device, Eta, Judge, Resample, Seed, SolverName, Steps, app
+from phosphene.cli import common, options
+from phosphene.cli.common import Advance, app
 from phosphene.defaults import CASCADE, SEED
 from phosphene.errors import UserError
 from phosphene.files import require_file, require_picture, require_writable, write_text
@@ -36,18 +36,20 @@ JUDGED = (
 
 @app.command()
 def evaluate(
-    names: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.", callback=options.is_model)
+    ],
     samples: Annotated[int, typer.Option(min=1, max=100_000, help="Pictures to draw for each figure.")] = 5000,
     guidance: Annotated[str, typer.Option(help="Scales, separated by commas.")] = "0,1,2,3,5",
-    solver: SolverName = "ancestral",
-    steps: Steps = None,
-    eta: Eta = None,
-    resample: Resample = None,
-    seed: Seed = SEED,
-    classifier: Judge = "classifier",
-    dataset: DatasetName = "mnist",
-    data: Data = None,
-    device: Device = "auto",
+    solver: options.SolverName = "ancestral",
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    resample: options.Resample = None,
+    seed: options.Seed = SEED,
+    classifier: options.Judge = "classifier",
+    dataset: options.DatasetName = "mnist",
+    data: options.Data = None,
+    device: options.Device = "auto",
     figures: Annotated[Path | None, typer.Option("--json", help="Write the figures, with machine and date.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG: samples beside real digits; of runs, their loss curves.")] = None,
 ) -> None:
@@ -89,8 +91,10 @@ def evaluate(
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=common.path)] = Path("report"),
-    model: Annotated[str, typer.Option(help="A cascade, for Part A: its name or its folder.")] = CASCADE,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=options.path)] = Path("report"),
+    model: Annotated[
+        str, typer.Option(help="A cascade, for Part A: its name or its folder.", callback=options.is_cascade)
+    ] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: three minutes on a laptop.")] = False,
     sections: Annotated[
         str | None, typer.Option(help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.")
@@ -98,7 +102,7 @@ def report(
     part_b: Annotated[str, typer.Option(help="ddpm, flow or both: which edition of Part B.")] = "both",
     config: Annotated[Path | None, typer.Option(help="A page of your own: a TOML file, see examples/page.toml.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
-    device: Device = "auto",
+    device: options.Device = "auto",
 ) -> None:
     """Make the page with every experiment.
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import Device, app
+from phosphene.cli import common, options
+from phosphene.cli.common import app
 from phosphene.errors import UserError
 
 models = typer.Typer(help="Which models are embedded, and are they whole?")
@@ -25,15 +25,15 @@ def models_default(context: typer.Context) -> None:
 @models.command("list")
 def models_list() -> None:
     """Name, kind, size and epoch of each embedded model."""
-    from phosphene.models import cascade, catalogue, folders
+    from phosphene.models import catalogue, folders
 
     rows = []
     for name in folders.embedded():
         path = folders.folder(name)
         config = catalogue.read_config(path)
         rows.append([name, config["kind"], f"{common.size(path):,}", config.get("storage", "-"), str(config.get("epoch", "-"))])
-    for name in cascade.embedded():
-        rows.append([name, "cascade", f"{common.size(cascade.locate(name)):,}", "float16", "-"])
+    for name in folders.cascades():
+        rows.append([name, "cascade", f"{common.size(folders.locate(name)):,}", "float16", "-"])
     if rows:
         common.table(["model", "kind", "bytes", "storage", "epoch"], rows, left=2)
     else:
@@ -43,30 +43,30 @@ def models_list() -> None:
 @models.command("info")
 def models_info(name: Annotated[str, typer.Argument(help="A name, a model folder or a run.")]) -> None:
     """All that is known of a model, as JSON."""
-    from phosphene.models import cascade, catalogue
-
     path = common.model_folder(name)
-    known = cascade.describe(name) if cascade.is_cascade(name) else catalogue.read_config(path)
+    from phosphene.models import cascade, catalogue, folders
+
+    known = cascade.describe(name) if folders.is_cascade(name) else catalogue.read_config(path)
     common.say(json.dumps({"name": name, "bytes": common.size(path), **known}, indent=2, ensure_ascii=False))
 
 
 @models.command("fetch")
 def models_fetch(
     name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A cascade on the Hugging Face hub.")],
-    device: Device = "auto",
-    text_encoder: Annotated[str, typer.Option(help="auto, or none to leave it out: most of DeepFloyd IF.")] = "auto",
+    device: options.Device = "auto",
+    text_encoder: Annotated[str, options.chosen(("auto", "none"), "none leaves it out, most of DeepFloyd IF")] = "auto",
 ) -> None:
     """Fetch a cascade, both stages, into the hub's cache: what generate would fetch when it is first used.
 
     A GPU takes halved weights where there are any, a CPU whole ones.
     """
-    if text_encoder not in ("auto", "none"):
-        raise UserError(f"--text-encoder {text_encoder}: choose auto or none.")
+    from phosphene.models import folders
+
+    if not folders.is_on_hub(Path(name)):
+        raise UserError(f"OWNER/NAME {name}: is no name on the hub; write it like DeepFloyd/IF-I-XL-v1.0.")
     from phosphene.devices import usual_dtype
     from phosphene.models import hub
 
-    if not hub.NAME.fullmatch(name) or Path(name).exists():
-        raise UserError(f"OWNER/NAME {name}: is no name on the hub; write it like DeepFloyd/IF-I-XL-v1.0.")
     for part in hub.fetch(name, usual_dtype(common.device(device)), text=text_encoder == "auto"):
         common.say(f"{part}: {common.size(part):,} bytes")
 
@@ -76,7 +76,7 @@ def models_verify(
     name: Annotated[str | None, typer.Argument(help="A name, a model folder or a run; all embedded by default.")] = None,
 ) -> None:
     """Compare the files of a model, or of all, with their SHA-256."""
-    from phosphene.models import cascade, folders
+    from phosphene.models import folders
 
     if name is not None:
         if not (common.model_folder(name) / folders.SUMS).is_file():
@@ -84,7 +84,7 @@ def models_verify(
         folders.verify(common.model_folder(name))
         return common.say(f"{name}: whole")
     broken = []
-    for each in [*folders.embedded(), *cascade.embedded()]:
+    for each in [*folders.embedded(), *folders.cascades()]:
         try:
             folders.verify(common.model_folder(each))
             common.say(f"{each}: whole")

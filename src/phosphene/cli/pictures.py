@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import MOST_PICTURES, Count, Out
+from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
+from phosphene.defaults import BLENDS, FITS, MOST_PICTURES
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from phosphene.tasks.denoise import Level
 
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")]
-Fit = Annotated[str, typer.Option(help="crop or pad: how a picture is given the model's shape.")]
-Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="Any picture; it is given the model's shape (--fit).")]
+Fit = Annotated[str, options.chosen(FITS, "how a picture is given the model's shape")]
+Picture = Annotated[
+    Path, typer.Argument(metavar="IMAGE", help="Any picture; it is given the model's shape (--fit).", callback=options.is_picture)
+]
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 ABREAST = 8
 """Columns of a sheet, at most, where it has one row only: more prompts than that go on in the next."""
@@ -34,10 +36,10 @@ ABREAST = 8
 def generate(
     prompts: Prompts,
     drawing: Drawing,
-    count: Count = 1,
+    count: options.Count = 1,
     guidance_sweep: Annotated[str | None, typer.Option(help="A row for each of these scales, such as 1,3,5,7,10.")] = None,
     steps_sweep: Annotated[str | None, typer.Option(help="A row for each of these numbers of steps, such as 5,20.")] = None,
-    out: Out = Path("generated.png"),
+    out: options.Out = Path("generated.png"),
 ) -> None:
     """Draw pictures of what PROMPTS say.
 
@@ -100,7 +102,7 @@ def denoise(
     t: Annotated[str, typer.Option("--t", help="Timesteps to noise it to.")] = "250,500,750",
     start: Annotated[int, typer.Option(help="How many of the steps are left out before the many-step row.")] = 10,
     fit: Fit = "crop",
-    out: Out = Path("denoise.png"),
+    out: options.Out = Path("denoise.png"),
 ) -> None:
     """Noise IMAGE, and try to undo it: by a blur, in one step, in many steps.
 
@@ -154,7 +156,7 @@ def edit(
     ] = None,
     strength: Annotated[float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.")] = None,
     fit: Fit = "crop",
-    out: Out = Path("edit.png"),
+    out: options.Out = Path("edit.png"),
 ) -> None:
     """Noise IMAGE and denoise it as PROMPT, from several starts.
 
@@ -191,13 +193,15 @@ def _starts(start: str | None, strength: float | None, steps: int) -> list[int]:
 @drawing_command
 def inpaint(
     image: Picture,
-    mask: Annotated[Path, typer.Argument(metavar="MASK", help="A picture of the same size: white is repainted.")],
+    mask: Annotated[
+        Path, typer.Argument(metavar="MASK", help="A picture of the same size: white is repainted.", callback=options.is_picture)
+    ],
     drawing: Drawing,
     prompt: Prompt = "",
-    blend: Annotated[str, typer.Option(help="none, paste or laplacian: how the result goes over the original.")] = "laplacian",
+    blend: Annotated[str, options.chosen(BLENDS, "how the result goes over the original")] = "laplacian",
     compare: Annotated[bool, typer.Option("--compare", help="A sheet with all three.")] = False,
     fit: Fit = "crop",
-    out: Out = Path("inpaint.png"),
+    out: options.Out = Path("inpaint.png"),
 ) -> None:
     """Repaint IMAGE where MASK is white.
 
@@ -206,18 +210,16 @@ def inpaint(
     from phosphene.images import sheet, to_images
     from phosphene.tasks import inpaint as task
 
-    if blend not in task.BLENDS:
-        raise UserError(f"--blend {blend}: choose one of {', '.join(task.BLENDS)}.")
     original, white = _with_mask(image, mask)
     cascade = drawing.open([prompt])
     asked = (*_masked(original, white, cascade.stages[0].image_shape[1:], fit), prompt or None)
     result = drawing.draw(task.inpaint(*asked, negative=drawing.negative), cascade).xt.cpu()
     large, where = _masked(original, white, result.shape[-2:], fit)
-    blends = {how: task.blend(result, large, where, how) for how in task.BLENDS}
+    blends = {how: task.blend(result, large, where, how) for how in BLENDS}
     seams = {how: _seam(picture, where) for how, picture in blends.items()}
     cells = [image for x in (large, large * (1 - where) + where, *blends.values()) for image in to_images(x)]
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
-    chosen = cells[2:] if compare else [cells[2 + task.BLENDS.index(blend)]]
+    chosen = cells[2:] if compare else [cells[2 + BLENDS.index(blend)]]
     common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
     common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels]), out))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,15 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import MOST_PICTURES, app
-from phosphene.cli.drawing import ELSEWHERE, REMADE
+from phosphene.cli import common, options
+from phosphene.cli.common import app
+from phosphene.cli.drawing import ELSEWHERE, REMADE, sha256
+from phosphene.defaults import MOST_PICTURES, SHAPES
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
     from typer.core import TyperArgument, TyperOption
 
-TOLD = {"command": str, "version": str, "arguments": dict, "model": str, "torch": str, "number": list}
+TOLD = {"command": str, "version": str, "arguments": dict, "model": str, "torch": str, "number": list, "inputs": dict}
 """What the provenance of a drawn picture says, beside the arguments that its command has."""
 KINDS = {"int": int, "float": int | float, "boolean": bool}
 """Types of options by their names in typer, in JSON; all others are texts."""
@@ -45,7 +47,7 @@ def inspect(path: Annotated[Path, typer.Argument(metavar="PNG")]) -> None:
 @app.command()
 def rerun(
     path: Annotated[Path, typer.Argument(metavar="PNG")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.", parser=common.path)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="NAME-again.png by default.", parser=options.path)] = None,
     allow_model: Annotated[list[str] | None, typer.Option(help="A model it may use that does not ship with phosphene.")] = None,
     allow_file: Annotated[list[str] | None, typer.Option(help="A file of yours that it may read.")] = None,
 ) -> None:
@@ -59,7 +61,7 @@ def rerun(
     out = path.with_name(f"{path.stem}-again.png") if out is None else common.place(out, story["command"])
     if out.absolute() == path.absolute():
         raise UserError(f"-o {out}: is the picture to be made again; choose another name.")
-    _require_allowed(story, path, {"--allow-model": allow_model or (), "--allow-file": allow_file or ()})
+    story = _granted(story, path, {"--allow-model": allow_model or (), "--allow-file": allow_file or ()})
     argv, number = _argv(story, out), story.get("number")
     common.say(shlex.join(["phosphene", *argv]) + (f"  # picture {number[0]} of {number[1]}" if number else ""))
     if code := _again(argv) if number is None else _one_of_many(story, number, out):
@@ -112,6 +114,9 @@ def _checked(story: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
         if name == "model" or name not in options or not _fits(value, options[name]):
             what = f"{name} {json.dumps(value)[:80]}, which {story['command']} never writes"
             raise UserError(f"{path}: says {what}; {again}.")
+    for name, value in story.get("inputs", {}).items():
+        if name not in options or not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
+            raise UserError(f"{path}: says it was made of {json.dumps({name: value})[:80]}, which cannot be; {again}.")
     number = story.get("number", [1, 1])
     if [type(k) for k in number] != [int, int] or not 1 <= number[0] <= number[1] <= MOST_PICTURES:
         raise UserError(f"{path}: says it is picture {json.dumps(number)[:80]}, which cannot be; {again}.")
@@ -130,24 +135,34 @@ def _several(option: TyperArgument | TyperOption) -> bool:
     return option.nargs == -1 or getattr(option, "multiple", False)
 
 
-def _require_allowed(story: Mapping[str, Any], path: Path, allowed: Mapping[str, Sequence[str]]) -> None:
-    """UserError where a model or a file would be opened that neither ships with the package nor is ``allowed``."""
-    from phosphene.models import cascade, folders
+def _granted(story: Mapping[str, Any], path: Path, allowed: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """``story``, with files named as they are in ``allowed``, where each may lie elsewhere than it did.
+
+    UserError where a model or a file would be opened that neither ships with the package nor is allowed, or is another
+    than the picture was made of.
+    """
+    from phosphene.models import folders
     from phosphene.readers import sample
-    from phosphene.tasks.compose import SHAPES
 
     ours: dict[str, Callable[[str], bool]] = {
-        "--allow-model": lambda name: name in (*folders.embedded(), *cascade.embedded()),
+        "--allow-model": lambda name: name in (*folders.embedded(), *folders.cascades()),
         "--allow-file": lambda name: name in SHAPES or sample(Path(name)) is not None,
     }
+    arguments = dict(story["arguments"])
     for name, option in _options(story["command"]).items():
         how = "--allow-model" if name in MODELS else "--allow-file"
-        value = story["model"] if name == "model" else story["arguments"].get(name)
-        if value is None or not (name in (*MODELS, "mask") or option.type.name == "path"):
+        value, digest = story["model"] if name == "model" else arguments.get(name), story.get("inputs", {}).get(name)
+        if value is None or not (name in (*MODELS, "mask") or option.type.name == "path") or (ours[how](value) and not digest):
             continue
-        if ours[how](value) or value in allowed[how] or _agreed(f"{path} wants to open {common.visible(value)} ({name})"):
-            continue
-        raise UserError(f"{path}: wants to open {value} ({name}); if that is to be, add {how} {shlex.quote(value)}.")
+        named = [each for each in allowed[how] if each == value or (digest and Path(each).name == Path(value).name)]
+        if not named and not _agreed(f"{path} wants to open {common.visible(value)} ({name})"):
+            raise UserError(f"{path}: wants to open {value} ({name}); if that is to be, add {how} {shlex.quote(value)}.")
+        file = (named or [value])[0]
+        if digest and (not Path(file).is_file() or sha256(Path(file)) != digest):
+            raise UserError(f"{file}: is not the file that {path} was made of ({name}, SHA-256 {digest[:12]}...); name that one.")
+        if name != "model":
+            arguments[name] = file
+    return {**story, "arguments": arguments}
 
 
 def _agreed(what: str) -> bool:

@@ -13,14 +13,15 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from phosphene.cli import common
-from phosphene.cli.common import Data, Device, app
+from phosphene.cli.common import app
+from phosphene.cli.options import Data, Device, path
 from phosphene.defaults import one_of
 from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed
 from phosphene.training.options import RECIPE, BaseRecipe, options_of
 from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe
 
-Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=common.path)]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or pictures with NAME.txt, NAME.json or metadata.jsonl.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that write captions.")]

@@ -14,10 +14,10 @@ from torch import nn
 
 from phosphene.defaults import NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL
 from phosphene.devices import by_turns, layer_by_layer, usual_dtype
-from phosphene.errors import UserError
-from phosphene.files import expanded
+from phosphene.errors import UserError, require_one_of
 from phosphene.models import folders, hub
-from phosphene.models.diffusers_files import AGAIN, PATCHES, network_config, network_folder, stage_folders, text_width
+from phosphene.models.diffusers_files import PATCHES, network_config, network_folder, text_width
+from phosphene.models.folders import AGAIN, cascade_folder, is_on_hub, locate, stage_folders
 from phosphene.models.if_stage import if_network
 from phosphene.models.patch_stage import LightText, patch_network
 from phosphene.models.prompts import PromptCache
@@ -64,13 +64,12 @@ def open_cascade(
     memory, with "layers" all layers but the one at work do, which is slow (networks of our own are small and stay). Raises
     UserError where files are missing, damaged or do not fit together.
     """
-    if offload not in OFFLOADS:
-        raise UserError(f"--offload {offload}: choose one of {', '.join(OFFLOADS)}.")
+    require_one_of("--offload", offload, OFFLOADS)
     device = torch.device(device)
     free = dtype is None and device.type == "cpu"
     dtype = dtype or usual_dtype(device)
-    folder = _folder(name)
-    fetched = hub.fetch(str(name), dtype, text and embeddings is None, stages) if _on_hub(folder) else None
+    folder = cascade_folder(name)
+    fetched = hub.fetch(str(name), dtype, text and embeddings is None, stages) if is_on_hub(folder) else None
     parts = fetched or stage_folders(folder)[:stages]
     for place in {folder, *parts}:
         folders.verify(place)
@@ -101,24 +100,10 @@ def open_cascade(
     return Cascade(opened, reader)
 
 
-def embedded() -> list[str]:
-    """Names of the cascades that ship with the package."""
-    return sorted(path.parent.name for path in folders.EMBEDDED.glob("*/stage-1"))
-
-
-def locate(name: str | Path) -> Path:
-    """The folder of a cascade that is on this machine; UserError where it is yet to be fetched."""
-    folder = _folder(name)
-    if _on_hub(folder):
-        raise UserError(f"{name}: is no folder here; fetch it first: phosphene models fetch {name}.")
-    return folder
-
-
 def describe(name: str | Path) -> dict:
     """What is known of a cascade on this machine without loading it."""
-    folder = locate(name)
     stages = []
-    for part in stage_folders(folder):
+    for part in stage_folders(locate(name)):
         config, (scheduler, _) = network_config(part), read_schedule(part / "scheduler")
         stages.append(
             {
@@ -132,23 +117,6 @@ def describe(name: str | Path) -> dict:
             }
         )
     return {"kind": "cascade", "stages": stages}
-
-
-def _folder(name: str | Path) -> Path:
-    """Where the cascade called ``name`` lies, embedded or not, if it is no repository's name."""
-    name = folders.require_name(name)
-    return folders.EMBEDDED / str(name) if str(name) in embedded() else expanded(name)
-
-
-def _on_hub(folder: Path) -> bool:
-    """Whether what looks like a folder is a repository's name."""
-    return not folder.exists() and hub.NAME.fullmatch(str(folder)) is not None
-
-
-def is_cascade(name: str | Path) -> bool:
-    """Whether ``name`` is a cascade's, and no single network of the MNIST chapter."""
-    folder = _folder(name)
-    return _on_hub(folder) or (folder / "model_index.json").is_file() or (folder / "stage-1").is_dir()
 
 
 def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype: torch.dtype, offload: str, quick: bool) -> Stage:

@@ -20,11 +20,11 @@ from phosphene.devices import usual_dtype
 from phosphene.errors import UserError
 from phosphene.files import write_text
 from phosphene.models import weights as tensors
-from phosphene.models.cascade import Cascade, is_cascade, open_cascade
+from phosphene.models.cascade import Cascade, open_cascade
 from phosphene.models.classifier import DigitClassifier
-from phosphene.models.diffusers_files import AGAIN, read_json
+from phosphene.models.diffusers_files import read_json
 from phosphene.models.digits import DigitDiffusion
-from phosphene.models.folders import CONFIG, SUMS, WEIGHTS, folder, require_small, verify
+from phosphene.models.folders import AGAIN, CONFIG, SUMS, WEIGHTS, folder, is_cascade, require_small, verify
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import schedule_from
 

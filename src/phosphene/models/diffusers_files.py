@@ -22,30 +22,14 @@ import torch
 from safetensors import SafetensorError
 
 from phosphene.errors import UserError
-from phosphene.models.folders import require_small
+from phosphene.models.folders import AGAIN, require_small
 from phosphene.readers import read_json_file
 
 PATCHES = "PixArtTransformer2DModel"
 """The network of our own cascades, as diffusers calls it."""
 
-AGAIN = "fetch or train the model again"
-
 MOST_SIDE = 4096
 """Pixels of a stage's pictures: a number in a file must not take all memory."""
-
-
-def stage_folders(folder: Path) -> list[Path]:
-    """The stage folders of ``folder``."""
-    if (folder / "model_index.json").is_file():
-        parts = [folder]
-    else:
-        parts = [folder / name for name in ("stage-1", "stage-2") if (folder / name).is_dir()]
-    if not parts:
-        missing = "holds neither model_index.json nor stage-1" if folder.is_dir() else "no such folder"
-        raise UserError(f"--model {folder}: {missing}; name a folder in the layout of diffusers.")
-    for part in parts:
-        read_json(part / "model_index.json")
-    return parts
 
 
 def network_folder(part: Path) -> Path:

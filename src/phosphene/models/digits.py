@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from phosphene.defaults import OBJECTIVES
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import NoiseSchedule
 
@@ -50,8 +50,7 @@ class DigitDiffusion:
     shares = True
 
     def __init__(self, network: nn.Module, schedule: NoiseSchedule, target: str = "noise") -> None:
-        if target not in OBJECTIVES:
-            raise UserError(f"target {target!r}: choose one of {', '.join(OBJECTIVES)}.")
+        require_one_of("target", target, OBJECTIVES)
         self.network, self.schedule, self.target = network, schedule, target
         self.classes: int = network.config["classes"]
 

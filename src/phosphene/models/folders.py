@@ -1,15 +1,22 @@
-"""Where models lie, and whether their files are whole."""
+"""Where models lie, and whether their files are whole. No torch here: a name that is none is refused at once."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from phosphene.errors import UserError
 from phosphene.files import expanded
+from phosphene.readers import read_json_file
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
+INDEX = "model_index.json"
+"""What says that a folder is a stage, in the layout of diffusers."""
+AGAIN = "fetch or train the model again"
+ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+"""Names of the Hugging Face hub."""
 
 
 def embedded() -> list[str]:
@@ -24,8 +31,11 @@ def require_name(name: str | Path) -> str | Path:
     return name
 
 
-def folder(name: str | Path) -> Path:
-    """Where the model called ``name`` lies: an embedded one, a model folder, or a training run (its last model)."""
+def folder(name: str | Path, option: str = "--model") -> Path:
+    """Where the model called ``name`` lies: an embedded one, a model folder, or a training run (its last model).
+
+    UserError, naming ``option``, where there is none.
+    """
     if str(require_name(name)) in embedded():
         return EMBEDDED / str(name)
     path = expanded(name)
@@ -35,8 +45,55 @@ def folder(name: str | Path) -> Path:
     if epochs:
         return path / f"model-{max(epochs):02d}"
     if path.is_dir():
-        raise UserError(f"--model {name}: the folder holds no {CONFIG}; name a finished run or one of {', '.join(embedded())}.")
-    raise UserError(f"--model {name}: neither a folder nor an embedded model; choose one of {', '.join(embedded())}.")
+        raise UserError(f"{option} {name}: the folder holds no {CONFIG}; name a finished run or one of {', '.join(embedded())}.")
+    raise UserError(f"{option} {name}: neither a folder nor an embedded model; choose one of {', '.join(embedded())}.")
+
+
+def cascades() -> list[str]:
+    """Names of the cascades that ship with the package."""
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/stage-1"))
+
+
+def cascade_folder(name: str | Path) -> Path:
+    """Where the cascade called ``name`` lies, embedded or not, if it is no repository's name."""
+    name = require_name(name)
+    return EMBEDDED / str(name) if str(name) in cascades() else expanded(name)
+
+
+def is_on_hub(folder: Path) -> bool:
+    """Whether what looks like a folder is a repository's name."""
+    return not folder.exists() and ON_HUB.fullmatch(str(folder)) is not None
+
+
+def is_cascade(name: str | Path) -> bool:
+    """Whether ``name`` is a cascade's, and no single network of the MNIST chapter."""
+    folder = cascade_folder(name)
+    return is_on_hub(folder) or (folder / INDEX).is_file() or (folder / "stage-1").is_dir()
+
+
+def locate(name: str | Path) -> Path:
+    """The folder of a cascade that is on this machine; UserError where it is yet to be fetched."""
+    folder = cascade_folder(name)
+    if is_on_hub(folder):
+        raise UserError(f"{name}: is no folder here; fetch it first: phosphene models fetch {name}.")
+    return folder
+
+
+def stage_folders(folder: Path) -> list[Path]:
+    """The stage folders of ``folder``; UserError where it has none."""
+    parts = [folder] if (folder / INDEX).is_file() else [p for p in (folder / "stage-1", folder / "stage-2") if p.is_dir()]
+    if not parts:
+        missing = f"holds neither {INDEX} nor stage-1" if folder.is_dir() else "no such folder"
+        raise UserError(f"--model {folder}: {missing}; name a folder in the layout of diffusers.")
+    for part in parts:
+        read_json_file(part / INDEX, AGAIN)
+    return parts
+
+
+def require_cascade(name: str) -> None:
+    """UserError where no cascade is called ``name``, here or (as far as a name tells) on the hub."""
+    if not is_on_hub(folder := cascade_folder(name)):
+        stage_folders(folder)
 
 
 MOST_NUMBER, MOST_LAYERS = 2**20, 1000
@@ -52,7 +109,7 @@ def require_small(config: object, path: Path, name: str = "") -> None:
         for value in config:
             require_small(value, path, name)
     elif isinstance(config, int | float) and abs(config) > (most := MOST_LAYERS if "layers" in name else MOST_NUMBER):
-        raise UserError(f"{path}: {name} {config:g} is more than {most}, as no network here has; fetch or train the model again.")
+        raise UserError(f"{path}: {name} {config:g} is more than {most}, as no network here has; {AGAIN}.")
 
 
 def verify(path: Path) -> None:
@@ -63,8 +120,8 @@ def verify(path: Path) -> None:
         wanted, _, name = line.partition(" ")
         file = path / name[1:]  # after a space, or the star of binary files
         if not file.is_file():
-            raise UserError(f"{file}: is missing; fetch or train the model again.")
+            raise UserError(f"{file}: is missing; {AGAIN}.")
         with file.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
         if found != wanted:
-            raise UserError(f"{file}: differs from its SHA-256 in {SUMS}; fetch or train the model again.")
+            raise UserError(f"{file}: differs from its SHA-256 in {SUMS}; {AGAIN}.")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import re
 from pathlib import Path
 
 import torch
 
 from phosphene.errors import UserError
 
-NAME = re.compile(r"[\w.-]+/[\w.-]+")
 ENLARGERS = {
     "DeepFloyd/IF-I-XL-v1.0": "DeepFloyd/IF-II-L-v1.0",
     "DeepFloyd/IF-I-L-v1.0": "DeepFloyd/IF-II-L-v1.0",

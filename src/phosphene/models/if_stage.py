@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from phosphene.devices import Replayed
 from phosphene.errors import UserError
 from phosphene.models import weights
-from phosphene.models.diffusers_files import AGAIN, read_json, variant_of
+from phosphene.models.diffusers_files import read_json, variant_of
+from phosphene.models.folders import AGAIN
 from phosphene.models.if_unet import IFUNet, Read
 
 MOST_READ = 8

@@ -6,6 +6,7 @@ are theirs all the same.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import weights
-from phosphene.models.diffusers_files import AGAIN, read_json
-from phosphene.models.folders import require_small
+from phosphene.models.diffusers_files import read_json
+from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.t5 import T5Encoder
-from phosphene.models.text import Text
+from phosphene.models.text import PromptCut, Text
 from phosphene.models.tokens import encode, load, unread
 from phosphene.models.transformer import PatchTransformer
 
@@ -93,7 +94,9 @@ class LightText(Text):
         if self._t5 is None:
             self._t5 = self._load(prompt)
         (tokenizer, length), encoder = self._t5
-        self._unread[prompt] = unread(tokenizer, prompt, length)
+        if rest := unread(tokenizer, prompt, length):
+            self.cut[prompt] = f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing"
+            warnings.warn(self.cut[prompt], PromptCut, stacklevel=5)
         ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length))
         return encode_text(encoder, ids, mask).cpu()
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.models.diffusers_files import AGAIN, first_line, read_json
+from phosphene.models.diffusers_files import first_line, read_json
+from phosphene.models.folders import AGAIN
 from phosphene.schedule import NoiseSchedule, linear, squared_cosine
 
 

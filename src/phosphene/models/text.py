@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 from phosphene.devices import layer_by_layer
 from phosphene.errors import UserError
-from phosphene.models.diffusers_files import AGAIN, loading, quiet, read_json, require_whole, variant_of
-from phosphene.models.folders import require_small
+from phosphene.models.diffusers_files import loading, quiet, read_json, require_whole, variant_of
+from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.prompts import PromptCache
 
 TOKENS = 77
 """Prompts are padded to as many tokens, and must not be longer: what the text-to-image networks were trained with."""
+
+
+class PromptCut(UserWarning):
+    """A prompt is longer than the model reads: its end counts for nothing."""
 
 
 class Text:
@@ -41,15 +45,15 @@ class Text:
         self.cache, self.silent, self.offload = cache, silent, offload
         self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
         self.given = sorted(known or ())
-        self._known = {_tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
+        self._known = {tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
         self._t5: tuple[Any, nn.Module] | None = None  # a tokenizer and an encoder
-        self._unread: dict[str, str] = {}
+        self.cut: dict[str, str] = {}  # what is to be said of prompts that the model does not read whole
 
     def embed(self, prompt: Hashable | None) -> Tensor:
         """(77, width) float32 on the CPU; None is the empty prompt. UserError where it cannot be had."""
         if prompt is not None and not isinstance(prompt, str):
             raise UserError(f"prompt {prompt!r}: must be text.")
-        key = _tidy(prompt or "")
+        key = tidy(prompt or "")
         if any("\ud800" <= c <= "\udfff" for c in key):
             raise UserError(f"prompt {prompt!r}: is no text in UTF-8; write it in another way.")
         if key not in self._known:
@@ -59,10 +63,6 @@ class Text:
             if self.cache and stored is None:
                 self.cache.put(key, self._known[key])
         return self._known[key]
-
-    def unread(self, prompt: str | None) -> str:
-        """The end of ``prompt``, embedded before, that goes beyond the tokens the model reads, and so counts for nothing."""
-        return self._unread.get(_tidy(prompt or ""), "")
 
     def free(self) -> None:
         """Let go of tokenizer and encoder (11 GB for DeepFloyd IF, in half precision)."""
@@ -149,6 +149,6 @@ def read_embeddings(path: Path, width: int | None = None) -> dict[str, Tensor]:
     return known
 
 
-def _tidy(prompt: str) -> str:
+def tidy(prompt: str) -> str:
     """Prompts as the text encoder reads them: DeepFloyd's case and ends."""
     return prompt.lower().strip()

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of
 from phosphene.files import replacing, unwritable
 
 STORAGES = ("float32", "float16", "int8")
@@ -24,8 +24,7 @@ SCALE = ".int8-scale"
 
 def save(weights: Mapping[str, Tensor], path: Path, storage: str = "float32", metadata: dict[str, str] | None = None) -> None:
     """Write ``weights`` to ``path`` by atomic rename, floats stored as ``storage``."""
-    if storage not in STORAGES:
-        raise UserError(f"storage {storage!r}: choose one of {', '.join(STORAGES)}.")
+    require_one_of("storage", storage, STORAGES)
     stored: dict[str, Tensor] = {}
     for name, value in weights.items():
         value = value.detach().cpu().contiguous()

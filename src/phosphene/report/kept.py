@@ -17,7 +17,8 @@ from typing import Any
 
 from phosphene.files import write_text
 from phosphene.models import folders
-from phosphene.models.cascade import describe, is_cascade, locate
+from phosphene.models.cascade import describe
+from phosphene.models.folders import is_cascade, locate
 from phosphene.report.config import Config
 from phosphene.report.sections import SECTIONS, Content, Desk, Figure, Section
 

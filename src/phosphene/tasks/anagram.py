@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from phosphene.defaults import REDUCTIONS
 from phosphene.drawing import Asked, Reading, Task
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of
 from phosphene.expression import mean, viewed
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked
@@ -13,8 +14,6 @@ from phosphene.tasks.score import score
 from phosphene.views import View, view
 
 FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")
-REDUCTIONS = ("mean", "alternate")
-"""How the readings share a step: all are heard and averaged, or each has every n-th step for itself."""
 
 
 def views_named(names: Sequence[str | View], prompts: int, seed: int = 0) -> list[View]:
@@ -49,8 +48,7 @@ def anagram(
     is the surest. UserError where prompts, views and weights do not fit together.
     """
     views = views_named(views, len(prompts), view_seed)
-    if reduce not in REDUCTIONS:
-        raise UserError(f"--reduce {reduce}: choose mean or alternate.")
+    require_one_of("--reduce", reduce, REDUCTIONS)
     if weights is not None and reduce != "mean":
         raise UserError(f"--weights {list(weights)}: are of --reduce mean; leave them out with alternate.")
 

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.defaults import INSIDE_OUTSIDE
 from phosphene.drawing import Task
-from phosphene.errors import UserError
+from phosphene.errors import require_one_of, require_two
 from phosphene.expression import Expression, masked
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked
-
-SHAPES = ("left", "top", "circle")
 
 
 def shape(name: str, height: int, width: int) -> Tensor:
@@ -25,20 +24,13 @@ def shape(name: str, height: int, width: int) -> Tensor:
         "top": (y < 0)[:, None].expand(height, width),
         "circle": x.square() + y[:, None].square() < 0.09,
     }
-    if name not in inside:
-        raise UserError(f"--mask {name}: choose one of {', '.join(SHAPES)}, or a picture.")
+    require_one_of("--mask", name, inside)
     return inside[name].float()[None, None]
-
-
-def require_two(prompts: Sequence[str]) -> None:
-    """UserError where ``prompts`` are not one for the inside and one for the outside of a mask."""
-    if len(prompts) != 2:
-        raise UserError(f"PROMPT: {len(prompts)} are given; compose takes two, for inside and outside of the mask.")
 
 
 def compose(prompts: Sequence[str], mask: Tensor, *, negative: str | None = None) -> Task:
     """``prompts[0]`` where ``mask`` (1, 1, H, W; 0..1) is 1, ``prompts[1]`` where it is 0; the mask is scaled to each stage."""
-    require_two(prompts)
+    require_two(prompts, *INSIDE_OUTSIDE)
 
     def asks(stage: Denoiser, scale: float) -> Expression:
         fitted = F.interpolate(mask, size=stage.image_shape[1:], mode="area")

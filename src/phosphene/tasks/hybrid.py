@@ -9,34 +9,31 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from phosphene.defaults import BANDS, HYBRIDS
 from phosphene.drawing import Reading, Task
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of
 from phosphene.expression import Expression, bands, factorized, mean
 from phosphene.frequency import Component, Grayscale, LowPass, MotionBlur
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked, asking
 from phosphene.tasks.score import score
 
-KINDS = ("frequency", "color", "motion", "scale")
 SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
 """Blurs that part two or three prompts, in pixels of a 64-pixel picture; 2 is Part A's."""
-BANDS = ("low", "high")
-"""What is kept of a photo: what the first prompt would rule, whatever the kind, or the rest."""
 PARTS = {
     "frequency": ("low frequencies", "high frequencies"),
     "color": ("the light", "the colours"),
     "motion": ("what sweeping by leaves", "what sweeping by takes"),
     "scale": ("half", "half"),
 }
-"""What that is called."""
+"""What either prompt rules is called."""
 COARSE, MOTION = LowPass(2.0), MotionBlur()
 WALKING_AWAY = [Reading(distance=away) for away in (1, 2, 4, 8)]
 
 
 def part_of(kind: str, sigma: float = 2.0, motion: MotionBlur = MOTION) -> Component:
     """The component of a picture that the first prompt of a hybrid rules."""
-    if kind not in KINDS:
-        raise UserError(f"--kind {kind}: choose one of {', '.join(KINDS)}.")
+    require_one_of("--kind", kind, HYBRIDS)
     return {"frequency": LowPass(sigma), "color": Grayscale(), "motion": motion, "scale": _half}[kind]
 
 
@@ -96,8 +93,7 @@ def completed(
 
     ``band`` is one of BANDS. A second stage keeps it too where ``large`` is the image at its size; else it draws its own.
     """
-    if band not in BANDS:
-        raise UserError(f"--band {band}: choose low or high.")
+    require_one_of("--band", band, BANDS)
 
     def restored(drawn: Tensor, original: Tensor) -> Tensor:
         first, rest = (original, drawn) if band == "low" else (drawn, original)

@@ -12,15 +12,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from phosphene.defaults import BLENDS
 from phosphene.drawing import Task
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of
 from phosphene.expression import clamped_mask
 from phosphene.frequency import low_pass
 from phosphene.pyramid import blend as blended
 from phosphene.tasks.generate import asking
-
-BLENDS = ("none", "paste", "laplacian")
-"""How an enlarged result goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
 
 
 def inpaint(image: Tensor, mask: Tensor, prompt: str | None = None, *, negative: str | None = None) -> Task:
@@ -49,8 +47,7 @@ def require_mask(mask: Tensor, option: str = "MASK") -> Tensor:
 
 def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
     """``result`` (B, C, H, W) over ``original`` (1, C, H, W) by ``mask`` (1, 1, H, W), one of BLENDS."""
-    if how not in BLENDS:
-        raise UserError(f"--blend {how}: choose one of {', '.join(BLENDS)}.")
+    require_one_of("--blend", how, BLENDS)
     if how == "none":
         return result
     original = original.to(result).expand_as(result)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from phosphene.defaults import FROM_TO
 from phosphene.drawing import Task
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_two
 from phosphene.expression import Expression, masked
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked
@@ -36,8 +37,7 @@ def morph(prompts: Sequence[str], frames: int, *, negative: str | None = None) -
     all frames, so that they differ by their place alone; with ddim, which adds none, the last frame of the first stage is
     the second prompt's picture of the last seed.
     """
-    if len(prompts) != 2:
-        raise UserError(f"PROMPT: {len(prompts)} are given; morph takes two, where it begins and where it ends.")
+    require_two(prompts, *FROM_TO)
     if frames < 2:
         raise UserError(f"--frames {frames}: must be at least 2.")
     shares = torch.linspace(0, 1, frames)

@@ -6,6 +6,8 @@ What the studio shows is what the command makes, and the command beside it is th
 from __future__ import annotations
 
 import contextvars
+import hashlib
+import io
 import logging
 import math
 import os
@@ -24,7 +26,7 @@ from torch import Tensor
 
 from phosphene.cli import Failed, common, perform
 from phosphene.errors import UserError
-from phosphene.images import rescaled, to_images
+from phosphene.images import rescaled, sheet, to_images
 from phosphene.sampler import Step
 from phosphene.web.guard import Uploads
 
@@ -37,6 +39,8 @@ EVERY = 0.15
 MOST_MODELS = 8
 MOST_RESULTS = 60
 """Results that stay on disk, and in the gallery."""
+MOST_INPUTS = 2 * MOST_RESULTS
+"""Files that visitors made for commands to read, and that stay to be downloaded: a picture and a mask for each."""
 INTERRUPTED = 130
 """The exit code of a command that was stopped."""
 PATIENCE = 10.0
@@ -166,11 +170,7 @@ def mosaic(pictures: Tensor, most: int = 16) -> Image.Image:
     columns = math.ceil(math.sqrt(len(several)))
     scale = max(1, SIDE // (columns * several.shape[-1]))
     cells = to_images(rescaled(several) if several.shape[1] == 1 else several, scale)  # digits lie in 0..1
-    side = cells[0].width
-    whole = Image.new(cells[0].mode, (columns * side, math.ceil(len(cells) / columns) * side), "white")
-    for k, cell in enumerate(cells):
-        whole.paste(cell, (k % columns * side, k // columns * side))
-    return whole
+    return sheet(common.rows(cells, columns), gap=0)
 
 
 def discard(picture: Path) -> None:
@@ -187,7 +187,8 @@ class Studio:
         self.device, self.shelf = device, Shelf()
         self._folder = tempfile.TemporaryDirectory(prefix="phosphene-studio-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
-        self.uploads = Uploads(self.folder / "uploads")
+        self.uploads, self.inputs = Uploads(self.folder / "uploads"), self.folder / "inputs"
+        self.inputs.mkdir()
         self.listening: Counter[str] = Counter()  # visitors who are sent how their jobs are doing
         self.results: deque[tuple[Path, str]] = deque()
         self.jobs: dict[str, Job] = {}
@@ -199,11 +200,22 @@ class Studio:
         self._count += 1
         return self.folder / f"{self._count:05d}-{name}.png"
 
-    def run(self, argv: Sequence[str], session: str, given: Sequence[Path] = ()) -> Iterator[tuple[Job, Update | None, Path]]:
-        """Run a command line that ends in a picture; updates, and at last None. UserError, in one sentence, where it fails.
+    def keep(self, picture: Image.Image, name: str) -> Path:
+        """A file with ``picture``, for commands to read: named by what it holds, so that the same is there once."""
+        held = io.BytesIO()
+        picture.save(held, "PNG")
+        path = self.inputs / f"{name}-{hashlib.sha256(held.getvalue()).hexdigest()[:8]}.png"
+        path.write_bytes(held.getvalue())
+        for old in sorted(self.inputs.iterdir(), key=lambda file: file.stat().st_mtime_ns)[:-MOST_INPUTS]:
+            old.unlink()
+        return path
 
-        ``given`` are files made for the command, which go when it is done.
-        """
+    def read_by(self, job: Job) -> list[Path]:
+        """The files that a visitor made for ``job``."""
+        return [path for word in job.argv if (path := Path(word)).parent == self.inputs]
+
+    def run(self, argv: Sequence[str], session: str) -> Iterator[tuple[Job, Update | None, Path]]:
+        """Run a command line that ends in a picture; updates, and at last None. UserError, in one sentence, where it fails."""
         out = self.place(argv[0])
         job = Job([argv[0], "-o", str(out), "--device", self.device, *argv[1:]], self.shelf, self.wanted(session))
         self.jobs[session] = job
@@ -211,7 +223,7 @@ class Studio:
             for update in self.at_work(job):
                 yield job, update, out
             if out.is_file():
-                self.results.appendleft((out, self.command(job, out)))
+                self.results.appendleft((out, self.typed(job, out)))
                 while len(self.results) > MOST_RESULTS:
                     discard(self.results.pop()[0])
             yield job, None, out
@@ -219,8 +231,6 @@ class Studio:
             raise UserError(self.plain(failure.sentence)) from failure
         finally:
             self.jobs.pop(session, None)
-            for file in given:
-                file.unlink(missing_ok=True)
 
     def wanted(self, session: str) -> Callable[[], bool]:
         """Whether a job that begins now is still wanted: not once the studio ends or its visitor no longer listens."""
@@ -272,9 +282,9 @@ class Studio:
 
     def plain(self, text: str) -> str:
         """``text`` without where the studio keeps its files, and without their numbers."""
-        return re.sub(rf"{re.escape(str(self.folder) + os.sep)}(\d+-)?", "", text)
+        return re.sub(rf"{re.escape(str(self.folder) + os.sep)}(inputs{re.escape(os.sep)}|\d+-)?", "", text)
 
-    def command(self, job: Job, out: Path) -> str:
+    def typed(self, job: Job, out: Path) -> str:
         """What to type for the same picture."""
         argv = list(job.argv)
         argv[argv.index(str(out))] = f"{argv[0]}.png"

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from phosphene.cli import common
-from phosphene.cli.common import Device, app
+from phosphene.cli import common, options
+from phosphene.cli.common import app
 from phosphene.defaults import CASCADE
 from phosphene.errors import UserError
 
@@ -20,9 +20,9 @@ from phosphene.errors import UserError
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
-    model: Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.")] = CASCADE,
+    model: options.CascadeName = CASCADE,
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
-    device: Device = "auto",
+    device: options.Device = "auto",
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", envvar="PHOSPHENE_AUTH", help="Asked of visitors.")] = None,
     open_to_all: Annotated[bool, typer.Option("--open-to-all", help="Whoever reaches --host may use it, unasked.")] = False,
 ) -> None:

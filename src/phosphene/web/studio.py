@@ -47,7 +47,7 @@ def built_page(studio: Studio) -> gr.Blocks:
             "<h1>phosphene</h1><p>Watch noise become a picture. What you see is the model's clean guess while it is still at "
             "work.</p>"
         )
-        with gr.Tabs():
+        with gr.Tabs(overflow_behavior="wrap"):
             for name, tab in TABS.items():
                 with gr.Tab(name, id=name.lower()) as opened:
                     tab(studio, opened)

@@ -9,119 +9,108 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradio as gr
-from PIL import Image
 
-from phosphene.defaults import DIGIT_GUIDANCE
-from phosphene.errors import UserError
+from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SHAPES, VIEWS
 from phosphene.training.mnist.recipes import Recipe, recipe
-from phosphene.views import VIEWS
 from phosphene.web import widgets
-from phosphene.web.jobs import MOST_RESULTS, SIDE, Job, Studio
-from phosphene.web.widgets import Bench, Line, bar, prompt_of
+from phosphene.web.jobs import MOST_RESULTS, Job, Studio
+from phosphene.web.widgets import Bench, bar
 
 STUDIO_VIEWS = [name for name in VIEWS if name not in ("identity", "rotate-270", "pixels")]
 """Not the picture as it stands, nor a turn that is another's picture turned, nor what no picture survives."""
 
 
 def generate_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio)
-    with bench.left("dpm"):
-        prompt = gr.Textbox("a red heart", label="What to draw (one a line)", lines=2, max_lines=widgets.MOST_PROMPTS)
-        gr.Examples([["a castle"], ["a dog face"], ["a blue octopus icon"], ["a rocket\na skull\na snowy mountain"]], [prompt])
-        negative = gr.Textbox("", label="What to stay away from")
+    bench = Bench(studio, "generate", "dpm")
+    with bench.laid_out():
+        what = gr.Textbox("a red heart", label="What to draw (one a line)", lines=2, max_lines=widgets.MOST_PROMPTS)
+        bench.ask("", what, widgets.prompts_of)
+        gr.Examples([["a castle"], ["a dog face"], ["a blue octopus icon"], ["a rocket\na skull\na snowy mountain"]], [what])
+        bench.ask("--negative", gr.Textbox("", label="What to stay away from"))
 
-    def argv(prompt: str, negative: str) -> Line:
-        away = prompt_of(negative, optional=True)
-        return ["generate", *(["--negative", away] if away else []), "--", *widgets.prompts_of(prompt)], []
 
-    bench.connect(argv, [prompt, negative])
+def denoise_tab(studio: Studio, _: gr.Tab) -> None:
+    bench = Bench(studio, "denoise", fixed=studio.model)
+    with bench.laid_out("Noise it and denoise it", painted=True):
+        bench.ask("", widgets.canvas("Paint, or put a picture here", False, "clock-tower"), widgets.painted(studio))
+        gr.Markdown("Noised, blurred, denoised in one step, and in many: the first sections of the course, 1.1 to 1.4.")
+        bench.ask("--t", gr.Textbox("250,500,750", label="Timesteps to noise it to"))
+        start = gr.Slider(0, 30, 10, step=1, label="Steps left out before the many")
+        bench.ask("--start", start, widgets.number)
+        bench.ask("--prompt", gr.Textbox("", label="What it shows, if you want to help"))
 
 
 def edit_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio)
-    with bench.right("Paint, or put a picture here", False, "Draw") as picture:
-        prompt = gr.Textbox("a house", label="What it is to become")
+    bench = Bench(studio, "edit", "ancestral")
+    with bench.laid_out(painted=True):
+        bench.ask("", widgets.canvas("Paint, or put a picture here", False, "sketch-house"), widgets.painted(studio))
+        bench.ask("--prompt", gr.Textbox("a house", label="What it is to become"))
         strength = gr.Slider(0.05, 1, 0.85, step=0.05, label="How much of it is noised away")
-
-    def argv(drawing: dict, prompt: str, strength: float) -> Line:
-        file = studio.place("sketch")
-        widgets.white((drawing or {}).get("composite")).save(file)
-        return ["edit", "--prompt", prompt_of(prompt, optional=True), "--strength", f"{strength:g}", "--", str(file)], [file]
-
-    bench.connect(argv, [picture, prompt, strength])
+        bench.ask("--strength", strength, widgets.number)
 
 
 def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio)
-    with bench.right("Paint white what is to change", True, "Repaint") as picture:
-        prompt = gr.Textbox("a house", label="What is to be there")
-
-    def argv(drawing: dict, prompt: str) -> Line:
-        files = [studio.place("picture"), studio.place("mask")]
-        widgets.white((drawing or {}).get("background")).save(files[0])
-        mask = Image.new("L", (SIDE, SIDE))
-        for layer in (drawing or {}).get("layers") or []:
-            alpha = layer.resize(mask.size).convert("RGBA").getchannel("A").point(lambda a: 255 if a > 127 else 0)
-            mask.paste(255, mask=alpha)
-        mask.save(files[1])
-        return ["inpaint", "--prompt", prompt_of(prompt, optional=True), "--", *map(str, files)], files
-
-    bench.connect(argv, [picture, prompt])
+    bench = Bench(studio, "inpaint", "ancestral")
+    with bench.laid_out("Repaint", painted=True):
+        bench.ask("", widgets.canvas("Paint white what is to change", True, "castle-hill"), widgets.painted_mask(studio))
+        bench.ask("--prompt", gr.Textbox("a house", label="What is to be there"))
 
 
 def anagram_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio)
-    with bench.left("dpm", look=True):
-        first = gr.Textbox("a tulip", label="As it stands")
-        other = gr.Textbox("a bell", label="In the other view")
-        name = gr.Dropdown(STUDIO_VIEWS, value="flip", label="The other view")
+    bench = Bench(studio, "anagram", "dpm")
+    with bench.laid_out(look=lambda job, values: widgets.turning_picture(job.pictures, values[:2], values[2])):
+        first = bench.ask("", gr.Textbox("a tulip", label="As it stands"), widgets.prompt)
+        other = bench.ask("", gr.Textbox("a bell", label="In the other view"), widgets.prompt)
+        view = bench.ask("--view", gr.Dropdown(STUDIO_VIEWS, value="flip", label="The other view"))
         hearts, balloons = ["a black heart", "a spade suit", "flip"], ["a drop of blood", "a red balloon", "flip"]
-        gr.Examples([hearts, balloons, ["keycap 6", "keycap 9", "rotate-180"]], [first, other, name])
-        best = widgets.choosing()
-
-    def argv(first: str, other: str, name: str, best: float) -> Line:
-        return ["anagram", "--view", name, "--best-of", f"{best:.0f}", "--", prompt_of(first), prompt_of(other)], []
-
-    bench.connect(
-        argv, [first, other, name, best], lambda job, values: widgets.turning_picture(job.pictures, values[:2], values[2])
-    )
+        gr.Examples([hearts, balloons, ["keycap 6", "keycap 9", "rotate-180"]], [first, other, view])
+        bench.ask("--best-of", widgets.choosing(), widgets.number)
 
 
 def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio)
-    with bench.left("dpm", look=True):
-        far = gr.Textbox("a red heart", label="From afar")
-        near = gr.Textbox("a smiling face", label="From near")
+    bench = Bench(studio, "hybrid", "dpm")
+    with bench.laid_out(look=lambda job, values: widgets.walking_picture(job.pictures[0], *values[:2])):
+        far = bench.ask("", gr.Textbox("a red heart", label="From afar"), widgets.prompt)
+        near = bench.ask("", gr.Textbox("a smiling face", label="From near"), widgets.prompt)
         gr.Examples([["a tangerine", "a smiling face"], ["a red apple", "a frowning face"]], [far, near])
         sigma = gr.Slider(0.5, 5, 2.5, step=0.25, label="Where they part (blur, in 64ths of the picture)")
-        best = widgets.choosing()
+        bench.ask("--sigma", sigma, widgets.number)
+        bench.ask("--best-of", widgets.choosing(), widgets.number)
 
-    def argv(far: str, near: str, sigma: float, best: float) -> Line:
-        return ["hybrid", "--sigma", f"{sigma:g}", "--best-of", f"{best:.0f}", "--", prompt_of(far), prompt_of(near)], []
 
-    bench.connect(argv, [far, near, sigma, best], lambda job, values: widgets.walking_picture(job.pictures[0], *values[:2]))
+def compose_tab(studio: Studio, _: gr.Tab) -> None:
+    bench = Bench(studio, "compose", "dpm")
+    with bench.laid_out():
+        bench.ask("", gr.Textbox("a rocket", label="Inside"), widgets.prompt)
+        bench.ask("", gr.Textbox("a snowy mountain", label="Outside"), widgets.prompt)
+        bench.ask("--mask", gr.Radio(list(SHAPES), value="circle", label="What is inside"))
+
+
+def morph_tab(studio: Studio, _: gr.Tab) -> None:
+    bench = Bench(studio, "morph", "dpm")
+    with bench.laid_out():
+        bench.ask("", gr.Textbox("a dog face", label="Where it begins"), widgets.prompt)
+        bench.ask("", gr.Textbox("a cat face", label="Where it ends"), widgets.prompt)
+        bench.ask("--frames", gr.Slider(2, 16, 8, step=1, label="Pictures on the way, both ends included"), widgets.number)
 
 
 def digits_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio)
-    with bench.left(look=True):
-        what = gr.Radio(["digits", "ambigram"], value="digits", label="Draw", info="an ambigram is another digit upside down")
-        digits = gr.Textbox("0123456789", label="Which digits (two for an ambigram)")
-        guidance = gr.Slider(0, 10, DIGIT_GUIDANCE, step=0.5, label="Guidance")
-        steps = gr.Slider(2, 100, 16, step=1, label="Steps (of DPM-Solver++)")
+    bench = Bench(studio, "digits", fixed=["--solver", "dpm"])
+    with bench.laid_out():
+        bench.ask("", gr.Textbox("0123456789", label="Which digits"), widgets.few_digits)
+        bench.ask("--guidance", gr.Slider(0, 10, DIGIT_GUIDANCE, step=0.5, label="Guidance"), widgets.number)
+        bench.ask("--steps", gr.Slider(2, 100, 16, step=1, label="Steps (of DPM-Solver++)"), widgets.number)
 
-    def argv(what: str, digits: str, guidance: float, steps: float) -> Line:
-        digits = (digits or "").strip()
-        if len(digits) > 20:
-            raise UserError(f"{len(digits)} digits; give at most 20.")
-        how = ["--guidance", f"{guidance:g}", "--solver", "dpm", "--steps", f"{steps:.0f}"]
-        more = ["--count", str(widgets.MOST_BEST)] if what == "ambigram" else []
-        return [what, *how, *more, "--", digits], []
 
-    def finish(job: Job, values: tuple) -> str:
-        return widgets.turning_picture(job.pictures, list(values[1].strip()), "rotate-180")
+def ambigram_tab(studio: Studio, _: gr.Tab) -> None:
+    def look(job: Job, values: tuple) -> str:
+        return widgets.turning_picture(job.pictures, list(values[0].strip()), "rotate-180")
 
-    bench.connect(argv, [what, digits, guidance, steps], finish)
+    bench = Bench(studio, "ambigram", fixed=["--solver", "dpm", "--steps", "16", "--count", str(widgets.MOST_BEST)])
+    with bench.laid_out(look=look):
+        two = gr.Textbox("69", label="Two digits", info="the picture is the first, and the second upside down")
+        bench.ask("", two, widgets.few_digits)
+        bench.ask("--guidance", gr.Slider(0, 10, AMBIGRAM_GUIDANCE, step=0.5, label="Guidance"), widgets.number)
 
 
 def train_tab(studio: Studio, _: gr.Tab) -> None:
@@ -203,11 +192,15 @@ def gallery_tab(studio: Studio, opened: gr.Tab) -> None:
 
 TABS: dict[str, Callable[[Studio, gr.Tab], None]] = {
     "Generate": generate_tab,
+    "Denoise": denoise_tab,
     "Edit": edit_tab,
     "Inpaint": inpaint_tab,
     "Anagram": anagram_tab,
     "Hybrid": hybrid_tab,
+    "Compose": compose_tab,
+    "Morph": morph_tab,
     "Digits": digits_tab,
+    "Ambigram": ambigram_tab,
     "Train": train_tab,
     "Gallery": gallery_tab,
 }

@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from phosphene.defaults import GUIDANCE, SEED, SOLVERS
+from phosphene.defaults import GUIDANCE, MEANING, SEED, SOLVERS
 from phosphene.errors import UserError
 from phosphene.images import fitted
 from phosphene.readers import SAMPLES, read_picture
@@ -26,14 +26,15 @@ from phosphene.web.jobs import SIDE, Job, Studio, Update
 MOST_CHARACTERS, MOST_PROMPTS, MOST_BEST = 200, 6, 8
 CANVAS = 384
 """Pixels of the canvas that visitors paint on."""
-Line = tuple[list[str], list[Path]]
-"""A command line and the files made for it."""
+Look = Callable[[Job, tuple], str]
+"""From a finished job and what was set to something to play with."""
 
 
-def bar(status: str, done: int = 0, total: int = 0) -> str:
+def bar(status: str, done: int = 0, total: int = 0, failed: bool = False) -> str:
     """What a job says of itself, and how far it is."""
     line = f'<progress max="{total}" value="{done}" aria-label="progress"></progress>' if total else ""
-    return f'<div class="studio-status" role="status">{line}<div>{html.escape(status)}</div></div>'
+    told = f'<div class="{"failed" if failed else "said"}">{html.escape(status)}</div>'
+    return f'<div class="studio-status" role="status">{line}{told}</div>'
 
 
 def progress_bar(update: Update) -> str:
@@ -69,16 +70,6 @@ def walking_picture(picture: Image.Image, far: str, near: str) -> str:
     )
 
 
-@contextmanager
-def refusals(plain: Callable[[str], str]) -> Iterator[None]:
-    """What is wrong becomes a message that stays until it is closed, in the words that ``plain`` makes of it."""
-    try:
-        yield
-    except (UserError, FloatingPointError) as error:
-        text = html.escape(plain(str(error)), quote=False)  # or what a visitor typed would be rendered
-        raise gr.Error(text, duration=None, print_exception=False) from error
-
-
 def prompts_of(text: str, most: int = MOST_PROMPTS) -> list[str]:
     """The prompts in ``text``, one a line; UserError where there is none or too much."""
     found = [line.strip() for line in (text or "").splitlines() if line.strip()]
@@ -91,14 +82,10 @@ def prompts_of(text: str, most: int = MOST_PROMPTS) -> list[str]:
     return found
 
 
-def prompt_of(text: str, optional: bool = False) -> str:
-    """The one prompt in ``text``, which may be empty where it is ``optional``."""
-    return "" if optional and not (text or "").strip() else prompts_of(text, 1)[0]
-
-
 def image(label: str, **more: Any) -> gr.Image:
     """A picture that is shown and not touched."""
-    return gr.Image(label=label, type="filepath", format="png", interactive=False, buttons=["fullscreen"], **more)
+    own = {"show_label": False, "alt_text": label}  # a label would lie over the picture's corner
+    return gr.Image(label=label, type="filepath", format="png", interactive=False, buttons=["fullscreen"], **own, **more)
 
 
 def command_line() -> gr.Textbox:
@@ -107,117 +94,189 @@ def command_line() -> gr.Textbox:
     )
 
 
-class Bench:
-    """What tabs have alike: sampling, seed and buttons; and the results: the picture, how far it is, the command."""
+Words = Callable[[Any], list[str]]
+"""From what a visitor sets to what the command line says of it."""
 
-    def __init__(self, studio: Studio) -> None:
-        self.studio, self.how = studio, []
+
+def number(value: float) -> list[str]:
+    return [f"{value:g}"]
+
+
+def prompt(value: str) -> list[str]:
+    return prompts_of(value, 1)
+
+
+def text(value: str) -> list[str]:
+    """A text that may be empty, and then is not spoken of."""
+    return prompts_of(value, 1) if (value or "").strip() else []
+
+
+class Bench:
+    """What tabs have alike: what is set on them becomes a command line, and its results stand beside it.
+
+    ``fixed`` is said of every command. Models are those of the studio where a ``solver`` of a cascade is named.
+    """
+
+    def __init__(self, studio: Studio, command: str = "", solver: str | None = None, fixed: Sequence[str] = ()) -> None:
+        self.studio, self.command, self.solver = studio, command, solver
+        self.fixed = [*(studio.model if solver else []), *fixed]
+        self.asked: list[tuple[str, gr.components.Component, Words]] = []
+
+    def ask(self, name: str, component: gr.components.Component, words: Words = text) -> gr.components.Component:
+        """``component`` says what the option ``name`` is, or (with no name) what the next arguments are."""
+        self.asked.append((name, component, words))
+        return component
+
+    def line(self, seed: int, values: Sequence[Any]) -> list[str]:
+        """The command line for what is set; UserError where something is not as it should be."""
+        options, arguments = ["--seed", str(seed), *self.fixed], []
+        for (name, _, words), value in zip(self.asked, values, strict=True):
+            for word in words(value):
+                options += [name, word] if name else []
+                arguments += [] if name else [word]
+        return [self.command, *options, "--", *arguments]
 
     @contextmanager
-    def left(self, solver: str | None = None, look: bool = False) -> Iterator[None]:
-        """What is set inside comes to the left, above what all tabs have, and the results to the right."""
+    def laid_out(self, button: str = "Draw", painted: bool = False, look: Look | None = None) -> Iterator[None]:
+        """What is set inside comes to the left, above what all tabs have, and the results to the right.
+
+        Where there is something ``painted``, it alone is to the left. ``look`` makes of the finished job and what was set
+        something to play with.
+        """
         with gr.Row():
             with gr.Column():
                 yield
-                self.buttons("Draw", solver)
+                if not painted:
+                    self.buttons(button)
             with gr.Column():
-                self.results(look)
+                if painted:
+                    self.buttons(button)
+                self.results(look is not None)
+        self.connect(look)
 
-    @contextmanager
-    def right(self, label: str, masks: bool, button: str) -> Iterator[gr.ImageEditor]:
-        """A canvas comes to the left; what is set inside to the right, above what all tabs have and the results."""
-        with gr.Row():
-            with gr.Column():
-                picture = canvas(label, masks)
-            with gr.Column():
-                yield picture
-                self.buttons(button, "ancestral")
-                self.results()
-
-    def buttons(self, button: str, solver: str | None = None) -> None:
-        """Seed and buttons, and with a ``solver`` above them the sliders of a cascade."""
-        if solver is not None:
+    def buttons(self, button: str) -> None:
+        """Seed and buttons, and above them the sliders of a cascade."""
+        if self.solver is not None:
             with gr.Accordion("How it is sampled", open=False):
-                self.how = [
-                    gr.Slider(1, 12, GUIDANCE, step=0.5, label="Guidance"),
-                    gr.Slider(3, 100, SOLVERS[solver].cascade, step=1, label="Steps"),
-                    gr.Dropdown(list(SOLVERS), value=solver, label="Solver"),
-                ]
+                self.ask("--guidance", gr.Slider(1, 12, GUIDANCE, step=0.5, label="Guidance"), number)
+                self.ask("--steps", gr.Slider(3, 100, SOLVERS[self.solver].cascade, step=1, label="Steps"), number)
+                self.ask("--solver", gr.Dropdown(list(SOLVERS), value=self.solver, label="Solver"))
         with gr.Row():
             self.seed = gr.Number(SEED, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
             self.locked = gr.Checkbox(True, label="Keep this seed", info="else each picture has its own")
         with gr.Row():
             self.go = gr.Button(button, variant="primary")
-            self.halt = gr.Button("Stop", variant="stop")
+            self.halt = gr.Button("Stop", variant="stop", interactive=False)
 
-    def results(self, look: bool = False) -> None:
+    def results(self, look: bool) -> None:
         self.status = gr.HTML(bar(""))
-        self.picture = image("Picture", height=260 if look else 420, elem_classes="studio-picture")
+        self.picture = image("Picture", height=260 if look else None, elem_classes="studio-picture")
         self.look = gr.HTML(visible=look)
         self.file = gr.DownloadButton("Download the PNG (it says how it was made)", interactive=False)
-        self.command = command_line()
+        self.shown_command = command_line()
+        self.inputs = gr.File(label="The files that the command names", file_count="multiple", interactive=False, visible=False)
 
     def listen(
         self, run: Callable[..., Iterator[tuple]], inputs: list, outputs: list, stop: Callable[[str], None], stopping: str
     ) -> list:
         """Let the buttons begin and ``stop`` a ``run`` of visitor, seed and ``inputs``, which yields status and ``outputs``."""
         submits = [each.submit for each in inputs if isinstance(each, gr.Textbox)]
+        live, idle = gr.update(interactive=True), gr.update(interactive=False)
+        settings, changed = [self.seed, self.locked, *inputs], [self.seed, self.status, *outputs]
 
         def begin(request: gr.Request, number: float, locked: bool, *values: Any) -> Iterator[tuple]:
             seed = int(number) if locked else random.randrange(2**32)
-            with refusals(self.studio.plain):
+            try:
                 for results in run(request.session_hash or "", seed, *values):
                     yield seed, *results
+            except (UserError, FloatingPointError) as error:
+                yield seed, bar(self.studio.plain(str(error)), failed=True), *[gr.skip()] * len(outputs)
 
-        def end(request: gr.Request) -> str:
+        def end(request: gr.Request) -> tuple:
             stop(request.session_hash or "")
-            return bar(stopping)
+            return bar(stopping), idle
 
-        self.halt.click(end, None, self.status, queue=False)
+        self.halt.click(end, None, [self.status, self.halt], queue=False)
         once = {"concurrency_id": "device", "concurrency_limit": 1, "trigger_mode": "once"}
         shown_at = {"show_progress": "minimal", "show_progress_on": self.status}
-        settings, changed = [self.seed, self.locked, *inputs], [self.seed, self.status, *outputs]
-        return [trigger(begin, settings, changed, **once, **shown_at) for trigger in (self.go.click, *submits)]
+        events = []
+        for trigger in (self.go.click, *submits):
+            events.append(trigger(lambda: live, None, self.halt, queue=False).then(begin, settings, changed, **once, **shown_at))
+            events[-1].then(lambda: idle, None, self.halt, queue=False)
+        return events
 
-    def connect(self, argv: Callable[..., Line], inputs: list, finish: Callable[[Job, tuple], str] | None = None) -> None:
-        """Let ``argv`` make command lines of ``inputs``; ``finish`` makes of the finished job what is looked at."""
+    def connect(self, look: Look | None) -> None:
+        """Let the buttons run what :meth:`line` makes of what is set, and show it."""
         studio, skip = self.studio, gr.skip
 
         def run(session: str, seed: int, *values: Any) -> Iterator[tuple]:
-            values, how = values[: len(inputs)], values[len(inputs) :]
-            line, given = argv(*values)
-            line[1:1] = ["--seed", str(seed), *(self.drawn(*how) if how else [])]
-            yield bar("waiting for the model"), skip(), skip(), gr.DownloadButton(interactive=False), ""
-            for job, update, out in studio.run(line, session, given):
+            line = self.line(seed, values)
+            yield bar("waiting for the model"), skip(), skip(), gr.DownloadButton(interactive=False), "", gr.File(visible=False)
+            for job, update, out in studio.run(line, session):
                 if update is not None:
-                    yield progress_bar(update), update.preview, skip(), skip(), studio.command(job, out)
+                    yield progress_bar(update), update.preview, skip(), skip(), studio.typed(job, out), skip()
                 elif not out.is_file():
-                    yield bar("stopped"), skip(), skip(), skip(), skip()
+                    yield bar("stopped"), *[skip()] * 5
                 else:
-                    look = finish(job, values) if finish and job.pictures else skip()
-                    status = studio.plain(job.said[-1].rpartition(";")[0]) if ";" in "".join(job.said[-1:]) else "done"
-                    file = gr.DownloadButton(value=str(out), interactive=True)
-                    yield bar(status), str(out), look, file, studio.command(job, out)
+                    seen = look(job, values) if look and job.pictures else skip()
+                    given = [str(path) for path in studio.read_by(job)]
+                    files = gr.DownloadButton(value=str(out), interactive=True), gr.File(given, visible=bool(given))
+                    yield bar(outcome(job, studio.plain)), str(out), seen, files[0], studio.typed(job, out), files[1]
 
-        outputs = [self.picture, self.look, self.file, self.command]
-        events = self.listen(run, [*inputs, *self.how], outputs, studio.stop, "stopped")
+        outputs = [self.picture, self.look, self.file, self.shown_command, self.inputs]
+        events = self.listen(run, [component for _, component, _ in self.asked], outputs, studio.stop, "stopped")
         self.halt.click(None, None, None, cancels=events, queue=False)
 
-    def drawn(self, guidance: float, steps: float, solver: str) -> list[str]:
-        return [*self.studio.model, "--guidance", f"{guidance:g}", "--steps", f"{steps:.0f}", "--solver", solver]
+
+def outcome(job: Job, plain: Callable[[str], str]) -> str:
+    """What a finished command said, but for where its files lie; and what its words mean."""
+    *before, last = job.said or [""]
+    lines = [last.rpartition(";")[0] or "done", *before, *([MEANING] if "alignment" in last else [])]
+    return plain("\n".join(lines))
 
 
 def choosing() -> gr.Slider:
     return gr.Slider(1, MOST_BEST, 2, step=1, label="Draw so many and keep the one that reads best")
 
 
-def canvas(label: str, masks: bool) -> gr.ImageEditor:
-    """Something to paint on, and ways to put a picture on it."""
+def few_digits(value: str) -> list[str]:
+    if len(digits := (value or "").strip()) > 20:
+        raise UserError(f"{len(digits)} digits; give at most 20.")
+    return [digits]
+
+
+def painted(studio: Studio) -> Words:
+    """From what is on a canvas to the name of its file."""
+
+    def words(drawing: dict | None) -> list[str]:
+        drawing = drawing or {}  # nothing is composed before the first stroke
+        return [str(studio.keep(white(drawing.get("composite") or drawing.get("background")), "sketch"))]
+
+    return words
+
+
+def painted_mask(studio: Studio) -> Words:
+    """From what is on a canvas to the names of two files: what lies below, and what was painted over."""
+
+    def words(drawing: dict | None) -> list[str]:
+        mask = Image.new("L", (SIDE, SIDE))
+        for layer in (drawing or {}).get("layers") or []:
+            alpha = layer.resize(mask.size).convert("RGBA").getchannel("A").point(lambda a: 255 if a > 127 else 0)
+            mask.paste(255, mask=alpha)
+        below = white((drawing or {}).get("background"))
+        return [str(studio.keep(below, "picture")), str(studio.keep(mask, "mask"))]
+
+    return words
+
+
+def canvas(label: str, masks: bool, sample: str) -> gr.ImageEditor:
+    """Something to paint on, which begins with a ``sample``, and ways to put another picture on it."""
     inks = ["#ffffff"] if masks else ["#1c1b1f", "#c2410c", "#1d4ed8", "#15803d", "#ca8a04"]
     brush = gr.Brush(default_size=48 if masks else 10, colors=inks, color_mode="fixed" if masks else "defaults")
+    gr.Markdown(label)
     editor = gr.ImageEditor(
-        ground("castle-hill" if masks else "sketch-house"),
-        label=label,
+        ground(sample),
+        show_label=False,  # it would lie over the tools
         type="pil",
         sources=(),
         transforms=(),
@@ -234,8 +293,12 @@ def canvas(label: str, masks: bool) -> gr.ImageEditor:
         sample = gr.Dropdown(names, label="or take a sample", value=None)
 
     def taken(path: str) -> dict:
-        with refusals(lambda message: message.replace(str(Path(path).parent) + os.sep, "")):
+        try:
             return ground(path)
+        except UserError as error:
+            text = str(error).replace(str(Path(path).parent) + os.sep, "")
+            text = html.escape(text, quote=False)  # or the name of a visitor's file would be rendered
+            raise gr.Error(text, duration=None, print_exception=False) from error
 
     upload.upload(taken, upload, editor, concurrency_limit=4)  # queued: only there do errors become messages
     sample.input(taken, sample, editor, concurrency_limit=4)

@@ -5,7 +5,11 @@
   mend();
   new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
 
-  // Pictures come and go, so the page listens for all of them.
+  // Pictures come and go, so the page listens for all of them. Pixels are shown as squares where a picture has few, and
+  // else smoothly, or the captions of a sheet could not be read.
+  document.addEventListener("load", ({ target }) => {
+    if (target.tagName === "IMG") target.classList.toggle("small", target.naturalWidth < 128);
+  }, true);
   document.addEventListener("click", event => {
     const button = event.target.closest(".studio-look button");
     if (!button) return;

@@ -1,0 +1,103 @@
+"""The options that commands share. What can be refused by looking at one alone is, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phosphene.defaults import DATASETS, MOST_PICTURES, MOST_STEPS, SOLVERS, one_of
+from phosphene.errors import UserError, require_one_of
+
+
+def path(text: str | Path) -> Path:
+    """What ``--out`` names. An empty text would be the working folder, which a script with an unset variable did not mean."""
+    if not str(text).strip():
+        raise typer.BadParameter("is empty; name a file or a folder.")
+    return Path(text)
+
+
+def checked(check: Callable[[str, Any], object]) -> Callable[[typer.CallbackParam, Any], Any]:
+    """What typer calls: ``check`` of an option's name and each value that it is given."""
+
+    def callback(option: typer.CallbackParam, value: Any) -> Any:
+        name = option.human_readable_name if option.param_type_name == "argument" else max(option.opts, key=len)
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                check(name, each)
+        return value
+
+    return callback
+
+
+def chosen(names: Collection[str], what: str = "") -> Any:
+    """An option whose value is one of ``names``; ``what`` is said of it."""
+    check = checked(lambda option, value: require_one_of(option, value, names))
+    return typer.Option(help=f"{one_of(names)}{what and ': '}{what}.", callback=check)
+
+
+@checked
+def is_picture(option: str, value: Path) -> None:
+    from phosphene.readers import picture_file
+
+    picture_file(value, option)
+
+
+@checked
+def is_model(option: str, value: str) -> None:
+    from phosphene.models import folders
+
+    folders.folder(value, option)
+
+
+def model_for(what: str) -> Any:
+    """An option that names ``what`` is done with, any model but a cascade."""
+    return typer.Option(help=f"{what}: a name, a model folder or a run.", callback=is_model)
+
+
+def steps_of(what: str) -> Any:
+    return typer.Option(min=1, max=MOST_STEPS, help=f"Timesteps {what}.")
+
+
+@checked
+def is_cascade(option: str, value: str) -> None:
+    from phosphene.models import folders
+
+    folders.require_cascade(value)
+
+
+@checked
+def _device(option: str, value: str) -> None:
+    """It is written as a device is; whether it is there is seen when torch is."""
+    if not re.fullmatch(r"(auto|cpu|cuda|mps)(:\d{1,3})?", value, re.ASCII):
+        raise UserError(f"{option} {value}: unknown; choose auto, cpu or cuda.")
+
+
+@checked
+def _finite(option: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise UserError(f"{option} {value:g}: must be a finite number.")
+
+
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
+Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=_device)]
+Data = Annotated[Path | None, typer.Option(help="Folder with the four IDX files; without it they are looked for, then fetched.")]
+DatasetName = Annotated[str, chosen(DATASETS, "digits needs no files")]
+Guidance = Annotated[
+    float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=_finite)
+]
+SolverName = Annotated[str, chosen(SOLVERS)]
+USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
+Steps = Annotated[int | None, steps_of(f"to visit; by default {USUAL}")]
+Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
+Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
+Sheet = Annotated[bool, typer.Option("--sheet", help="Of a single picture too a sheet, and the picture beside it.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.", parser=path)]
+CascadeName = Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.", callback=is_cascade)]
+TextEncoder = Annotated[str, chosen(("auto", "none"), "none knows only prompts of --embeddings or encoded before")]
+Judge = Annotated[str, model_for("Classifier that judges")]
