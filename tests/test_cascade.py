@@ -493,7 +493,7 @@ def test_weights_may_wait_in_main_memory(folder, cascade, offload):
     assert places == {"meta" if offload == "layers" else "cpu"}
     assert [stage.device.type for stage in other.stages] == ["cpu", "cpu"]
     for opens in (open_cascade, phosphene.load):
-        with pytest.raises(UserError, match="--offload disk: choose one of none, stages, layers"):
+        with pytest.raises(UserError, match="--offload disk: unknown; choose none, stages or layers"):
             opens(folder, offload="disk")
     with pytest.raises(TypeError, match="offload: for text-to-image cascades, and class-20 is none"):
         phosphene.load("class-20", offload="stages")
