@@ -67,8 +67,12 @@ class Board:
         folder.mkdir(exist_ok=True)
         self._event = Event
         self._records = RecordWriter((folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}").open("wb"))
-        self._write(done, file_version="brain.Event:2")
-        self._write(done, session_log=SessionLog(status=SessionLog.START))  # drops what was written beyond
+        try:
+            self._write(done, file_version="brain.Event:2")
+            self._write(done, session_log=SessionLog(status=SessionLog.START))  # drops what was written beyond
+        except BaseException:
+            self.close()
+            raise
 
     def _write(self, step: int, **what: Any) -> None:
         self._records.write(self._event(wall_time=time.time(), step=step, **what).SerializeToString())
