@@ -22,7 +22,9 @@ from phosphene.schedule import linear, rescaled_linear, squared_cosine, straight
 # Tiny tensors lose more to threads than they gain, and one thread makes the sums come out the same everywhere.
 torch.set_num_threads(1)
 
-settings.register_profile("tests", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+thorough = pytest.mark.skipif(not os.environ.get("PHOSPHENE_THOROUGH"), reason="takes a minute: PHOSPHENE_THOROUGH=1 make test")
+
+settings.register_profile("tests", deadline=None, max_examples=20, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 SCHEDULES = {

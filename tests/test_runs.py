@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import refusal
+from conftest import refusal, thorough
 from safetensors.torch import load_file, save_file
 from test_cli import call, here  # noqa: F401  (fixtures)
 from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
@@ -191,7 +191,7 @@ def test_a_run_holds_its_folder_until_its_end(few, tmp_path, unbroken):  # noqa:
 # Where it begins again
 
 
-@pytest.mark.parametrize("network", ["class", "cascade"])
+@pytest.mark.parametrize("network", ["class", pytest.param("cascade", marks=thorough)])
 def test_what_died_before_its_first_checkpoint_starts_again(network, call, here, shards, monkeypatch):  # noqa: F811
     """And --resume says so."""
     monkeypatch.setattr(stage_run, "WORDNET", Path("/nowhere"))

@@ -16,6 +16,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import thorough
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -205,7 +206,7 @@ TRAININGS = {
 }
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=thorough if name == "cascade" else ()) for name in TRAININGS])
 def test_a_training_whose_nth_call_fails_goes_on_as_if_none_had(name, call, here, monkeypatch, tmp_path_factory):  # noqa: F811
     """It ends in one sentence with nothing half-written, and the same command again, or --resume, ends as it would have."""
     pictures = tmp_path_factory.mktemp("pictures")
