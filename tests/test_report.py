@@ -36,7 +36,7 @@ from phosphene.report.course import asked, table
 from phosphene.report.page import write
 from phosphene.report.part_b import EDITIONS, real_digits, recipe_of
 from phosphene.report.sections import SECTIONS, chosen
-from phosphene.training.log import curve
+from phosphene.training.log import curve, read_log
 from phosphene.training.mnist import data
 
 ASSIGNMENT = ["0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.7.1", "1.7.2", "1.7.3", "1.8", "1.10", "2"]
@@ -233,7 +233,7 @@ def test_a_loss_curve_has_every_step_where_the_log_has(tmp_path):
     """Else a point for every line; and its average stays amid its points, without lag."""
     lines = [{"step": 4, "epoch": 1.0, "loss": 2.5, "losses": [4.0, 3.0, 2.0, 1.0]}, {"step": 8, "epoch": 2.0, "loss": 0.5}]
     (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    assert curve(tmp_path / "log.jsonl") == [(0.25, 4.0), (0.5, 3.0), (0.75, 2.0), (1.0, 1.0), (2.0, 0.5)]
+    assert curve(read_log(tmp_path / "log.jsonl")) == [(0.25, 4.0), (0.5, 3.0), (0.75, 2.0), (1.0, 1.0), (2.0, 0.5)]
     falling = [1000.0 - k for k in range(1000)]
     assert smoothed(falling) == pytest.approx(falling)
     power = [1 / (1 + k) for k in range(1000)]

@@ -59,6 +59,8 @@ MEANING = (
 INSIDE_OUTSIDE = "compose", "for inside and outside of the mask"
 FROM_TO = "morph", "where it begins and where it ends"
 """Commands that take two prompts, and which."""
+PART_B = ("ddpm", "flow", "both")
+"""Which edition of the course's Part B a page shows."""
 FITS = ("crop", "pad")
 """How a picture is given the shape of a model's: its middle, or all of it with white beside."""
 OFFLOADS = ("none", "stages", "layers")

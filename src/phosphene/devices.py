@@ -78,8 +78,8 @@ class Replayed:
     MOST = 4
     """Recordings kept: each holds the memory of all that lies between."""
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function, self.works = function, True
+    def __init__(self, function: Callable[..., Tensor], works: bool = True) -> None:
+        self.function, self.works = function, works
         self._recorded: dict[tuple, _Recording] = {}
 
     def __call__(self, tensors: Sequence[Tensor], constants: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ import typer
 
 from phosphene.cli import common, options
 from phosphene.cli.common import Advance, app
-from phosphene.defaults import CASCADE, SEED
+from phosphene.defaults import CASCADE, PART_B, SEED
 from phosphene.errors import UserError
 from phosphene.files import require_file, require_picture, require_writable, write_text
 
@@ -99,7 +99,7 @@ def report(
     sections: Annotated[
         str | None, typer.Option(help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.")
     ] = None,
-    part_b: Annotated[str, typer.Option(help="ddpm, flow or both: which edition of Part B.")] = "both",
+    part_b: Annotated[str, options.chosen(PART_B, "which edition of Part B")] = "both",
     config: Annotated[Path | None, typer.Option(help="A page of your own: a TOML file, see examples/page.toml.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
     device: options.Device = "auto",
@@ -225,9 +225,9 @@ def _draw(path: Path, curves: Mapping, panels: Sequence[tuple], real: Dataset, p
 
 def _loss_curves(names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
     """Losses over epochs of each run; nothing unless all of ``names`` are runs."""
-    from phosphene.training.log import NAME, curve
+    from phosphene.training.log import NAME, curve, read_log
 
-    curves = {name: curve(Path(name) / NAME) for name in names}
+    curves = {name: curve(read_log(Path(name) / NAME)) for name in names}
     return curves if all(curves.values()) else {}
 
 

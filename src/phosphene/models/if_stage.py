@@ -31,8 +31,7 @@ class IFNetwork(nn.Module):
         self.unet = unet
         self.config = SimpleNamespace(**unet.config)
         self._texts: dict[tuple, tuple[Tensor, Read]] = {}
-        self._replayed = Replayed(self._answer)
-        self._replayed.works = replays
+        self._replayed = Replayed(self._answer, replays)
 
     def forward(
         self, x: Tensor, t: Tensor, encoder_hidden_states: Tensor, class_labels: Tensor | None = None, return_dict: bool = False
@@ -60,11 +59,8 @@ def if_network(folder: Path, config: Mapping, dtype: torch.dtype, replays: bool)
     """The network in ``folder``, in ``dtype``; UserError where its files are missing, damaged or do not fit its config."""
     variant = variant_of(folder, "diffusion_pytorch_model", dtype)
     shards = _shards(folder, variant)
-    weights.require_fit(lambda: _built(config, folder), shards)
-    with torch.device("meta"):
-        unet = _built(config, folder)
-    held = weights.mapped(shards, dtype)
-    unet.load_state_dict(held, assign=True)
+    unet = weights.require_fit(lambda: _built(config, folder), shards)
+    unet.load_state_dict(weights.mapped(shards, dtype), assign=True)
     return IFNetwork(unet, replays)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import replacing, unwritable
 
+Network = TypeVar("Network", bound=nn.Module)
 STORAGES = ("float32", "float16", "int8")
 SCALE = ".int8-scale"
 
@@ -53,10 +55,10 @@ def shapes(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def require_fit(build: Callable[[], nn.Module], paths: Sequence[Path]) -> None:
-    """UserError unless what ``build`` makes has the weights of ``paths``, by name and shape.
+def require_fit(build: Callable[[], Network], paths: Sequence[Path]) -> Network:
+    """What ``build`` makes, without memory; UserError unless it has the weights of ``paths``, by name and shape.
 
-    It is built without memory, and no weight is read: so what numbers in a config ask for is never more than the files hold.
+    No weight is read: so what numbers in a config ask for is never more than the files hold.
     """
     given = shapes(paths)
     try:
@@ -66,6 +68,7 @@ def require_fit(build: Callable[[], nn.Module], paths: Sequence[Path]) -> None:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{paths[0]}: no network has the sizes that its config.json says ({reason}).") from error
     _compare(network, given, paths[0])
+    return network
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from itertools import groupby
 from pathlib import Path
 
 from phosphene import __version__
-from phosphene.defaults import CASCADE, SEED
+from phosphene.defaults import CASCADE, PART_B, SEED
 from phosphene.devices import choose_device
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of
 from phosphene.files import require_writable, write_text
 from phosphene.report import part_a, part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
 from phosphene.report.config import TITLE, Config, read_config
@@ -41,8 +41,7 @@ def write(
     embeddings instead of a text encoder. What is there from before and would come out the same is kept; ``say`` is told what
     is not. UserError where a section, a model or something in the file is unknown, or ``out`` not writable.
     """
-    if part_b not in (*EDITIONS, "both"):
-        raise UserError(f"--part-b {part_b}: unknown; choose {', '.join(EDITIONS)} or both.")
+    require_one_of("--part-b", part_b, PART_B)
     left_out = [part for name, part in EDITIONS.items() if part_b not in (name, "both")]
     out, wanted = Path(out), chosen(sections, left_out)
     require_writable(out / "index.html")

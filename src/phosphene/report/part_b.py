@@ -78,7 +78,7 @@ def ships(name: str) -> bool:
 
 def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> list[Figure]:
     """Loss curves from the logs that ship with models; ``names`` are models and how the curve is called. None of no model."""
-    curves = {label: curve(folders.EMBEDDED / name / NAME) for name, label in names.items() if ships(name)}
+    curves = {label: curve(read_log(folders.EMBEDDED / name / NAME)) for name, label in names.items() if ships(name)}
     if not curves:
         return []
     loss_curves(curves, desk.out / f"{file}.png", title)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,10 @@ def read_log(path: Path) -> list[dict]:
     return lines
 
 
-def curve(path: Path) -> list[tuple[float, float]]:
-    """(epoch, loss) of every step in a log.jsonl, or, where its lines have means alone, of every line."""
+def curve(lines: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """(epoch, loss) of every step in the ``lines`` of a log, or, where they have means alone, of every line."""
     points = []
-    for line in read_log(path):
+    for line in lines:
         every = line.get(LOSSES) or [line["loss"]]
         step = line["epoch"] / line["step"]
         points += [(line["epoch"] - step * (len(every) - 1 - k), loss) for k, loss in enumerate(every)]

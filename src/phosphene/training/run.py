@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from phosphene.training.log import Log, read_log
 from phosphene.training.options import RECIPE, BaseRecipe
 
 
-class TrainingRun:
+class TrainingRun(ABC):
     """Trains ``recipe`` into the folder ``out``; iterating makes it go and yields its reports. ``resume`` goes on in the folder.
 
     UserError where it cannot start: then nothing is written. A run holds its folder from its making to the end of its
@@ -48,30 +49,30 @@ class TrainingRun:
 
     # What a kind of run says
 
+    @abstractmethod
     def prepare(self) -> Resumable:
         """The trainer, where it stands when this run begins."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def done(self) -> int:
         """How far the run is, in the unit ``by``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reports(self) -> Iterator[tuple[Any, dict, bool]]:
         """Train; each report, its line in the log, and whether a checkpoint is due."""
-        raise NotImplementedError
 
+    @abstractmethod
     def curves(self, lines: Sequence[dict]) -> None:
         """Draw what was logged."""
-        raise NotImplementedError
 
-    def mend(self) -> None:
+    def mend(self) -> None:  # noqa: B027 (optional)
         """Put back what a kill in the middle of :meth:`keep` left."""
 
-    def keep(self) -> None:
+    def keep(self) -> None:  # noqa: B027 (optional)
         """Write the model that goes with a checkpoint."""
 
-    def show(self) -> None:
+    def show(self) -> None:  # noqa: B027 (optional)
         """Draw by the model just kept."""
 
     # What all do

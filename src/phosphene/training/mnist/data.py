@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from phosphene.defaults import DATASETS
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of
 from phosphene.files import cache_folder
 
 MOST_BYTES = 2**29
@@ -93,8 +93,7 @@ def load_dataset(name: str, data: Path | None = None, fetch: bool = True) -> Dat
     gzipped; without ``fetch`` they must be there already. Raises UserError for an unknown name, a missing folder or file,
     and damaged or mislabelled files.
     """
-    if name not in DATASETS:
-        raise UserError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}.")
+    require_one_of("--dataset", name, DATASETS)
     if name == "digits":
         return _scikit_digits()
     if data is not None and not Path(data).is_dir():

@@ -17,7 +17,7 @@ from phosphene.images import save_png
 from phosphene.models import catalogue
 from phosphene.plots import loss_curves
 from phosphene.training import checkpoint
-from phosphene.training.log import LOSSES, NAME, curve
+from phosphene.training.log import LOSSES, curve
 from phosphene.training.mnist.data import load_dataset
 from phosphene.training.mnist.loop import Progress, Trainer
 from phosphene.training.mnist.objectives import build
@@ -115,5 +115,5 @@ class Run(TrainingRun):
         return figures
 
     def curves(self, lines: Sequence[dict]) -> None:
-        points = curve(self.out / NAME)
-        loss_curves({self.recipe.network: points}, self.out / "loss.png", f"{self.recipe.network}, {self.recipe.dataset}")
+        title = f"{self.recipe.network}, {self.recipe.dataset}"
+        loss_curves({self.recipe.network: curve(lines)}, self.out / "loss.png", title)
