@@ -25,6 +25,7 @@ from phosphene import cli, files
 from phosphene.errors import UserError
 from phosphene.training import checkpoint
 from phosphene.training.ema import Average
+from phosphene.training.lock import FolderLock
 from phosphene.training.log import read_log
 from phosphene.training.mnist import run as mnist_run
 from phosphene.training.text_to_image import run as stage_run
@@ -142,7 +143,7 @@ def test_a_container_that_is_stopped_saves(tmp_path, unbroken):
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from phosphene.files import FolderLock
+from phosphene.training.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]), "--out")
 if sys.argv[2] == "forks":  # as workers that load data are
     if os.fork() == 0:
@@ -160,15 +161,15 @@ def test_a_lock_dies_with_its_process(tmp_path, kind):
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path), kind], env=environment(), stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"held\n"
-        refusal(lambda: files.FolderLock(tmp_path, "--out"), f"--out {tmp_path}: another process is writing to it", "wait")
+        refusal(lambda: FolderLock(tmp_path, "--out"), f"--out {tmp_path}: another process is writing to it", "wait")
     finally:
         process.kill()
         process.wait()
-    lock = files.FolderLock(tmp_path, "--out")
-    refusal(lambda: files.FolderLock(tmp_path, "--out"), str(tmp_path))
+    lock = FolderLock(tmp_path, "--out")
+    refusal(lambda: FolderLock(tmp_path, "--out"), str(tmp_path))
     lock.release()
     assert list(tmp_path.iterdir()) == []
-    files.FolderLock(tmp_path / "new" / "folder", "--out").release()
+    FolderLock(tmp_path / "new" / "folder", "--out").release()
     assert list(tmp_path.iterdir()) == []
 
 

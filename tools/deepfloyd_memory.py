@@ -12,6 +12,8 @@ import sys
 import torch
 from torch import nn
 
+from phosphene.models.if_unet import IFUNet
+
 BYTES = 2
 FIRST = {"IF-I-M": 192, "IF-I-L": 320, "IF-I-XL": 704}
 """Channels of the first level; the further ones have 2, 3 and 4 times as many."""
@@ -20,30 +22,27 @@ PAIRS = {"IF-I-M": "IF-II-M", "IF-I-L": "IF-II-L", "IF-I-XL": "IF-II-L"}
 CARDS = {"a laptop's card of 8 GB": 8.0, "a T4 of 16 GB": 16.0, "a card of 24 GB": 24.0}
 
 
-def first_stage(channels: int, device: str) -> nn.Module:
+def first_stage(channels: int, device: str) -> IFUNet:
     """A first stage with ``channels``, as its unet/config.json builds it."""
-    from diffusers import UNet2DConditionModel
-
     attends = ["SimpleCrossAttnDownBlock2D"] * 3
+    config = {
+        "in_channels": 3,
+        "out_channels": 6,
+        "layers_per_block": 3,
+        "block_out_channels": [channels * k for k in (1, 2, 3, 4)],
+        "down_block_types": ["ResnetDownsampleBlock2D", *attends],
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": [*[each.replace("Down", "Up") for each in attends], "ResnetUpsampleBlock2D"],
+        "cross_attention_dim": 4 * channels,
+        "encoder_hid_dim": 4096,
+        "attention_head_dim": 64,
+        "addition_embed_type": "text",
+        "cross_attention_norm": "group_norm",
+        "resnet_time_scale_shift": "scale_shift",
+        "act_fn": "gelu",
+    }
     with torch.device(device):
-        return UNet2DConditionModel(
-            sample_size=64,
-            in_channels=3,
-            out_channels=6,
-            layers_per_block=3,
-            block_out_channels=[channels * k for k in (1, 2, 3, 4)],
-            down_block_types=["ResnetDownsampleBlock2D", *attends],
-            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-            up_block_types=[*[each.replace("Down", "Up") for each in attends], "ResnetUpsampleBlock2D"],
-            cross_attention_dim=4 * channels,
-            encoder_hid_dim=4096,
-            attention_head_dim=64,
-            addition_embed_type="text",
-            addition_embed_type_num_heads=64,
-            cross_attention_norm="group_norm",
-            resnet_time_scale_shift="scale_shift",
-            act_fn="gelu",
-        )
+        return IFUNet(config)
 
 
 def text_encoder(device: str) -> nn.Module:
@@ -97,7 +96,7 @@ def measure() -> None:
         torch.cuda.reset_peak_memory_stats()
         with torch.no_grad():
             x, words = torch.randn(2, 3, 64, 64, device="cuda").half(), torch.randn(2, 77, 4096, device="cuda").half()
-            network(x, torch.tensor([500, 500], device="cuda"), words)
+            network(x, torch.tensor([500, 500], device="cuda"), network.read(words))
         weights, peak = gigabytes(network), torch.cuda.max_memory_allocated() / 1e9
         print(f"{name}: weights {weights:.1f} GB, peak {peak:.1f} GB")
         del network

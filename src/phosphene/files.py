@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import secrets
@@ -10,7 +9,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from weakref import WeakSet
 
 from phosphene.errors import UserError
 
@@ -41,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path, made, temporary = Path(path), [], None
     try:
         with writing(path):
-            _make(path.parent, made)
+            make(path.parent, made)
             temporary = _empty(path)
             rights = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
@@ -53,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        _unmake(made)
+        unmake(made)
 
 
 @contextmanager
@@ -70,7 +68,7 @@ def unwritable(error: OSError) -> str:
     return f"cannot be written ({error.strerror or error}); free some space, or choose another place."
 
 
-def _make(folder: Path, made: list[Path]) -> None:
+def make(folder: Path, made: list[Path]) -> None:
     """Make ``folder`` and those above it; what was not there before is appended to ``made`` at once."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
@@ -78,8 +76,8 @@ def _make(folder: Path, made: list[Path]) -> None:
         made.append(each)
 
 
-def _unmake(made: list[Path]) -> None:
-    """Remove what :func:`_make` made and nobody put anything into."""
+def unmake(made: list[Path]) -> None:
+    """Remove what :func:`make` made and nobody put anything into."""
     while made:
         with suppress(OSError):
             made.pop().rmdir()
@@ -105,81 +103,6 @@ def sweep(*folders: Path) -> None:
         if match and path.is_file() and (match["name"] is None or Path(match["name"]).suffix == (match["suffix"] or "")):
             with writing(path):
                 path.unlink(missing_ok=True)
-
-
-class FolderLock:
-    """A folder that no other process may lock, until it is released or this process ends, however it does.
-
-    A folder that is not there is made; those made go again if nothing is in them at the end. UserError, in which the option
-    ``what`` names the folder, where another process has it.
-    """
-
-    def __init__(self, folder: Path, what: str) -> None:
-        self._path, self._file = folder / ".lock", None
-        self._made: list[Path] = []
-        try:
-            with writing(folder):
-                _make(folder, self._made)
-                self._file = _locked(self._path)
-        finally:
-            if self._file is None:
-                _unmake(self._made)
-        if self._file is None:
-            remedy = "wait until that has ended, stop it, or choose another folder"
-            raise UserError(f"{what} {folder}: another process is writing to it; {remedy}.")
-        _HELD.add(self)
-
-    def release(self) -> None:
-        with suppress(OSError):  # removed while it is held: who opened it meanwhile sees that it is gone, and makes another
-            if self._file is not None:
-                self._path.unlink()
-        made = self._made
-        self.forget()
-        _unmake(made)
-
-    __del__ = release
-
-    def forget(self) -> None:
-        """Close the file, which the process that forked this one still holds."""
-        if self._file is not None:
-            os.close(self._file)
-        self._file, self._made = None, []
-
-
-_HELD: WeakSet[FolderLock] = WeakSet()
-if hasattr(os, "register_at_fork"):  # processes that load data for a training must not hold its folder when it is killed
-    os.register_at_fork(after_in_child=lambda: [lock.forget() for lock in _HELD])
-
-
-def _locked(path: Path) -> int | None:
-    """An open file at ``path`` that this process alone has locked; None where another has."""
-    while True:
-        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        with suppress(FileNotFoundError):
-            if not _lock(file):
-                os.close(file)
-                return None
-            if os.path.samestat(os.fstat(file), path.stat()):
-                return file
-        os.close(file)  # its holder released and removed it meanwhile
-
-
-def _lock(file: int) -> bool:
-    """Lock an open file unless somebody has; whether it is locked now."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
-    return True
 
 
 def write_text(path: Path, text: str) -> None:

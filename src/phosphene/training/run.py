@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from phosphene.errors import UserError
-from phosphene.files import FolderLock, require_writable, sweep
+from phosphene.files import require_writable, sweep
 from phosphene.training import checkpoint
 from phosphene.training.checkpoint import Resumable
 from phosphene.training.distributed import Place
+from phosphene.training.lock import FolderLock
 from phosphene.training.log import Log, read_log
 from phosphene.training.options import RECIPE, BaseRecipe
 
