@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return perform(arguments)
         except Failed as failure:
-            if failure.sentence:
+            if failure.sentence and (common.leads() or not failure.common):
                 print(f"phosphene: {common.visible(failure.sentence)}", file=sys.stderr)
             return 128 + signal.SIGTERM if terminated and failure.code == 130 else failure.code
 
@@ -68,18 +68,22 @@ def _terminable() -> Iterator[list[int]]:
 
 
 class Failed(Exception):
-    """A command that came to nothing: what to say of it, in one sentence (nothing, where another process speaks)."""
+    """A command that came to nothing: what to say of it, in one sentence (nothing, where another process speaks).
 
-    def __init__(self, what: object, code: int) -> None:
+    What is ``common`` to several processes, such as that the command line is wrong, one of them says.
+    """
+
+    def __init__(self, what: object, code: int, common: bool = True) -> None:
         sentence = " ".join(str(what).split())
         self.sentence = f"{sentence}{'' if sentence.endswith(('.', '?')) else '.'}" if sentence else ""
-        self.code = code
+        self.code, self.common = code, common
         super().__init__(self.sentence)
 
 
 def perform(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; Failed, with what to say, where the user has something to mend."""
     try:
+        _require_shared(arguments[0])
         code = typer.main.get_command(app).main(list(arguments), "phosphene", standalone_mode=False)
     except common.Stopped as stop:
         raise Failed(stop, 130) from stop
@@ -90,12 +94,19 @@ def perform(arguments: Sequence[str]) -> int:
     except (RuntimeError, MemoryError) as error:
         if (full := _full(error)) is None:
             raise
-        raise Failed(full, 2) from error
+        raise Failed(full, 2, common=False) from error
     except OSError as error:
-        raise Failed(_system(error), 2) from error
+        raise Failed(_system(error), 2, common=False) from error
     if code == 130:
         raise Failed("interrupted", 130)
     return code or 0
+
+
+def _require_shared(command: str) -> None:
+    """UserError where several processes were started for a ``command`` that is one's."""
+    if common.processes() > 1 and not command.startswith("-") and command not in common.SHARED:
+        shared = ", ".join(common.SHARED)
+        raise UserError(f"{command}: is done by one process; start it without torchrun, which is for {shared}.")
 
 
 def _system(error: OSError) -> str:
