@@ -13,9 +13,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from importlib import import_module
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from phosphene.cli import common
@@ -84,7 +86,7 @@ def perform(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; Failed, with what to say, where the user has something to mend."""
     try:
         _require_shared(arguments[0])
-        code = typer.main.get_command(app).main(list(arguments), "phosphene", standalone_mode=False)
+        code = _group(arguments[0]).main(list(arguments), "phosphene", standalone_mode=False)
     except common.Stopped as stop:
         raise Failed(stop, 130) from stop
     except (UserError, FloatingPointError) as error:
@@ -100,6 +102,14 @@ def perform(arguments: Sequence[str]) -> int:
     if code == 130:
         raise Failed("interrupted", 130)
     return code or 0
+
+
+def _group(name: str) -> TyperGroup:
+    """All commands, or the one called ``name`` alone: to read what options each has takes longer than all else before torch."""
+    alone = copy(app)
+    alone.registered_commands = [c for c in app.registered_commands if (c.name or c.callback.__name__) == name]
+    alone.registered_groups = [group for group in app.registered_groups if group.name == name]
+    return typer.main.get_group(alone if alone.registered_commands or alone.registered_groups else app)
 
 
 def _require_shared(command: str) -> None:
