@@ -93,15 +93,25 @@ class Place:
         """As :meth:`gathered`, of a tuple of tensors; None, of a process that has no rows."""
         if self.world == 1:
             return own
-        parts: list[Any] = [None] * self.world
-        dist.all_gather_object(parts, own)
-        fields = []
+        parts, fields = self._everyones(own), []
         for field, of_the_leader in enumerate(parts[0]):
             fields.append(of_the_leader.new_empty(count, *of_the_leader.shape[1:]))
             for rank, part in enumerate(parts):
                 if part is not None:
                     fields[-1][rank :: self.world] = part[field]
         return type(parts[0])(*fields)
+
+    def dealt(self, own: Sequence[Any], count: int) -> list[Any]:
+        """As :meth:`gathered`, of whatever it be."""
+        parts = self._everyones(own)
+        return [parts[k % self.world][k // self.world] for k in range(count)]
+
+    def _everyones(self, value: Any) -> list[Any]:
+        """What ``value`` is in each process."""
+        values = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
 
     def generators(self, own: Sequence[torch.Generator], count: int) -> Sequence[torch.Generator]:
         """As :meth:`gathered`, of generators on the CPU, each at the place where its process left it."""

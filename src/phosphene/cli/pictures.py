@@ -58,8 +58,13 @@ def generate(
     asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
     place = common.place(drawing.device)
-    runs = [run(asked, cascade, seeds, sampling=each.sampling(), place=place) for each in swept.values()]  # refused before any
-    pictures = [picture for steps in runs for picture in to_images(common.finished(steps).xt)]
+    within = {"place": place} if len(swept) == 1 else {}  # of several processes each draws whole rows of a sweep
+    runs = [run(asked, cascade, seeds, sampling=each.sampling(), **within) for each in swept.values()]  # all refused before any
+    if within:
+        drawn = [to_images(common.finished(*runs).xt)]
+    else:
+        drawn = place.dealt([to_images(common.finished(runs[k]).xt) for k in place.share(len(runs))], len(runs))
+    pictures = [picture for row in drawn for picture in row]
     names = list(swept) if guidance_sweep or steps_sweep else []
     common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, names), out))
 
