@@ -162,7 +162,6 @@ REFUSED_AT_ONCE = [
     ["generate", "a", "--device", "abacus"],
     ["generate", "a", "--guidance", "nan"],
     ["generate", "a", "--offload", "disk"],
-    ["generate", "a", "--compile", "--device", "cpu"],
     ["generate", "a", "--text-encoder", "some"],
     ["generate", "a", "-o", "picture.jpg"],
     ["anagram", "a", "b", "--view", "sideways"],
