@@ -189,7 +189,7 @@ def measure(name: str, options: argparse.Namespace, told: dict) -> None:
     )
     if options.compile:
         fused = IFNetwork(ours)
-        ours.compile()
+        fused.compile()
         add("ours, the network, compiled", lambda: fused(seen, t, text)[0])
         loops.stage = stage(ours, device, loops.words)
         add("ours, the loop, compiled", loops.ours, options.steps)
