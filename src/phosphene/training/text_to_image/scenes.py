@@ -195,11 +195,11 @@ KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": p
 
 
 class Director:
-    """Makes up scenes of a casting. ``alone``: each thing by itself, as where nothing is known of what things are."""
+    """Makes up scenes of a casting; where nothing is known of what things are, each by itself."""
 
-    def __init__(self, casting: Casting, alone: bool = False) -> None:
+    def __init__(self, casting: Casting) -> None:
         self.casting = casting
-        plain = alone or not any(subject.category for subject in casting.subjects)
+        plain = not any(subject.category for subject in casting.subjects)
         self.shares = {"single": 0.8, "icon": 0.2} if plain else SHARES
 
     def scene(self, chance: random.Random, kind: str | None = None, manner: str | None = None) -> Scene:
