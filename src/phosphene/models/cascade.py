@@ -69,11 +69,9 @@ def open_cascade(
     where files are missing, damaged or do not fit together.
     """
     require_one_of("--offload", offload, OFFLOADS)
-    if compiled and offload != "none":
-        raise UserError(f"--compile: its code reads weights where they are, and --offload {offload} moves them; choose one.")
     device = torch.device(device)
-    if compiled and device.type != "cuda":  # a CPU's compiler takes longer than it saves
-        raise UserError(f"--compile: is for GPUs, and this runs on {device.type}; leave it out, or say --device cuda.")
+    if compiled:
+        _require_compilable(device, offload)
     free = dtype is None and device.type == "cpu"
     dtype = dtype or usual_dtype(device)
     folder = cascade_folder(name)
@@ -82,12 +80,7 @@ def open_cascade(
     for place in {folder, *parts}:
         folders.verify(place)
     configs = [network_config(part) for part in parts]
-    widths = {width for config in configs if (width := text_width(config)) is not None}
-    if len(widths) > 1:
-        raise UserError(f"{folder}: its stages read text of different widths ({widths}); take stages that belong together.")
-    if not widths:
-        raise UserError(f"{folder}: none of its stages reads text; name a folder that holds a first stage too.")
-    width = widths.pop()
+    width = _width_of(configs, folder)
     above = [place for place in (Path(folder), *parts) if (place / "text_encoder" / "config.json").is_file()]
     light = configs[0]["_class_name"] == PATCHES
     if light and embeddings is not None:
@@ -100,16 +93,33 @@ def open_cascade(
     reader = (LightText if light else Text)(side, width, device, dtype, known, stored, silent=not text, offload=offload)
     place = (reader, device, dtype, offload, free)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
-    if compiled:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))  # kept for other processes
-        for stage in opened:
-            stage.network.compile()
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
+    for stage in opened if compiled else ():
+        stage.network.compile()
     for stage, part in zip(opened[1:], parts[1:], strict=True):
         if stage.low_res_schedule is None:
             raise UserError(f"{part}: is no super-resolution stage (no class_embed_type timestep); name it stage-1.")
     return Cascade(opened, reader)
+
+
+def _width_of(configs: Sequence[Mapping], folder: Path) -> int:
+    """The width of the text that the stages of ``folder`` read; UserError where they read none, or texts that differ."""
+    widths = {width for config in configs if (width := text_width(config)) is not None}
+    if len(widths) > 1:
+        raise UserError(f"{folder}: its stages read text of different widths ({widths}); take stages that belong together.")
+    if not widths:
+        raise UserError(f"{folder}: none of its stages reads text; name a folder that holds a first stage too.")
+    return widths.pop()
+
+
+def _require_compilable(device: torch.device, offload: str) -> None:
+    """UserError where networks cannot be compiled; where they can, the compiled code is kept for other processes."""
+    if offload != "none":
+        raise UserError(f"--compile: its code reads weights where they are, and --offload {offload} moves them; choose one.")
+    if device.type != "cuda":  # a CPU's compiler takes longer than it saves
+        raise UserError(f"--compile: is for GPUs, and this runs on {device.type}; leave it out, or say --device cuda.")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
 def describe(name: str | Path) -> dict:
