@@ -61,7 +61,7 @@ def _digits(
     resume: Resume = False,
     device: Device = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 is every half minute.")] = 0,
+    save_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints; 0 is every half minute.")] = 0,
 ) -> None:
     """Options not given are the assignment's, or the resumed run's."""
     out = out or Path("runs") / network
