@@ -23,7 +23,9 @@ from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
-Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or pictures with NAME.txt, NAME.json or metadata.jsonl.")]
+Pictures = Annotated[
+    Path | None, typer.Option(help="Shards, or pictures with NAME.txt, NAME.json, metadata.jsonl or metadata.csv.")
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that write captions.")]
 WordNet = Annotated[Path | None, typer.Option(help="WordNet's folder, or a thesaurus.json.")]
 Teacher = Annotated[Path | None, typer.Option(help="Retrieval model whose text encoder it takes.")]
