@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from phosphene.errors import UserError
+from phosphene.files import is_file
 from phosphene.readers import read_cutout, read_json
 from phosphene.training.text_to_image.captions import Subject
 
@@ -163,7 +164,7 @@ def _metadata(file: Path) -> dict[Path, Subject]:
         name, subject = held.get("file_name"), _described(held, None, where)
         if not isinstance(name, str) or subject is None:
             raise UserError(f"{where}: says no file_name with its text or caption; {AGAIN}.")
-        if file.parent / name not in captions and not _is_file(file.parent / name):
+        if file.parent / name not in captions and not is_file(file.parent / name):
             raise UserError(f"{where}: names {name!r}, which is not there; {AGAIN}.")
         captions[file.parent / name] = subject
     return captions
@@ -184,13 +185,6 @@ def _rows(file: Path) -> Iterator[tuple[str, dict]]:
             yield f"{file}: line {table.line_num}", {name: row.get(name) for name in ("file_name", "text", "caption")}
     except csv.Error as error:
         raise UserError(f"{file}: line {table.line_num}: is no row of a table ({error}); {AGAIN}.") from error
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero in it
-        return False
 
 
 def _subject(files: Mapping[str, bytes], where: str) -> Subject | None:
