@@ -19,7 +19,7 @@ from conftest import refusal, thorough
 from safetensors.torch import load_file, save_file
 from test_cli import call, here  # noqa: F401  (fixtures)
 from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
-from test_training import environment, few, make, small  # noqa: F401
+from test_training import environment, few, free_port, make, small  # noqa: F401
 
 from phosphene import cli, files
 from phosphene.errors import UserError
@@ -135,6 +135,51 @@ def test_a_container_that_is_stopped_saves(tmp_path, unbroken):
         process.kill()
         process.wait()
     assert (process.returncode, err.count("\n")) == (143, 1) and "the checkpoint in run is kept" in err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would ask for two GPUs")
+@pytest.mark.parametrize("network", ["class", pytest.param("cascade", marks=thorough)])
+def test_processes_that_share_a_run_save_and_leave_together(network, tmp_path, shards):  # noqa: F811
+    """From outside, as a cluster does it: torchrun hands SIGTERM on to both."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    long = {"class": ("--epochs", "2000", "--save-every", "1"), "cascade": ("--images", str(10**7))}[network]
+    command = [*launch, "-m", "phosphene", *argv(network, shards), *long, "--out", "run"]
+    out, pipes = tmp_path / "run", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes)
+    try:
+        deadline = time.monotonic() + 100
+        while len(read_log(out / "log.jsonl")) < 2 and not (network == "cascade" and (out / checkpoint.NAME).exists()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)  # after thirty it kills them
+    finally:
+        process.kill()
+        process.wait()
+    assert err.count("phosphene: stopped, and the checkpoint in run is kept") == err.count("phosphene: ") == 1
+    assert "exitcode" not in err and not [path for path in out.rglob(".*")]
+    if network == "class":
+        recipe = mnist_run.Recipe.read(out)
+        assert mnist_run.Run(recipe, out, resume=True, device="cpu").done > 0
+    else:
+        assert stage_run.CascadeRun(stage_run.CascadeRecipe.read(out), out, shards, resume=True).done > 0
+
+
+@pytest.mark.parametrize("kind", ["class", "adamw"])
+def test_a_signal_that_comes_while_processes_agree_is_heard(kind, few, gallery, monkeypatch):  # noqa: F811
+    _, fresh = trained(kind, few, gallery)
+    trainer, asked = fresh(), []
+    agree = trainer.place.any
+
+    def agreed(*flags):
+        found = agree(*flags)
+        trainer.stopping = trainer.stopping or not asked
+        asked.append(flags)
+        return found
+
+    monkeypatch.setattr(trainer.place, "any", agreed)
+    list(trainer.run())
+    assert trainer.stopping and not trainer.finished
 
 
 # Who may write to it

@@ -153,7 +153,7 @@ def _stage(
             checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
             say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
     except KeyboardInterrupt:
-        raise _stopped(network, out, data) from None
+        raise (_stopped(network, out, data) if run.place.leads else common.Stopped("")) from None
     whole = trainer.step >= settings.steps
     ended = "done" if whole else f"stopped after {minutes:g} minutes, and --resume goes on from there"
     say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
