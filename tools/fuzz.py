@@ -331,8 +331,7 @@ def fuzz(name: str, minutes: float) -> None:
     """One reader, in this process; exits with 1 where it fails."""
     warnings.simplefilter("ignore")  # of libraries, about what they were handed
     file, seeds, reader = READERS[name]
-    due, count, refused, slowest = time.monotonic() + 60 * minutes, 0, 0, 0.0
-    usual = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    count, refused, slowest = 0, 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file
         path.parent.mkdir(exist_ok=True)
@@ -354,6 +353,11 @@ def fuzz(name: str, minutes: float) -> None:
             assert held * 1024 < BYTES, f"took {held * 1024:,} bytes"
 
         number, whole, structured = 0, seeds(), path.suffix in (".json", ".jsonl")
+        for content in whole:  # these are read, and what that takes is loaded
+            path.write_bytes(content)
+            reader(path)
+        usual = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        due = time.monotonic() + 60 * minutes
         how = settings(
             max_examples=ROUND, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
         )
