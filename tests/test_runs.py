@@ -191,9 +191,12 @@ from pathlib import Path
 from phosphene.training.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]), "--out")
 if sys.argv[2] == "forks":  # as workers that load data are
+    told, tell = os.pipe()
     if os.fork() == 0:
+        os.write(tell, b"there")
         time.sleep(30)
         os._exit(0)
+    os.read(told, 5)
 print("held", flush=True)
 time.sleep(60)
 """
