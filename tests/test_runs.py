@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -23,10 +24,10 @@ from test_training import environment, few, free_port, make, small  # noqa: F401
 
 from phosphene import cli, files
 from phosphene.errors import UserError
-from phosphene.training import checkpoint
+from phosphene.training import checkpoint, lock
 from phosphene.training.ema import Average
 from phosphene.training.lock import FolderLock
-from phosphene.training.log import read_log
+from phosphene.training.log import Log, read_log
 from phosphene.training.mnist import run as mnist_run
 from phosphene.training.text_to_image import run as stage_run
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
@@ -213,11 +214,36 @@ def test_a_lock_dies_with_its_process(tmp_path, kind):
     finally:
         process.kill()
         process.wait()
-    lock = FolderLock(tmp_path, "--out")
+    held = FolderLock(tmp_path, "--out")
     refusal(lambda: FolderLock(tmp_path, "--out"), str(tmp_path))
-    lock.release()
+    held.release()
     assert list(tmp_path.iterdir()) == []
     FolderLock(tmp_path / "new" / "folder", "--out").release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(tmp_path, monkeypatch):
+    usual = lock._lock
+
+    def late(file):
+        monkeypatch.setattr(lock, "_lock", usual)
+        (tmp_path / ".lock").unlink()
+        return usual(file)
+
+    monkeypatch.setattr(lock, "_lock", late)
+    held = FolderLock(tmp_path, "--out")
+    refusal(lambda: FolderLock(tmp_path, "--out"), "another process is writing to it")
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_locks_is_one_sentence_and_nothing_stays(tmp_path, monkeypatch):
+    def none(_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(lock, "_lock", none)
+    out = tmp_path / "new" / "folder"
+    refusal(lambda: FolderLock(out, "--out"), f"{out}: cannot be written (No locks available)")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -235,6 +261,43 @@ def test_a_run_holds_its_folder_until_its_end(few, tmp_path, unbroken):  # noqa:
     # One that could not start holds nothing.
     refusal(lambda: start(tmp_path / "run", data, small("denoiser", width=9), resume=True), "--width 9")
     list(start(tmp_path / "run", data, resume=True))
+
+
+# What it logs
+
+
+def test_the_log_never_lacks_what_a_checkpoint_has(few, tmp_path, monkeypatch):  # noqa: F811
+    from test_training import start, write_set
+
+    usual, seen = checkpoint.save, []
+
+    def saved(trainer, path):
+        logged = [line["step"] for line in read_log(path.parent / "log.jsonl")]
+        seen.append((trainer.epoch * trainer.steps + trainer.done, max(logged, default=0)))
+        usual(trainer, path)
+
+    monkeypatch.setattr(checkpoint, "save", saved)
+    list(start(tmp_path / "run", write_set(tmp_path / "data", few, 20), save_every=2))
+    assert len(seen) > 2 and all(done == logged for done, logged in seen)
+
+
+@pytest.mark.parametrize(("done", "kept"), [(0, []), (2, [1, 2]), (3, [1, 2, 3])])
+def test_a_log_goes_on_after_what_is_done(tmp_path, done, kept):
+    """Whatever else stands in it."""
+    lines = [
+        '{"step": 1}',
+        "[2]",
+        '{"step": 2}',
+        '{"step": "2"}',
+        '{"epoch": 2}',
+        '{"step": 3, "x"',
+        '{"step": 3}',
+        '{"step": 4}',
+        "\xff",
+    ]
+    (tmp_path / "log.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
+    Log(tmp_path, done).close()
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == kept
 
 
 # Where it begins again
@@ -282,6 +345,10 @@ def test_numbers_gone_wrong_at_once_leave_a_folder_for_another_try(call, unbroke
 def test_models_without_a_checkpoint_are_not_trodden_upon(call, unbroken):  # noqa: F811
     shutil.copytree(unbroken, "run")
     Path("run", checkpoint.NAME).unlink()
+    Path("broken").mkdir()
+    Path("broken", checkpoint.NAME).write_bytes(b"x")
+    code, _, err = call(*TRAIN, "--out", "broken")
+    assert code == 2 and "--out broken: already holds a run" in err
     before = sorted(Path("run").rglob("*"))
     for more, words in (([], "--out run: holds the model of a run, but no"), (["--resume"], "--resume: run holds no")):
         code, _, err = call(*TRAIN, "--out", "run", *more)
@@ -310,12 +377,13 @@ THEIRS = (
 def test_what_a_killed_process_left_is_swept_at_the_next_start(call, unbroken, more):  # noqa: F811
     if more:
         shutil.copytree(unbroken, "run")
-    for name in (*OURS, *THEIRS):
+    ours = [*OURS, *["model-02/.config.json.0123abcd.json"] * len(more)]
+    for name in (*ours, *THEIRS):
         Path("run", name).parent.mkdir(parents=True, exist_ok=True)
         Path("run", name).write_text("x")
     Path("run/.folder.0123abcd").mkdir()
     assert call(*TRAIN, "--out", "run", *more)[0] == 0
-    assert not [name for name in OURS if Path("run", name).exists()]
+    assert not [name for name in ours if Path("run", name).exists()]
     assert not [name for name in THEIRS if not Path("run", name).exists()] and Path("run/.folder.0123abcd").is_dir()
 
 
