@@ -2,7 +2,7 @@
 
     python tools/fuzz.py [--minutes 10] [READER ...]
 
-A reader may answer or raise UserError: anything else, thirty seconds for one file, or two gigabytes, ends the run with exit
+A reader may answer or raise UserError: anything else, thirty seconds of a processor, or two gigabytes, ends the run with exit
 code 1 and leaves the file in out/fuzz. What is handed in are whole files with bytes changed, put in, taken out and doubled, or,
 of those that are JSON, with values changed; hypothesis chooses, a new seed every round. Each reader runs in a process of its own.
 """
@@ -341,13 +341,13 @@ def fuzz(name: str, minutes: float) -> None:
             # Of JSON most damage of bytes leaves no JSON: half of its files are otherwise whole.
             reshapes = structured and count % 2
             path.write_bytes(reshaped(whole[which], values) if reshapes else damaged(whole[which], changes))
-            begun = time.monotonic()
+            begun = time.process_time()
             try:
                 reader(path)
             except UserError as error:
                 refused += 1
                 assert "\n" not in str(error), f"more than a line: {error}"
-            count, slowest = count + 1, max(slowest, time.monotonic() - begun)
+            count, slowest = count + 1, max(slowest, time.process_time() - begun)
             assert slowest < SECONDS, f"took {slowest:.0f} s"
             held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             assert held * 1024 < BYTES, f"took {held * 1024:,} bytes"
