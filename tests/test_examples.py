@@ -15,7 +15,9 @@ from PIL import Image
 
 import phosphene.__main__  # noqa: F401 (all commands)
 from phosphene.cli.common import app
+from phosphene.defaults import VIEWS
 from phosphene.errors import UserError
+from phosphene.readers import SAMPLES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
@@ -67,3 +69,17 @@ def test_a_command_in_a_document_is_one(document):
             command.make_context(line, words)
         except UserError as error:
             assert re.search("no such f|neither a folder", str(error)), line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_links_to_is_there(document):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    assert not [link for link in links if "://" not in link and not (document.parent / link).exists()]
+
+
+def test_the_readme_names_every_view_and_every_sample():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    views = text.partition("Views of anagrams: ")[2].partition(" for four prompts")[0].replace(" and ", " ").split(", ")
+    assert views == [*VIEWS, "four-way"]
+    samples = re.findall("`([^`]+)`", text.partition("samples that ship: ")[2].partition(", and masks")[0])
+    assert set(samples) == {file.stem for file in SAMPLES.glob("*.png") if not file.stem.endswith("-mask")}

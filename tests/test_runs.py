@@ -228,6 +228,7 @@ def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(tmp_path, 
     def late(file):
         monkeypatch.setattr(lock, "_lock", usual)
         (tmp_path / ".lock").unlink()
+        (tmp_path / ".lock").touch()  # a third's
         return usual(file)
 
     monkeypatch.setattr(lock, "_lock", late)
