@@ -191,6 +191,39 @@ REFUSED_AT_ONCE = [
     ["models", "verify", "nowhere"],
     ["models", "fetch", "nowhere"],
     ["rerun", "nowhere.png"],
+    ["evaluate", "class-20", "--samples", "0"],
+    ["evaluate", "class-20", "--solver", "nope"],
+    ["evaluate", "class-20", "--dataset", "nope"],
+    ["evaluate", "class-20", "--guidance", "1,x"],
+    ["digits", "3", "--solver", "nope"],
+    ["digits", "3", "--device", "gpu"],
+    ["digits", "3", "--eta", "0.5"],
+    ["digits", "3", "--guidance", "nan"],
+    ["ambigram", "6x"],
+    ["generate", "fox", "--eta", "0.5"],
+    ["generate", "fox", "--timesteps", "x"],
+    ["denoise-digits", "--dataset", "nope"],
+    ["denoise-digits", "--sigma", "x"],
+    ["train", "class", "--timesteps", "1000000000"],
+    ["train", "class", "--timesteps", "1e9"],
+    ["train", "class", "--dataset", "nope"],
+    ["train", "class", "--width", "0"],
+    ["report", "--device", "gpu"],
+    ["inspect", "nope.png"],
+    ["serve", "--host", "0.0.0.0"],
+    ["serve", "--auth", "nope"],
+    ["generate", "a", "--embeddings", "nowhere.pth"],
+    ["report", "--embeddings", "nowhere.pth"],
+    ["serve", "--embeddings", "nowhere.pth"],
+    ["anagram", "a", "b", "c", "--view", "flip"],
+    ["anagram", "a", "b", "--view", "four-way"],
+    ["anagram", "a", "b", "--view", "flip", "--weights", "x"],
+    ["hybrid", "a", "b", "--from", "clock-tower"],
+    ["hybrid", "a", "--from", "clock-tower", "--sigma", "2,1"],
+    ["denoise-digits", "--data", "nowhere"],
+    ["evaluate", "class-20", "--data", "nowhere"],
+    ["train", "class", "--data", "nowhere"],
+    ["train", "class", "--save-every", "-1"],
 ]
 
 
@@ -207,6 +240,7 @@ def test_what_can_be_refused_without_torch_is(here):
     assert [argv for argv, code, torch in found if code != 2 or torch] == [] and len(found) == len(REFUSED_AT_ONCE)
     sentences = result.stderr.splitlines()
     assert len(sentences) == len(found) and all(line.startswith("phosphene: ") for line in sentences), result.stderr
+    assert list(here.iterdir()) == []
 
 
 def test_python_m_phosphene():

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 
+import phosphene.__main__  # noqa: F401 (all commands)
+from phosphene.cli.common import app
+from phosphene.defaults import VIEWS
+from phosphene.errors import UserError
+from phosphene.readers import SAMPLES
+
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
 
 
 @pytest.mark.parametrize(("name", "pictures"), [("walkthrough", 10), ("deepfloyd", 2)])
@@ -42,3 +52,34 @@ def test_the_gigabytes_of_deepfloyd_are_those_of_its_configs():
     counted = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
     for part in counted.rsplit("\n\n", 1):
         assert len(part) > 200 and part in (ROOT / "docs" / "deepfloyd.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_command_in_a_document_is_one(document):
+    """It has the options that are given, and takes their values; but for models and files that the reader is to have."""
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^(phosphene [^\n]*)$", text, re.MULTILINE) + re.findall(r"`(phosphene [^`\n]*)`", text)
+    for line in lines:
+        command, words = typer.main.get_command(app), shlex.split(line, comments=True)[1:]
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        if not words or re.search(r"\.\.\.( |$)| \| |--help|NETWORK", line):
+            continue  # it stands for several
+        try:
+            command.make_context(line, words)
+        except UserError as error:
+            assert re.search("no such f|neither a folder", str(error)), line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_links_to_is_there(document):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    assert not [link for link in links if "://" not in link and not (document.parent / link).exists()]
+
+
+def test_the_readme_names_every_view_and_every_sample():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    views = text.partition("Views of anagrams: ")[2].partition(" for four prompts")[0].replace(" and ", " ").split(", ")
+    assert views == [*VIEWS, "four-way"]
+    samples = re.findall("`([^`]+)`", text.partition("samples that ship: ")[2].partition(", and masks")[0])
+    assert set(samples) == {file.stem for file in SAMPLES.glob("*.png") if not file.stem.endswith("-mask")}

@@ -538,7 +538,7 @@ def test_weights_alone_go_on_with_a_fresh_optimiser(shards, tmp_path):
         CascadeRun(tiny(images=64), tmp_path / "next", shards, **carried)
     with pytest.raises(UserError, match="--out .*already holds a run"):
         CascadeRun(tiny(images=16 * 6), tmp_path / "run", shards, **carried)
-    with pytest.raises(UserError, match="--from .*nowhere: .*cannot be read"):
+    with pytest.raises(UserError, match="--from .*nowhere: cannot be gone on from"):
         CascadeRun(tiny(images=16 * 6), tmp_path / "next", shards, source=tmp_path / "nowhere")
     assert not (tmp_path / "next").exists()
     again = CascadeRun(tiny(images=16 * 6, optimizer="muon"), tmp_path / "next", shards, **carried)

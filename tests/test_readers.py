@@ -378,6 +378,15 @@ FOLDERS = {
         ["a fox", "a hen"],
         "2 of 2 pictures have a caption",
     ),
+    "imagefolder, a table": (
+        {
+            "0001.png": "",
+            "more/0002.png": "",
+            "metadata.csv": '\ufefffile_name,label,text\r\n0001.png,5,"A Fox, ""red"""\r\nmore/0002.png,,"a\nhen"\r\n',
+        },
+        ['a fox, "red"', "a hen"],
+        "2 of 2 pictures have a caption",
+    ),
     "imagefolder, a split": (
         {"train/0001.png": "", "train/metadata.jsonl": '{"file_name": "0001.png", "text": "a fox"}'},
         ["a fox"],
@@ -427,6 +436,10 @@ def test_captions_of_shards_are_json_or_text(tmp_path):
         ({"1.png": "", "metadata.jsonl": '{"file_name": "\\u0000", "text": "a fox"}'}, "which is not there"),
         ({"1.png": "", "metadata.jsonl": '{"file_name": "1.png"}'}, "line 1: says no file_name with"),
         ({"1.png": "", "metadata.jsonl": '{"text": "a fox"}'}, "line 1: says no file_name with"),
+        ({"1.png": "", "metadata.csv": "file_name,text\n2.png,a fox"}, r"csv: line 2: names '2.png', which is not there"),
+        ({"1.png": "", "metadata.csv": "file_name,text\n1.png"}, r"csv: line 2: says no file_name with"),
+        ({"1.png": "", "metadata.csv": "picture,text\n1.png,a fox"}, r"csv: line 2: says no file_name with"),
+        ({"1.png": "", "metadata.csv": "file_name,text\n1.png," + "x" * 10**6}, r"csv: line \d: is no row of a table"),
         ({"1.png": "", "metadata.jsonl": "\n[1]"}, "line 2: is no JSON object"),
         ({"1.png": "", "1.json": '{"caption": "a fox", "keywords": 5}'}, r"1\.json: keywords 5: must be a list"),
         ({"1.png": "", "1.json": '{"caption": 5}'}, r"1\.json: caption 5: must be a text"),

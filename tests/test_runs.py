@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -19,14 +20,14 @@ from conftest import refusal, thorough
 from safetensors.torch import load_file, save_file
 from test_cli import call, here  # noqa: F401  (fixtures)
 from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
-from test_training import environment, few, make, small  # noqa: F401
+from test_training import environment, few, free_port, make, small  # noqa: F401
 
 from phosphene import cli, files
 from phosphene.errors import UserError
-from phosphene.training import checkpoint
+from phosphene.training import checkpoint, lock
 from phosphene.training.ema import Average
 from phosphene.training.lock import FolderLock
-from phosphene.training.log import read_log
+from phosphene.training.log import Log, read_log
 from phosphene.training.mnist import run as mnist_run
 from phosphene.training.text_to_image import run as stage_run
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
@@ -137,6 +138,51 @@ def test_a_container_that_is_stopped_saves(tmp_path, unbroken):
     assert (process.returncode, err.count("\n")) == (143, 1) and "the checkpoint in run is kept" in err
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would ask for two GPUs")
+@pytest.mark.parametrize("network", ["class", pytest.param("cascade", marks=thorough)])
+def test_processes_that_share_a_run_save_and_leave_together(network, tmp_path, shards):  # noqa: F811
+    """From outside, as a cluster does it: torchrun hands SIGTERM on to both."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    long = {"class": ("--epochs", "2000", "--save-every", "1"), "cascade": ("--images", str(10**7))}[network]
+    command = [*launch, "-m", "phosphene", *argv(network, shards), *long, "--out", "run"]
+    out, pipes = tmp_path / "run", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes)
+    try:
+        deadline = time.monotonic() + 100
+        while len(read_log(out / "log.jsonl")) < 2 and not (network == "cascade" and (out / checkpoint.NAME).exists()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)  # after thirty it kills them
+    finally:
+        process.kill()
+        process.wait()
+    assert err.count("phosphene: stopped, and the checkpoint in run is kept") == err.count("phosphene: ") == 1
+    assert "exitcode" not in err and not [path for path in out.rglob(".*")]
+    if network == "class":
+        recipe = mnist_run.Recipe.read(out)
+        assert mnist_run.Run(recipe, out, resume=True, device="cpu").done > 0
+    else:
+        assert stage_run.CascadeRun(stage_run.CascadeRecipe.read(out), out, shards, resume=True).done > 0
+
+
+@pytest.mark.parametrize("kind", ["class", "adamw"])
+def test_a_signal_that_comes_while_processes_agree_is_heard(kind, few, gallery, monkeypatch):  # noqa: F811
+    _, fresh = trained(kind, few, gallery)
+    trainer, asked = fresh(), []
+    agree = trainer.place.any
+
+    def agreed(*flags):
+        found = agree(*flags)
+        trainer.stopping = trainer.stopping or not asked
+        asked.append(flags)
+        return found
+
+    monkeypatch.setattr(trainer.place, "any", agreed)
+    list(trainer.run())
+    assert trainer.stopping and not trainer.finished
+
+
 # Who may write to it
 
 
@@ -146,9 +192,12 @@ from pathlib import Path
 from phosphene.training.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]), "--out")
 if sys.argv[2] == "forks":  # as workers that load data are
+    told, tell = os.pipe()
     if os.fork() == 0:
+        os.write(tell, b"there")
         time.sleep(30)
         os._exit(0)
+    os.read(told, 5)
 print("held", flush=True)
 time.sleep(60)
 """
@@ -165,11 +214,38 @@ def test_a_lock_dies_with_its_process(tmp_path, kind):
     finally:
         process.kill()
         process.wait()
-    lock = FolderLock(tmp_path, "--out")
+    held = FolderLock(tmp_path, "--out")
     refusal(lambda: FolderLock(tmp_path, "--out"), str(tmp_path))
-    lock.release()
+    held.release()
     assert list(tmp_path.iterdir()) == []
     FolderLock(tmp_path / "new" / "folder", "--out").release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(tmp_path, monkeypatch):
+    usual = lock._lock
+
+    def late(file):
+        monkeypatch.setattr(lock, "_lock", usual)
+        (tmp_path / ".lock").unlink()
+        (tmp_path / ".lock").touch()  # a third's
+        return usual(file)
+
+    monkeypatch.setattr(lock, "_lock", late)
+    held = FolderLock(tmp_path, "--out")
+    refusal(lambda: FolderLock(tmp_path, "--out"), "another process is writing to it")
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks otherwise")
+def test_a_disk_without_locks_is_one_sentence_and_nothing_stays(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    out = tmp_path / "new" / "folder"
+    refusal(lambda: FolderLock(out, "--out"), f"{out}: cannot be written (No locks available)")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,6 +263,43 @@ def test_a_run_holds_its_folder_until_its_end(few, tmp_path, unbroken):  # noqa:
     # One that could not start holds nothing.
     refusal(lambda: start(tmp_path / "run", data, small("denoiser", width=9), resume=True), "--width 9")
     list(start(tmp_path / "run", data, resume=True))
+
+
+# What it logs
+
+
+def test_the_log_never_lacks_what_a_checkpoint_has(few, tmp_path, monkeypatch):  # noqa: F811
+    from test_training import start, write_set
+
+    usual, seen = checkpoint.save, []
+
+    def saved(trainer, path):
+        logged = [line["step"] for line in read_log(path.parent / "log.jsonl")]
+        seen.append((trainer.epoch * trainer.steps + trainer.done, max(logged, default=0)))
+        usual(trainer, path)
+
+    monkeypatch.setattr(checkpoint, "save", saved)
+    list(start(tmp_path / "run", write_set(tmp_path / "data", few, 20), save_every=2))
+    assert len(seen) > 2 and all(done == logged for done, logged in seen)
+
+
+@pytest.mark.parametrize(("done", "kept"), [(0, []), (2, [1, 2]), (3, [1, 2, 3])])
+def test_a_log_goes_on_after_what_is_done(tmp_path, done, kept):
+    """Whatever else stands in it."""
+    lines = [
+        '{"step": 1}',
+        "[2]",
+        '{"step": 2}',
+        '{"step": "2"}',
+        '{"epoch": 2}',
+        '{"step": 3, "x"',
+        '{"step": 3}',
+        '{"step": 4}',
+        "\xff",
+    ]
+    (tmp_path / "log.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
+    Log(tmp_path, done).close()
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == kept
 
 
 # Where it begins again
@@ -234,6 +347,10 @@ def test_numbers_gone_wrong_at_once_leave_a_folder_for_another_try(call, unbroke
 def test_models_without_a_checkpoint_are_not_trodden_upon(call, unbroken):  # noqa: F811
     shutil.copytree(unbroken, "run")
     Path("run", checkpoint.NAME).unlink()
+    Path("broken").mkdir()
+    Path("broken", checkpoint.NAME).write_bytes(b"x")
+    code, _, err = call(*TRAIN, "--out", "broken")
+    assert code == 2 and "--out broken: already holds a run" in err
     before = sorted(Path("run").rglob("*"))
     for more, words in (([], "--out run: holds the model of a run, but no"), (["--resume"], "--resume: run holds no")):
         code, _, err = call(*TRAIN, "--out", "run", *more)
@@ -262,12 +379,13 @@ THEIRS = (
 def test_what_a_killed_process_left_is_swept_at_the_next_start(call, unbroken, more):  # noqa: F811
     if more:
         shutil.copytree(unbroken, "run")
-    for name in (*OURS, *THEIRS):
+    ours = [*OURS, *["model-02/.config.json.0123abcd.json"] * len(more)]
+    for name in (*ours, *THEIRS):
         Path("run", name).parent.mkdir(parents=True, exist_ok=True)
         Path("run", name).write_text("x")
     Path("run/.folder.0123abcd").mkdir()
     assert call(*TRAIN, "--out", "run", *more)[0] == 0
-    assert not [name for name in OURS if Path("run", name).exists()]
+    assert not [name for name in ours if Path("run", name).exists()]
     assert not [name for name in THEIRS if not Path("run", name).exists()] and Path("run/.folder.0123abcd").is_dir()
 
 

@@ -13,10 +13,11 @@ import errno
 import io
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import thorough
+from conftest import refusal, thorough
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -24,6 +25,7 @@ from test_cli import call, here, made, tree  # noqa: F401  (fixtures)
 from test_generate import cascade  # noqa: F401  (fixture)
 from test_training import write_set
 
+from phosphene.images import save_animation
 from phosphene.models import weights
 from phosphene.training.mnist import run as mnist_run
 from phosphene.training.mnist.data import Split, load_dataset
@@ -63,7 +65,7 @@ class Rack:
 
 
 def racked(rack: Rack, monkeypatch) -> None:
-    """Put what Python writes files with on the rack, and what safetensors does."""
+    """Put what Python writes files with on the rack, and what safetensors and ffmpeg do."""
 
     class Torn(io.FileIO):
         def write(self, content) -> int:
@@ -73,7 +75,7 @@ def racked(rack: Rack, monkeypatch) -> None:
             return super().write(content)
 
     usual = {name: getattr(os, name) for name in ("open", "mkdir", "replace", "rename", "fsync")}
-    usual_open, usual_save = builtins.open, weights.save_file
+    usual_open, usual_save, usual_run = builtins.open, weights.save_file, subprocess.run
 
     def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
         if not WRITING & set(mode) or not rack.minds(file):
@@ -98,6 +100,14 @@ def racked(rack: Rack, monkeypatch) -> None:
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
         return usual_save(tensors, path, metadata)
 
+    def encoded(command, **named):
+        if rack.call("encode", command[-1]):
+            named["input"] = named["input"][: len(named["input"]) // 2]
+            assert usual_run(command, **named).returncode == 0
+            return subprocess.CompletedProcess(command, 1, b"", b"x\nError writing trailer: No space left on device\n")
+        return usual_run(command, **named)
+
+    monkeypatch.setattr(subprocess, "run", encoded)
     monkeypatch.setattr(builtins, "open", opened)
     monkeypatch.setattr(io, "open", opened)
     monkeypatch.setattr(os, "open", created)
@@ -124,7 +134,7 @@ COMMANDS = {
     "denoise": ["denoise", "castle-hill", "--model", "CASCADE"],
     "edit": ["edit", "sketch-house", "--prompt", "a fox", "--model", "CASCADE", "--steps", 2],
     "inpaint": ["inpaint", "castle-hill", "circle-mask", "--prompt", "a fox", "--model", "CASCADE", "--steps", 2],
-    "anagram": ["anagram", "a fox", "a hen", "--view", "flip", "--model", "CASCADE", "--steps", 2],
+    "anagram": ["anagram", "a fox", "a hen", "--view", "flip", "--model", "CASCADE", "--steps", 2, "--animate", "x.mp4"],
     "hybrid": ["hybrid", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
     "compose": ["compose", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
     "morph": ["morph", "a fox", "a hen", "--frames", 2, "--model", "CASCADE", "--steps", 2, "--animate", "x.gif"],
@@ -176,6 +186,22 @@ def test_no_call_that_fails_leaves_a_trace(name, call, here, made, cascade, monk
     else:
         pytest.fail(f"{MOST} calls, and no end")
     assert nth > 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits by ulimit")
+def test_a_film_that_its_encoder_does_not_finish_is_none(tmp_path, monkeypatch):
+    """The encoder, let write 8 KB and no more."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    frames = [Image.effect_noise((64, 64), 90) for _ in range(30)]
+    save_animation(frames, tmp_path / "whole.mp4", 1)
+    size = (tmp_path / "whole.mp4").stat().st_size
+    stub = tmp_path / "ffmpeg"
+    stub.write_text(f'#!/bin/bash\nulimit -f 8\nexec {get_ffmpeg_exe()} "$@"\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(stub))
+    refusal(lambda: save_animation(frames, tmp_path / "x.mp4", 1), "x.mp4: cannot be written (")
+    assert size > 8192 and sorted(path.name for path in tmp_path.iterdir()) == ["ffmpeg", "whole.mp4"]
 
 
 def load_few() -> Split:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 import os
 import shutil
 import warnings
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Knowing
+from conftest import Knowing, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cli import call, here, made, refused, tree  # noqa: F401
@@ -27,6 +28,9 @@ from phosphene.models.cascade import open_cascade
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.text import PromptCut
 from phosphene.schedule import linear
+from phosphene.training.text_to_image.captions import Thesaurus
+from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.run import _taught, saved_recipe
 
 GLYPH = folders.EMBEDDED / "glyph"
 
@@ -220,11 +224,11 @@ def little_memory():
         ({"width": 10**6}, "does not fit"),
         ({"width": 10**12}, "width 1e+12 is more than"),
         ({"width": 9}, "does not fit"),
-        ({"width": "8"}, "is incomplete or wrong"),
+        ({"width": "8"}, "no network has the sizes"),
         ({"width": -1}, "--width -1"),
         ({"classes": 10**6}, "does not fit"),
-        ([], "is incomplete or wrong"),
-        (None, "is incomplete or wrong"),
+        ([], "no network has the sizes"),
+        (None, "no network has the sizes"),
     ],
     ids=repr,
 )
@@ -285,6 +289,64 @@ def test_a_broken_config_is_one_sentence(refused, here, glyph, made, text):  # n
     folder = Path(shutil.copytree(made["class"], here / "digits"))
     (folder / folders.CONFIG).write_bytes(text)
     refused("digits", "3", "--model", "digits", words="config.json: is no")
+
+
+LEFT = {
+    "no images": {"images": None, "recipe": {}},
+    "images without end": {"images": math.inf, "recipe": {}},
+    "a recipe that is a list": {"images": 8, "recipe": [1]},
+    "a number beyond floats": {"images": 8, "recipe": {"lr": 10**400}, "lr": 10**400},
+    "words that are none": {"same": {"fox": 5}, "near": {}},
+    "words without words": {"same": {"fox": []}, "near": {}},
+    "an encoder without sizes": {"d_model": None, "num_layers": 1, "num_heads": 1},
+}
+
+
+@pytest.mark.parametrize("held", [*BROKEN, *LEFT.values()], ids=lambda held: str(held)[:30])
+def test_what_another_run_left_is_one_sentence(tmp_path, held):
+    (tmp_path / "text_encoder").mkdir()
+    for file in ("recipe.json", "text_encoder/config.json"):
+        (tmp_path / file).write_bytes(held if isinstance(held, bytes) else json.dumps(held).encode())
+    readers = [saved_recipe, lambda path: _taught(CascadeRecipe(), path), lambda path: Thesaurus.load(path / "recipe.json")]
+    readers += [CascadeRecipe.read] * (isinstance(held, bytes) or "lr" in held)
+    for reader in readers:
+        refusal(lambda reader=reader: reader(tmp_path))
+
+
+@pytest.mark.parametrize("line", ["fox", "fox n", "fox n x", "fox n 1 @ 1 0 99999999", "fox n 1 @ 1 0 -5", "fox n 9 @ 1 0 3", ""])
+def test_a_damaged_wordnet_is_one_sentence(tmp_path, line):
+    (tmp_path / "index.noun").write_text(f"{line}\n")
+    for data in ("", "00000000 05 n 01 fox 0 000 | x\n", "00000000 05 n zz fox", "00000000 05 n 0f fox 0 001 @ 99 n 0000 | x\n"):
+        (tmp_path / "data.noun").write_text(data)
+        with pytest.raises(UserError, match="--wordnet .*wordnet-base"):
+            Thesaurus.from_wordnet(tmp_path, ["fox"])
+
+
+ODD = {
+    "config.json": [{"schedule": "x"}, {"schedule": [1]}],
+    "stage-1/transformer/config.json": [{"caption_channels": {}}, {"out_channels": [1]}, {"interpolation_scale": "x"}],
+    "stage-1/text_encoder/config.json": [{"relative_attention_num_buckets": "x"}, {"relative_attention_max_distance": []}],
+}
+
+
+@pytest.mark.parametrize("file", ODD)
+def test_a_value_of_another_kind_is_one_sentence(glyph, made, tmp_path, file):  # noqa: F811
+    folder = Path(shutil.copytree(made["class"] if file == "config.json" else glyph, tmp_path / "odd"))
+    (folder / folders.SUMS).unlink()
+    own = (folder / file).read_bytes()
+    for values in ODD[file]:
+        changed(folder / file, **values)
+        with pytest.raises(UserError, match=r"odd/.*\.$"):
+            load(folder) if file == "config.json" else open_cascade(folder).encode(["a fox"])
+        (folder / file).write_bytes(own)
+
+
+def test_sums_of_files_that_cannot_be_are_one_sentence(made, tmp_path):  # noqa: F811
+    folder = Path(shutil.copytree(made["class"], tmp_path / "odd"))
+    for name in ("x" * 5000, "\0", "../nowhere"):
+        (folder / folders.SUMS).write_text(f"{'0' * 64}  {name}\n")
+        with pytest.raises(UserError, match="is missing"):
+            load(folder)
 
 
 def test_weights_that_a_network_lacks_are_not_read(made, here, monkeypatch):  # noqa: F811

@@ -2,14 +2,16 @@
 
     python tools/fuzz.py [--minutes 10] [READER ...]
 
-A reader may answer or raise UserError: anything else, thirty seconds for one file, or two gigabytes, ends the run with exit
-code 1 and leaves the file in out/fuzz. What is handed in are whole files with bytes changed, put in, taken out and doubled,
-which hypothesis chooses, a new seed every round. Each reader runs in a process of its own.
+A reader may answer or raise UserError: anything else, thirty seconds of a processor, or two gigabytes, ends the run with exit
+code 1 and leaves the file in out/fuzz. What is handed in are whole files with bytes changed, put in, taken out and doubled, or,
+of those that are JSON, with values changed; hypothesis chooses, a new seed every round. Each reader runs in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import functools
 import gzip
 import io
 import json
@@ -23,8 +25,9 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -34,14 +37,26 @@ from safetensors.torch import save as tensors
 
 from phosphene.errors import UserError
 from phosphene.images import save_png
-from phosphene.models import catalogue, folders, weights
-from phosphene.models.scheduler import Scheduler
+from phosphene.models import catalogue, folders, tokens, weights
+from phosphene.models.cascade import open_cascade
+from phosphene.models.diffusers_files import network_config
+from phosphene.models.if_stage import if_network
+from phosphene.models.if_unet import IFUNet
+from phosphene.models.scheduler import read_schedule
+from phosphene.models.t5 import T5Encoder
 from phosphene.models.text import TOKENS, read_embeddings
+from phosphene.models.transformer import PatchTransformer
+from phosphene.models.unet import MnistUNet
 from phosphene.readers import read_mask, read_picture, read_provenance
+from phosphene.report.config import read_config
+from phosphene.training import checkpoint
 from phosphene.training.log import read_log
 from phosphene.training.mnist.data import load_dataset
 from phosphene.training.mnist.recipes import recipe, resumed
+from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.pictures import read
+from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.run import saved_recipe
 
 FOUND = Path("out/fuzz")
 SECONDS, BYTES = 30, 2 * 2**30
@@ -121,6 +136,110 @@ def embedded(*names: str) -> list[bytes]:
     return [(folders.EMBEDDED / name).read_bytes() for name in names]
 
 
+# Models of a few weights, in folders of their own: one of their files is damaged, the others are whole
+
+
+UNET = {
+    "_class_name": "UNet2DConditionModel",
+    "sample_size": 16,
+    "layers_per_block": 1,
+    "block_out_channels": [32, 64],
+    "down_block_types": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"],
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "up_block_types": ["SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"],
+    "in_channels": 3,
+    "out_channels": 6,
+    "cross_attention_dim": 32,
+    "encoder_hid_dim": 32,
+    "attention_head_dim": 8,
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 2,
+    "cross_attention_norm": "group_norm",
+    "resnet_time_scale_shift": "scale_shift",
+    "act_fn": "gelu",
+}
+SHA = "SHA256SUMS"
+
+
+@functools.cache
+def model() -> Path:
+    """A model folder of the MNIST chapter."""
+    path = Path(tempfile.mkdtemp())
+    config = json.loads(embedded("class-20/config.json")[0])
+    config["network"]["width"] = 2
+    catalogue.write(path, config, MnistUNet(**config["network"]).state_dict())
+    return path
+
+
+@functools.cache
+def cascade() -> Path:
+    """A stage that reads text, of our own kind, and in if/ one of DeepFloyd IF's."""
+    path, glyph = Path(tempfile.mkdtemp()), folders.EMBEDDED / "glyph" / "stage-1"
+    shutil.copytree(glyph / "scheduler", path / "scheduler")
+    shutil.copy(glyph / "model_index.json", path)
+    tokens.save(tokens.learn(["a red fox", "a hen on a hill"], 60), path / "tokenizer", 16)
+    text = T5Encoder(vocab_size=60, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    sizes = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 4, "caption_channels": 8}
+    image = PatchTransformer(sample_size=16, patch_size=4, **sizes)
+    for part, network, file in (
+        ("text_encoder", text, "model"),
+        ("transformer", image, "diffusion_pytorch_model"),
+        ("if/unet", IFUNet(UNET), "diffusion_pytorch_model"),
+    ):
+        (path / part).mkdir(parents=True)
+        (path / part / "config.json").write_text(json.dumps(UNET if part == "if/unet" else network.config))
+        weights.save(network.state_dict(), path / part / f"{file}.safetensors")
+    return path
+
+
+def damaging(whole: Callable[[], Path], name: str, read: Callable[[Path], object]) -> tuple:
+    """A reader of a folder ``whole()`` in which the file ``name`` is damaged."""
+
+    def damaged(path: Path) -> None:
+        folder = path.parent / "whole"
+        if not folder.exists():
+            shutil.copytree(whole(), folder)
+            if name != SHA:
+                (folder / SHA).unlink(missing_ok=True)
+        shutil.copy(path, folder / name)
+        read(folder)
+
+    return Path(name).name, lambda: [(whole() / name).read_bytes()], damaged
+
+
+def draws(folder: Path) -> None:
+    open_cascade(folder).encode(["a red fox", None])
+
+
+def taken_up(path: Path) -> None:
+    """A checkpoint; what it holds is compared with its sum, and with the recipe."""
+    checkpoint.load(SimpleNamespace(recipe=recipe("class"), restore=lambda *_: None), path)
+
+
+def begun() -> list[bytes]:
+    """A checkpoint of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / checkpoint.NAME
+        state = {"network.a": torch.ones(3, 2)}, {"epoch": 1, "done": 2}
+        checkpoint.save(SimpleNamespace(recipe=recipe("class"), state=lambda: state), path)
+        return [path.read_bytes()]
+
+
+def captioned(path: Path) -> None:
+    """The folder of a METADATA, with the pictures that it names."""
+    for name in ("a.png", "b.png"):
+        if not path.with_name(name).exists():
+            path.with_name(name).write_bytes(pictures()[0])
+    list(read(path.parent))
+
+
+LINES = b'{"file_name": "a.png", "text": "a fox"}\n{"file_name": "b.png", "caption": "a hen", "keywords": ["bird"], "size": 1}\n'
+TABLE = b'file_name,text\na.png,a fox\nb.png,"a hen, a ""bird"""\n'
+STAGE = {"images": 8, "recipe": CascadeRecipe().to_json()}
+WORDS = b'{"same": {"fox": ["vixen"]}, "near": {"fox": ["dog", "wolf"]}}'
+PAGE = b'title = "T"\n\n[sections.guided]\ntext = "What I saw."\nprompt = "a castle"\n'
+
+
 READERS: dict[str, tuple[str, Callable[[], list[bytes]], Callable[[Path], object]]] = {
     "pictures": ("x.png", pictures, read_picture),
     "masks": ("x.png", pictures, read_mask),
@@ -129,17 +248,32 @@ READERS: dict[str, tuple[str, Callable[[], list[bytes]], Callable[[Path], object
     "embeddings": ("x.pth", lambda: [saved({"a fox": torch.zeros(1, TOKENS, 2)})], lambda path: read_embeddings(path, 2)),
     "idx": ("set/x", images, image_set),
     "shards": ("set/x.tar", shards, lambda path: list(read(path))),
-    "configs": ("set/config.json", lambda: embedded("class-20/config.json"), lambda path: catalogue.read_config(path.parent)),
+    "captions": ("set/metadata.jsonl", lambda: [LINES], captioned),
+    "tables": ("set/metadata.csv", lambda: [TABLE], captioned),
+    "thesauri": ("x.json", lambda: [WORDS], Thesaurus.load),
+    "models": damaging(model, "config.json", catalogue.load),
+    "sums": damaging(model, SHA, catalogue.load),
+    "networks": damaging(cascade, "transformer/config.json", draws),
+    "encoders": damaging(cascade, "text_encoder/config.json", draws),
+    "tokenizers": damaging(cascade, "tokenizer/tokenizer.json", draws),
+    "unets": damaging(
+        cascade,
+        "if/unet/config.json",
+        lambda folder: if_network(folder / "if" / "unet", network_config(folder / "if"), torch.float32, False),
+    ),
     "schedulers": (
         "scheduler_config.json",
         lambda: embedded("glyph/stage-1/scheduler/scheduler_config.json"),
-        lambda path: Scheduler.read(path).schedule(),
+        lambda path: read_schedule(path.parent),
     ),
+    "checkpoints": ("x.safetensors", begun, taken_up),
     "recipes": (
         "set/recipe.json",
         lambda: [json.dumps(recipe("class").to_json()).encode()],
         lambda path: resumed("class", path.parent),
     ),
+    "stages": ("set/recipe.json", lambda: [json.dumps(STAGE).encode()], lambda path: saved_recipe(path.parent)),
+    "pages": ("page.toml", lambda: [PAGE], read_config),
     "logs": ("log.jsonl", lambda: [b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n'], read_log),
 }
 """What is read: under which name, from which whole files, by what."""
@@ -165,38 +299,72 @@ def damaged(whole: bytes, changes: Sequence[tuple[str, int, bytes]]) -> bytes:
     return bytes(content)
 
 
+VALUES = [None, True, False, -1, 0, 3, 0.5, 1e308, 10**5, 2**70, "", "x", "\0", "../x", [], [1], [[]], {}, {"x": 1}]
+"""What is put in the place of a value of JSON; the last is to take the place away."""
+RESHAPES = st.lists(st.tuples(st.integers(0, 2**20), st.sampled_from(range(len(VALUES) + 1))), min_size=1, max_size=4)
+
+
+def reshaped(whole: bytes, changes: Sequence[tuple[int, int]]) -> bytes:
+    """JSON, or lines of it, with values changed."""
+    try:
+        held = [json.loads(whole)]
+    except ValueError:
+        held = [json.loads(line) for line in whole.splitlines()]
+    for where, value in changes:
+        places = list(inner(held))
+        container, key = places[where % len(places)]
+        if value < len(VALUES):
+            container[key] = copy.deepcopy(VALUES[value])
+        elif container is not held:
+            del container[key]
+    return b"\n".join(json.dumps(each).encode() for each in held)
+
+
+def inner(held: object) -> Iterator[tuple]:
+    """Each container in ``held`` with each of its keys."""
+    for key, value in list(held.items() if isinstance(held, dict) else enumerate(held) if isinstance(held, list) else ()):
+        yield held, key
+        yield from inner(value)
+
+
 def fuzz(name: str, minutes: float) -> None:
     """One reader, in this process; exits with 1 where it fails."""
     warnings.simplefilter("ignore")  # of libraries, about what they were handed
     file, seeds, reader = READERS[name]
-    due, count, refused = time.monotonic() + 60 * minutes, 0, 0
-    usual = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    count, refused, slowest = 0, 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file
         path.parent.mkdir(exist_ok=True)
 
-        def check(which: int, changes: Sequence[tuple[str, int, bytes]]) -> None:
-            nonlocal count, refused
-            path.write_bytes(damaged(whole[which], changes))
-            begun = time.monotonic()
+        def check(which: int, changes: Sequence[tuple[str, int, bytes]], values: Sequence[tuple[int, int]]) -> None:
+            nonlocal count, refused, slowest
+            # Of JSON most damage of bytes leaves no JSON: half of its files are otherwise whole.
+            reshapes = structured and count % 2
+            path.write_bytes(reshaped(whole[which], values) if reshapes else damaged(whole[which], changes))
+            begun = time.process_time()
             try:
                 reader(path)
             except UserError as error:
                 refused += 1
                 assert "\n" not in str(error), f"more than a line: {error}"
-            count += 1
-            assert time.monotonic() - begun < SECONDS, f"took {time.monotonic() - begun:.0f} s"
+            count, slowest = count + 1, max(slowest, time.process_time() - begun)
+            assert slowest < SECONDS, f"took {slowest:.0f} s"
             held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             assert held * 1024 < BYTES, f"took {held * 1024:,} bytes"
 
-        number, whole = 0, seeds()
+        number, whole, structured = 0, seeds(), path.suffix in (".json", ".jsonl")
+        for content in whole:  # these are read, and what that takes is loaded
+            path.write_bytes(content)
+            reader(path)
+        usual = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        due = time.monotonic() + 60 * minutes
         how = settings(
             max_examples=ROUND, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
         )
         while time.monotonic() < due:
             number += 1
             try:
-                seed(number)(how(given(st.sampled_from(range(len(whole))), CHANGES)(check)))()
+                seed(number)(how(given(st.sampled_from(range(len(whole))), CHANGES, RESHAPES)(check)))()
             except Exception as error:
                 FOUND.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, FOUND / f"{name}-{path.name}")
@@ -204,10 +372,8 @@ def fuzz(name: str, minutes: float) -> None:
                 traceback.print_tb(error.__traceback__, -3)
                 sys.exit(f"{type(error).__name__}: {str(error)[:500]}")
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"{name}: {count:,} files, {refused:,} refused, none failed; {(held - usual) / 1024:.0f} MB more than at first",
-        flush=True,
-    )
+    worst = f"at most {slowest:.2f} s, {held / 1024:.0f} MB in all, {(held - usual) / 1024:.0f} MB more than at first"
+    print(f"{name}: {count:,} files, {refused:,} refused, none failed; {worst}", flush=True)
 
 
 def main() -> None:

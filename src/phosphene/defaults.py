@@ -42,6 +42,8 @@ NETWORKS = ("denoiser", "time", "class", "classifier")
 VIEWS = ["identity", "flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate", "skew", "patches", "pixels", "jigsaw"]
 VIEWS += ["inner-circle", "square-hinge"]
 """Of ``views.VIEWS``."""
+FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")
+"""The views that ``four-way`` stands for."""
 REDUCTIONS = ("mean", "alternate")
 """How the readings of an anagram share a step: all are heard and averaged, or each has every n-th step for itself."""
 HYBRIDS = ("frequency", "color", "motion", "scale")

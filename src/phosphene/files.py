@@ -29,6 +29,14 @@ def expanded(name: str | Path) -> Path:
         raise UserError(f"{name}: there is no such home folder; write the path out.") from error
 
 
+def is_file(path: Path) -> bool:
+    """Whether ``path``, whose name comes from anywhere, is a file."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero in it
+        return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not.

@@ -6,6 +6,7 @@ Torch is imported where a tensor is made, so that what only concerns files is re
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,14 +115,17 @@ def _paletted(frames: Sequence[Image.Image]) -> list[Image.Image]:
 
 
 def _write_mp4(frames: Sequence[Image.Image], path: Path, rate: float) -> None:
-    import imageio_ffmpeg
+    """OSError where ffmpeg does not end well (imageio_ffmpeg's own writer does not look)."""
+    from imageio_ffmpeg import get_ffmpeg_exe
 
-    even = tuple(side + side % 2 for side in frames[0].size)  # as H.264 wants it
-    writer = imageio_ffmpeg.write_frames(str(path), even, fps=rate, macro_block_size=2, output_params=["-f", "mp4"])
-    writer.send(None)
-    for frame in frames:
-        writer.send(ImageOps.pad(frame.convert("RGB"), even, color=PAPER).tobytes())
-    writer.close()
+    width, height = even = tuple(side + side % 2 for side in frames[0].size)  # as H.264 wants it
+    given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-"]
+    command = [get_ffmpeg_exe(), "-y", "-v", "error", *given, "-pix_fmt", "yuv420p", "-f", "mp4", str(path)]
+    pixels = b"".join(ImageOps.pad(frame.convert("RGB"), even, color=PAPER).tobytes() for frame in frames)
+    done = subprocess.run(command, input=pixels, capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise OSError(said[-1] if said else f"ffmpeg ended with {done.returncode}")
 
 
 def require_animation(path: Path, option: str = "--animate") -> None:

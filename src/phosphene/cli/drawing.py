@@ -101,7 +101,7 @@ class Drawing(Options):
     ] = None
     noise_level: Annotated[int | None, typer.Option(help=f"How much the second stage may change; by default {LEVELS}.")] = None
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True
-    embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None
+    embeddings: options.Embeddings = None
     text_encoder: options.TextEncoder = "auto"
     offload: Annotated[str, options.chosen(OFFLOADS, "what waits in main memory until it is needed")] = "none"
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the networks; on a GPU, a minute once.")] = False

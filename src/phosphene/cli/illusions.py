@@ -12,7 +12,7 @@ from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
 from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, VIEWS, one_of
-from phosphene.errors import UserError, require_one_of, require_two
+from phosphene.errors import UserError, require_one_of, require_two, require_views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,13 +56,14 @@ def anagram(
     """
     from phosphene.images import require_animation, save_animation
 
+    require_views(view, len(prompts))
+    shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
     if animate is not None:
         require_animation(animate)
     from phosphene.tasks import anagram as task
     from phosphene.tasks.animate import readings
 
     views = task.views_named(view, len(prompts), view_seed)
-    shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
     asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
     picture = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
     if animate is not None:
@@ -98,6 +99,10 @@ def hybrid(
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
     if from_ is None and band is not None:
         raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+    if from_ is not None and (len(prompts) != 1 or best_of > 1):
+        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
+    if from_ is not None and sigmas is not None and len(sigmas) != 1:
+        raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
     from phosphene.frequency import MotionBlur
     from phosphene.tasks.hybrid import hybrid as task
 
@@ -106,10 +111,6 @@ def hybrid(
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
         _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
         return
-    if len(prompts) != 1 or best_of > 1:
-        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
-    if sigmas is not None and len(sigmas) != 1:
-        raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
     _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
 
 

@@ -102,7 +102,7 @@ def report(
     ] = None,
     part_b: Annotated[str, options.chosen(PART_B, "which edition of Part B")] = "both",
     config: Annotated[Path | None, typer.Option(help="A page of your own: a TOML file, see examples/page.toml.")] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
+    embeddings: options.Embeddings = None,
     device: options.Device = "auto",
 ) -> None:
     """Make the page with every experiment.

@@ -48,6 +48,18 @@ def is_picture(option: str, value: Path) -> None:
 
 
 @checked
+def is_folder(option: str, value: Path) -> None:
+    if not value.is_dir():
+        raise UserError(f"{option} {value}: no such folder; name one that holds the four IDX files, or leave it out.")
+
+
+@checked
+def is_embeddings(option: str, value: Path) -> None:
+    if not value.is_file():
+        raise UserError(f"{option} {value}: no such file; name a .pth file of prompt embeddings.")
+
+
+@checked
 def is_model(option: str, value: str) -> None:
     from phosphene.models import folders
 
@@ -86,7 +98,13 @@ def _finite(option: str, value: float) -> None:
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
 Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=_device)]
-Data = Annotated[Path | None, typer.Option(help="Folder with the four IDX files; without it they are looked for, then fetched.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the four IDX files; without it they are looked for, then fetched.", callback=is_folder),
+]
+Embeddings = Annotated[
+    Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.", callback=is_embeddings)
+]
 DatasetName = Annotated[str, chosen(DATASETS, "digits needs no files")]
 Guidance = Annotated[
     float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=_finite)

@@ -23,7 +23,9 @@ from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
-Pictures = Annotated[Path | None, typer.Option(help="WebDataset shards, or pictures with NAME.txt, NAME.json or metadata.jsonl.")]
+Pictures = Annotated[
+    Path | None, typer.Option(help="Shards, or pictures with NAME.txt, NAME.json, metadata.jsonl or metadata.csv.")
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that write captions.")]
 WordNet = Annotated[Path | None, typer.Option(help="WordNet's folder, or a thesaurus.json.")]
 Teacher = Annotated[Path | None, typer.Option(help="Retrieval model whose text encoder it takes.")]
@@ -61,7 +63,7 @@ def _digits(
     resume: Resume = False,
     device: Device = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0 is every half minute.")] = 0,
+    save_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints; 0 is every half minute.")] = 0,
 ) -> None:
     """Options not given are the assignment's, or the resumed run's."""
     out = out or Path("runs") / network
@@ -153,7 +155,7 @@ def _stage(
             checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
             say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
     except KeyboardInterrupt:
-        raise _stopped(network, out, data) from None
+        raise (_stopped(network, out, data) if run.place.leads else common.Stopped("")) from None
     whole = trainer.step >= settings.steps
     ended = "done" if whole else f"stopped after {minutes:g} minutes, and --resume goes on from there"
     say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")

@@ -110,7 +110,9 @@ def _described(path: Path) -> Iterator[None]:
     """What a wrong config.json makes its reader raise becomes one sentence."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: is incomplete or wrong ({error}); {AGAIN}.") from error
 
 

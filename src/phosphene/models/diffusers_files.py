@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType
 
 import torch
 from safetensors import SafetensorError
@@ -49,6 +49,8 @@ def network_config(part: Path) -> dict:
     require_small(config, path)
     if config.get("_class_name") not in ("UNet2DConditionModel", PATCHES):
         raise UserError(f"{path}: says {config.get('_class_name')}, not UNet2DConditionModel; this is no model of IF's kind.")
+    if type(width := text_width(config)) not in (int, NoneType):
+        raise UserError(f"{path}: reads text of width {width!r}, which is no whole number; {AGAIN}.")
     sizes = config.get("sample_size") if isinstance(config.get("sample_size"), list) else [config.get("sample_size")]
     if not all(type(size) is int and 1 <= size <= MOST_SIDE for size in sizes) or len(sizes) not in (1, 2):
         raise UserError(f"{path}: says no sample_size in 1..{MOST_SIDE}, the height of its pictures; {AGAIN}.")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from phosphene.errors import UserError
-from phosphene.files import expanded
+from phosphene.files import expanded, is_file
 from phosphene.readers import read_json_file
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
@@ -119,7 +119,7 @@ def verify(path: Path) -> None:
     for line in (path / SUMS).read_text(errors="replace").splitlines():
         wanted, _, name = line.partition(" ")
         file = path / name[1:]  # after a space, or the star of binary files
-        if not file.is_file():
+        if not is_file(file):
             raise UserError(f"{file}: is missing; {AGAIN}.")
         with file.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()

@@ -78,7 +78,9 @@ def require_fit(build: Callable[[], Network], paths: Sequence[Path]) -> Network:
     try:
         with torch.device("meta"), Unfilled():
             network = build()
-    except (RuntimeError, OverflowError, MemoryError, ZeroDivisionError) as error:
+    except UserError:
+        raise
+    except (RuntimeError, ArithmeticError, MemoryError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{paths[0]}: no network has the sizes that its config.json says ({reason}).") from error
     _compare(network, given, paths[0])

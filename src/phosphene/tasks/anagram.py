@@ -6,29 +6,20 @@ from collections.abc import Sequence
 
 from phosphene.defaults import REDUCTIONS
 from phosphene.drawing import Asked, Reading, Task
-from phosphene.errors import UserError, require_one_of
+from phosphene.errors import UserError, require_one_of, require_views
 from phosphene.expression import mean, viewed
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked
 from phosphene.tasks.score import score
 from phosphene.views import View, view
 
-FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")
-
 
 def views_named(names: Sequence[str | View], prompts: int, seed: int = 0) -> list[View]:
-    """A view for each of ``prompts``: those called ``names``, after the picture as it is where one is missing.
-
-    ``four-way`` are the four quarter turns. UserError where they are not as many as the prompts, or two are the same.
-    """
-    whole = [part for name in names for part in (FOUR_WAY if name == "four-way" else (name,))]
-    if len(whole) == prompts - 1:
-        whole = ["identity", *whole]
-    named = ", ".join(str(name) for name in whole) or "none"
-    if len(whole) != prompts or prompts < 2:
-        raise UserError(f"--view {named}: {prompts} prompts need {max(prompts - 1, 1)} views besides the picture as it is.")
+    """A view for each of ``prompts``, as :func:`~phosphene.errors.require_views` has them. UserError where two are the same."""
+    whole = require_views(names, prompts)
     views = [view(name, seed) if isinstance(name, str) else name for name in whole]
     if len(set(views)) < len(views):
+        named = ", ".join(str(name) for name in whole)
         raise UserError(f"--view {named}: two views are the same, but a picture reads one way only in each.")
     return views
 

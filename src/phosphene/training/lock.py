@@ -59,14 +59,20 @@ if hasattr(os, "register_at_fork"):  # processes that load data for a training m
 def _locked(path: Path) -> int | None:
     """An open file at ``path`` that this process alone has locked; None where another has."""
     while True:
-        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        with suppress(FileNotFoundError):
-            if not _lock(file):
+        file, held = os.open(path, os.O_CREAT | os.O_RDWR, 0o666), False
+        try:
+            with suppress(FileNotFoundError):  # its holder released and removed it meanwhile
+                if not _lock(file):
+                    return None
+                held = os.path.samestat(os.fstat(file), path.stat())
+        except OSError:  # there are no locks on this disk
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            if not held:
                 os.close(file)
-                return None
-            if os.path.samestat(os.fstat(file), path.stat()):
-                return file
-        os.close(file)  # its holder released and removed it meanwhile
+        if held:
+            return file
 
 
 def _lock(file: int) -> bool:

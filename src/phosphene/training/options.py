@@ -61,7 +61,7 @@ class BaseRecipe:
         known = {each.name for each in fields(cls)}
         try:
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, OverflowError) as error:
             raise UserError(f"{RECIPE}: is incomplete or damaged ({error}); start the run anew.") from error
 
     def write(self, folder: Path) -> None:
@@ -70,8 +70,6 @@ class BaseRecipe:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """What :meth:`write` wrote. UserError where it cannot be read."""
-        path = folder / RECIPE
-        try:
-            return cls.from_json(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read as a recipe ({error}); start the run anew.") from error
+        from phosphene.readers import read_json_file  # which brings numpy, and --help does not wait for that
+
+        return cls.from_json(read_json_file(folder / RECIPE, "start the run anew"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +20,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     model: options.CascadeName = CASCADE,
-    embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None,
+    embeddings: options.Embeddings = None,
     device: options.Device = "auto",
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", envvar="PHOSPHENE_AUTH", help="Asked of visitors.")] = None,
     open_to_all: Annotated[bool, typer.Option("--open-to-all", help="Whoever reaches --host may use it, unasked.")] = False,

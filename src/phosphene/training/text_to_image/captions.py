@@ -10,6 +10,7 @@ from pathlib import Path
 
 from phosphene.errors import UserError
 from phosphene.files import replacing
+from phosphene.readers import read_json_file
 from phosphene.training.text_to_image.recipe import HELD_OUT
 
 Colour = tuple[float, float, float]
@@ -182,19 +183,22 @@ class Thesaurus:
         """From WordNet's ``index.noun`` and ``data.noun`` (Debian: wordnet-base), for the nouns in ``phrases``.
 
         Only the first, most frequent sense of a noun is used. Words that stand for captions themselves are left out of
-        ``near``: a fox must not be taught to be a wolf.
+        ``near``: a fox must not be taught to be a wolf. UserError where a file is missing or damaged.
         """
         try:
             index = (folder / "index.noun").read_text().splitlines()
-            data = (folder / "data.noun").read_bytes()
-        except OSError as error:
-            raise UserError(f"--wordnet {folder}: {error.strerror}: {error.filename}; install Debian's wordnet-base.") from error
+            return cls._of_nouns(index, (folder / "data.noun").read_bytes(), {p.lower() for p in phrases}, most)
+        except (OSError, ValueError, IndexError) as error:
+            why = f"cannot be read as WordNet's ({error})"
+            raise UserError(f"--wordnet {folder}: {why}; install Debian's wordnet-base, or name its folder.") from error
+
+    @classmethod
+    def _of_nouns(cls, index: Sequence[str], data: bytes, phrases: set[str], most: int) -> Thesaurus:
         first = {}
         for line in index:
             parts = line.split()
             if line[0] != " ":
                 first[parts[0].replace("_", " ")] = int(parts[4 + int(parts[3]) + 2])
-        phrases = {p.lower() for p in phrases}
         nouns = {w for p in phrases for w in (p, *p.replace(",", " ").split()) if w in first}
 
         def synset(offset: int) -> tuple[list[str], list[tuple[str, int]]]:
@@ -215,11 +219,14 @@ class Thesaurus:
 
     @classmethod
     def load(cls, path: Path) -> Thesaurus:
-        try:
-            values = json.loads(path.read_text())
-            return cls(dict(values["same"]), dict(values["near"]))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"--wordnet {path}: is no thesaurus ({error}); name WordNet's folder.") from error
+        again = "name WordNet's folder, or a thesaurus.json"
+        values = read_json_file(path, again)
+        same, near = values.get("same"), values.get("near")
+        for words in (same, near):
+            lists = list(words.values()) if isinstance(words, dict) else [None]
+            if not all(isinstance(each, list) and each and all(isinstance(word, str) for word in each) for each in lists):
+                raise UserError(f"--wordnet {path}: is no thesaurus (it says no lists of words, same and near); {again}.")
+        return cls(same, near)
 
     def save(self, path: Path) -> None:
         with replacing(path) as temporary:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from phosphene.errors import UserError
+from phosphene.files import is_file
 from phosphene.readers import read_cutout, read_json
 from phosphene.training.text_to_image.captions import Subject
 
 SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff")
-METADATA = "metadata.jsonl"
-"""The captions of a folder, as Hugging Face's imagefolder has them: a line for each picture, {"file_name": ..., "text": ...}."""
+METADATA = ("metadata.csv", "metadata.jsonl")
+"""The captions of a folder, as Hugging Face's imagefolder has them: a row or line for each picture, its file_name and text."""
 MOST_BYTES = 200 * 2**20
 """Of a file that is read: some of a tar take none there and fill the memory."""
 AGAIN = "mend or remove it"
@@ -51,9 +54,9 @@ def read(path: Path) -> Iterator[tuple[Image.Image, Subject]]:
     """Captioned pictures of ``path``: WebDataset shards, one shard, or a folder of pictures with all that is below it.
 
     In shards a picture has a ``KEY.json`` or a ``KEY.txt``, else it is left out. In a folder what it shows is said by the
-    first of these that is there: a line of a ``metadata.jsonl`` in its folder or above (``file_name``, and ``text`` or
-    ``caption``), a ``NAME.json`` like that of the shards, a ``NAME.txt``, the name of the folder below ``path`` that it lies
-    in, its own name. Hidden files are passed over. UserError where nothing is found or a file is damaged.
+    first of these that is there: a line of a ``metadata.jsonl`` or ``metadata.csv`` in its folder or above (``file_name``, and
+    ``text`` or ``caption``), a ``NAME.json`` like that of the shards, a ``NAME.txt``, the name of the folder below ``path``
+    that it lies in, its own name. Hidden files are passed over. UserError where nothing is found or a file is damaged.
     """
     for content, where, subject in contents(Path(path)):
         yield read_cutout(content, where), subject
@@ -130,7 +133,7 @@ def _of_key(tar: tarfile.TarFile, where: str, files: Mapping[str, tarfile.TarInf
 
 def _of_folder(path: Path) -> Iterator[_Entry]:
     files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(str(p.relative_to(path))))
-    captions = {name: subject for file in files if file.name == METADATA for name, subject in _metadata(file).items()}
+    captions = {name: subject for file in files if file.name in METADATA for name, subject in _metadata(file).items()}
     beside = {(file.with_suffix(""), file.suffix.lower()): file for file in files}
     for file in files:
         if file.suffix.lower() not in SUFFIXES:
@@ -155,44 +158,59 @@ def _content(file: Path) -> bytes:
 
 
 def _metadata(file: Path) -> dict[Path, Subject]:
-    """What a METADATA says of the pictures in its folder and below."""
+    """What one of METADATA says of the pictures in its folder and below."""
     captions = {}
-    for number, line in enumerate(_content(file).splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{file}: line {number}"
-        held = read_json(line, where, AGAIN)
-        name, subject = held.get("file_name"), _subject({".json": line}, where)
+    for where, held in (_rows if file.suffix == ".csv" else _lines)(file):
+        name, subject = held.get("file_name"), _described(held, None, where)
         if not isinstance(name, str) or subject is None:
             raise UserError(f"{where}: says no file_name with its text or caption; {AGAIN}.")
-        if file.parent / name not in captions and not _is_file(file.parent / name):
+        if file.parent / name not in captions and not is_file(file.parent / name):
             raise UserError(f"{where}: names {name!r}, which is not there; {AGAIN}.")
         captions[file.parent / name] = subject
     return captions
 
 
-def _is_file(path: Path) -> bool:
+def _lines(file: Path) -> Iterator[tuple[str, dict]]:
+    """Where each object of a .jsonl stands, and the object."""
+    for number, line in enumerate(_content(file).splitlines(), 1):
+        if line.strip():
+            yield (where := f"{file}: line {number}"), read_json(line, where, AGAIN)
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict]]:
+    """Where each row of a .csv stands, and what it says of name and caption."""
+    table = csv.DictReader(io.StringIO(_text(_content(file), str(file)), newline=""))
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero in it
-        return False
+        for row in table:
+            yield f"{file}: line {table.line_num}", {name: row.get(name) for name in ("file_name", "text", "caption")}
+    except csv.Error as error:
+        raise UserError(f"{file}: line {table.line_num}: is no row of a table ({error}); {AGAIN}.") from error
 
 
 def _subject(files: Mapping[str, bytes], where: str) -> Subject | None:
     """What the JSON and the text beside a picture say that it shows; None where neither does."""
-    held = read_json(files[".json"], where, AGAIN) if ".json" in files else {}
+    return _described(read_json(files[".json"], where, AGAIN) if ".json" in files else {}, files.get(".txt"), where)
+
+
+def _described(held: Mapping, text: bytes | None, where: str) -> Subject | None:
     caption = held.get("caption") or held.get("text")
-    if caption is None and ".txt" in files:
-        try:
-            caption = " ".join(files[".txt"].decode("utf-8-sig").split())
-        except UnicodeDecodeError as error:
-            raise UserError(f"{where}: is no text in UTF-8 ({error.reason}); {AGAIN}.") from error
+    if caption is None and text is not None:
+        caption = _text(text, where)
     if caption is None:
         return None
+    if isinstance(caption, str):
+        caption = " ".join(caption.split())
     try:
         return Subject.from_json({**held, "caption": caption})
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _text(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: is no text in UTF-8 ({error.reason}); {AGAIN}.") from error
 
 
 def _words(name: str) -> str:

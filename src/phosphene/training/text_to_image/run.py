@@ -26,12 +26,13 @@ from phosphene.errors import UserError
 from phosphene.expression import cond, guide
 from phosphene.files import unwritable, write_text, writing
 from phosphene.images import save_png, sheet, to_images
-from phosphene.models import tokens
+from phosphene.models import folders, tokens
 from phosphene.models.patch_stage import PatchNetwork, encode_text
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
 from phosphene.models.text import Text
 from phosphene.plots import loss_curves
+from phosphene.readers import read_json_file
 from phosphene.sampler import last
 from phosphene.training import checkpoint
 from phosphene.training.options import RECIPE, RESTARTED
@@ -66,22 +67,22 @@ ROOM = 1.25
 
 def saved_recipe(model: Path) -> tuple[CascadeRecipe, int]:
     """The recipe that the weights in the folder ``model`` were trained by, and how many pictures they have seen."""
-    path = Path(model) / RECIPE
+    again = "name the model folder of a run"
     try:
-        values = json.loads(path.read_text())
-        return CascadeRecipe.from_json(values["recipe"]), int(values["images"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--from {model}: {path} cannot be read ({error!r}); name the model folder of a run.") from error
+        values = read_json_file(Path(model) / RECIPE, again)
+        return CascadeRecipe.from_json(values.get("recipe")), checkpoint.whole(values, "images")
+    except ValueError as error:
+        raise UserError(f"--from {model}: cannot be gone on from ({error}); {again}.") from error
 
 
 def _taught(recipe: CascadeRecipe, teacher: Path) -> CascadeRecipe:
     """``recipe`` with the sizes of the text encoder of the retrieval model in ``teacher``."""
-    path = teacher / "text_encoder" / "config.json"
+    named = {"text_width": "d_model", "text_layers": "num_layers", "text_heads": "num_heads"}
     try:
-        config = json.loads(path.read_text())
-        sizes = {"text_width": config["d_model"], "text_layers": config["num_layers"], "text_heads": config["num_heads"]}
+        config = read_json_file(teacher / "text_encoder" / "config.json", folders.AGAIN)
+        sizes = {name: checkpoint.whole(config, theirs) for name, theirs in named.items()}
         _, length = tokens.load(teacher / "tokenizer")
-    except (OSError, ValueError, KeyError) as error:
+    except ValueError as error:
         raise UserError(
             f"--teacher {teacher}: holds no retrieval model ({error}); train one: phosphene train retrieval."
         ) from None

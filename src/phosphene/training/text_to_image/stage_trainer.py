@@ -227,24 +227,25 @@ class StageTrainer:
             batch = Batch(*batch).to(self.device)
             rate = self.recipe.rate(self.step, self.begun, 1 - (time.monotonic() - started) / seconds)
             self._update(batch, rate)
-            late = time.monotonic() - started > seconds
+            stopping, late = False, time.monotonic() - started > seconds
+            ended = self.step == self.recipe.steps
             if self.step % AGREE_STEPS == 0 or self.place.world == 1:
-                self.stopping, late = self.place.any(self.stopping, late)
-                ended = self.step == self.recipe.steps or self.stopping or late
-            else:
-                ended = self.step == self.recipe.steps
+                # A signal may come while they agree: what it says then counts the next time.
+                stopping, late = self.place.any(self.stopping, late)
+                self.stopping = self.stopping or stopping
+                ended = ended or stopping or late
             due = self.step % report_every == 0
             if due or ended:
                 mean = self.total.item() / self.unreported
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"step {self.step}: the loss is {mean}; choose a lower --lr.")
-            if due or (ended and not self.stopping):
+            if due or (ended and not stopping):
                 if due:  # what ended early is reported again with the steps that a resumed run adds
                     self.total.zero_()
                     self.unreported = 0
                 now = time.monotonic()
                 speed = (self.step - reported) * self.recipe.batch_size / (now - last)
-                checking = self.place.leads and (self.step % check_every == 0 or (ended and not self.stopping))
+                checking = self.place.leads and (self.step % check_every == 0 or (ended and not stopping))
                 checks = self.check() if checking else {}
                 yield Report(self.step, mean, speed, checks)
                 last, reported = time.monotonic(), self.step
