@@ -151,10 +151,12 @@ def one_step(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
 
 
 @section(A, "1.4", "Undoing it step by step", (1.5, 2))
-def iterative(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
+def iterative(desk: Desk, picture: Path = TOWER, prompt: str = CALLED[str(TOWER)]) -> Content:
+    if picture != TOWER and prompt == CALLED[str(TOWER)]:
+        prompt = ""  # what is said of the sample says nothing of another picture
     t = denoising.TIMESTEPS[denoising.START]
     clean, (level,) = _levels(desk, picture, prompt, [t])
-    sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1])
+    sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1], guidance=1.0)  # as the one step is asked
     every = list(desk.run(edit(clean, [sampling.timesteps.index(t)], prompt or None), [SEED], sampling))
     states = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
     between = strip(desk, [s.xt[0] for s in states] + [every[-1].xt[0]], [f"t = {s.t}" for s in states] + ["clean"])
@@ -169,6 +171,7 @@ def iterative(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
         ),
         t=t,
         steps=len(every),
+        prompt=prompt,
     )
 
 
