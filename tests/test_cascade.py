@@ -495,6 +495,10 @@ def test_weights_may_wait_in_main_memory(folder, cascade, offload):
     for opens in (open_cascade, phosphene.load):
         with pytest.raises(UserError, match="--offload disk: unknown; choose none, stages or layers"):
             opens(folder, offload="disk")
+    with pytest.raises(UserError, match="--compile: .* --offload layers moves them; choose one"):
+        open_cascade(folder, offload="layers", compiled=True)
+    with pytest.raises(UserError, match="--compile: is for GPUs, and this runs on cpu; leave it out"):
+        open_cascade(folder, compiled=True)
     with pytest.raises(TypeError, match="offload: for text-to-image cascades, and class-20 is none"):
         phosphene.load("class-20", offload="stages")
 

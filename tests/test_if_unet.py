@@ -71,6 +71,19 @@ def test_it_answers_what_diffusers_answers(kind, layout):
 
 
 @torch.no_grad()
+def test_it_is_compiled_in_one_piece():
+    """As torch.compile takes it apart, without its code generation, which wants a GPU to be worth it."""
+    _, unet = both()
+    x, t, text, _ = asked(3)
+    network, traced = IFNetwork(unet), []
+    unet.compile(backend=lambda graph, inputs: traced.append(graph) or graph.forward, fullgraph=True, dynamic=False)
+    wanted = unet.forward(x, t, unet.read(text))
+    torch.testing.assert_close(network(x, t, text)[0], wanted, rtol=0, atol=1e-6)
+    network(x, t - 1, text)
+    assert len(traced) == 1
+
+
+@torch.no_grad()
 def test_a_text_is_read_once_and_again_where_it_changed(monkeypatch):
     _, unet = both()
     network, read, texts = IFNetwork(unet), unet.read, []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from phosphene.training.text_to_image import casting, phrases, places, relations, scenes
+from phosphene.training.text_to_image import cutouts as cutouts_room
 from phosphene.training.text_to_image import grounds as g
 from phosphene.training.text_to_image.captions import COLOURS, Subject
 from phosphene.training.text_to_image.casting import Casting, Layer, Scene, Thing, unseen
@@ -308,6 +310,42 @@ def test_a_filled_icon_has_one_colour_of_its_own_unless_another_is_said(cutouts)
         inks[thing.name == thing.bare].append(thing.colours["fills"][:3])
     spread = {silent: np.std(fills, axis=0).max() for silent, fills in inks.items()}
     assert spread[True] < 0.08 < 0.3 < spread[False]
+
+
+def test_icons_are_shown_where_a_thing_has_only_poor_paintings(cutouts):
+    """A single clumsy painting would else be all that is learned of a windmill."""
+    icon, painting = (
+        next(k for k, s in enumerate(cutouts.subjects) if (s.style == "icon") == wanted) for wanted in (True, False)
+    )
+    chance, share = random.Random(0), {}
+    for style in ("line emoji", "fluent 3d"):
+        subjects = [replace(cutouts.subjects[painting], name="cat", style=style)] + [cutouts.subjects[icon]] * 6
+        shapes = [cutouts.shapes[painting]] + [cutouts.shapes[icon]] * 6
+        cast = Casting(subjects, shapes)
+        assert set(cast.names) == {"cat"}
+        share[style] = sum(cast.thing("cat", chance).index > 0 for _ in range(1000)) / 1000
+    assert share["fluent 3d"] < 0.25 and share["line emoji"] > 0.5
+
+
+@pytest.mark.parametrize(("name", "colour"), [("fire", "orange"), ("pile of wood", "brown"), ("tree house", "brown")])
+def test_an_icon_has_the_colour_of_its_kind_unless_another_is_said(cutouts, name, colour):
+    icon = next(k for k, s in enumerate(cutouts.subjects) if s.style == "icon")
+    cast = Casting([replace(cutouts.subjects[icon], name=name, caption=name)], [cutouts.shapes[icon]], new=True)
+    assert cast.own_colour(name) == colour
+    chance = random.Random(0)
+    things = [cast.named([name], chance) for _ in range(50)]
+    assert all(thing.name == thing.bare for thing in things)
+    assert np.std([thing.colours["fills"][:3] for thing in things], axis=0).max() < 0.08
+
+
+def test_what_is_dark_is_no_darker_for_a_light_tint():
+    """A dark bird in yellow is yellow, not brown."""
+    dark = np.zeros((24, 24, 4), np.uint8)
+    dark[4:20, 4:20] = (40, 40, 40, 255)
+    pictures = torch.from_numpy(dark).permute(2, 0, 1)[None]
+    layer = casting.Layer(0, (1.0, 1.0, 0.0, 0.0), tint=COLOURS["yellow"], tinted=1.0, shadow=(0.5, 0.5, 1.0, 0.0))
+    seen = cutouts_room._laid(torch.ones(1, 3, 24, 24), pictures, torch.tensor([layer.row()]))[0, :, 12, 12]
+    assert seen[0] > 0.5 and seen[2] < 0.3
 
 
 def test_opaque_pictures_have_no_ground_and_are_in_no_scene(cast):

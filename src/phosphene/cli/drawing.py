@@ -98,6 +98,7 @@ class Drawing(Options):
     embeddings: Annotated[Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.")] = None
     text_encoder: options.TextEncoder = "auto"
     offload: Annotated[str, options.chosen(OFFLOADS, "what waits in main memory until it is needed")] = "none"
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the networks; on a GPU, a minute once.")] = False
 
     def check(self) -> None:
         super().check()
@@ -120,7 +121,7 @@ class Drawing(Options):
         self.sampling().table()  # refuses a solver that is none
         how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
-        how |= {"stages": 2 if self.upscale else 1, "offload": self.offload}
+        how |= {"stages": 2 if self.upscale else 1, "offload": self.offload, "compiled": self.compiled}
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
         with warnings.catch_warnings(action="ignore", category=PromptCut):  # it is said below, each time
@@ -186,8 +187,8 @@ def drawing_command(command: Callable) -> Callable:
 REMADE: list[str] = []
 """Commands whose pictures can be made again: their provenance is :func:`described` of their options."""
 
-ELSEWHERE = ("out", "animate", "data")
-"""Options that say where something lies or goes, and so are no part of how it was made."""
+ELSEWHERE = ("out", "animate", "data", "compiled")
+"""Options that say where something lies or goes, or how fast, and so are no part of how it was made."""
 
 
 def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:

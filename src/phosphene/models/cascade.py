@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 from phosphene.defaults import NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL
 from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError, require_one_of
+from phosphene.files import cache_folder
 from phosphene.models import folders, hub
 from phosphene.models.diffusers_files import PATCHES, network_config, network_folder, text_width
 from phosphene.models.folders import AGAIN, cascade_folder, is_on_hub, locate, stage_folders
@@ -52,6 +54,7 @@ def open_cascade(
     text: bool = True,
     cache: str | Path | None = None,
     offload: str = "none",
+    compiled: bool = False,
 ) -> Cascade:
     """The cascade called ``name``, or its first ``stages``, ready to run on ``device``.
 
@@ -61,11 +64,16 @@ def open_cascade(
     of prompt embeddings: a prompt in it needs no text encoder. Without ``text`` none is fetched or loaded. In the folder
     ``cache`` is kept for other processes what a text encoder of transformers said (our own is as quick as reading it).
     ``offload`` is for models larger than the device's memory: with "stages" the one that is not at work waits in main
-    memory, with "layers" all layers but the one at work do, which is slow (networks of our own are small and stay). Raises
-    UserError where files are missing, damaged or do not fit together.
+    memory, with "layers" all layers but the one at work do, which is slow (networks of our own are small and stay).
+    ``compiled``: on a GPU, networks are compiled when they are first called, which takes a minute once. Raises UserError
+    where files are missing, damaged or do not fit together.
     """
     require_one_of("--offload", offload, OFFLOADS)
+    if compiled and offload != "none":
+        raise UserError(f"--compile: its code reads weights where they are, and --offload {offload} moves them; choose one.")
     device = torch.device(device)
+    if compiled and device.type != "cuda":  # a CPU's compiler takes longer than it saves
+        raise UserError(f"--compile: is for GPUs, and this runs on {device.type}; leave it out, or say --device cuda.")
     free = dtype is None and device.type == "cpu"
     dtype = dtype or usual_dtype(device)
     folder = cascade_folder(name)
@@ -92,6 +100,10 @@ def open_cascade(
     reader = (LightText if light else Text)(side, width, device, dtype, known, stored, silent=not text, offload=offload)
     place = (reader, device, dtype, offload, free)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
+    if compiled:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))  # kept for other processes
+        for stage in opened:
+            stage.network.compile()
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened[1:], parts[1:], strict=True):

@@ -33,6 +33,10 @@ class IFNetwork(nn.Module):
         self._texts: dict[tuple, tuple[Tensor, Read]] = {}
         self._replayed = Replayed(self._answer, replays)
 
+    def compile(self) -> None:
+        """Compile when first called, for each shape anew: what is known of a shape makes faster kernels."""
+        self.unet.compile(dynamic=False)
+
     def forward(
         self, x: Tensor, t: Tensor, encoder_hidden_states: Tensor, class_labels: Tensor | None = None, return_dict: bool = False
     ) -> tuple[Tensor]:

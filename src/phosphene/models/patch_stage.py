@@ -56,6 +56,11 @@ class PatchNetwork(nn.Module):
         self.transformer.halve_products()
         self.quick = True
 
+    def compile(self) -> None:
+        """Compile when first called, block by block: they are all alike."""
+        for block in self.transformer.transformer_blocks:
+            block.compile()
+
     @property
     def rows(self) -> int:
         """Pictures of a forward pass on the CPU."""

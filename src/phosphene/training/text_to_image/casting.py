@@ -57,6 +57,33 @@ LOOKS = {
     "line emoji": 0.3,
 }
 """How often a painting of a style is chosen, against 1 for others: one look learned well beats ten half learned."""
+WEAK = 0.1
+"""How often an icon of a thing is chosen, against the paintings' LOOKS; of the thing's seventh and further ones nothing more."""
+_OWN = {
+    "red": "heart blood rose apple barn fire-truck lobster crab cherry tomato brick",
+    "orange": "fire flame campfire bonfire torch pumpkin carrot fox tiger autumn cat",
+    "yellow": "sun star moon lightning gold banana lemon cheese bee duck lion taxi lamp light bulb key crown trophy bell corn",
+    "green": "tree leaf plant grass cactus frog turtle snake crocodile dragon cucumber broccoli forest clover dinosaur bush pine",
+    "blue": "water wave sea ocean rain drop river ice whale fish shark dolphin cloud planet earth glacier snowflake",
+    "pink": "pig flamingo brain lips tongue ear nose",
+    "brown": "wood log house cabin barrel horse bear dog owl guitar violin chair table desk coffee chocolate bread hut nut boot",
+    "gray": "sword knife hammer wrench robot rocket anchor stone rock elephant mouse tower castle windmill skull ghost bridge",
+}
+OWN = {word: colour for colour, words in _OWN.items() for word in words.split()}
+"""What an icon is filled with where no colour is said, by a word of its name; else it is one of its category's."""
+CATEGORY_COLOURS = {
+    "animal": ("brown", "orange", "gray"),
+    "plant": ("green",),
+    "food": ("orange", "red", "brown", "yellow"),
+    "building": ("red", "brown", "orange", "gray"),
+    "furniture": ("brown",),
+    "instrument": ("brown", "orange"),
+    "tool": ("gray", "brown", "red"),
+    "device": ("gray", "blue"),
+    "celestial": ("yellow", "blue"),
+    "weather": ("blue", "gray"),
+    "body": ("pink",),
+}
 METRES = {1: 0.14, 2: 0.24, 3: 0.42, 4: 0.56, 5: 0.9, 6: 1.4}
 """How large a thing of a size looks beside others."""
 _PEOPLE = """man, woman, boy, girl, child, old man, old woman, farmer, chef, astronaut, princess, prince, police officer,
@@ -187,20 +214,34 @@ class Casting:
         return self.new or not unseen(colour, name)
 
     def thing(
-        self, name: str, chance: random.Random, style: str | None = None, colour: str | None = None, plain: bool = False
+        self,
+        name: str,
+        chance: random.Random,
+        style: str | None = None,
+        colour: str | None = None,
+        plain: bool = False,
+        own: bool = False,
     ) -> Thing:
-        """A picture of ``name``, of ``style`` where there is one, in ``colour`` where one is asked for."""
+        """A picture of ``name``, of ``style`` where there is one, in ``colour`` where one is asked for.
+
+        ``plain``: opaque ones too. ``own``: what has no colours of its own has those of its kind, as where none will be said.
+        """
         painted, icons = self.painted[name], self.icons[name]
         usable = painted if plain else [k for k in painted if not self.shapes[k].opaque]
-        if usable and (not icons or not plain or chance.random() < 0.96):
+        if usable and not (icons and chance.random() < self._iconic(usable, icons)):
             same = [k for k in usable if self.subjects[k].style == style] or usable
             k = chance.choices(same, [LOOKS.get(self.subjects[k].style, 1.0) for k in same])[0]
             return self._painted(k, name, chance, colour)
         if icons:
             # The first is drawn most often, the second half as often, for the same reason as in LOOKS.
             k = chance.choices(icons, [1 / (rank + 1) for rank in range(len(icons))])[0]
-            return self._filled(k, name, chance, colour)
+            return self._filled(k, name, chance, colour, own)
         return self._painted(chance.choice(painted), name, chance, colour)
+
+    def _iconic(self, painted: Sequence[int], icons: Sequence[int]) -> float:
+        """The share of icons among the pictures of a thing: next to nothing beside good paintings, most beside one poor one."""
+        weak = WEAK * min(len(icons), 6)
+        return weak / (weak + sum(LOOKS.get(self.subjects[k].style, 1.0) for k in painted))
 
     def called(self, k: int, name: str, chance: random.Random) -> str:
         subject = self.subjects[k]
@@ -229,12 +270,19 @@ class Casting:
             return Thing(k, f"{own} {called}", called, {})
         return Thing(k, called, called, {})
 
-    def _filled(self, k: int, name: str, chance: random.Random, colour: str | None) -> Thing:
-        """An icon as a coloured drawing: its parts filled, or itself in a colour. Where none is said, it is always the same."""
+    def own_colour(self, name: str) -> str:
+        """The colour of an icon of ``name`` where none is said: always the same, of its kind where that has one."""
+        said = [OWN[word] for word in reversed(name.split()) if word in OWN]
+        wanted = said[:1] or CATEGORY_COLOURS.get(self.kind[name][0], NATURAL[:8])
+        fitting = [c for c in wanted if self.shows(c, name)] or [c for c in NATURAL[:8] if self.shows(c, name)] or NATURAL[:8]
+        return fitting[zlib.crc32(name.encode()) % len(fitting)]
+
+    def _filled(self, k: int, name: str, chance: random.Random, colour: str | None, own: bool = False) -> Thing:
+        """An icon as a coloured drawing: its parts filled, or itself in a colour."""
         called, shape = self.called(k, name, chance), self.shapes[k]
+        said = colour is not None or (not own and chance.random() < 0.35)
         fitting = [c for c in NATURAL[:8] if self.shows(c, name)] or NATURAL[:8]
-        said = colour is not None or chance.random() < 0.5
-        main = colour or (chance.choice(fitting) if said else fitting[zlib.crc32(name.encode()) % len(fitting)])
+        main = colour or (chance.choice(fitting) if said else self.own_colour(name))
         first = jittered(COLOURS[main], chance, 0.08)
         others = [
             jittered(chance.choice((WHITE, COLOURS["beige"], COLOURS["yellow"], COLOURS["light blue"])), chance, 0.03)
@@ -253,8 +301,9 @@ class Casting:
         )
 
     def named(self, names: Sequence[str], chance: random.Random, **how) -> Thing | None:
+        """One of ``names`` that there is, in its own colours."""
         known = [n for n in names if n in self.kind]
-        return self.thing(chance.choice(known), chance, **how) if known else None
+        return self.thing(chance.choice(known), chance, own=True, **how) if known else None
 
     def fitting(self, where: str, category: str, chance: random.Random) -> str | None:
         """A kind of place for a thing that is found ``where``."""

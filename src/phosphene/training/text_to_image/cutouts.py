@@ -222,8 +222,10 @@ def _laid(under: Tensor, pictures: Tensor, layers: Tensor) -> Tensor:
     colour = torch.where(mask > 0, inked, colour)
     alpha = torch.where(mask > 0, alpha + (1 - alpha) * solid, alpha)
     light = colour.mul(constant((0.3, 0.59, 0.11), under.device)).sum(1, keepdim=True)
-    bright = (light / alpha.clamp(min=0.02)).clamp(0, 1)
     tint = wide("tint")
+    # A light tint lights up what is dark: dark yellow would be taken for brown.
+    lit = tint.mul(constant((0.3, 0.59, 0.11), under.device)).sum(1, keepdim=True)
+    bright = (light / alpha.clamp(min=0.02)).clamp(1e-4, 1) ** (1 - 0.55 * lit)
     ramp = torch.where(bright < 0.55, tint * (0.25 + 0.75 * bright / 0.55), tint + (1 - tint) * (bright - 0.55) / 0.45 * 0.75)
     colour = colour + (ramp * alpha - colour) * wide("tinted")
     # The picture's own height, 0 at its upper edge.

@@ -184,7 +184,7 @@ def _among(
     return cast.stand(thing, x, base + chance.uniform(-0.02, 0.02), tall * (1.0 if row else 0.8), place, chance)
 
 
-SHARES = {"single": 0.54, "icon": 0.03, "here": 0.15, "place": 0.05, "pair": 0.07, "count": 0.07, "worn": 0.045, "group": 0.045}
+SHARES = {"single": 0.51, "icon": 0.03, "here": 0.15, "place": 0.05, "pair": 0.10, "count": 0.07, "worn": 0.045, "group": 0.045}
 """Of the kinds of scene in a batch."""
 TRIES = 8
 MANNERED = 0.25
@@ -195,11 +195,11 @@ KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": p
 
 
 class Director:
-    """Makes up scenes of a casting. ``alone``: each thing by itself, as where nothing is known of what things are."""
+    """Makes up scenes of a casting; where nothing is known of what things are, each by itself."""
 
-    def __init__(self, casting: Casting, alone: bool = False) -> None:
+    def __init__(self, casting: Casting) -> None:
         self.casting = casting
-        plain = alone or not any(subject.category for subject in casting.subjects)
+        plain = not any(subject.category for subject in casting.subjects)
         self.shares = {"single": 0.8, "icon": 0.2} if plain else SHARES
 
     def scene(self, chance: random.Random, kind: str | None = None, manner: str | None = None) -> Scene:

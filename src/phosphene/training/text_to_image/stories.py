@@ -48,7 +48,7 @@ class Stories(torch.utils.data.Dataset):
         self.director = None
         if any(held):
             casting = Casting(cutouts.subjects, cutouts.shapes, held, thesaurus)
-            self.director = Director(casting, alone=recipe.network == "upscaler")
+            self.director = Director(casting)
 
     def __bool__(self) -> bool:
         """Whether there is a picture to tell of."""
