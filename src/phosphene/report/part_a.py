@@ -93,7 +93,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = (*COURSE, "a castle")) -> Conte
     solver = ["--solver", "dpm"] if desk.quick else []
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
-    side, swept = None, (1, 3) if desk.quick else (5, 20)
+    side, swept = None, (1, UPSCALE) if desk.quick else (5, 20)
     if len(desk.stages) > 1:
         ways = [desk.sampling()._replace(upscale_steps=n) for n in swept]
         large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
@@ -196,8 +196,8 @@ def guided(desk: Desk, prompt: str = "a dog face") -> Content:
 
 def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = False) -> Figure:
     """A picture noised to several starts of Part A's timesteps and denoised again, on a sheet; ``large``, by all stages."""
-    # On a quick page every third of the 34, so that the starts mean the same noise.
-    starts, times = ((1, 3, 6), denoising.TIMESTEPS[::3]) if desk.quick else (STARTS, denoising.TIMESTEPS)
+    # On a quick page every fourth of the 34.
+    starts, times = ((1, 3, 5), denoising.TIMESTEPS[::4]) if desk.quick else (STARTS, denoising.TIMESTEPS)
     how = Sampling(timesteps=times, upscale_steps=UPSCALE if desk.quick else None)
     task = edit(desk.sample(picture), starts, prompt or None)
     made = last(desk.run(task, [SEED] * len(starts), how, large=large)).cpu()
