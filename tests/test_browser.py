@@ -151,7 +151,7 @@ def test_each_tab_does_its_job(visitor, tmp_path, tab):
     if tab == "Morph":
         shown = panel.locator(".walk img:visible")
         first = shown.get_attribute("src")
-        panel.get_by_label("the way").fill("100")
+        panel.get_by_label("the way", exact=True).fill("100")
         assert shown.count() == 1 and shown.get_attribute("src") != first and panel.locator(".walk img").count() == 8
     gallery = visitor.open("Gallery")
     gallery.locator("img").first.wait_for()
