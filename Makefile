@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks tools
-SPEED := benchmarks/low_pass.py benchmarks/mnist_training.py benchmarks/studio.py
 
 # The checks never use the network, and small tensors gain nothing from threads that wait for work by spinning.
 test: export HF_HUB_OFFLINE := 1
@@ -23,9 +22,10 @@ lint: .venv/.ready
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/ruff format --quiet --check $(SOURCES)
 
-# MNIST is taken from PHOSPHENE_DATA or downloaded; options for every script: make bench OPTIONS='--data DIR'
+# What this machine can measure, into benchmarks/RESULTS.md. MNIST is taken from PHOSPHENE_DATA or downloaded. Options for
+# every script: make bench OPTIONS='--data DIR'; what was measured elsewhere: make bench OPTIONS='--merge FILE'
 bench: .venv/.ready
-	@set -e; for script in $(SPEED); do echo "$$script"; $(BIN)/python $$script $(OPTIONS); done
+	@$(BIN)/python benchmarks/results.py $(OPTIONS)
 
 # Damaged files for each reader, so many minutes each: make fuzz MINUTES=1 OPTIONS='pictures idx'
 MINUTES ?= 10

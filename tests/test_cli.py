@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -136,16 +136,17 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def test_help_is_quick_and_wakes_nothing_heavy():
-    """DESIGN section 6: half a second; a second is left to busy machines."""
+    """A third of a second of the processor, whose own time is asked for: others may be busy on this machine."""
     asked = "import sys; from phosphene.__main__ import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert "digits" in result.stdout
     assert not {"torch", "numpy", "matplotlib", "PIL", "accelerate", "safetensors"} & set(result.stderr.split())
-    assert min(seconds) < 1.0
+    assert min(seconds) < 0.7  # twice of what it takes
 
 
 REFUSED_AT_ONCE = [

@@ -63,7 +63,7 @@ class Second:
 def judged(*scores):
     """The task of a boat, by a judge who has made up his mind."""
     verdict = type("Verdict", (), {"score": torch.tensor(scores)})()
-    return replace(BOAT, judge=lambda stage, pictures: verdict)
+    return replace(BOAT, judge=lambda stage, pictures, rows: verdict)
 
 
 def finished(steps):
@@ -144,17 +144,17 @@ def test_an_anagram_is_judged_as_each_view_shows_it():
     above = torch.linspace(1, -1, 8)[None, :, None]
     stage = Knowing(above=above, below=-above)
     picture = above.expand(1, 3, 8, 8)
-    assert anagram(["above", "below"], ["flip"]).judge(stage, picture).score > 0.9
+    assert anagram(["above", "below"], ["flip"]).judge(stage, picture, [0]).score > 0.9
     for prompts, views in ((["below", "above"], ["flip"]), (["above", "below"], ["mirror"])):
-        assert anagram(prompts, views).judge(stage, picture).score < 0.1
+        assert anagram(prompts, views).judge(stage, picture, [0]).score < 0.1
 
 
 def test_a_hybrid_is_judged_by_what_each_prompt_rules():
     red = torch.tensor([1.0, 0.4, 0.4])[:, None, None]
     stage = Knowing(light=0.6, red=red)
     picture = red.expand(1, 3, 8, 8)
-    assert hybrid(["light", "red"], kind="color").judge(stage, picture).score > 0.9
-    assert hybrid(["red", "light"], kind="color").judge(stage, picture).score < 0.1
+    assert hybrid(["light", "red"], kind="color").judge(stage, picture, [0]).score > 0.9
+    assert hybrid(["red", "light"], kind="color").judge(stage, picture, [0]).score < 0.1
 
 
 # A run

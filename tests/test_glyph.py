@@ -308,8 +308,25 @@ def test_a_batch_in_pieces_is_the_batch(trainer):
     assert [len(x0) for x0, _, _ in pieces] == [6, 6, 4]
     for parts, one in zip(zip(*pieces, strict=True), (whole, batch.ids, batch.mask), strict=True):
         assert torch.equal(torch.cat(parts), one)
-    training.rows = 5
-    assert math.isfinite(next(training.run(report_every=1)).loss)
+
+
+def test_the_gradient_of_small_passes_is_that_of_the_whole_batch(trainer, monkeypatch):
+    """Without noise, of which each pass draws its own."""
+
+    def plain(self, network, x0, ids, mask, generator, shift=1.0):
+        return (network(0.5 * x0, torch.full((len(x0),), 500), ids, mask) - x0).square().mean((1, 2, 3))
+
+    monkeypatch.setattr(StageTrainer, "loss", plain)
+    found = []
+    for size in (16, 5):
+        training = trainer(micro_batch=size)
+        monkeypatch.setattr(training.optimisers[0], "zero_grad", lambda **_: None)
+        training._update(training.stories[0], 0.0)
+        found.append(torch.cat([p.grad.flatten() for p in training.painter.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+    assert found[0].norm() > 0.1
+    with pytest.raises(UserError, match="--micro-batch -1: must be 0"):
+        tiny(micro_batch=-1)
 
 
 def test_captions_are_withheld_as_often_as_asked(trainer):
@@ -771,9 +788,12 @@ def plain(self, network, x0, ids, mask, generator, shift=1.0):
 
 StageTrainer.loss, scenes.MANNERED = plain, 0.0  # no noise, which each process draws for itself
 run.REPORT_STEPS = 5
-recipe = CascadeRecipe.read(Path(sys.argv[1]))
-for _ in run.CascadeRun(recipe, Path(sys.argv[2]), Path(sys.argv[3])):
+recipe, (out, data, *more) = CascadeRecipe.read(Path(sys.argv[1])), map(Path, sys.argv[2:])
+for _ in run.CascadeRun(recipe, out, data):
     pass
+for begun in more:  # and what others began is gone on with, alone
+    for _ in run.CascadeRun(recipe, begun, data, resume=True):
+        pass
 """
 
 
@@ -787,20 +807,20 @@ def test_processes_share_a_batch_without_overlap(gallery):
     assert not torch.equal(parts[0].ids, parts[1].ids)
 
 
-def test_two_processes_train_what_one_trains(tmp_path, shards):
-    """Ten steps of 16 pictures alone, and as twice 8 over gloo; without the noise, the two differ by rounding alone."""
+def test_two_processes_train_what_one_trains_and_one_goes_on(tmp_path, shards):
+    """Ten steps of 16 pictures alone; five as twice 8 over gloo and five more alone: without noise, the same to rounding."""
     (tmp_path / "child.py").write_text(SHARED)
-    tiny(images=16 * 10, held_out=0).write(tmp_path)
-    trained = {}
-    for processes in (1, 2):
+    for processes in (2, 1):
+        tiny(images=16 * (5 if processes == 2 else 10), held_out=0).write(tmp_path)
         out, launch = tmp_path / f"by-{processes}", [sys.executable]
         if processes > 1:
             launch += ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-        command = [*launch, str(tmp_path / "child.py"), str(tmp_path), str(out), str(shards)]
+        command = [*launch, *map(str, (tmp_path / "child.py", tmp_path, out, shards))]
+        command += [str(tmp_path / "by-2")] if processes == 1 else []
         done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stdout + done.stderr
-        trained[processes] = load_file(out / checkpoint.NAME), read_log(out / "log.jsonl")
-    (one, alone), (two, shared) = trained.values()
+    outs = [tmp_path / f"by-{processes}" for processes in (1, 2)]
+    (one, alone), (two, shared) = ((load_file(out / checkpoint.NAME), read_log(out / "log.jsonl")) for out in outs)
     assert [line["images"] for line in alone] == [line["images"] for line in shared] == [80, 160]
     assert [line["loss"] for line in shared] == pytest.approx([line["loss"] for line in alone], rel=1e-4)
     names = [name for name in one if name.startswith("network.")]

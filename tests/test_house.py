@@ -18,7 +18,7 @@ FLOORS = (
     ("", "defaults"),
     ("errors",),
     ("files", "devices", "schedule", "readers"),
-    ("models.protocol",),
+    ("models.protocol", "processes"),
     ("frequency", "images", "plots"),
     ("views", "pyramid"),
     ("expression",),

@@ -35,7 +35,7 @@ from phosphene.training.mnist import run as run_module
 from phosphene.training.mnist.data import PARTS, Split, load_dataset
 from phosphene.training.mnist.loop import Trainer
 from phosphene.training.mnist.objectives import Draws, _jittered, build, diffusion
-from phosphene.training.mnist.recipes import NETWORKS, Recipe, recipe
+from phosphene.training.mnist.recipes import NETWORKS, Recipe, recipe, shared_in_vain
 from phosphene.training.mnist.run import Run
 
 torch.set_num_threads(1)
@@ -628,8 +628,10 @@ torch.set_num_threads(1)
 network, epochs, out, pause = sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 run = Run(recipe(network, epochs=epochs, **{DIGITS}), out, device="cpu", save_every=5)
 run.trainer.report_every = 5
-for report in run:
+for number, report in enumerate(run, 1):
     time.sleep(pause)
+    if sys.argv[5:] == [str(number)]:
+        break
 """
 
 
@@ -697,18 +699,24 @@ def test_without_a_gpu_two_processes_still_find_each_other(tmp_path):
     assert done.stdout.count("done: the model is in") == 1
 
 
-def test_two_processes_learn_what_one_learns(tmp_path):
-    """One epoch of 22 steps of 64 digits: alone, and as twice 32 over gloo."""
+def test_a_batch_too_small_to_share_is_told():
+    assert "22,300" in shared_in_vain(128, 2) and "290" in shared_in_vain(128, 8)
+    assert not shared_in_vain(128, 1) and not shared_in_vain(512, 2)
+
+
+def test_two_processes_learn_what_one_learns_and_one_goes_on(tmp_path):
+    """One epoch of 22 steps of 64 digits: alone; as twice 32 over gloo for 10 steps, and the rest alone."""
     script = tmp_path / "train.py"
     script.write_text(CHILD)
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    arguments = [*launch, str(script), "class", "1", str(tmp_path / "two"), "0"]
+    arguments = [*launch, str(script), "class", "1", str(tmp_path / "two"), "0", "2"]
     done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
 
-    run = Run(recipe("class", epochs=1, **DIGITS), tmp_path / "one", device="cpu")
-    run.trainer.report_every = 5
-    list(run)
+    for name in ("one", "two"):
+        run = Run(recipe("class", epochs=1, **DIGITS), tmp_path / name, device="cpu", resume=name == "two")
+        run.trainer.report_every = 5
+        list(run)
     one, two = (load_file(tmp_path / name / "model-01" / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     apart = torch.cat([(one[k] - two[k]).abs().flatten() for k in one])

@@ -342,9 +342,11 @@ def test_pictures_that_patches_do_not_tile_are_refused():
         transformer()(randn(1, 3, 16, 18), torch.tensor([1]), *text_of((3,)))
 
 
-def test_neither_needs_the_libraries():
+def test_opening_needs_neither_the_libraries_nor_the_compiler():
+    """Each would take longer to import than the whole model to open: sums on "meta" import torch's compiler unasked."""
     code = (
-        "import sys, phosphene.models.transformer, phosphene.models.t5; print({'diffusers', 'transformers'} & set(sys.modules))"
+        "import sys, phosphene.models.cascade as c; model = c.open_cascade('glyph'); model.encode(['a cat']);"
+        "print({'diffusers', 'transformers', 'accelerate', 'sympy', 'torch._dynamo', 'torch._inductor'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

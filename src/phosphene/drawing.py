@@ -1,7 +1,7 @@
 """The one way to draw: a :class:`Task` says what a picture is asked for, a :class:`Sampling` how, :func:`run` does it.
 
 Noise is taken from the pictures' own generators in one order: the start, the picture beside (second stage), then the
-steps. So a picture depends on its seed alone, and not on what is drawn with it.
+steps. So a picture depends on its seed alone, and not on what is drawn with it, nor on which of several processes draws it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor
 from phosphene import sampler
 from phosphene.defaults import GUIDANCE, SOLVERS, UPSCALE_GUIDANCE
 from phosphene.errors import UserError
-from phosphene.expression import Expression
+from phosphene.expression import Expression, picked
 from phosphene.models.protocol import Denoiser
-from phosphene.sampler import Generators, Solver, Threshold, ancestral, clamp, ddim, denoise, draw, dynamic_threshold, generators
+from phosphene.processes import ALONE, Place
+from phosphene.sampler import Generators, Solver, Some, Threshold, ancestral, clamp, ddim, denoise, draw, generators
 from phosphene.schedule import CLEAN
 
 
@@ -116,9 +117,20 @@ class Task:
     """From the noise of the seeds (S, C, H, W) to that of B pictures between them. On the way all have the first seed's."""
     small: Tensor | None = None
     """(B, C, h, w): pictures that are there already and are enlarged, by the second stage alone."""
-    judge: Callable[[Denoiser, Tensor], Verdict] | None = None
-    """From a stage and the pictures it drew to what is to be thought of them."""
+    judge: Callable[[Denoiser, Tensor, Sequence[int]], Verdict] | None = None
+    """From a stage, pictures it drew, and which of the task's they are, to what is to be thought of them (a tuple)."""
     readings: Sequence[Reading] = (Reading(),)
+
+    def part(self, rows: Sequence[int], count: int) -> Task:
+        """What is asked of pictures ``rows`` of ``count`` alone, but for ``asks``: see :meth:`_Plan.part`."""
+        if len(rows) == count:
+            return self
+
+        def own(several: Tensor | None) -> Tensor | None:
+            return several if several is None or len(several) == 1 else several[list(rows)]
+
+        starts = self.starts if self.starts is None or len(self.starts) == 1 else [self.starts[k] for k in rows]
+        return replace(self, image=own(self.image), large=own(self.large), small=own(self.small), starts=starts)
 
 
 class Step(NamedTuple):
@@ -140,13 +152,24 @@ def best(score: Tensor, each: int) -> list[int]:
     return (groups.argmax(1).cpu() + torch.arange(len(groups)) * each).tolist()
 
 
-def run(task: Task, model: object, seeds: Sequence[int], *, sampling: Sampling = Sampling(), best_of: int = 1) -> Iterator[Step]:
+def run(
+    task: Task,
+    model: object,
+    seeds: Sequence[int],
+    *,
+    sampling: Sampling = Sampling(),
+    best_of: int = 1,
+    place: Place = ALONE,
+) -> Iterator[Step]:
     """Draw ``task`` once for each seed with every stage of ``model``, and yield each step.
 
     ``model`` is a denoiser, a list of stages or what has some, such as a cascade; where its memory is short, call its
     ``encode`` and ``free_text`` before. A second stage enlarges what the first has drawn. Of each ``best_of`` consecutive
     seeds the one picture is kept that the task's judge scores highest after the first stage; a step more tells of it.
     It is the picture that its seed makes alone, at every stage. Whatever cannot be is refused before anything is drawn.
+
+    Where ``place`` is one of several processes, all of which call this, each draws its share and is told the steps of that;
+    in each the last step has all pictures.
     """
     stages = getattr(model, "stages", model)
     stages = list(stages) if isinstance(stages, Sequence) else [stages]
@@ -168,26 +191,46 @@ def run(task: Task, model: object, seeds: Sequence[int], *, sampling: Sampling =
         )
     _require_fit(task, plans, len(seeds))
     source = torch.Generator(_device(stages[0])).manual_seed(seeds[0]) if sampling.together else generators(seeds)
-    return _drawn(task, plans, seeds, source, best_of)
+    return _drawn(task, plans, seeds, source, best_of, place)
 
 
-def _drawn(task: Task, plans: list[_Plan], seeds: tuple[int, ...], source: Generators, best_of: int) -> Iterator[Step]:
-    picture, verdict = task.small, None
+def _drawn(
+    task: Task, plans: list[_Plan], seeds: tuple[int, ...], source: Generators, best_of: int, place: Place
+) -> Iterator[Step]:
+    mixed, source, count = plans[0].begin(task, seeds, source)
+    left = list(range(count))  # the task's pictures that are in the running,
+    own: Sequence[int] = place.share(count)  # and those of them that are drawn here
+    source, picture, verdict, step = _some(source, own, count), task.part(own, count).small, None, None
     for k, plan in enumerate(plans):
-        if plan.enlarges:
-            steps = plan.enlarged(task, picture, source)
-        else:
-            steps, source = plan.begun(task, seeds, source)
-        for step in steps:
+        told = seeds if task.mix else tuple(seeds[i] for i in own)
+        noise = None if mixed is None else mixed[list(own)]
+        part = task.part(own, count)
+        for step in plan.part(own, count).steps(part, source, len(own), picture, noise) if own else ():
             picture = step.xt
-            if step.t == CLEAN:
+            if step.t == CLEAN and place.world == 1:
                 _require_finite(plan.stage, picture)
-            yield Step(*step, k, seeds, verdict)
+            yield Step(*step, k, told, verdict)
+        if not own:
+            picture = torch.empty(0, *plan.stage.image_shape, device=_device(plan.stage))
         if best_of > 1 and verdict is None:
-            verdict = task.judge(plan.stage, picture)
-            winners = best(verdict.score, best_of)
-            seeds, source, picture = tuple(seeds[i] for i in winners), [source[i] for i in winners], picture[winners]
-            yield Step(*step._replace(xt=picture, x0=step.x0[winners]), k, seeds, verdict)
+            verdict = place.joined(task.judge(plan.stage, picture, own) if own else None, count)
+            left, whole = best(verdict.score, best_of), place.gathered(picture, count)
+            source, own = place.generators(source, count), [left[i] for i in place.share(len(left))]
+            picture, source = whole[own], [source[i] for i in own]
+            if own:
+                yield Step(step.index, step.total, CLEAN, picture, picture, k, tuple(seeds[i] for i in own), verdict)
+    if place.world > 1:
+        whole, told = place.gathered(picture, len(left)), seeds if task.mix else tuple(seeds[i] for i in left)
+        _require_finite(plans[-1].stage, whole)
+        index, total = (0, 1) if step is None else step[:2]
+        yield Step(index, total, CLEAN, whole, whole, len(plans) - 1, told, verdict)
+
+
+def _some(source: Generators, rows: Sequence[int], count: int) -> Generators:
+    """Where the noise of pictures ``rows`` of ``count`` comes from."""
+    if len(rows) == count:
+        return source
+    return Some(source, rows, count) if isinstance(source, torch.Generator) else [source[k] for k in rows]
 
 
 def _require_finite(stage: Denoiser, picture: Tensor) -> None:
@@ -234,7 +277,7 @@ def threshold(stage: Denoiser) -> Threshold | None:
     if scheduler is None:
         return clamp(*stage.value_range)
     if scheduler.thresholding:
-        return dynamic_threshold(scheduler.dynamic_thresholding_ratio, scheduler.sample_max_value)
+        return sampler.dynamic_threshold(scheduler.dynamic_thresholding_ratio, scheduler.sample_max_value)
     return clamp(-scheduler.clip_sample_range, scheduler.clip_sample_range) if scheduler.clip_sample else None
 
 
@@ -260,6 +303,22 @@ class _Plan:
     def enlarges(self) -> bool:
         return getattr(self.stage, "low_res_schedule", None) is not None
 
+    def part(self, rows: Sequence[int], count: int) -> _Plan:
+        """As it is for pictures ``rows`` of ``count``."""
+        if len(rows) == count:
+            return self
+        asked = self.expression
+        several = isinstance(asked, Sequence)
+        return replace(self, expression=[picked(e, rows, count) for e in asked] if several else picked(asked, rows, count))
+
+    def steps(
+        self, task: Task, source: Generators, count: int, small: Tensor | None, noise: Tensor | None
+    ) -> Iterator[sampler.Step]:
+        """What this stage makes of ``small`` pictures, or else of ``noise``, which is of ``source`` where none is given."""
+        if self.enlarges:
+            return self.enlarged(task, small, source)
+        return self.begun(task, self.noise(source, count) if noise is None else noise, source)
+
     def noise(self, source: Generators, count: int) -> Tensor:
         return draw(source, count, self.stage.image_shape, _device(self.stage))
 
@@ -284,23 +343,27 @@ class _Plan:
         edit = partial(self.edited, task.edit, task.large.to(start), source) if anchored else None
         return self.sampled(start, source, low_res=self.stage.low_res(small.to(start), noise), edit=edit)
 
-    def begun(self, task: Task, seeds: Sequence[int], source: Generators) -> tuple[Iterator[sampler.Step], Generators]:
-        """The steps of a first stage, and where later noise comes from."""
-        noise = self.noise(source, len(seeds))
-        if task.mix is not None:
-            noise = task.mix(noise)
-            source = generators([seeds[0]] * len(noise))
-            self.noise(source, len(noise))  # their own starts, whose place the mixture takes
+    def begin(self, task: Task, seeds: Sequence[int], source: Generators) -> tuple[Tensor | None, Generators, int]:
+        """The noise of a mixture, where later noise comes from, and of how many pictures."""
+        if task.mix is None:
+            return None, source, len(seeds)
+        noise = task.mix(self.noise(source, len(seeds)))
+        source = generators([seeds[0]] * len(noise))
+        self.noise(source, len(noise))  # their own starts, whose place the mixture takes
+        return noise, source, len(noise)
+
+    def begun(self, task: Task, noise: Tensor, source: Generators) -> Iterator[sampler.Step]:
+        """The steps of a first stage from ``noise``."""
         image = None if task.image is None else task.image.to(noise)
         edit = None if task.edit is None else partial(self.edited, task.edit, image, source)
         if task.starts is None:
-            return self.sampled(noise, source, edit=edit), source
+            return self.sampled(noise, source, edit=edit)
         if len(set(task.starts)) == 1:  # SDEdit (Meng et al. 2022)
             start = task.starts[0]
-            return self.sampled(self.noised(image, start, noise), source, start, edit=edit), source
+            return self.sampled(self.noised(image, start, noise), source, start, edit=edit)
         image = image.expand_as(noise)
         state = torch.cat([self.noised(image[k : k + 1], s, noise[k : k + 1]) for k, s in enumerate(task.starts)])
-        return self.joining(task, state, image, source), source
+        return self.joining(task, state, image, source)
 
     def noised(self, image: Tensor, start: int, noise: Tensor) -> Tensor:
         return self.stage.schedule.add_noise(image, self.times[start], noise)
@@ -318,7 +381,7 @@ class _Plan:
             active = [k for k, start in enumerate(task.starts) if start <= begin]
             own = [source[k] for k in active]
             edit = None if task.edit is None else partial(self.edited, task.edit, image[active], own)
-            for step in self.sampled(state[active], own, begin, edit=edit):
+            for step in self.part(active, len(state)).sampled(state[active], own, begin, edit=edit):
                 state, estimates = state.clone(), estimates.clone()  # what was yielded stays as it was
                 state[active], estimates[active] = step.xt, step.x0
                 yield sampler.Step(index, total, step.t, state, estimates)

@@ -141,6 +141,30 @@ def clamped_mask(mask: Tensor, option: str = "mask", rounding: float = 1e-5) -> 
     return mask.clamp(0, 1) if low < 0 or high > 1 else mask
 
 
+def picked(expression: Expression, rows: Sequence[int], count: int) -> Expression:
+    """``expression`` of a batch of ``count``, for its pictures ``rows`` alone."""
+
+    def part(of: Expression) -> Expression:
+        return picked(of, rows, count)
+
+    match expression:
+        case Cond(conditions):
+            return Cond(tuple(conditions[k] for k in rows)) if len(conditions) == count else expression
+        case Guide(toward, away, scale):
+            return Guide(part(toward), part(away), scale)
+        case Mean(parts, weights):
+            return Mean(tuple(map(part, parts)), weights)
+        case Viewed(inner, view):
+            return Viewed(part(inner), view)
+        case Bands(parts, sigmas):
+            return Bands(tuple(map(part, parts)), sigmas)
+        case Factorized(ruled, rest, component):
+            return Factorized(part(ruled), part(rest), component)
+        case Masked(inside, outside, mask):
+            several = mask.ndim == 4 and len(mask) > 1
+            return Masked(part(inside), part(outside), mask[list(rows)] if several else mask)
+
+
 Path = tuple[View, ...]
 Leaf = tuple[Path, tuple[Hashable | None, ...]]
 

@@ -211,7 +211,15 @@ def dynamic_threshold(ratio: float = 0.95, maximum: float = 1.5) -> Threshold:
     return threshold
 
 
-Generators = Sequence[torch.Generator] | torch.Generator
+class Some(NamedTuple):
+    """``rows`` of what one generator draws for a batch of ``count``: what a process needs of noise that several share."""
+
+    source: torch.Generator
+    rows: Sequence[int]
+    count: int
+
+
+Generators = Sequence[torch.Generator] | torch.Generator | Some
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -226,6 +234,8 @@ def draw(source: Generators, count: int, shape: tuple[int, ...], device: torch.d
     device: faster for thousands of pictures, but then a picture depends on its place in the batch.
     """
     device = torch.device(device)
+    if isinstance(source, Some):
+        return draw(source.source, source.count, shape, device)[list(source.rows)]
     if isinstance(source, torch.Generator):
         return torch.randn(count, *shape, generator=source, device=source.device).to(device)
     if len(source) != count:

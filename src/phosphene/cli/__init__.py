@@ -13,9 +13,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from importlib import import_module
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from phosphene.cli import common
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return perform(arguments)
         except Failed as failure:
-            if failure.sentence:
+            if failure.sentence and (common.leads() or not failure.common):
                 print(f"phosphene: {common.visible(failure.sentence)}", file=sys.stderr)
             return 128 + signal.SIGTERM if terminated and failure.code == 130 else failure.code
 
@@ -68,19 +70,23 @@ def _terminable() -> Iterator[list[int]]:
 
 
 class Failed(Exception):
-    """A command that came to nothing: what to say of it, in one sentence (nothing, where another process speaks)."""
+    """A command that came to nothing: what to say of it, in one sentence (nothing, where another process speaks).
 
-    def __init__(self, what: object, code: int) -> None:
+    What is ``common`` to several processes, such as that the command line is wrong, one of them says.
+    """
+
+    def __init__(self, what: object, code: int, common: bool = True) -> None:
         sentence = " ".join(str(what).split())
         self.sentence = f"{sentence}{'' if sentence.endswith(('.', '?')) else '.'}" if sentence else ""
-        self.code = code
+        self.code, self.common = code, common
         super().__init__(self.sentence)
 
 
 def perform(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; Failed, with what to say, where the user has something to mend."""
     try:
-        code = typer.main.get_command(app).main(list(arguments), "phosphene", standalone_mode=False)
+        _require_shared(arguments[0])
+        code = _group(arguments[0]).main(list(arguments), "phosphene", standalone_mode=False)
     except common.Stopped as stop:
         raise Failed(stop, 130) from stop
     except (UserError, FloatingPointError) as error:
@@ -90,12 +96,27 @@ def perform(arguments: Sequence[str]) -> int:
     except (RuntimeError, MemoryError) as error:
         if (full := _full(error)) is None:
             raise
-        raise Failed(full, 2) from error
+        raise Failed(full, 2, common=False) from error
     except OSError as error:
-        raise Failed(_system(error), 2) from error
+        raise Failed(_system(error), 2, common=False) from error
     if code == 130:
         raise Failed("interrupted", 130)
     return code or 0
+
+
+def _group(name: str) -> TyperGroup:
+    """All commands, or the one called ``name`` alone: to read what options each has takes longer than all else before torch."""
+    alone = copy(app)
+    alone.registered_commands = [c for c in app.registered_commands if (c.name or c.callback.__name__) == name]
+    alone.registered_groups = [group for group in app.registered_groups if group.name == name]
+    return typer.main.get_group(alone if alone.registered_commands or alone.registered_groups else app)
+
+
+def _require_shared(command: str) -> None:
+    """UserError where several processes were started for a ``command`` that is one's."""
+    if common.processes() > 1 and not command.startswith("-") and command not in common.SHARED:
+        shared = ", ".join(common.SHARED)
+        raise UserError(f"{command}: is done by one process; start it without torchrun, which is for {shared}.")
 
 
 def _system(error: OSError) -> str:

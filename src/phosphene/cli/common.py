@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from phosphene.drawing import Step
+    from phosphene.processes import Place
 
 SCALE = 4
 
@@ -58,10 +61,41 @@ def numbers(option: str, text: str, kind: type, example: str) -> list:
     return found
 
 
-def device(name: str) -> torch.device:
-    from phosphene.devices import choose_device
+SHARED = ["train", "evaluate"]
+"""Commands that several processes do together: those that draw are added."""
 
-    return choose_device(name)
+
+def processes() -> int:
+    """How many this one is of (``torchrun``)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return processes() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+@cache
+def _place(name: str) -> Place:
+    from phosphene.processes import Place
+
+    return Place(name)
+
+
+def place(device: str) -> Place:
+    """Where this process stands among those that it draws with."""
+    from phosphene.processes import Place
+
+    return _place(device) if processes() > 1 else Place(device)
+
+
+def device(name: str) -> torch.device:
+    return place(name).device
+
+
+def named(device: torch.device) -> str:
+    """What is told of ``device``: of several processes, each on its own, the kind."""
+    return str(device) if processes() == 1 else device.type
 
 
 def max_rows(device: torch.device) -> int:
@@ -69,7 +103,7 @@ def max_rows(device: torch.device) -> int:
     return 250 if device.type == "cpu" else 2500
 
 
-def place(out: Path, command: str) -> Path:
+def destination(out: Path, command: str) -> Path:
     """Where ``-o`` has a command's picture: in ``out``, or, where that names a folder, in it under the command's name."""
     if not out.suffix or (out.is_dir() and out.suffix.lower() != ".png"):
         out = out / f"{command}.png"
@@ -116,6 +150,8 @@ def visible(text: str) -> str:
 
 def say(text: str) -> None:
     listener, text = audience.get(), visible(text)
+    if not leads():
+        return
     print(text, flush=True) if listener is None else listener.say(text)
 
 
@@ -139,6 +175,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
     from rich.console import Console
     from rich.table import Table
 
+    if not leads():
+        return
     terminal = Console().is_terminal
     console = Console(markup=False, emoji=False, highlight=False, width=None if terminal else 1000)
     table = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False)
@@ -159,7 +197,8 @@ def progress(*columns: Any) -> Iterator[Any]:
     columns = tuple(TextColumn(c, markup=False) if isinstance(c, str) else c for c in columns)
     columns = (columns[0], BarColumn(), *columns[1:])
     live = sys.stdout.isatty()  # else lines go to a file, and past the display
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal, redirect_stdout=live) as progress:
+    silent = not (console.is_terminal and leads())
+    with Progress(*columns, console=console, transient=True, disable=silent, redirect_stdout=live) as progress:
         yield progress
 
 

@@ -81,7 +81,7 @@ def denoise_digits(
     For each level of noise: before, after, and the mean squared error of both.
     """
     sigmas = common.numbers("--sigma", sigma, float, "0,.2,.5,1")
-    out = common.place(out, "denoise-digits")
+    out = common.destination(out, "denoise-digits")
     from phosphene.images import save_png
     from phosphene.models import catalogue
     from phosphene.tasks.denoise_digits import before_and_after, denoise_at
@@ -147,7 +147,7 @@ def ambigram(
     wanted = task.ambigram([pair for pair in pairs for _ in range(count)], reader)
     seeds = range(drawing.seed, drawing.seed + len(pairs) * count)
     made = drawing.draw(wanted, diffusion, seeds, sampling=drawing.of(diffusion), best_of=count)
-    verdict = made.verdict or wanted.judge(diffusion, made.xt)  # a single one is not judged to be kept
+    verdict = made.verdict or wanted.judge(diffusion, made.xt, range(len(made.xt)))  # a single one is not judged to be kept
     chosen = [seed - drawing.seed for seed in made.seeds]
     pictures = to_images(rescaled(made.xt, diffusion.value_range))
     if all_:

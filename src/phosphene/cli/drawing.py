@@ -69,10 +69,16 @@ class Options:
         from phosphene.drawing import run
 
         seeds = [self.seed] if seeds is None else seeds
-        return common.finished(run(task, model, seeds, **{"sampling": self.sampling(), **how}))
+        how = {"sampling": self.sampling(), "place": common.place(self.device), **how}
+        return common.finished(run(task, model, seeds, **how))
 
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
-        """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too."""
+        """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too.
+
+        Of several processes one does; for the others the command ends here.
+        """
+        if not common.leads():
+            raise typer.Exit
         given = {option.name: getattr(self, option.name) for option in fields(self) if option.init}
         arguments = self.arguments | given
         story = common.provenance(self.command, self.model, described(arguments, self.device))
@@ -167,7 +173,7 @@ def drawing_command(command: Callable) -> Callable:
             raise UserError('PROMPT "": is empty; say what to draw.')
         drawing.command = name
         drawing.arguments = dict(values)
-        command(drawing=drawing, **values | {"out": common.place(values["out"], name)})
+        command(drawing=drawing, **values | {"out": common.destination(values["out"], name)})
 
     parameters = []
     for parameter in inspect.signature(command).parameters.values():
@@ -181,6 +187,7 @@ def drawing_command(command: Callable) -> Callable:
     whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del whole.__wrapped__
     REMADE.append(name)
+    common.SHARED.append(name)
     return app.command(name)(whole)
 
 
@@ -198,7 +205,7 @@ def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:
     """
     own = {name: path.name for name, path in _files(options).items()}
     values = {name.rstrip("_"): value for name, value in sorted(options.items()) if name not in (*ELSEWHERE, "model")}
-    return values | own | {"device": str(common.device(device))}
+    return values | own | {"device": common.named(common.device(device))}
 
 
 def inputs(options: Mapping[str, Any]) -> dict[str, str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from phosphene.models.catalogue import Model
     from phosphene.models.classifier import DigitClassifier
     from phosphene.models.digits import DigitDiffusion
+    from phosphene.processes import Place
     from phosphene.training.mnist.data import Dataset
 
 JUDGED = (
@@ -66,25 +67,25 @@ def evaluate(
     from phosphene.models import catalogue
     from phosphene.training.mnist.data import load_dataset
 
-    place = common.device(device)
+    here, place = common.place(device), common.device(device)
     sampling = Sampling(solver, steps, eta, resample or 1, max_rows=common.max_rows(place))
     sampling.table()  # refuses what does not belong to the solver
-    loaded = [catalogue.load(name, place) for name in names]
-    roles = [catalogue.role(name) for name in names]
+    loaded, roles = [catalogue.load(name, place) for name in names], [catalogue.role(name) for name in names]
     curves = _loss_curves(names) if picture is not None else {}
     if picture is not None and not curves and set(roles) != {"diffusion"}:
         raise UserError(f"--picture {picture}: shows samples of diffusion models or losses of runs; name only such models.")
     reader = catalogue.load(classifier, place, role="classifier") if "diffusion" in roles else None
-    ruler = _Ruler(load_dataset(dataset, data), reader, samples, scales, sampling, seed)
+    with here.leader_first():
+        ruler = _Ruler(load_dataset(dataset, data), reader, samples, scales, sampling, seed, here)
     results, panels = ruler.measured(list(zip(names, roles, loaded, strict=True)))
     _show_figures(results)
-    judge, whence = ruler.judge(classifier), {"classifier": classifier, "dataset": dataset, "device": str(place)}
+    judge, whence = ruler.judge(classifier), {"classifier": classifier, "dataset": dataset, "device": common.named(place)}
     provenance = common.provenance("evaluate", names, ruler.settings() | whence)
-    if figures is not None:
+    if figures is not None and here.leads:
         measured = {"machine": common.machine(place), "date": common.now(), "classifier": judge, "results": results}
         write_text(figures, json.dumps({**provenance, **measured}, indent=2, ensure_ascii=False) + "\n")
         common.say(f"figures in {figures}")
-    if picture is not None:
+    if picture is not None and here.leads:
         _draw(picture, curves, panels, ruler.real, provenance)
         common.say(f"picture in {picture}")
 
@@ -136,6 +137,7 @@ class _Ruler:
     scales: Sequence[float]
     sampling: Sampling
     seed: int
+    place: Place
     reference: Reference | None = None
 
     def __post_init__(self) -> None:
@@ -182,7 +184,7 @@ class _Ruler:
         for index, scale in enumerate(scales):
             advance(index, len(scales), f"guidance {scale:g}")
             how = self.sampling._replace(guidance=scale, steps=steps)
-            found = measure(model, self.reader, self.reference, self.samples, self.seed, sampling=how)
+            found = measure(model, self.reader, self.reference, self.samples, self.seed, sampling=how, place=self.place)
             row = {"guidance": scale if model.classes else None, "samples": found.samples, "steps": steps}
             row |= {"accuracy": found.accuracy, "accuracy_by_class": found.accuracy_by_class, "frechet": found.frechet}
             rows.append(row)

@@ -57,8 +57,14 @@ def generate(
     cascade = drawing.open(prompts)
     asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
-    runs = [run(asked, cascade, seeds, sampling=each.sampling()) for each in swept.values()]  # all refused before one is drawn
-    pictures = [picture for steps in runs for picture in to_images(common.finished(steps).xt)]
+    place = common.place(drawing.device)
+    within = {"place": place} if len(swept) == 1 else {}  # of several processes each draws whole rows of a sweep
+    runs = [run(asked, cascade, seeds, sampling=each.sampling(), **within) for each in swept.values()]  # all refused before any
+    if within:
+        drawn = [to_images(common.finished(*runs).xt)]
+    else:
+        drawn = place.dealt([to_images(common.finished(runs[k]).xt) for k in place.share(len(runs))], len(runs))
+    pictures = [picture for row in drawn for picture in row]
     names = list(swept) if guidance_sweep or steps_sweep else []
     common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, names), out))
 
@@ -123,7 +129,8 @@ def denoise(
     clean = to_tensor(fitted(picture, stage.image_shape[1:], fit))
     undone = edit(clean, [start], prompt or None, negative=drawing.negative)
     found = task.levels(stage, undone.asks(stage, drawing.guidance), clean, times, generators([drawing.seed]))
-    steps = common.with_progress(run(undone, stage, [drawing.seed], sampling=task.many_steps(stage, drawing.sampling())))
+    how = {"sampling": task.many_steps(stage, drawing.sampling()), "place": common.place(drawing.device)}
+    steps = common.with_progress(run(undone, stage, [drawing.seed], **how))
     states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
     common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
 

@@ -58,7 +58,7 @@ def rerun(
     from phosphene.readers import read_provenance
 
     story = _checked(read_provenance(path), path)
-    out = path.with_name(f"{path.stem}-again.png") if out is None else common.place(out, story["command"])
+    out = path.with_name(f"{path.stem}-again.png") if out is None else common.destination(out, story["command"])
     if out.absolute() == path.absolute():
         raise UserError(f"-o {out}: is the picture to be made again; choose another name.")
     story = _granted(story, path, {"--allow-model": allow_model or (), "--allow-file": allow_file or ()})

@@ -17,7 +17,7 @@ from phosphene.cli.common import app
 from phosphene.cli.options import Data, Device, path
 from phosphene.defaults import one_of
 from phosphene.errors import UserError
-from phosphene.training.mnist.recipes import Recipe, recipe, resumed
+from phosphene.training.mnist.recipes import Recipe, recipe, resumed, shared_in_vain
 from phosphene.training.options import RECIPE, BaseRecipe, options_of
 from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe
 
@@ -76,6 +76,8 @@ def _digits(
         size = sum(p.numel() for p in trainer.parameters)
         done = f", {trainer.epoch} of {settings.epochs} epochs done" if resume else ""
         common.say(f"training {network} on {settings.dataset}: {size:,} parameters, on {trainer.place.device}, into {out}{done}")
+        if trainer.on_gpu and (advice := shared_in_vain(settings.batch_size, run.place.world)):
+            common.say(advice)
     try:
         _show_training(run, speaks)
         ended = trainer.finished

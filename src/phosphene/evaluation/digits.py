@@ -15,6 +15,7 @@ from phosphene.evaluation.frechet import frechet_distance
 from phosphene.expression import cond, guide
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion
+from phosphene.processes import ALONE, Place
 from phosphene.sampler import last
 
 
@@ -59,18 +60,19 @@ def measure(
     seed: int = SEED,
     *,
     sampling: Sampling = Sampling(guidance=DIGIT_GUIDANCE),
+    place: Place = ALONE,
 ) -> Figures:
     """Draw ``samples`` pictures, as many of each class, and judge them.
 
     A model that knows no classes is measured without them. The noise is drawn on the model's device by one generator:
-    these are statistics, and no picture of them needs to be found again.
+    these are statistics, and no picture of them needs to be found again. Several processes draw a share each; see ``run``.
     """
     if samples < 2:
         raise UserError(f"--samples {samples}: must be at least 2.")
     labels = torch.arange(samples) % model.classes if model.classes else None
     task = Task(lambda _, scale: cond(None) if labels is None else guide(cond(*labels.tolist()), scale=scale))
     seeds = range(seed, seed + samples)
-    pictures = last(run(task, model, seeds, sampling=sampling._replace(together=True))).clamp(*model.value_range)
+    pictures = last(run(task, model, seeds, sampling=sampling._replace(together=True), place=place)).clamp(*model.value_range)
     probabilities, features = describe(classifier, pictures)
     right = None if labels is None else (probabilities.argmax(1).cpu() == labels).float()
     by_class = [] if right is None else [right[labels == c].mean().item() for c in range(min(model.classes, samples))]

@@ -147,7 +147,8 @@ def load_weights(network: nn.Module, folder: Path, name: str) -> None:
 def _filled(build: Callable[[], Network], folder: Path, name: str) -> Network:
     """What ``build`` makes, filled with the shards ``name*.safetensors`` of ``folder``."""
     weights.require_fit(build, _shards(folder, name))
-    network = build()
+    with weights.Unfilled():
+        network = build()
     load_weights(network, folder, name)
     return network
 

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import replacing, unwritable
@@ -55,6 +56,19 @@ def shapes(paths: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+class Unfilled(TorchFunctionMode):
+    """Networks built in it are given no first weights, which what is loaded would take the place of anyway.
+
+    On "meta" giving some imports torch's compiler, for seconds.
+    """
+
+    def __torch_function__(self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", "") == "torch.nn.init" or function.__name__ in ("uniform_", "normal_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 def require_fit(build: Callable[[], Network], paths: Sequence[Path]) -> Network:
     """What ``build`` makes, without memory; UserError unless it has the weights of ``paths``, by name and shape.
 
@@ -62,7 +76,7 @@ def require_fit(build: Callable[[], Network], paths: Sequence[Path]) -> Network:
     """
     given = shapes(paths)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Unfilled():
             network = build()
     except (RuntimeError, OverflowError, MemoryError, ZeroDivisionError) as error:
         reason = str(error).partition("\n")[0]

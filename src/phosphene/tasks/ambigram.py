@@ -38,9 +38,12 @@ def ambigram(pairs: Sequence[tuple[int, int]], classifier: DigitClassifier | Non
     def asks(model: DigitDiffusion, scale: float) -> Expression:
         return mean(guide(cond(*upright), scale=scale), viewed(guide(cond(*turned), scale=scale), UPSIDE_DOWN))
 
+    def of(rows: Sequence[int]) -> Sequence[tuple[int, int]]:
+        return pairs if len(pairs) == 1 else [pairs[k] for k in rows]
+
     return Task(
         asks,
-        judge=None if classifier is None else lambda _, pictures: judge(classifier, pictures, pairs),
+        judge=None if classifier is None else lambda _, pictures, rows: judge(classifier, pictures, of(rows)),
         readings=[Reading(f"{upright[0]}"), Reading(f"turned: {turned[0]}", UPSIDE_DOWN.apply)],
     )
 

@@ -58,6 +58,6 @@ def anagram(
 
     return Task(
         asks,
-        judge=lambda stage, pictures: score(stage, pictures, prompts, [v.apply for v in views]),
+        judge=lambda stage, pictures, _: score(stage, pictures, prompts, [v.apply for v in views]),
         readings=[Reading(p, v.apply) for p, v in zip(prompts, views, strict=True)],
     )

@@ -76,7 +76,7 @@ def hybrid(
             return bands(*parts, sigmas=blurs)
         return mean(*parts) if kind == "scale" else factorized(*parts, part)
 
-    return Task(asks, judge=lambda stage, pictures: score(stage, pictures, prompts, looks), readings=_readings(kind, ruled))
+    return Task(asks, judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks), readings=_readings(kind, ruled))
 
 
 def completed(

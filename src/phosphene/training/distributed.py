@@ -1,70 +1,15 @@
-"""Several processes that learn what one would: shared gradients and shared BatchNorm statistics.
-
-Accelerate finds out where the process stands (``torchrun``, ``accelerate launch``, or alone); the arithmetic is two
-all-reduces. Works with gloo on CPUs and NCCL on GPUs.
-"""
+"""Several processes that learn what one would: shared gradients and shared BatchNorm statistics, two all-reduces."""
 
 from __future__ import annotations
 
-import atexit
-import os
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
-from phosphene.devices import choose_device
-from phosphene.errors import UserError
-
-
-class Place:
-    """Where this process stands: ``rank`` of ``world``, on ``device``."""
-
-    def __init__(self, device: str = "auto") -> None:
-        self.rank, self.world = 0, 1
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from accelerate import PartialState
-
-            # Accelerate must be told of a machine without GPU: it would leave its processes to train alone, each for itself.
-            state = PartialState(cpu=choose_device(device).type == "cpu")
-            self.rank, self.world, self.device = state.process_index, state.num_processes, state.device
-            atexit.register(state.destroy_process_group)
-        else:
-            self.device = choose_device(device)
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes files and speaks."""
-        return self.rank == 0
-
-    def wait(self) -> None:
-        if self.world > 1:
-            dist.barrier()
-
-    def rows(self, batch_size: int) -> range:
-        """Which pictures of a batch are this process's. UserError where they cannot be shared out evenly."""
-        if batch_size % self.world:
-            raise UserError(f"--batch-size {batch_size}: must be a multiple of the {self.world} processes.")
-        return range(self.rank, batch_size, self.world)
-
-    def of_the_leader(self, value: Any) -> Any:
-        """What ``value`` is in the leading process, in all of them."""
-        if self.world == 1:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values)
-        return values[0]
-
-    def any(self, *flags: bool) -> list[bool]:
-        """Whether each flag is set in any process."""
-        if self.world == 1:
-            return list(flags)
-        found = torch.tensor(flags, dtype=torch.float32, device=self.device)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in found]
+from phosphene.processes import Place as Place
 
 
 def average(tensors: Iterable[Tensor]) -> None:

@@ -60,11 +60,8 @@ class Run(TrainingRun):
 
     def prepare(self) -> Trainer:
         recipe, place = self.recipe, self.place
-        if not place.leads:
-            place.wait()  # the first process fetches the data, the others find it
-        dataset = load_dataset(recipe.dataset, self.data)
-        if place.leads:
-            place.wait()
+        with place.leader_first():
+            dataset = load_dataset(recipe.dataset, self.data)
         self.test = dataset.test
         network, loss, self.config = build(recipe, dataset.classes)
         every = min(REPORT_STEPS, self.save_every or REPORT_STEPS)

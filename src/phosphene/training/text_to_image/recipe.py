@@ -26,6 +26,9 @@ class CascadeRecipe(BaseRecipe):
     network: str = "cascade"
     images: int = option(4_000_000, "Pictures to see in all.", change=RESUMED)
     batch_size: int = option(512, "Pictures of a step.", change=RESUMED)
+    micro_batch: int = option(
+        0, "Pictures of a pass of each process; the gradient is the whole batch's. 0: 32 on a CPU, all on a GPU.", change=RESUMED
+    )
     optimizer: str = option("adamw", "adamw, or muon for the blocks' matrices.", change=RESTARTED)
     lr: float = option(1e-3, "Learning rate.", change=RESUMED)
     warmup: int = option(500, change=RESUMED)  # steps
@@ -63,6 +66,7 @@ class CascadeRecipe(BaseRecipe):
         self.require("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
         self.require("ema", 0 <= self.ema < 1, "must lie in [0, 1)")
         self.require("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
+        self.require("micro_batch", self.micro_batch >= 0, "must be 0, for what is usual, or more")
         self.require("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")
         self.require("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
 

@@ -26,6 +26,7 @@ class RetrievalTrainer(StageTrainer):
         super().__init__(recipe, *others, **named)
         if self.place.world > 1:  # a text would have to find its picture among those of its own process only
             raise UserError(f"train retrieval: shares no batch between {self.place.world} processes; start it in one.")
+        recipe.require("micro_batch", recipe.micro_batch == 0, "every text of a batch competes for every picture; leave it out")
 
     def build(self, vocabulary: int) -> Retrieval:
         return Retrieval(text_encoder(self.recipe, vocabulary), self.recipe.size)

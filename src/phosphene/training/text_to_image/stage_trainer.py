@@ -131,7 +131,8 @@ class StageTrainer:
         self.checks = {split: stories for split, stories in splits.items() if stories}
         on_gpu = self.device.type == "cuda"
         # What a laptop has the memory for; the gradient is that of the whole batch all the same.
-        self.piece = 32 if self.summed and not on_gpu else recipe.batch_size
+        usual = 32 if self.summed and not on_gpu else recipe.batch_size
+        self.piece = recipe.micro_batch or usual
         if on_gpu:
             self.compile()
         self.optimisers = self.chosen_optimisers()
