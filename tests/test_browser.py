@@ -144,7 +144,15 @@ def test_each_tab_does_its_job(visitor, tmp_path, tab):
         assert "above 0 it does" in visitor.status(panel)
     if tab == "Hybrid":
         panel.get_by_label("distance").fill("100")
-        assert "scale(0.2)" in panel.locator(".walk img").get_attribute("style")
+        looked = panel.locator(".walk img")
+        wide = looked.evaluate("image => image.clientWidth")
+        blur = re.search(r"blur\(([\d.]+)px\)", looked.get_attribute("style"))
+        assert float(blur[1]) == pytest.approx(1.5 * 2.5 / 64 * wide) and "scale(0.4)" in looked.get_attribute("style")
+    if tab == "Morph":
+        shown = panel.locator(".walk img:visible")
+        first = shown.get_attribute("src")
+        panel.get_by_label("the way", exact=True).fill("100")
+        assert shown.count() == 1 and shown.get_attribute("src") != first and panel.locator(".walk img").count() == 8
     gallery = visitor.open("Gallery")
     gallery.locator("img").first.wait_for()
 

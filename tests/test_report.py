@@ -34,7 +34,7 @@ from phosphene.report import sections as report
 from phosphene.report.config import read_config
 from phosphene.report.course import asked, table
 from phosphene.report.page import write
-from phosphene.report.part_b import EDITIONS, real_digits, recipe_of
+from phosphene.report.part_b import EDITIONS, real_digits, recipe_of, taught_on_noise
 from phosphene.report.sections import SECTIONS, chosen
 from phosphene.training.log import curve, read_log
 from phosphene.training.mnist import data
@@ -61,7 +61,7 @@ def test_sections_are_the_assignments_and_more():
     numbers = [each.number for each in SECTIONS]
     assert [n for n in numbers if n[0].isdigit()] == ASSIGNMENT
     assert [n for n in numbers if n.startswith("B")] == ["B 1.1", "B 1.2", "B 1.2.2", "B 2.1", "B 2.4"]
-    assert [n for n in numbers if n.startswith("F")] == ["F 2.1", "F 2.4"]
+    assert [n for n in numbers if n.startswith("F")] == ["F 1.2.3", "F 2.1", "F 2.4"]
     assert len(set(numbers)) == len({each.name for each in SECTIONS}) == len(SECTIONS)
 
 
@@ -265,6 +265,23 @@ def test_the_table_of_the_course_is_what_the_page_shows(page):
             formula = name in formulas.FORMULAS and formulas.mathml(name) in here[0]
             assert formula or name in figures or f'<svg id="{name}"' in here[0], (each, name)
         assert f'<a href="#{each.section}">{each.section}</a>' in whole.split('id="checklist"')[1]
+
+
+def test_what_takes_a_model_that_does_not_ship_is_not_there_yet(tmp_path, monkeypatch):
+    four = "Algorithm 4, and four of each digit"
+    assert next(each for each in asked() if each.what.startswith(four)).section == "class-conditioned"
+    monkeypatch.setattr("phosphene.models.folders.EMBEDDED", tmp_path)
+    lacking = next(each for each in asked() if each.what.startswith(four))
+    assert not lacking.section and not lacking.shown and lacking.command.endswith("class-20-ddpm")
+
+
+def test_what_is_trained_on_pure_noise_answers_any_noise_with_the_mean():
+    clean = torch.rand(20, 1, 28, 28, generator=torch.Generator().manual_seed(1)).round()
+    answers, points = taught_on_noise(clean, (2, 60), width=2)
+    assert list(answers) == [2, 60] and len(points) == 60
+    made, mean = answers[60](torch.randn(4, 1, 28, 28)), clean.mean(0)
+    assert (made - mean).square().mean() < 0.1 * (answers[2](torch.randn(4, 1, 28, 28)) - mean).square().mean() + 0.03
+    assert made.var(0).mean() < 0.1 * clean.var(0).mean()
 
 
 def test_the_commands_of_the_course_are_commands():

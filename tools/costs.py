@@ -1,4 +1,5 @@
-"""What each command costs, from typing to the file: seconds and peak memory, as rows of the README's table.
+"""What each command costs, from typing to the file: seconds, those of all processor cores together, and peak memory, as rows
+of a table. The second hardly change when others use the machine.
 
     python tools/costs.py [--device cuda] [--only WORD ...] [--json FILE] [--running]
 
@@ -48,8 +49,8 @@ COMMANDS = (
 )
 
 
-def cost(command: str, device: str) -> tuple[float, float]:
-    """Seconds, and peak memory of main memory in MB."""
+def cost(command: str, device: str) -> tuple[float, float, float]:
+    """Seconds, those of the cores, and peak of main memory in MB."""
     argv = [sys.executable, "-m", "phosphene", *shlex.split(command), "--device", device]
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
@@ -58,17 +59,17 @@ def cost(command: str, device: str) -> tuple[float, float]:
         seconds = time.perf_counter() - begun
         if status:
             raise SystemExit(f"phosphene {command}: {process.stderr.read().decode().strip()}")
-    return seconds, used.ru_maxrss / 1e3
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e3
 
 
-def running_cost(command: str, device: str) -> tuple[float, float]:
+def running_cost(command: str, device: str) -> tuple[float, float, float]:
     """The same of the second time in this process."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
         for _ in range(2):
-            begun = time.perf_counter()
+            begun, busy = time.perf_counter(), time.process_time()
             cli.perform([*shlex.split(command), "--device", device])
-            seconds = time.perf_counter() - begun
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            seconds, cores = time.perf_counter() - begun, time.process_time() - busy
+    return seconds, cores, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def main() -> None:
@@ -83,8 +84,8 @@ def main() -> None:
         if options.only and not any(word in shlex.split(command) for word in options.only):
             continue
         found[command] = (running_cost if options.running else cost)(command, options.device)
-        seconds, held = found[command]
-        print(f"| `phosphene {command}` | {seconds:.1f} s | {held:.0f} MB |", flush=True)
+        seconds, cores, held = found[command]
+        print(f"| `phosphene {command}` | {seconds:.1f} s | {cores:.1f} s | {held:.0f} MB |", flush=True)
         if options.json:
             options.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -18,7 +18,6 @@ from phosphene.web.tabs import TABS
 
 OUT = Path(__file__).parent.parent / "docs" / "screenshots"
 SIZES = {"desk": (1120, 900), "phone": (390, 844)}
-BUTTONS = {"Inpaint": "Repaint", "Train": "Train"}
 LONG = 300_000
 
 
@@ -47,10 +46,7 @@ def work(page: Page, name: str) -> None:
         return
     if name == "Inpaint":
         stroke(page, panel)
-    if name == "Digits":
-        panel.get_by_text("ambigram", exact=True).first.click()
-        panel.get_by_label("Which digits").fill("69")
-    panel.get_by_role("button", name=BUTTONS.get(name, "Draw"), exact=True).click()
+    panel.locator("button.primary").click()
     ended = re.compile(r"^\s*(done|seed|none|\d\d:|.*seam)", re.I)
     panel.locator(".studio-status", has_text=ended).wait_for(timeout=LONG)
 
@@ -72,12 +68,7 @@ def main() -> None:
             page.wait_for_selector("button[role=tab]")
             settle(page)
             for name in options.only:
-                tab = page.get_by_role("tab", name=name, exact=True).first
-                if tab.is_visible():
-                    tab.click()
-                else:  # on a phone the last tabs are behind a button
-                    page.locator(".overflow-menu > button").click()
-                    page.locator(".overflow-dropdown button", has_text=name).click()
+                page.get_by_role("tab", name=name, exact=True).click()
                 settle(page)
                 if size == "desk" or name in ("Anagram", "Gallery"):
                     work(page, name)

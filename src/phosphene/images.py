@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,17 +166,18 @@ def sheet(
     top = gap + (round(size * 1.3) + 2 * gap if title else 0) + (size + gap if column_labels else 0)
     broken = [[_lines(caption, write, cell[0] + gap // 2) for caption in row] for row in captions]
     pitch = round(size * 1.2)
-    below = max((len(lines) for row in broken for lines in row), default=0) * pitch + (gap if captions else 0)
+    below = [max(map(len, row)) * pitch + gap if any(row) else 0 for row in broken] or [0] * len(rows)
+    tops = list(accumulate((cell[1] + gap + under for under in below), initial=top))
     columns = max(len(row) for row in rows)
-    width, height = left + columns * (cell[0] + gap), top + len(rows) * (cell[1] + gap + below)
-    paper = Image.new("RGB", (max(width, int(heading.getlength(title)) + 2 * gap), height), paper_colour)
+    width = left + columns * (cell[0] + gap)
+    paper = Image.new("RGB", (max(width, int(heading.getlength(title)) + 2 * gap), tops[-1]), paper_colour)
     pen = ImageDraw.Draw(paper)
     if title:
         pen.text((gap, gap), title, ink, heading)
     for column, label in enumerate(column_labels):
         pen.text((left + column * (cell[0] + gap) + cell[0] / 2, top - gap), label, ink, write, anchor="ms")
     for r, row in enumerate(rows):
-        y = top + r * (cell[1] + gap + below)
+        y = tops[r]
         if row_labels:
             pen.text((left - gap, y + cell[1] / 2), row_labels[r], ink, write, anchor="rm")
         for c, image in enumerate(row):

@@ -209,6 +209,7 @@ def morph(
     ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
     made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends).xt
     cells = to_images(made)
+    common.readings(cells)
     common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8)), out))
     if animate is not None:
         large = [enlarged(cell, max(1, CELL // cell.width)) for cell in cells]

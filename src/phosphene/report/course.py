@@ -1,7 +1,8 @@
 """What the course's assignment asks for, in both of its editions, and where the page shows it.
 
 ``course.tsv`` has a line for each figure, number and formula: the part, the assignment's own number, what is asked for, the
-section that shows it, its figures, values and formulas there, and the command that makes it. What the page lacks has no section.
+section that shows it, its figures and formulas there, the command that makes it, and the models that it takes: what takes one
+that does not ship is not there yet, and has no section.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+
+from phosphene.models import folders
 
 COURSE = Path(__file__).parent / "course.tsv"
 
@@ -31,8 +34,12 @@ class Asked:
 def asked() -> list[Asked]:
     """All that the assignment asks for, in its order."""
     with COURSE.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [Asked(**row | {"shown": tuple(row["shown"].split())}) for row in rows]
+        return [_row(**row) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+
+def _row(models: str, section: str, shown: str, **row: str) -> Asked:
+    there = all((folders.EMBEDDED / name).is_dir() for name in models.split())
+    return Asked(**row, section=section if there else "", shown=tuple(shown.split()) if there else ())
 
 
 def checklist(sections: Container[str]) -> list[tuple[str, list[tuple[Asked, bool]]]]:

@@ -93,7 +93,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = (*COURSE, "a castle")) -> Conte
     solver = ["--solver", "dpm"] if desk.quick else []
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
-    side, swept = None, (1, 3) if desk.quick else (5, 20)
+    side, swept = None, (1, UPSCALE) if desk.quick else (5, 20)
     if len(desk.stages) > 1:
         ways = [desk.sampling()._replace(upscale_steps=n) for n in swept]
         large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
@@ -151,10 +151,12 @@ def one_step(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
 
 
 @section(A, "1.4", "Undoing it step by step", (1.5, 2))
-def iterative(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
+def iterative(desk: Desk, picture: Path = TOWER, prompt: str = CALLED[str(TOWER)]) -> Content:
+    if picture != TOWER and prompt == CALLED[str(TOWER)]:
+        prompt = ""  # what is said of the sample says nothing of another picture
     t = denoising.TIMESTEPS[denoising.START]
     clean, (level,) = _levels(desk, picture, prompt, [t])
-    sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1])
+    sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1], guidance=1.0)  # as the one step is asked
     every = list(desk.run(edit(clean, [sampling.timesteps.index(t)], prompt or None), [SEED], sampling))
     states = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
     between = strip(desk, [s.xt[0] for s in states] + [every[-1].xt[0]], [f"t = {s.t}" for s in states] + ["clean"])
@@ -169,6 +171,7 @@ def iterative(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
         ),
         t=t,
         steps=len(every),
+        prompt=prompt,
     )
 
 
@@ -193,8 +196,8 @@ def guided(desk: Desk, prompt: str = "a dog face") -> Content:
 
 def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = False) -> Figure:
     """A picture noised to several starts of Part A's timesteps and denoised again, on a sheet; ``large``, by all stages."""
-    # On a quick page every third of the 34, so that the starts mean the same noise.
-    starts, times = ((1, 3, 6), denoising.TIMESTEPS[::3]) if desk.quick else (STARTS, denoising.TIMESTEPS)
+    # On a quick page every fourth of the 34.
+    starts, times = ((1, 3, 5), denoising.TIMESTEPS[::4]) if desk.quick else (STARTS, denoising.TIMESTEPS)
     how = Sampling(timesteps=times, upscale_steps=UPSCALE if desk.quick else None)
     task = edit(desk.sample(picture), starts, prompt or None)
     made = last(desk.run(task, [SEED] * len(starts), how, large=large)).cpu()

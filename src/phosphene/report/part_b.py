@@ -6,8 +6,9 @@ Both of its editions: noise prediction (DDPM), and flow matching. A model that d
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict
 from functools import cache
 from typing import Any, NamedTuple
@@ -36,7 +37,8 @@ from phosphene.training.mnist.recipes import recipe
 B = "Part B: diffusion models from scratch"
 DDPM, FLOW = "Part B, the DDPM edition: predict the noise", "Part B, the newer edition: flow matching"
 EDITIONS = {"ddpm": DDPM, "flow": FLOW}
-EPOCHS = (5, 20)
+EPOCHS = (1, 5, 10, 20)
+"""After which models may have been kept."""
 STEPS = 16
 FEW = Sampling("dpm", STEPS)
 SHEET = folders.EMBEDDED.parent / "digits" / "mnist-test.png"
@@ -86,7 +88,7 @@ def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> list[Fig
 
 
 def by_epochs(desk: Desk, kind: str, ending: str, guidance: float | None, route: Sampling) -> tuple[list[Figure], dict[int, str]]:
-    """A sheet of samples after 5 epochs and one after 20, from the same noise; and, of digits asked for, the share read so."""
+    """A sheet of samples for each of EPOCHS of which a model ships, from the same noise; and the share read as asked."""
     each, figures, read = 1 if desk.quick else 4, [], {}
     labels = [digit for _ in range(each) for digit in range(10)]
     for epoch in EPOCHS:
@@ -99,8 +101,12 @@ def by_epochs(desk: Desk, kind: str, ending: str, guidance: float | None, route:
         asked = ["--unconditional"] if guidance is None else ["0123456789", "--guidance", f"{guidance:g}"]
         steps = ["--solver", route.solver, "--steps", str(route.steps)]
         command = command_line(["phosphene", "digits", *asked, "--count", str(each), *steps, "--model", name])
-        figures.append(desk.save(sheets(rows), f"{kind}{ending}-{epoch}", f"{10 * each} samples after {epoch} epochs", command))
+        figures.append(desk.save(sheets(rows), f"{kind}{ending}-{epoch}", f"{10 * each} samples after {passes(epoch)}", command))
     return figures, read
+
+
+def passes(epochs: int) -> str:
+    return "one epoch" if epochs == 1 else f"{epochs} epochs"
 
 
 def ancestral(desk: Desk) -> Sampling:
@@ -204,17 +210,74 @@ def class_conditioned(desk: Desk) -> Content:
     )
 
 
+@section(FLOW, "F 1.2.3", "Pure noise: the denoiser draws the mean", (4, 6))
+def pure_noise(desk: Desk) -> Content:
+    """The course's denoiser of pure noise where it ships, and in any case a small one, trained here."""
+    clean = real_digits(False).images
+    answers, points = taught_on_noise(clean, (10, 100))
+    noise = torch.randn((10, 1, 28, 28), generator=torch.Generator().manual_seed(SEED))
+    sheet = {"noise": noise} | {f"{steps} steps": answer(noise) for steps, answer in answers.items()}
+    for epochs in EPOCHS:
+        if ships(f"denoiser-{epochs}-pure"):
+            sheet[passes(epochs)] = denoise_at(desk.model(f"denoiser-{epochs}-pure"), noise, SEED, [0.0]).estimates[0]
+    mean = clean.mean(0, keepdim=True)
+    last_answer = sheet["100 steps"]
+    rows = [to_images(rescaled(each), 2) for each in (*sheet.values(), mean.expand(10, -1, -1, -1))]
+    loss_curves({"loss": points}, desk.out / "loss-pure.png", "Training loss, pure noise", "step")
+    return Content(
+        *losses(desk, {"denoiser-5-pure": "denoiser"}, "loss-denoiser-pure", "Training loss of the denoiser of pure noise"),
+        desk.plotted("loss-pure", "Training loss of a small denoiser that is shown nothing but noise"),
+        desk.save(sheets(rows, row_labels=[*sheet, "mean"]), "pure-noise", "Noise, the answers, and the mean digit"),
+        least=f"{float((clean - mean).square().mean()):.3f}",
+        reached=f"{sum(loss for _, loss in points[-20:]) / 20:.3f}",
+        off=f"{float((last_answer - mean).square().mean()):.3f}",
+        between=f"{float(last_answer.var(0, correction=0).mean()):.4f}",
+        shipped=ships("denoiser-5-pure"),
+    )
+
+
+def taught_on_noise(
+    clean: Tensor, kept: Sequence[int], width: int = 8, rate: float = 1e-2
+) -> tuple[dict[int, Callable[[Tensor], Tensor]], list[tuple[float, float]]]:
+    """A narrow UNet trained to answer noise with the digits ``clean``: what it is after ``kept`` steps, and its losses."""
+    generator, answers, points = torch.Generator().manual_seed(SEED), {}, []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = MnistUNet(width)
+    learner = torch.optim.Adam(network.parameters(), rate)
+    for step in range(1, max(kept) + 1):
+        digit = clean[torch.randint(len(clean), (32,), generator=generator)]
+        loss = (network(torch.randn(digit.shape, generator=generator)) - digit).square().mean()
+        learner.zero_grad()
+        loss.backward()
+        learner.step()
+        points.append((step, float(loss.detach())))
+        if step in kept:
+            answers[step] = torch.no_grad()(deepcopy(network).eval())
+    return answers, points
+
+
 @section(FLOW, "F 2.1", "A straight way: the time-conditioned flow", (4, 10))
 def time_flow(desk: Desk) -> Content:
-    figures, _ = by_epochs(desk, "time", "", None, FEW)
-    curves = losses(desk, {"time-20": "time"}, "loss-time", "Training loss, time-conditioned, flow matching")
-    return Content(*curves, *figures, steps=STEPS, recipe=recipe_of("time-20", "time"))
+    curves, figures, values = flows(desk, "time", "loss-time", None)
+    return Content(*curves, *figures, **values)
 
 
 @section(FLOW, "F 2.4", "Flow to the digit asked for", (5, 12))
 def class_flow(desk: Desk) -> Content:
-    figures, read = by_epochs(desk, "class", "", 5.0, FEW)
-    curves = losses(desk, {"class-20": "class"}, "loss-flow", "Training loss, class-conditioned, flow matching")
-    count = 10 if desk.quick else 40
-    how = recipe_of("class-20", "class")
-    return Content(*curves, *figures, steps=STEPS, count=count, read=sorted(read.items()), recipe=how)
+    curves, figures, values = flows(desk, "class", "loss-flow", 5.0)
+    flat, read = by_epochs(desk, "class", "-flat", 5.0, FEW)
+    both = {"class-10-flow": "decayed", "class-10-flat": "not decayed"}
+    rates = losses(desk, both, "loss-rates", "Training loss, with the decay of the rate and without") if flat else []
+    return Content(*curves, *figures, *rates, *flat, count=10 if desk.quick else 40, flat=sorted(read.items()), **values)
+
+
+def flows(desk: Desk, kind: str, file: str, guidance: float | None) -> tuple[list[Figure], list[Figure], dict[str, Any]]:
+    """Curves and samples of our recipe of flow matching, and of the course's where it ships; and what is said of them."""
+    title = f"Training loss, {kind}-conditioned, flow matching"
+    curves = losses(desk, {f"{kind}-20": "longer", f"{kind}-10-flow": "the course's recipe"}, file, title)
+    course, there = by_epochs(desk, kind, "-flow", guidance, FEW)
+    longer, read = by_epochs(desk, kind, "", guidance, FEW)
+    told = {"read": sorted(read.items()), "course": sorted(there.items())}
+    recipes = {"recipe": recipe_of(f"{kind}-20", kind), "theirs": recipe_of(f"{kind}-10-flow", kind)}
+    return curves, [*course, *longer], {"steps": STEPS, **told, **recipes}

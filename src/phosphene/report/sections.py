@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
-UPSCALE = 3
+UPSCALE = 2
 """Steps of the second stage on a quick page."""
 
 Shown = Image.Image | tuple[Image.Image, Image.Image]

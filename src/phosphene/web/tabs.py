@@ -68,8 +68,12 @@ def anagram_tab(studio: Studio, _: gr.Tab) -> None:
 
 
 def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
+    def walk(job: Job, values: tuple) -> str:
+        far, near, sigma, *_ = values
+        return widgets.walking_picture(job.pictures[:1], near, far, blur=sigma / 64)
+
     bench = Bench(studio, "hybrid", "dpm")
-    with bench.laid_out(look=lambda job, values: widgets.walking_picture(job.pictures[0], *values[:2])):
+    with bench.laid_out(look=walk):
         far = bench.ask("", gr.Textbox("a red heart", label="From afar"), widgets.prompt)
         near = bench.ask("", gr.Textbox("a smiling face", label="From near"), widgets.prompt)
         gr.Examples([["a tangerine", "a smiling face"], ["a red apple", "a frowning face"]], [far, near])
@@ -88,7 +92,7 @@ def compose_tab(studio: Studio, _: gr.Tab) -> None:
 
 def morph_tab(studio: Studio, _: gr.Tab) -> None:
     bench = Bench(studio, "morph", "dpm")
-    with bench.laid_out():
+    with bench.laid_out(look=lambda job, values: widgets.walking_picture(job.pictures, *values[:2], what="the way")):
         bench.ask("", gr.Textbox("a dog face", label="Where it begins"), widgets.prompt)
         bench.ask("", gr.Textbox("a cat face", label="Where it ends"), widgets.prompt)
         bench.ask("--frames", gr.Slider(2, 16, 8, step=1, label="Pictures on the way, both ends included"), widgets.number)

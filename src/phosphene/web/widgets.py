@@ -61,13 +61,12 @@ def turning_picture(pictures: Sequence[Image.Image], prompts: Sequence[str], nam
     )
 
 
-def walking_picture(picture: Image.Image, far: str, near: str) -> str:
-    """A picture and a slider that walks away from it."""
+def walking_picture(pictures: Sequence[Image.Image], near: str, far: str, what: str = "distance", blur: float = 0.0) -> str:
+    """A slider from ``near`` to ``far``: away from a picture whose bands part at ``blur`` widths of it, or through several."""
     far, near = html.escape(far), html.escape(near)
-    return (
-        f'<div class="studio-look"><div class="walk"><img src="{source(picture)}" alt="{near}"></div>'
-        f'<label>{near} <input type="range" min="0" max="100" value="0" aria-label="distance"> {far}</label></div>'
-    )
+    images = "".join(f'<img src="{source(each)}" alt="{near}"{" hidden" * (k > 0)}>' for k, each in enumerate(pictures))
+    slider = f'<input type="range" min="0" max="100" value="0" aria-label="{what}" data-blur="{blur:g}">'
+    return f'<div class="studio-look"><div class="walk">{images}</div><label>{near} {slider} {far}</label></div>'
 
 
 def prompts_of(text: str, most: int = MOST_PROMPTS) -> list[str]:

@@ -24,8 +24,10 @@
   document.addEventListener("input", event => {
     const look = event.target.closest(".studio-look");
     if (!look) return;
-    const away = event.target.value / 100, { style } = look.querySelector("img");
-    style.filter = `blur(${18 * away * (1 - 0.75 * away)}px)`;
-    style.transform = `scale(${1 - 0.8 * away})`;
+    const images = look.querySelectorAll("img"), at = event.target.value / 100;
+    if (images.length > 1) return images.forEach((image, k) => { image.hidden = k !== Math.round(at * (images.length - 1)); });
+    const blur = 1.5 * at * event.target.dataset.blur; // in widths of the picture: beyond where its bands part
+    images[0].style.filter = `blur(${blur * images[0].clientWidth}px)`; // before it shrinks, so the bands part at any size
+    images[0].style.transform = `scale(${1 - 0.6 * at})`;
   });
 }
