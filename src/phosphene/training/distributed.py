@@ -9,8 +9,6 @@ import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
-from phosphene.processes import Place as Place
-
 
 def average(tensors: Iterable[Tensor]) -> None:
     """Replace each tensor by its mean over all processes, in one exchange."""

@@ -16,9 +16,9 @@ from typing import Any
 
 from phosphene.errors import UserError
 from phosphene.files import require_writable, sweep
+from phosphene.processes import Place
 from phosphene.training import checkpoint
 from phosphene.training.checkpoint import Resumable
-from phosphene.training.distributed import Place
 from phosphene.training.lock import FolderLock
 from phosphene.training.log import Log, read_log
 from phosphene.training.options import RECIPE, BaseRecipe

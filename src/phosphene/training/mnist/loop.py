@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
+from phosphene.processes import Place
 from phosphene.training import checkpoint
-from phosphene.training.distributed import Place, average, share_statistics
+from phosphene.training.distributed import average, share_statistics
 from phosphene.training.ema import Average
 from phosphene.training.mnist.data import Split
 from phosphene.training.mnist.half import InHalf

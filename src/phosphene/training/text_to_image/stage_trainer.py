@@ -24,9 +24,10 @@ from phosphene.models.patch_stage import load_weights
 from phosphene.models.stage import low_res_input
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.transformer import PatchTransformer
+from phosphene.processes import Place
 from phosphene.schedule import NoiseSchedule, squared_cosine
 from phosphene.training import checkpoint
-from phosphene.training.distributed import Place, average
+from phosphene.training.distributed import average
 from phosphene.training.ema import Average
 from phosphene.training.muon import Muon
 from phosphene.training.text_to_image.captions import Thesaurus
