@@ -22,8 +22,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from phosphene.processes import Place
 from phosphene.schedule import linear
-from phosphene.training.distributed import Place
 from phosphene.training.mnist.data import load_dataset
 from phosphene.training.mnist.loop import Trainer
 from phosphene.training.mnist.objectives import build

@@ -25,8 +25,8 @@ from phosphene.drawing import Sampling
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER
 from phosphene.models import catalogue, folders
+from phosphene.processes import Place
 from phosphene.readers import PROVENANCE, read_provenance
-from phosphene.training.distributed import Place
 from phosphene.training.ema import Average
 from phosphene.training.log import read_log
 from phosphene.training.mnist.data import load_dataset

@@ -28,10 +28,10 @@ from phosphene.models.cascade import open_cascade
 from phosphene.models.patch_stage import PatchNetwork
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
+from phosphene.processes import Place
 from phosphene.readers import read_picture
 from phosphene.tasks.generate import generate
 from phosphene.training import checkpoint
-from phosphene.training.distributed import Place
 from phosphene.training.log import read_log
 from phosphene.training.options import RECIPE
 from phosphene.training.text_to_image import run as run_module

@@ -27,9 +27,9 @@ from phosphene.devices import choose_device
 from phosphene.errors import UserError
 from phosphene.models import catalogue, folders
 from phosphene.models.digits import DigitDiffusion
+from phosphene.processes import Place
 from phosphene.schedule import linear
 from phosphene.training import checkpoint
-from phosphene.training.distributed import Place
 from phosphene.training.log import read_log
 from phosphene.training.mnist import run as run_module
 from phosphene.training.mnist.data import PARTS, Split, load_dataset
