@@ -91,7 +91,8 @@ def load(
     verify(path)
     device = torch.device(device)
     with _described(path / CONFIG):
-        tensors.require_fit(lambda: KINDS[config["kind"]].network(**config["network"]), [path / WEIGHTS])
+        network, sizes = KINDS[config["kind"]].network, dict(config["network"])
+    tensors.require_fit(lambda: network(**sizes), [path / WEIGHTS])
     return build(config, tensors.load(path / WEIGHTS), path / WEIGHTS, device, dtype or usual_dtype(device))
 
 

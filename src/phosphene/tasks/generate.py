@@ -13,7 +13,7 @@ from phosphene.models.protocol import Denoiser
 
 def asked(stage: Denoiser, prompts: Sequence[str | None], negative: str | None, guidance: float) -> Expression:
     """For ``prompts`` (one for all images, or one for each), away from ``negative``; a stage that reads no text: nothing."""
-    return guide(cond(*prompts), scale=guidance, away=cond(negative)) if stage.reads else cond(None)
+    return guide(cond(*prompts), scale=guidance, away=cond(negative or None)) if stage.reads else cond(None)
 
 
 def asking(prompts: Sequence[str | None], negative: str | None = None) -> Asks:
