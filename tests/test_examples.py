@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from conftest import thorough
 from PIL import Image
 
 import phosphene.__main__  # noqa: F401 (all commands)
@@ -46,6 +47,7 @@ def test_the_notebook_runs(monkeypatch, tmp_path, name, pictures):
     assert shown == pictures
 
 
+@thorough
 def test_the_gigabytes_of_deepfloyd_are_those_of_its_configs():
     """What docs/deepfloyd.md says of memory is what its script prints."""
     script = [sys.executable, str(ROOT / "tools" / "deepfloyd_memory.py")]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import thorough
 from judge import open_judge
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file
@@ -807,6 +808,7 @@ def test_processes_share_a_batch_without_overlap(gallery):
     assert not torch.equal(parts[0].ids, parts[1].ids)
 
 
+@thorough
 def test_two_processes_train_what_one_trains_and_one_goes_on(tmp_path, shards):
     """Ten steps of 16 pictures alone; five as twice 8 over gloo and five more alone: without noise, the same to rounding."""
     (tmp_path / "child.py").write_text(SHARED)

@@ -228,7 +228,7 @@ def little_memory():
         ({"width": -1}, "--width -1"),
         ({"classes": 10**6}, "does not fit"),
         ([], "no network has the sizes"),
-        (None, "no network has the sizes"),
+        (None, "is incomplete or wrong"),
     ],
     ids=repr,
 )
