@@ -84,7 +84,7 @@ def deepfloyd(shape: str, device: torch.device) -> tuple[Asked, DDPMScheduler, D
     """A first stage of IF's kind with random weights: diffusers' network, and ours."""
     from deepfloyd import SCHEDULER, TOLD, networks, stage
 
-    theirs, ours = networks(shape, device)
+    theirs, ours = networks(shape, device, torch.float32 if device.type == "cpu" else torch.float16)
     torch.manual_seed(1)
     words = {prompt: torch.randn(77, TOLD) for prompt in ("", *PROMPTS)}
 

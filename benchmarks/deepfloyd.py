@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from deepfloyd_memory import FIRST, TOLD, first_stage_config
 from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+from timing import timed
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,8 +34,7 @@ from phosphene.sampler import last
 from phosphene.tasks.anagram import anagram
 from phosphene.tasks.generate import generate
 
-CHANNELS = {"tiny": 32, "IF-I-M": 192, "IF-I-L": 320, "IF-I-XL": 704}
-TOLD = 4096
+SHAPES = ("tiny", *FIRST)
 PROMPTS = ("a tulip", "a bell")
 SCHEDULER = {
     "beta_schedule": "squaredcos_cap_v2",
@@ -47,26 +47,9 @@ SCHEDULER = {
 
 def config(name: str) -> dict:
     """The unet/config.json of a first stage; "tiny" has its kinds of blocks and few channels."""
-    channels, attends = CHANNELS[name], ["SimpleCrossAttnDownBlock2D"] * 3
-    return {
-        "sample_size": 64,
-        "in_channels": 3,
-        "out_channels": 6,
-        "layers_per_block": 1 if name == "tiny" else 3,
-        "block_out_channels": [channels * k for k in (1, 2, 3, 4)],
-        "down_block_types": ["ResnetDownsampleBlock2D", *attends],
-        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-        "up_block_types": [*[each.replace("Down", "Up") for each in attends], "ResnetUpsampleBlock2D"],
-        "cross_attention_dim": 4 * channels,
-        "encoder_hid_dim": TOLD,
-        "encoder_hid_dim_type": "text_proj",
-        "attention_head_dim": 64 if channels > 32 else 16,
-        "addition_embed_type": "text",
-        "addition_embed_type_num_heads": 64,
-        "cross_attention_norm": "group_norm",
-        "resnet_time_scale_shift": "scale_shift",
-        "act_fn": "gelu",
-    }
+    if name == "tiny":
+        return first_stage_config(32) | {"layers_per_block": 1, "attention_head_dim": 16}
+    return first_stage_config(FIRST[name])
 
 
 def networks(name: str, device: torch.device, dtype: torch.dtype) -> tuple[UNet2DConditionModel, IFUNet]:
@@ -85,26 +68,11 @@ def stage(network: torch.nn.Module, device: torch.device, words: dict[str, Tenso
     return Stage(IFNetwork(network) if isinstance(network, IFUNet) else network, scheduler, scheduler.schedule(), text)
 
 
-def timed(call: Callable[[], object], device: torch.device, runs: int = 5) -> tuple[float, float, float]:
-    """Median, least and most milliseconds of a call, after one that warms up."""
-    call()
-    found = []
-    for _ in range(runs):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        begun = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        found.append((time.perf_counter() - begun) * 1e3)
-    return statistics.median(found), min(found), max(found)
-
-
 def rate(device: torch.device) -> float:
     """Multiplications and additions a second of a large matrix product."""
     size = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device, dtype=torch.float16 if device.type == "cuda" else torch.float32) for _ in "ab")
-    return 2 * size**3 / (timed(lambda: a @ b, device)[0] / 1e3)
+    return 2 * size**3 / timed(lambda: a @ b, device).median
 
 
 class Loops:
@@ -141,9 +109,9 @@ class Loops:
 
 
 @torch.no_grad()
-def require_agreement(device: torch.device) -> float:
+def require_agreement(device: torch.device, steps: int = 5) -> float:
     """That both loops draw the same picture, in single precision, where their noise is the same; how far apart they are."""
-    loops = Loops(*networks("tiny", device, torch.float32), device, steps=5, batch=2)
+    loops = Loops(*networks("tiny", device, torch.float32), device, steps, batch=2)
     ours, theirs = loops.ours(), loops.theirs()
     apart = ((ours - theirs).norm() / theirs.norm()).item()
     assert apart < 1e-3, f"the pictures differ by {apart:.2%}"
@@ -171,7 +139,7 @@ def measure(name: str, options: argparse.Namespace, told: dict) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
         warm = time.perf_counter() - begun
-        found[what] = [each / steps for each in timed(call, device)] + [warm]
+        found[what] = [each * 1e3 / steps for each in timed(call, device)] + [warm]
         print(name, what, *(f"{each:.2f}" for each in found[what]), flush=True)
 
     add("diffusers, the network", lambda: theirs(x, t, encoder_hidden_states=text).sample)
@@ -201,7 +169,7 @@ def measure(name: str, options: argparse.Namespace, told: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shapes", nargs="+", choices=CHANNELS, default=["IF-I-M", "IF-I-XL"])
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["IF-I-M", "IF-I-XL"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=1, help="pictures at a time")
     parser.add_argument("--compile", action="store_true", help="both compiled too: minutes")

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from timing import timed
 from torch import Tensor
 
 from phosphene.frequency import gaussian_taps, low_pass
@@ -28,21 +26,6 @@ def dense(x: Tensor, sigma: float) -> Tensor:
     reach = len(taps) // 2
     rows = F.pad(x.reshape(-1, 1, *x.shape[-2:]), (reach,) * 4, mode="reflect")
     return F.conv2d(rows, torch.outer(taps, taps)[None, None]).view(x.shape)
-
-
-def seconds(call: Callable[[], Tensor], device: torch.device, runs: int = 9) -> float:
-    """The median time of a call, after one that warms up."""
-    call()
-    found = []
-    for _ in range(runs):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        begun = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - begun)
-    return statistics.median(found)
 
 
 def main() -> None:
@@ -58,8 +41,8 @@ def main() -> None:
     ours, theirs = low_pass(x, options.sigma), dense(x, options.sigma)
     difference = (ours - theirs).abs().max().item()
     assert difference < 1e-4, f"the two blurs are {difference:.1e} apart"
-    quick = seconds(lambda: low_pass(x, options.sigma), device)
-    slow = seconds(lambda: dense(x, options.sigma), device)
+    quick = timed(lambda: low_pass(x, options.sigma), device, 9).median
+    slow = timed(lambda: dense(x, options.sigma), device, 9).median
     told = {
         "shape": list(x.shape),
         "sigma": options.sigma,

@@ -50,7 +50,7 @@ def test_the_notebook_runs(monkeypatch, tmp_path, name, pictures):
 @thorough
 def test_the_gigabytes_of_deepfloyd_are_those_of_its_configs():
     """What docs/deepfloyd.md says of memory is what its script prints."""
-    script = [sys.executable, str(ROOT / "tools" / "deepfloyd_memory.py")]
+    script = [sys.executable, str(ROOT / "benchmarks" / "deepfloyd_memory.py")]
     counted = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
     for part in counted.rsplit("\n\n", 1):
         assert len(part) > 200 and part in (ROOT / "docs" / "deepfloyd.md").read_text(encoding="utf-8")

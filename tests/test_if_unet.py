@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anagram as anagram_benchmark
+import deepfloyd as deepfloyd_benchmark
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -161,3 +163,11 @@ def test_what_cannot_be_recorded_is_called_with_a_warning():
     with pytest.warns(UserWarning, match="could not be recorded"):
         assert replayed([x], [x]).tolist() == [3, 3, 3]
     assert replayed([x], [x]).tolist() == [3, 3, 3] and not replayed.works
+
+
+def test_the_benchmarks_compare_what_agrees(monkeypatch, capsys):
+    """Both assert it first; here on a network of IF's kinds of blocks and few channels."""
+    assert deepfloyd_benchmark.require_agreement(torch.device("cpu"), steps=2) < 1e-3
+    monkeypatch.setattr("sys.argv", ["anagram.py", "--shape", "tiny", "--steps", "1", "--runs", "1"])
+    anagram_benchmark.main()
+    assert "ratio" in capsys.readouterr().out

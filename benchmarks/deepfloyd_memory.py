@@ -1,4 +1,6 @@
-"""How many gigabytes DeepFloyd IF takes in half precision, as the tables of docs/deepfloyd.md: python tools/deepfloyd_memory.py
+"""How many gigabytes DeepFloyd IF takes in half precision, as the tables of docs/deepfloyd.md.
+
+    python benchmarks/deepfloyd_memory.py [--measure]
 
 The first stages and the text encoder are counted as their configs have them, built without weights. Of the second stages the
 model cards say how many parameters they have, in billions. Gigabytes are of 10^9 bytes, and weights alone: what a step computes
@@ -15,6 +17,8 @@ from torch import nn
 from phosphene.models.if_unet import IFUNet
 
 BYTES = 2
+TOLD = 4096
+"""Channels of T5's embeddings."""
 FIRST = {"IF-I-M": 192, "IF-I-L": 320, "IF-I-XL": 704}
 """Channels of the first level; the further ones have 2, 3 and 4 times as many."""
 SECOND = {"IF-II-M": 0.45, "IF-II-L": 1.2}
@@ -22,10 +26,11 @@ PAIRS = {"IF-I-M": "IF-II-M", "IF-I-L": "IF-II-L", "IF-I-XL": "IF-II-L"}
 CARDS = {"a laptop's card of 8 GB": 8.0, "a T4 of 16 GB": 16.0, "a card of 24 GB": 24.0}
 
 
-def first_stage(channels: int, device: str) -> IFUNet:
-    """A first stage with ``channels``, as its unet/config.json builds it."""
+def first_stage_config(channels: int) -> dict:
+    """The unet/config.json of a first stage with ``channels``."""
     attends = ["SimpleCrossAttnDownBlock2D"] * 3
-    config = {
+    return {
+        "sample_size": 64,
         "in_channels": 3,
         "out_channels": 6,
         "layers_per_block": 3,
@@ -34,15 +39,20 @@ def first_stage(channels: int, device: str) -> IFUNet:
         "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
         "up_block_types": [*[each.replace("Down", "Up") for each in attends], "ResnetUpsampleBlock2D"],
         "cross_attention_dim": 4 * channels,
-        "encoder_hid_dim": 4096,
+        "encoder_hid_dim": TOLD,
+        "encoder_hid_dim_type": "text_proj",
         "attention_head_dim": 64,
         "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 64,
         "cross_attention_norm": "group_norm",
         "resnet_time_scale_shift": "scale_shift",
         "act_fn": "gelu",
     }
+
+
+def first_stage(channels: int, device: str) -> IFUNet:
     with torch.device(device):
-        return IFUNet(config)
+        return IFUNet(first_stage_config(channels))
 
 
 def text_encoder(device: str) -> nn.Module:
