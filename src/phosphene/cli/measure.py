@@ -67,25 +67,25 @@ def evaluate(
     from phosphene.models import catalogue
     from phosphene.training.mnist.data import load_dataset
 
-    here, place = common.place(device), common.device(device)
-    sampling = Sampling(solver, steps, eta, resample or 1, max_rows=common.max_rows(place))
+    place = common.place(device)
+    sampling = Sampling(solver, steps, eta, resample or 1, max_rows=common.max_rows(place.device))
     sampling.table()  # refuses what does not belong to the solver
-    loaded, roles = [catalogue.load(name, place) for name in names], [catalogue.role(name) for name in names]
+    loaded, roles = [catalogue.load(name, place.device) for name in names], [catalogue.role(name) for name in names]
     curves = _loss_curves(names) if picture is not None else {}
     if picture is not None and not curves and set(roles) != {"diffusion"}:
         raise UserError(f"--picture {picture}: shows samples of diffusion models or losses of runs; name only such models.")
-    reader = catalogue.load(classifier, place, role="classifier") if "diffusion" in roles else None
-    with here.leader_first():
-        ruler = _Ruler(load_dataset(dataset, data), reader, samples, scales, sampling, seed, here)
+    reader = catalogue.load(classifier, place.device, role="classifier") if "diffusion" in roles else None
+    with place.leader_first():
+        ruler = _Ruler(load_dataset(dataset, data), reader, samples, scales, sampling, seed, place)
     results, panels = ruler.measured(list(zip(names, roles, loaded, strict=True)))
     _show_figures(results)
-    judge, whence = ruler.judge(classifier), {"classifier": classifier, "dataset": dataset, "device": common.named(place)}
+    judge, whence = ruler.judge(classifier), {"classifier": classifier, "dataset": dataset, "device": common.named(place.device)}
     provenance = common.provenance("evaluate", names, ruler.settings() | whence)
-    if figures is not None and here.leads:
-        measured = {"machine": common.machine(place), "date": common.now(), "classifier": judge, "results": results}
+    if figures is not None and place.leads:
+        measured = {"machine": common.machine(place.device), "date": common.now(), "classifier": judge, "results": results}
         write_text(figures, json.dumps({**provenance, **measured}, indent=2, ensure_ascii=False) + "\n")
         common.say(f"figures in {figures}")
-    if picture is not None and here.leads:
+    if picture is not None and place.leads:
         _draw(picture, curves, panels, ruler.real, provenance)
         common.say(f"picture in {picture}")
 
