@@ -300,6 +300,29 @@ def test_some_looks_of_a_thing_are_shown_oftener(cutouts, cast):
     assert first[0] == icons.icons["cat"][0] and first[1] / second[1] == pytest.approx(2, rel=0.15)
 
 
+def test_the_drawing_that_most_agree_on_is_shown_most(monkeypatch):
+    """Of twenty windmills one was a pinwheel, and it came first."""
+    tall, odd = [box(0.3, 0.1, 0.7, 0.8), box(0.4, 0.2, 0.8, 0.9), box(0.25, 0.05, 0.6, 0.85)], box(0.1, 0.4, 0.9, 0.6)
+    pictures = [odd, *tall, odd]
+    names = ["windmill"] * 4 + ["bridge"]
+    shapes = [shape_of(p.numpy(), True) for p in pictures]
+    outlines = np.stack([cutouts_room._outline(p.numpy(), s) for p, s in zip(pictures, shapes, strict=True)])
+    subjects = [Subject(name, "icon", concept=name, name=name) for name in names]
+    typical = cutouts_room._with_typical(outlines, subjects, shapes)
+    assert 1.5 * typical[0].typical < min(s.typical for s in typical[1:4]) and typical[4].typical == 0
+    shown = Counter(Casting(subjects, typical).thing("windmill", random.Random(k)).index for k in range(2000))
+    assert min(shown, key=shown.get) == 0 and set(shown) == {0, 1, 2, 3}
+
+
+def test_a_fruit_bowl_is_a_bowl_of_fruit(cutouts):
+    things = (("fruit bowl", "container"), ("flower vase", "container"), ("ink bottle", "container"), ("fruit", "food"))
+    things += (("flower", "plant"), ("ink", "object"))
+    subjects = [Subject(name, "noto", concept=name, name=name, category=kind) for name, kind in things]
+    cast, chance = Casting(subjects, cutouts.shapes[: len(things)]), random.Random(0)
+    said = {k: {cast.called(k, things[k][0], chance) for _ in range(50)} for k in range(3)}
+    assert said == {0: {"fruit bowl", "bowl of fruit"}, 1: {"flower vase", "vase of flowers"}, 2: {"ink bottle"}}
+
+
 def test_a_filled_icon_has_one_colour_of_its_own_unless_another_is_said(cutouts):
     """What a caption doesn't say and chance decides can't be learned but as a blur."""
     icons = Casting(cutouts.subjects, cutouts.shapes, [s.style == "icon" for s in cutouts.subjects])
@@ -439,6 +462,16 @@ def test_manners_change_a_picture_and_keep_its_range(cutouts, name, size):
     assert made[0].shape == x.shape and torch.equal(*made)
     assert made[0].min() >= 0 and made[0].max() <= 1 and made[0].isfinite().all()
     assert (made[0] - x).square().mean().sqrt() > 0.02
+
+
+def test_a_photograph_has_no_white_paper_and_a_shadow_below_what_is_shown():
+    x = torch.ones(6, 3, SIZE, SIZE)
+    x[:, :, 40:80, 44:84] = torch.tensor([0.8, 0.2, 0.2])[:, None, None]
+    plain, made = (MANNERS["photo"][0](p, torch.Generator().manual_seed(0)) for p in (torch.ones_like(x), x))
+    assert made.amin(1)[:, 5:-5, 5:-5].max() < 0.9
+    below, above = (slice(86, 92), slice(54, 84)), (slice(28, 34), slice(44, 74))
+    darker = [(plain - made)[:, :, rows, columns].mean((1, 2, 3)) for rows, columns in (below, above)]
+    assert (darker[0] > 0.05).all() and (darker[0] > 2 * darker[1]).all()
 
 
 def test_drawings_without_colour_have_none(cutouts):

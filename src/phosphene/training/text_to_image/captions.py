@@ -94,7 +94,8 @@ office building: skyscraper; ogre: red monster; oncoming automobile: car from th
 open treasure chest: treasure chest, treasure; pancakes: stack of pancakes; passenger ship: cruise ship, ocean liner
 paw prints: paw print; performing arts: theatre masks; pig nose: snout; pile of poo: poop, poo; playground slide: slide
 potted plant: house plant; poultry leg: chicken leg, drumstick; racing car: race car; red apple: apple; rhinoceros: rhino
-ringed planet: saturn, planet; rolling on the floor laughing: laughing face; rooster: cock; running shoe: sneaker, trainer
+ringed planet: saturn, planet
+rocket: rocket ship, spaceship; rolling on the floor laughing: laughing face; rooster: cock; running shoe: sneaker, trainer
 sailboat: sailing boat, boat; santa claus: father christmas; satellite antenna: satellite dish
 sauropod: dinosaur, brontosaurus; shallow pan of food: paella; sheaf of rice: wheat; shooting star: falling star
 shortcake: slice of cake, piece of cake; skull and crossbones: pirate symbol; skull: human skull, death's head
@@ -164,6 +165,11 @@ class Subject:
             size=size,
             **more,
         )
+
+    @property
+    def called(self) -> str:
+        """What people call the thing, or else its caption."""
+        return self.name or self.caption
 
     @property
     def handed(self) -> bool:

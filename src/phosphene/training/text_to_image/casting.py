@@ -17,6 +17,7 @@ from typing import NamedTuple
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import ALSO, COLOURS, EVERYDAY, MASK, Colour, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Shape, placed
+from phosphene.training.text_to_image.phrases import plural
 
 WHITE = (1.0, 1.0, 1.0)
 OFTEN = {
@@ -53,18 +54,20 @@ LOOKS = {
     "twemoji": 1.2,
     "clip art": 0.7,
     "firefox": 0.5,
-    "colour icon": 0.4,
+    "colour icon": 0.15,
     "line emoji": 0.3,
 }
 """How often a painting of a style is chosen, against 1 for others: one look learned well beats ten half learned."""
 WEAK = 0.1
 """How often an icon of a thing is chosen, against the paintings' LOOKS; of the thing's seventh and further ones nothing more."""
+SERVED = ("bowl", "cup", "glass", "bottle", "basket", "jar", "pot", "slice", "vase", "box")
+"""A bowl of fruit is a fruit bowl."""
 _OWN = {
-    "red": "heart blood rose apple barn fire-truck lobster crab cherry tomato brick",
+    "red": "heart blood rose apple barn fire-truck lighthouse balloon lobster crab cherry tomato brick",
     "orange": "fire flame campfire bonfire torch pumpkin carrot fox tiger autumn cat",
-    "yellow": "sun star moon lightning gold banana lemon cheese bee duck lion taxi lamp light bulb key crown trophy bell corn",
+    "yellow": "sun star moon lightning gold banana lemon cheese bee duck lion taxi lamp bulb key crown trophy submarine corn",
     "green": "tree leaf plant grass cactus frog turtle snake crocodile dragon cucumber broccoli forest clover dinosaur bush pine",
-    "blue": "water wave sea ocean rain drop river ice whale fish shark dolphin cloud planet earth glacier snowflake",
+    "blue": "water waterfall fountain wave sea ocean rain drop river ice whale fish shark dolphin cloud planet earth snowflake",
     "pink": "pig flamingo brain lips tongue ear nose",
     "brown": "wood log house cabin barrel horse bear dog owl guitar violin chair table desk coffee chocolate bread hut nut boot",
     "gray": "sword knife hammer wrench robot rocket anchor stone rock elephant mouse tower castle windmill skull ghost bridge",
@@ -175,9 +178,11 @@ class Casting:
         for k, subject in enumerate(subjects):
             if used is not None and not used[k]:
                 continue
-            name = subject.name or subject.caption
+            name = subject.called
             (self.icons if subject.style == MASK else self.painted)[name].append(k)
             self.kind.setdefault(name, (subject.category or "object", subject.size or 2, subject.where or "g"))
+        for icons in self.icons.values():  # what most of them agree on comes first
+            icons.sort(key=lambda k: -shapes[k].typical)
         self.names = sorted(self.kind)
         self.hats = [name for name in HATS if name in self.kind]
         self._lists: dict[str, tuple[list[str], list[float]]] = {}
@@ -252,6 +257,9 @@ class Casting:
             return subject.caption
         if draw < 0.34 and self.thesaurus is not None and subject.style != MASK:
             return self.thesaurus.reworded(name, chance)
+        what, _, vessel = name.rpartition(" ")
+        if draw > 0.5 and vessel in SERVED and self.kind.get(what, ("",))[0] in ("food", "plant"):
+            return f"{vessel} of {plural(what) if self.kind[what][0] == 'plant' else what}"
         return name
 
     def _painted(self, k: int, name: str, chance: random.Random, colour: str | None) -> Thing:
@@ -273,8 +281,9 @@ class Casting:
     def own_colour(self, name: str) -> str:
         """The colour of an icon of ``name`` where none is said: always the same, of its kind where that has one."""
         said = [OWN[word] for word in reversed(name.split()) if word in OWN]
-        wanted = said[:1] or CATEGORY_COLOURS.get(self.kind[name][0], NATURAL[:8])
-        fitting = [c for c in wanted if self.shows(c, name)] or [c for c in NATURAL[:8] if self.shows(c, name)] or NATURAL[:8]
+        of_its_kind = CATEGORY_COLOURS.get(self.kind[name][0], ())
+        choices = ([c for c in colours if self.shows(c, name)] for colours in (said[:1], of_its_kind, NATURAL[:8]))
+        fitting = next(filter(None, choices), NATURAL[:8])
         return fitting[zlib.crc32(name.encode()) % len(fitting)]
 
     def _filled(self, k: int, name: str, chance: random.Random, colour: str | None, own: bool = False) -> Thing:

@@ -140,7 +140,7 @@ def working(cast: Casting, chance: random.Random) -> Scene | None:
     """People at what they do: somebody at a counter with coffee is a barista."""
     trades = {
         "a barista": (
-            ("office worker", "person", "man", "woman", "woman cook", "male cook", "waiter", "chef"),
+            ("office worker", "person", "man", "woman", "waiter"),  # a cook's hat would make a cook of anybody
             (
                 "coffee",
                 "cup of coffee",

@@ -181,32 +181,38 @@ def pixels(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.cat(made)
 
 
+STUDIOS = ((0.74, 0.74, 0.74), (0.80, 0.73, 0.64), (0.60, 0.67, 0.74), (0.56, 0.43, 0.33), (0.66, 0.72, 0.62))
+"""Walls before which things are photographed."""
+
+
 def photograph(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Light from one side on rounded shapes, soft shadows, darker corners, a lens's blur and a film's curve."""
+    """Light from one side on rounded shapes; on white paper, a table and a wall out of focus, and the thing's shadow on them."""
     count, _, side, _ = x.shape
-    g = grey(x)
-    relief = low_pass(g, side / 20) * 0.6 + low_pass(g, side / 8) * 0.4
+    device = x.device
+    relief = low_pass(grey(x), side / 20) * 0.6 + low_pass(grey(x), side / 8) * 0.4
     across = F.pad(relief[..., 2:] - relief[..., :-2], (1, 1))
     down = F.pad(relief[..., 2:, :] - relief[..., :-2, :], (0, 0, 1, 1))
-    turn = _rand(count, generator, x.device, -0.6, 0.6)
-    lit = (across * torch.sin(turn + 0.7) + down * torch.cos(turn + 0.7)) * side / 7
-    soft = low_pass(x, side / 160)
-    shade = smooth_noise(count, side, (2, 3), generator, x.device)[:, None]
-    texture = smooth_noise(count, side, (side // 4, side // 2), generator, x.device)[:, None]
-    # No photograph is pure white or has pure colours.
-    mean = grey(soft)
-    natural = mean + (soft - mean) * 0.82
-    white = ((soft.amin(1, keepdim=True) - 0.78) * 5).clamp(0, 1)
-    tone = constant((0.80, 0.78, 0.74), x.device) * (1 + 0.10 * shade)
-    natural = natural + (tone - natural) * white
-    natural = natural * (1 + lit.clamp(-0.35, 0.35)) * (1 + 0.08 * shade) + 0.022 * texture
-    centres = (torch.arange(side, device=x.device) + 0.5) / side - 0.5
-    corner = 1 - 0.75 * (centres.square()[None, :] + centres.square()[:, None])[None, None]
-    curve = natural * corner
-    curve = curve.clamp(0, 1)
-    curve = curve * curve * (3 - 2 * curve) * 0.5 + curve * 0.5
-    warm = _rand(count, generator, x.device, -0.03, 0.05) * constant((1.0, 0.1, -1.0), x.device)
-    return (0.04 + 0.93 * curve + warm).clamp(0, 1)
+    turn = _rand(count, generator, device, -0.6, 0.6)
+    lit = ((across * torch.sin(turn + 0.7) + down * torch.cos(turn + 0.7)) * side / 9).clamp(-0.3, 0.3)
+    mean = grey(x)
+    # No photograph has pure colours, and none is pure white.
+    natural = (mean + (x - mean) * 0.86) * (1 + lit)
+    # What is half paper at the edge of a thing counts as paper: it would shine before a wall.
+    white = F.max_pool2d(((x.amin(1, keepdim=True) - 0.86) * 9).clamp(0, 1), 2 * (side // 96) + 1, 1, side // 96)
+    centres = (torch.arange(side, device=device) + 0.5) / side
+    low, right = centres[None, None, :, None], centres[None, None, None, :]
+    walls = torch.cat([constant(studio, device)[None] for studio in STUDIOS])
+    wall, table = (walls[torch.randint(len(STUDIOS), (count,), generator=generator, device=device)] for _ in range(2))
+    beyond = torch.sigmoid((low - _rand(count, generator, device, 0.6, 0.78)) * 22)
+    room = (wall * (1.12 - 0.3 * right) * (1 - beyond) + table * (0.8 + 0.25 * low) * beyond).clamp(0, 0.97)
+    thrown = F.pad(1 - white, (side // 14, -(side // 14), side // 18, -(side // 18)))
+    room = room * (1 - 0.5 * low_pass(thrown, side / 22))
+    natural = natural + (room - natural) * white
+    corner = 1 - 0.35 * ((right - 0.5).square() + (low - 0.5).square())
+    curve = (natural * corner).clamp(0, 1)
+    curve = curve * curve * (3 - 2 * curve) * 0.4 + curve * 0.6
+    warm = _rand(count, generator, device, -0.03, 0.04) * constant((1.0, 0.1, -1.0), device)
+    return (0.02 + 0.96 * curve + warm).clamp(0, 1)
 
 
 def stained_glass(x: Tensor, generator: torch.Generator | None = None, panes: int = 70) -> Tensor:
