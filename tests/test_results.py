@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -58,3 +61,18 @@ def test_a_file_that_names_no_script_must_be_told_of_one(results, monkeypatch, t
 def test_every_script_says_what_it_compares(results):
     for script, *_ in results.wanted():
         assert (BENCHMARKS / script).read_text().startswith('"""'), script
+
+
+def test_two_processes_are_timed_only_where_they_draw_what_one_draws(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    scale = importlib.import_module("scale")
+    pictures = {1: torch.ones(4, 3, 8, 8), 2: torch.ones(4, 3, 8, 8)}
+    monkeypatch.setattr(scale, "asked", lambda n, what: {"seconds": (2.0 / n, 2.0 / n, 2.0 / n), "pictures": pictures[n]})
+    monkeypatch.setattr(sys, "argv", ["scale.py", "--count", "4", "--json", str(tmp_path / "found.json")])
+    scale.main()
+    told = json.loads((tmp_path / "found.json").read_text())
+    assert [told[f"sampling, {n} processes, images/s"][0] for n in (1, 2)] == [2.0, 4.0]
+    pictures[2] = pictures[2].clone()
+    pictures[2][3] = -1
+    with pytest.raises(AssertionError, match="2 processes: a picture differs"):
+        scale.main()
