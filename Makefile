@@ -3,11 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks tools
 
-# The checks never use the network, and small tensors gain nothing from threads that wait for work by spinning.
+# The checks never use the network, and their small tensors gain nothing from threads. Where something else is at work beside,
+# threads that wait for work by spinning take its time and their own. Python keeps what it compiles, for pip leaves that to it.
 test: export HF_HUB_OFFLINE := 1
 test: export OMP_NUM_THREADS := 1
-test: export OMP_WAIT_POLICY := PASSIVE
-test: export GOMP_SPINCOUNT := 0
+demo test: export OMP_WAIT_POLICY := PASSIVE
+demo test: export GOMP_SPINCOUNT := 0
+demo test: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint bench fuzz soak kills clean
 
@@ -57,8 +59,9 @@ clean:
 	@$(call install,dev)
 	@touch .venv/.demo $@
 
+# Most of the files that come are never imported: to compile them all would take longer than to unpack them.
 define install
 echo "Installing phosphene and what it needs into .venv (once; it takes minutes)..."
 test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(1)]'
+$(BIN)/pip install -qq --disable-pip-version-check --no-compile -c constraints.txt -e '.[$(1)]'
 endef

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +18,7 @@ from phosphene.expression import cond
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.readers import read_picture
-from phosphene.report.sections import SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
+from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import generators, last
 from phosphene.tasks import denoise as denoising
 from phosphene.tasks import inpaint as inpainting
@@ -80,20 +81,21 @@ def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: 
     return sheets([cells[k : k + abreast] for k in rows], captions=[labels[k : k + abreast] for k in rows])
 
 
-@section(A, "0", "Setup: a few prompts, few steps and more", (16, 40))
+@section(A, "0", "Setup: a few prompts, few steps and more", (9, 40))
 def setup(desk: Desk, prompts: tuple[str, ...] = (*COURSE, "a castle")) -> Content:
+    prompts = prompts[:3] if desk.quick else prompts
     seeds = [SEED] * len(prompts)
     few = desk.draw(generate(prompts), seeds, desk.sampling(5, quick=4))
     more = desk.draw(generate(prompts), seeds, desk.sampling(20))
     rows = [[desk.image(p, SMALL) for p in row] for row in (few, more)]
-    steps = (4, 10) if desk.quick else (5, 20)
+    steps = (4, QUICK) if desk.quick else (5, 20)
     size = "x".join(str(n) for n in desk.stage.image_shape[1:])
     far = float((few - more).square().mean().sqrt())
     whole = sheets(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * len(prompts), prompts])
     solver = ["--solver", "dpm"] if desk.quick else []
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
-    side, swept = None, (1, UPSCALE) if desk.quick else (5, 20)
+    side, swept = None, (UPSCALE, 2 * UPSCALE) if desk.quick else (5, 20)
     if len(desk.stages) > 1:
         ways = [desk.sampling()._replace(upscale_steps=n) for n in swept]
         large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
@@ -112,7 +114,8 @@ def _levels(
 ) -> tuple[Tensor, list[denoising.Level]]:
     """The picture, and what noise makes of it at ``times``."""
     clean = desk.sample(picture).to(desk.stage.device)
-    return clean, denoising.levels(desk.stage, cond(prompt or None), clean, times, generators([SEED]))
+    make = partial(denoising.levels, desk.stage, cond(prompt or None), clean, times, generators([SEED]))
+    return clean, desk.once(("levels", picture, prompt, *times), make)
 
 
 @section(A, "1.1", "The forward process: a picture drowns in noise", (0.5, 0.5))
@@ -133,14 +136,14 @@ def _undone(desk: Desk, attempts: Sequence[Tensor], clean: Tensor, found: Sequen
     return sheets(rows, captions=[[f"t = {level.t}" for level in found], [likeness(x, clean) for x in attempts]])
 
 
-@section(A, "1.2", "Undoing it with a blur", (0.5, 0.5))
+@section(A, "1.2", "Undoing it with a blur", (0.2, 0.5))
 def blurred(desk: Desk, picture: Path = TOWER) -> Content:
     clean, found = _levels(desk, picture, "")
     whole = _undone(desk, [level.blurred for level in found], clean, found)
     return Content(desk.save(whole, "blurred", "Noisy above, blurred below (sigma 2, 7 taps)"))
 
 
-@section(A, "1.3", "Undoing it in one step", (0.5, 0.5))
+@section(A, "1.3", "Undoing it in one step", (0.2, 0.5))
 def one_step(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
     clean, found = _levels(desk, picture, prompt)
     whole = _undone(desk, [level.estimate for level in found], clean, found)
@@ -175,7 +178,7 @@ def iterative(desk: Desk, picture: Path = TOWER, prompt: str = CALLED[str(TOWER)
     )
 
 
-@section(A, "1.5", "Sampling from nothing but noise", (9, 20))
+@section(A, "1.5", "Sampling from nothing but noise", (5, 20))
 def sampling(desk: Desk, prompt: str = "a high quality photo") -> Content:
     unguided = desk.sampling()._replace(guidance=1.0)
     made = last(desk.run(generate([prompt]), range(SEED, SEED + 5), unguided, large=True)).cpu()
@@ -184,7 +187,7 @@ def sampling(desk: Desk, prompt: str = "a high quality photo") -> Content:
     return Content(desk.save(whole, "sampling", f"Five seeds of {prompt}, unguided", command), prompt=prompt)
 
 
-@section(A, "1.6", "Classifier-free guidance", (8, 60))
+@section(A, "1.6", "Classifier-free guidance", (7, 60))
 def guided(desk: Desk, prompt: str = "a dog face") -> Content:
     seeds = range(SEED, SEED + (2 if desk.quick else 5))
     scales = (1.0, 3.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
@@ -196,8 +199,8 @@ def guided(desk: Desk, prompt: str = "a dog face") -> Content:
 
 def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = False) -> Figure:
     """A picture noised to several starts of Part A's timesteps and denoised again, on a sheet; ``large``, by all stages."""
-    # On a quick page every fourth of the 34.
-    starts, times = ((1, 3, 5), denoising.TIMESTEPS[::4]) if desk.quick else (STARTS, denoising.TIMESTEPS)
+    # On a quick page every fifth of the 34.
+    starts, times = ((1, 2, 4), denoising.TIMESTEPS[::5]) if desk.quick else (STARTS, denoising.TIMESTEPS)
     how = Sampling(timesteps=times, upscale_steps=UPSCALE if desk.quick else None)
     task = edit(desk.sample(picture), starts, prompt or None)
     made = last(desk.run(task, [SEED] * len(starts), how, large=large)).cpu()
@@ -210,7 +213,7 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = Fal
     return desk.save(strip(desk, cells, labels, max(SMALL, made.shape[-1]), abreast=4), name, caption, command)
 
 
-@section(A, "1.7", "Image-to-image translation", (14, 70))
+@section(A, "1.7", "Image-to-image translation", (6, 70))
 def image_to_image(desk: Desk, pictures: tuple[Path, ...] = (TOWER, HILL, LIGHTHOUSE), prompt: str = "") -> Content:
     return Content(*[_edited(desk, picture, prompt, f"edited-{k}", large=True) for k, picture in enumerate(pictures, 1)])
 
@@ -218,7 +221,7 @@ def image_to_image(desk: Desk, pictures: tuple[Path, ...] = (TOWER, HILL, LIGHTH
 SKETCHES = (Path("sketch-house"), Path("sketch-fish"), Path("sketch-face"))
 
 
-@section(A, "1.7.1", "Sketches", (6, 42))
+@section(A, "1.7.1", "Sketches", (4, 42))
 def sketches(desk: Desk, pictures: tuple[Path, ...] = SKETCHES, prompt: str = "") -> Content:
     return Content(*[_edited(desk, picture, prompt, f"sketched-{k}") for k, picture in enumerate(pictures, 1)])
 
@@ -235,7 +238,7 @@ def _masked(desk: Desk, picture: Path, white: Path, size: tuple[int, int] | None
 
 def _inpainting(desk: Desk) -> int:
     """Steps of an inpainting: ancestral ones on a quick page too, for what is put back after each is news to the others."""
-    return 17 if desk.quick else 34
+    return 12 if desk.quick else 34
 
 
 def _repainted(desk: Desk, pictures: list[Tensor], labels: list[str], name: str, what: tuple[Path, str], command: str) -> Figure:
@@ -246,7 +249,7 @@ def _repainted(desk: Desk, pictures: list[Tensor], labels: list[str], name: str,
     return desk.save(whole, name, caption, command)
 
 
-@section(A, "1.7.2", "Inpainting", (3, 12))
+@section(A, "1.7.2", "Inpainting", (4, 12))
 def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED) -> Content:
     figures, seams = [], []
     for number, (picture, white, prompt) in enumerate(pictures, 1):
@@ -261,7 +264,7 @@ def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED)
 TOWARDS = ((TOWER, "a castle"), (Path("sketch-house"), "a house"), (Path("sketch-face"), "a smiling face"))
 
 
-@section(A, "1.7.3", "Text-conditioned image-to-image", (6, 42))
+@section(A, "1.7.3", "Text-conditioned image-to-image", (7, 42))
 def guided_edits(desk: Desk, pictures: tuple[tuple[Path, str], ...] = TOWARDS) -> Content:
     return Content(*[_edited(desk, picture, prompt, f"guided-{k}") for k, (picture, prompt) in enumerate(pictures, 1)])
 
@@ -294,7 +297,7 @@ def anagram_figure(
     return figure, sure
 
 
-@section(A, "1.8", "Visual anagrams", (9, 110))
+@section(A, "1.8", "Visual anagrams", (10, 110))
 def visual_anagrams(desk: Desk, prompts: tuple[tuple[str, str], ...] = ANAGRAMS) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
     made = [anagram_figure(desk, pair, "flip", seeds, f"anagram-{k}") for k, pair in enumerate(prompts)]
@@ -315,7 +318,7 @@ def _walked(desk: Desk, pictures: Sequence[Tensor], parted: float) -> Figure:
     return desk.save(sheets(cells, labels), "hybrid-far", "Each from near, and as an eye sees it from further and further away")
 
 
-@section(A, "1.10", "Hybrid pictures", (7, 80))
+@section(A, "1.10", "Hybrid pictures", (8, 80))
 def hybrid_pictures(desk: Desk, prompts: tuple[tuple[str, str], ...] = HYBRIDS, sigma: float = SIGMA) -> Content:
     figures, pictures, found = [], [], []
     seeds, parted = range(SEED, SEED + (1 if desk.quick else 4)), sigma / REFERENCE_SIZE
@@ -358,7 +361,7 @@ def _blended(desk: Desk, picture: Path, white: Path, prompt: str) -> tuple[Figur
     return _repainted(desk, cells, labels, "blended", (picture, prompt), line), seams
 
 
-@section(A, "2", "An inpainting enlarged and blended", (8, 20))
+@section(A, "2", "An inpainting enlarged and blended", (6, 20))
 def laplacian(
     desk: Desk,
     picture: Path = HILL,

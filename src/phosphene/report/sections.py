@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from PIL import Image
 from torch import Tensor
@@ -27,10 +27,11 @@ from phosphene.sampler import last
 if TYPE_CHECKING:
     from phosphene.models.stage import Stage
 
+T = TypeVar("T")
 SIDE = 192
 """Pixels of a picture on the page, at least: pictures are enlarged by whole numbers, without smoothing."""
-UPSCALE = 2
-"""Steps of the second stage on a quick page."""
+QUICK, UPSCALE = 10, 1
+"""Steps of the first stage and of the second on a quick page."""
 
 Shown = Image.Image | tuple[Image.Image, Image.Image]
 """A picture, or a sheet for a light page and for a dark one."""
@@ -118,7 +119,8 @@ class Desk:
     config: Path | None = None
 
     def __post_init__(self) -> None:
-        self._models: dict[str, Any] = {}
+        self._models: dict[int, Cascade] = {}
+        self._held: dict[Hashable, Any] = {}
         self.again = self.page_line
 
     def begin(self, section: Section) -> None:
@@ -136,11 +138,15 @@ class Desk:
         typed = [] if self.cascade == CASCADE else ["--model", self.cascade]
         return typed if self.embeddings is None else [*typed, "--embeddings", str(self.embeddings)]
 
+    def once(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` makes for the first section that asks for ``what``, and for those after it."""
+        if what not in self._held:
+            self._held[what] = make()
+        return self._held[what]
+
     def model(self, name: str):
         """A model of the MNIST chapter, loaded once."""
-        if name not in self._models:
-            self._models[name] = catalogue.load(name, self.device)
-        return self._models[name]
+        return self.once(name, lambda: catalogue.load(name, self.device))
 
     def open(self, stages: int) -> Cascade:
         """The text-to-image model with its first ``stages``, or more where they are at hand; loaded once."""
@@ -160,7 +166,7 @@ class Desk:
         """The first of them, which is all that most sections need."""
         return self.open(1).stages[0]
 
-    def sampling(self, steps: int = 34, quick: int = 10) -> Sampling:
+    def sampling(self, steps: int = 34, quick: int = QUICK) -> Sampling:
         """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""
         chosen = Sampling("dpm", quick, upscale_steps=UPSCALE) if self.quick else Sampling("ancestral", steps)
         return chosen._replace(max_rows=64)
@@ -169,7 +175,7 @@ class Desk:
         """The command line that draws as :meth:`sampling` has it (unless not ``sampled``) by the stages of this desk."""
         typed = ["phosphene", command, *words]
         if self.quick and sampled:
-            typed += ["--solver", "dpm", "--steps", "10"]
+            typed += ["--solver", "dpm", "--steps", str(QUICK)]
         if not large:
             typed += ["--no-upscale"]
         elif self.quick:
