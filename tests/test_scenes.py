@@ -314,6 +314,16 @@ def test_the_drawing_that_most_agree_on_is_shown_most(monkeypatch):
     assert min(shown, key=shown.get) == 0 and set(shown) == {0, 1, 2, 3}
 
 
+def test_what_many_draw_unasked_is_shown_oftener_than_what_a_standard_lists(cutouts):
+    styles = {"cat": ["noto", "twemoji", *["icon"] * 8], "mage": ["noto", "twemoji", *["emojione"] * 8], "dog": ["noto"] * 2}
+    subjects = [Subject(name, style, name=name, category="animal") for name, of in styles.items() for style in of]
+    cast = Casting(subjects, [cutouts.shapes[0]] * len(subjects))
+    cat, mage, dog = (cast.weight(name) for name in styles)
+    assert mage > dog and cat > 1.5 * mage
+    chosen = Counter(cast.choose("any", random.Random(k)) for k in range(3000))
+    assert chosen["cat"] / chosen["mage"] == pytest.approx(cat / mage, rel=0.2)
+
+
 def test_a_fruit_bowl_is_a_bowl_of_fruit(cutouts):
     things = (("fruit bowl", "container"), ("flower vase", "container"), ("ink bottle", "container"), ("fruit", "food"))
     things += (("flower", "plant"), ("ink", "object"))

@@ -58,6 +58,9 @@ LOOKS = {
     "line emoji": 0.3,
 }
 """How often a painting of a style is chosen, against 1 for others: one look learned well beats ten half learned."""
+STANDARD = frozenset(LOOKS) - {"clip art", "colour icon"} | {"noto v1", "emojione"}
+"""Styles of the emoji sets: each draws the standard's two thousand things once, a cat as often as a monkey that sees no evil."""
+MOST_ASKED = 24
 WEAK = 0.1
 """How often an icon of a thing is chosen, against the paintings' LOOKS; of the thing's seventh and further ones nothing more."""
 SERVED = ("bowl", "cup", "glass", "bottle", "basket", "jar", "pot", "slice", "vase", "box")
@@ -191,7 +194,15 @@ class Casting:
         painted, icons = len(self.painted[name]), len(self.icons[name])
         known = min(painted, 16) ** 0.6 + 0.45 * min(icons, 16) ** 0.6
         plain = 1.0 if len(name.split()) < 3 else 0.55
-        return known * plain * OFTEN.get(self.kind[name][0], 0.8) * (2.5 if name in PEOPLE else 1.0)
+        # Who draws without a list draws what people ask for.
+        asked = icons + sum(self.subjects[k].style not in STANDARD for k in self.painted[name])
+        return (
+            (1 + min(asked, MOST_ASKED) / 6)
+            * known
+            * plain
+            * OFTEN.get(self.kind[name][0], 0.8)
+            * (2.5 if name in PEOPLE else 1.0)
+        )
 
     def choose(self, key: str, chance: random.Random, test: Callable[[str, int, str, str], bool] | None = None) -> str | None:
         """A name among those for which ``test(category, size, where, name)`` holds; ``key`` says which test it is."""
