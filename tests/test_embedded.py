@@ -39,7 +39,8 @@ def drawn(glyph) -> torch.Tensor:
 
 def test_each_picture_is_read_as_its_own_prompt(glyph, drawn):
     """Of four prompts the one a picture was drawn for explains its noise best."""
-    gain = score(glyph.stages[0], drawn, PROMPTS, [lambda x: x] * len(PROMPTS)).gain[:, 0]
+    looks = [lambda x, k=k: drawn[k : k + 1] for k in range(len(PROMPTS))]  # each picture is looked at once
+    gain = score(glyph.stages[0], drawn[:1], PROMPTS, looks).gain[0]
     assert gain.argmax(1).tolist() == [0, 1, 2, 3]
 
 
@@ -54,7 +55,7 @@ def test_named_colours_are_the_colours_drawn(drawn):
 def test_a_command_draws_with_it_offline(call, monkeypatch, tmp_path):  # noqa: F811
     """From typing to PNG, a few steps; the same command makes the same bytes."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    code, out, err = call("generate", "a red heart", "--solver", "dpm", "--steps", 3, "-o", "heart.png")
+    code, out, err = call("generate", "a red heart", "--solver", "dpm", "--steps", 3, "--upscale-steps", 2, "-o", "heart.png")
     assert (code, err) == (0, "") and "heart.png" in out
     assert to_tensor(read_picture("heart.png")).shape[2:] == load("glyph").stages[-1].image_shape[1:]
     assert read_provenance("heart.png")["model"] == "glyph"
@@ -94,14 +95,14 @@ def test_products_in_bfloat16_stay_close_and_a_batch_is_its_pictures():
     quick = copy.deepcopy(exact.network)
     quick.quicken()
     source = torch.Generator().manual_seed(0)
-    x, t = torch.randn(5, *exact.image_shape, generator=source), torch.tensor([900, 700, 500, 300, 100])
-    text = torch.stack([exact.embed(p) for p in ("a castle", None, "a dog face", None, "a skull")])
+    x, t = torch.randn(3, *exact.image_shape, generator=source), torch.tensor([900, 500, 100])
+    text = torch.stack([exact.embed(p) for p in ("a castle", None, "a dog face")])
     with torch.no_grad():
         (theirs,), (ours,) = exact.network(x, t, text), quick(x, t, text)
         assert (theirs - ours).abs().mean() < 0.005 and 0 < (theirs - ours).abs().max() < 0.1
-        for k in (0, 2, 4):
+        for k in (0, 2):
             assert torch.equal(quick(x[k : k + 1], t[k : k + 1], text[k : k + 1])[0][0], ours[k])
-        parts = [exact.network(x[k : k + 1], t[k : k + 1], text[k : k + 1])[0] for k in range(5)]
+        parts = [exact.network(x[k : k + 1], t[k : k + 1], text[k : k + 1])[0] for k in range(3)]
     torch.testing.assert_close(torch.cat(parts), theirs, atol=1e-4, rtol=0)
 
 
