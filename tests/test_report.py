@@ -274,8 +274,9 @@ def test_a_loss_curve_has_every_step_where_the_log_has(tmp_path):
 def test_a_recipe_on_the_page_is_that_of_the_model_that_ships():
     """And of a network that does not ship the assignment's, which the DDPM that ships was trained by."""
     assert recipe_of("class-20", "class")["lr_decay"] == 0.5 and recipe_of("class-20", "class")["logged"] == 50
+    assert recipe_of("class-10-flat", "class")["lr_decay"] == 1  # of which samples alone ship
     none = recipe_of("none of that name", "class")
-    assert none | {"logged": 50} == recipe_of("class-20-ddpm", "class") | {"logged": 50} and none["timesteps"] == 300
+    assert none == recipe_of("class-20-ddpm", "class") and none["timesteps"] == 300
 
 
 ROOT = Path(__file__).parent.parent
@@ -302,6 +303,7 @@ def test_what_takes_a_model_that_does_not_ship_is_not_there_yet(tmp_path, monkey
     four = "Algorithm 4, and four of each digit"
     assert next(each for each in asked() if each.what.startswith(four)).section == "class-conditioned"
     monkeypatch.setattr("phosphene.models.folders.EMBEDDED", tmp_path)
+    assert next(each for each in asked() if each.what == "the same after 5 epochs").section  # its samples ship
     lacking = next(each for each in asked() if each.what.startswith(four))
     assert not lacking.section and not lacking.shown and lacking.command.endswith("class-20-ddpm")
 

@@ -22,6 +22,7 @@ RUNS = {
     "rescaled": "train class --schedule rescaled-linear --objective velocity",
     "flow": "train class --objective flow",
 }
+MORE = {"time": "train time --objective flow", "denoiser": "train denoiser --keep 1,5"}
 SCALES = "0,1,2,3,5"
 MANY, FEW = "--solver ancestral --steps 300", "--solver dpm --steps 16"
 OURS = "--solver ddim --eta 0.5 --steps 100"
@@ -44,8 +45,8 @@ def commands() -> list[str]:
         # Between the scales, for the plain recipe as for ours: its own sampler, and the one that suits ours best.
         f"evaluate ddpm/model-20-raw {MANY} --guidance 1.1,1.2,1.3,1.5",
         f"evaluate class-20 ddpm/model-20-raw {OURS} --guidance 1.1,1.2,1.3,1.5",
-        f"evaluate time-5 time-20 {OURS} --guidance 1",
-        "evaluate denoiser-1 denoiser-5",
+        f"evaluate time/model-05 time-20 {OURS} --guidance 1",
+        "evaluate denoiser/model-01 denoiser-5",
         "evaluate classifier",
     ]
 
@@ -86,7 +87,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     os.chdir(options.out)
     small = ["--epochs", "20", "--width", "2", "--batch-size", "1024"] if options.quick else []
-    for name, command in RUNS.items():
+    for name, command in (RUNS | MORE).items():
         if not Path(name, "loss.png").exists():
             run(f"{command} --out {name}", [*data, *small])
     table = ["| model | gamma: accuracy, distance | command |", "|---|---|---|"]

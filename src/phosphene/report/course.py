@@ -2,7 +2,7 @@
 
 ``course.tsv`` has a line for each figure, number and formula: the part, the assignment's own number, what is asked for, the
 section that shows it, its figures and formulas there, the command that makes it, and the models that it takes: what takes one
-that does not ship is not there yet, and has no section.
+of which neither weights nor samples ship is not there yet, and has no section.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from phosphene.models import folders
+from phosphene.report.samples import place
 
 COURSE = Path(__file__).parent / "course.tsv"
 
@@ -38,7 +38,7 @@ def asked() -> list[Asked]:
 
 
 def _row(models: str, section: str, shown: str, **row: str) -> Asked:
-    there = all((folders.EMBEDDED / name).is_dir() for name in models.split())
+    there = all(place(name) for name in models.split())
     return Asked(**row, section=section if there else "", shown=tuple(shown.split()) if there else ())
 
 

@@ -82,8 +82,7 @@ def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: 
 
 
 @section(A, "0", "Setup: a few prompts, few steps and more", (9, 40))
-def setup(desk: Desk, prompts: tuple[str, ...] = (*COURSE, "a castle")) -> Content:
-    prompts = prompts[:3] if desk.quick else prompts
+def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     seeds = [SEED] * len(prompts)
     few = desk.draw(generate(prompts), seeds, desk.sampling(5, quick=4))
     more = desk.draw(generate(prompts), seeds, desk.sampling(20))

@@ -1,11 +1,10 @@
 """Part B of the page: diffusion models trained from scratch on MNIST, in the order of the course's project.
 
-Both of its editions: noise prediction (DDPM), and flow matching. A model that does not ship is not shown.
+Both of its editions: noise prediction (DDPM), and flow matching. Of the epochs before the last samples ship instead of models.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -14,17 +13,17 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
-from phosphene.images import rescaled, to_images, to_tensor
+from phosphene.images import rescaled, to_images
 from phosphene.models import folders
 from phosphene.models.unet import MnistUNet
 from phosphene.plots import lines, loss_curves
+from phosphene.report.samples import digits_of, place, samples, ships, told
 from phosphene.report.sections import Content, Desk, Figure, Shown, command_line, section, sheets
 from phosphene.sampler import last
 from phosphene.schedule import linear
@@ -60,10 +59,10 @@ def real_digits(whole: bool) -> Real:
             ten = [int((test.labels == digit).nonzero()[0]) for digit in range(10)]
             rest = [k for k in range(len(test)) if k not in ten]
             return Real(test.images[ten + rest].float() / 255, f"all {len(test):,} test digits of MNIST")
-    with Image.open(SHEET) as sheet:
-        rows = (to_tensor(sheet)[0, 0] + 1) / 2
-    tiles = rows.unflatten(0, (10, 28)).unflatten(2, (10, 28)).permute(2, 0, 1, 3).reshape(-1, 1, 28, 28)
-    return Real(tiles, "a hundred test digits of MNIST, the first ten of each, which ship with phosphene")
+    sheet = digits_of(SHEET).unflatten(0, (10, 10))  # a row of each digit
+    return Real(
+        sheet.transpose(0, 1).flatten(0, 1), "a hundred test digits of MNIST, the first ten of each, which ship with phosphene"
+    )
 
 
 def measured_on(desk: Desk) -> Real:
@@ -78,14 +77,10 @@ def drawn(desk: Desk, model: str, wanted: Sequence[int], guidance: float | None,
     return last(run(task, desk.model(model), seeds, sampling=route._replace(guidance=guidance or 0.0))).cpu().clamp(0, 1)
 
 
-def ships(name: str) -> bool:
-    """Whether a model called ``name`` is inside the package."""
-    return (folders.EMBEDDED / name).is_dir()
-
-
 def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> list[Figure]:
-    """Loss curves from the logs that ship with models; ``names`` are models and how the curve is called. None of no model."""
-    curves = {label: curve(read_log(folders.EMBEDDED / name / NAME)) for name, label in names.items() if ships(name)}
+    """Loss curves from the logs that ship; ``names`` are models and how the curve is called. None where none does."""
+    logs = {label: where / NAME for name, label in names.items() if (where := place(name))}
+    curves = {label: curve(read_log(log)) for label, log in logs.items() if log.is_file()}
     if not curves:
         return []
     loss_curves(curves, desk.out / f"{file}.png", title)
@@ -93,20 +88,24 @@ def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> list[Fig
 
 
 def by_epochs(desk: Desk, kind: str, ending: str, guidance: float | None, route: Sampling) -> tuple[list[Figure], dict[int, str]]:
-    """A sheet of samples for each of EPOCHS of which a model ships, from the same noise; and the share read as asked."""
+    """A sheet of samples for each of EPOCHS of which a model or its samples ship; and the share read as asked.
+
+    Models draw here, all from the same noise; what was drawn in training was drawn from that noise too.
+    """
     each, figures, read = 1 if desk.quick else 4, [], {}
     labels = [digit for _ in range(each) for digit in range(10)]
     for epoch in EPOCHS:
         name = f"{kind}-{epoch}{ending}"
-        if not ships(name):
+        if not place(name):
             continue
-        made = drawn(desk, name, labels, guidance, route)
+        made = drawn(desk, name, labels, guidance, route) if ships(name) else samples(name)[: len(labels)]
         read[epoch] = f"{accuracy(desk.model('classifier'), made, labels):.0%}"
         rows = [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
         asked = ["--unconditional"] if guidance is None else ["0123456789", "--guidance", f"{guidance:g}"]
         steps = ["--solver", route.solver, "--steps", str(route.steps)]
         command = command_line(["phosphene", "digits", *asked, "--count", str(each), *steps, "--model", name])
-        figures.append(desk.save(sheets(rows), f"{kind}{ending}-{epoch}", f"{10 * each} samples after {passes(epoch)}", command))
+        caption = f"{10 * each} samples after {passes(epoch)}" + ("" if ships(name) else ", drawn when it was trained")
+        figures.append(desk.save(sheets(rows), f"{kind}{ending}-{epoch}", caption, command if ships(name) else ""))
     return figures, read
 
 
@@ -144,10 +143,11 @@ def recipe_of(name: str, network: str) -> dict[str, Any]:
 
     ``logged``: how many steps a point of its loss curve stands for.
     """
-    held = json.loads((folders.EMBEDDED / name / "config.json").read_text())["recipe"] if ships(name) else asdict(recipe(network))
-    told = {key: held[key] for key in ("epochs", "batch_size", "width", "lr", "lr_decay", "sigma", "drop", "timesteps")}
-    first = next(iter(read_log(folders.EMBEDDED / name / NAME)), {LOSSES: True})
-    return told | {"logged": 1 if LOSSES in first else first["step"]}
+    where = place(name)
+    held = told(name)["recipe"] if where else asdict(recipe(network))
+    first = next(iter(read_log(where / NAME)), {LOSSES: True}) if where else {LOSSES: True}
+    shown = {key: held[key] for key in ("epochs", "batch_size", "width", "lr", "lr_decay", "sigma", "drop", "timesteps")}
+    return shown | {"logged": 1 if LOSSES in first else first["step"]}
 
 
 @section(B, "B 1.1", "A UNet, and noisy digits to mend", (0.2, 0.5))
@@ -163,15 +163,15 @@ def noisy_digits(desk: Desk) -> Content:
 @section(B, "B 1.2", "Training the one-step denoiser", (2, 80))
 def one_step_denoiser(desk: Desk) -> Content:
     clean, said = measured_on(desk)
-    one, five = (denoise_at(desk.model(f"denoiser-{n}"), clean, SEED, [0.5]) for n in (1, 5))
-    several = (clean, one.noisy[0], one.estimates[0], five.estimates[0])
+    five = denoise_at(desk.model("denoiser-5"), clean, SEED, [0.5])
+    several = (clean, five.noisy[0], samples("denoiser-1"), five.estimates[0])
     whole = sheets([to_images(rescaled(x[:10]), 2) for x in several], row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"])
     return Content(
         *losses(desk, {"denoiser-5": "denoiser"}, "loss-denoiser", "Training loss of the one-step denoiser"),
         desk.save(whole, "denoiser", "Test digits, noisy ones, and the denoiser's answer after one and after five epochs"),
-        one=f"{one.error[0]:.4f}",
+        one=f"{told('denoiser-1')['error']:.4f}",
         five=f"{five.error[0]:.4f}",
-        noisy=f"{one.noisy_error[0]:.3f}",
+        noisy=f"{five.noisy_error[0]:.3f}",
         said=said,
         recipe=recipe_of("denoiser-5", "denoiser"),
     )
@@ -228,8 +228,8 @@ def pure_noise(desk: Desk) -> Content:
     noise = torch.randn((10, 1, 28, 28), generator=torch.Generator().manual_seed(SEED))
     sheet = {"noise": noise} | {f"{steps} steps": answer(noise) for steps, answer in answers.items()}
     for epochs in EPOCHS:
-        if ships(f"denoiser-{epochs}-pure"):
-            sheet[passes(epochs)] = denoise_at(desk.model(f"denoiser-{epochs}-pure"), noise, SEED, [0.0]).estimates[0]
+        if place(f"denoiser-{epochs}-pure"):
+            sheet[f"course's, {passes(epochs)}"] = samples(f"denoiser-{epochs}-pure")
     mean = clean.mean(0, keepdim=True)
     last_answer = sheet["100 steps"]
     rows = [to_images(rescaled(each), 2) for each in (*sheet.values(), mean.expand(10, -1, -1, -1))]
@@ -242,7 +242,7 @@ def pure_noise(desk: Desk) -> Content:
         reached=f"{sum(loss for _, loss in points[-20:]) / 20:.3f}",
         off=f"{float((last_answer - mean).square().mean()):.3f}",
         between=f"{float(last_answer.var(0, correction=0).mean()):.4f}",
-        shipped=ships("denoiser-5-pure"),
+        shipped=bool(place("denoiser-5-pure")),
     )
 
 

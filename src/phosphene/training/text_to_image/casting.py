@@ -196,13 +196,8 @@ class Casting:
         plain = 1.0 if len(name.split()) < 3 else 0.55
         # Who draws without a list draws what people ask for.
         asked = icons + sum(self.subjects[k].style not in STANDARD for k in self.painted[name])
-        return (
-            (1 + min(asked, MOST_ASKED) / 6)
-            * known
-            * plain
-            * OFTEN.get(self.kind[name][0], 0.8)
-            * (2.5 if name in PEOPLE else 1.0)
-        )
+        known *= 1 + min(asked, MOST_ASKED) / 6
+        return known * plain * OFTEN.get(self.kind[name][0], 0.8) * (2.5 if name in PEOPLE else 1.0)
 
     def choose(self, key: str, chance: random.Random, test: Callable[[str, int, str, str], bool] | None = None) -> str | None:
         """A name among those for which ``test(category, size, where, name)`` holds; ``key`` says which test it is."""
