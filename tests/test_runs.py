@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import refusal, thorough
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_cli import call, here  # noqa: F401  (fixtures)
 from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
@@ -549,6 +550,17 @@ def test_a_checkpoint_without_a_sum_or_with_anothers_is_none(few, tmp_path):  # 
         save_file(tensors, path, {**told, "sha256": checkpoint._sum(tensors, told)})
         with pytest.raises(UserError):
             checkpoint.load(make(small("class"), few), path)
+
+
+def test_where_a_checkpoint_stands_is_summed_with_its_tensors(few, tmp_path):  # noqa: F811
+    """A position or a recipe that is as good as any, but not the one that was saved."""
+    trainer, path = make(small("class"), few), tmp_path / checkpoint.NAME
+    saved(trainer, path, lambda *_: None)
+    with safe_open(path, framework="pt") as file:
+        whole = file.metadata()
+    for name, other in (("position", {"epoch": 1, "done": 0}), ("recipe", {**trainer.recipe.to_json(), "lr": 1.0})):
+        save_file(load_file(path), path, {**whole, name: json.dumps(other)})
+        refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: is damaged (its content has another SHA-256")
 
 
 def test_a_damaged_checkpoint_is_one_sentence_on_the_command_line(call, unbroken):  # noqa: F811

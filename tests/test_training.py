@@ -464,6 +464,14 @@ def test_a_run_that_was_left_goes_on_as_if_it_had_not(files, finished, tmp_path)
     assert [line["step"] for line in read_log(out / "log.jsonl")] == [2, 4, 6, 8, 10, 12]
 
 
+def test_a_run_that_starts_anew_begins_its_log_anew(files, tmp_path):
+    """Where one was killed after some lines and before its second checkpoint, none of them is of the new run."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 2, "epoch": 1, "loss": 9.0}\n{"step": 3, "epoch": 1, "loss": 9.0}\n')
+    list(start(tmp_path / "run", files))
+    assert [line["step"] for line in read_log(tmp_path / "run" / "log.jsonl")] == [2, 4, 6, 8, 10, 12]
+
+
 def test_resuming_a_finished_run_changes_no_weight(files, finished, tmp_path):
     out = tmp_path / "run"
     list(start(out, files))
