@@ -19,7 +19,7 @@ import torch
 from conftest import refusal, thorough
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_cli import call, here  # noqa: F401  (fixtures)
+from test_cli import call, here, tree  # noqa: F401  (fixtures)
 from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
 from test_training import environment, few, free_port, make, small  # noqa: F401
 
@@ -30,6 +30,8 @@ from phosphene.training.ema import Average
 from phosphene.training.lock import FolderLock
 from phosphene.training.log import Log, read_log
 from phosphene.training.mnist import run as mnist_run
+from phosphene.training.mnist.recipes import Recipe
+from phosphene.training.options import whole
 from phosphene.training.text_to_image import run as stage_run
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
 
@@ -359,6 +361,19 @@ def test_models_without_a_checkpoint_are_not_trodden_upon(call, unbroken):  # no
     assert sorted(Path("run").rglob("*")) == before
 
 
+def test_a_model_that_was_kept_is_not_trodden_upon_where_its_checkpoint_was_not(call, unbroken):  # noqa: F811
+    """A kill between the two leaves the checkpoint of the beginning, which has learned nothing, beside a model that has."""
+    shutil.copytree(unbroken, "run")
+    begun = SimpleNamespace(
+        recipe=Recipe.read(Path("run")), state=lambda: ({"network.a": torch.ones(1)}, {"epoch": 0, "done": 0})
+    )
+    checkpoint.save(begun, Path("run", checkpoint.NAME))
+    before = tree(Path("run"))
+    code, _, err = call(*TRAIN, "--out", "run")
+    assert code == 2 and "--out run: already holds a run; continue it with --resume" in err
+    assert tree(Path("run")) == before
+
+
 OURS = (
     ".log.jsonl.0123abcd.jsonl",
     ".checkpoint.safetensors.00000000.safetensors",
@@ -451,6 +466,13 @@ def forget(tensors, _):
 
 def at(**values):
     return lambda _, position: {**position, **values}
+
+
+@pytest.mark.parametrize("value", [True, -1, 0.5, 1.0, "1", None, 6, [1]], ids=repr)
+def test_a_position_is_whole_numbers_in_their_range(value):
+    assert whole({"done": 5}, "done", 5) == 5 and whole({"done": 0}, "done") == 0
+    with pytest.raises(ValueError, match="^done is .*, and should be a whole number from 0 to 5$"):
+        whole({"done": value}, "done", 5)
 
 
 COMMON = {

@@ -577,6 +577,24 @@ def test_nothing_is_left_behind_by_a_run_that_cannot_start(files, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_has_learned_and_kept_no_model_yet_is_not_overwritten(files, tmp_path):
+    for _ in start(tmp_path / "run", files):
+        break
+    assert not list((tmp_path / "run").glob("model*")) and position(tmp_path / "run") == {"epoch": 0, "done": 2}
+    refusal(lambda: start(tmp_path / "run", files), "already holds a run; continue it with --resume")
+
+
+def test_a_state_stays_what_it_was_while_training_goes_on(few):
+    trainer = make(small("class"), few)
+    steps = trainer.run()
+    next(steps)
+    state, _ = trainer.state()
+    before = {name: value.clone() for name, value in state.items()}
+    next(steps)
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+    assert any(not torch.equal(trainer.state()[0][name], value) for name, value in before.items())
+
+
 def test_an_existing_run_is_not_overwritten(files, finished):
     before = contents(finished)
     refusal(lambda: start(finished, files), "--out", str(finished), "--resume")
