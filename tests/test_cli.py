@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import rich.console
 import torch
+import typer
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -224,20 +225,124 @@ REFUSED_AT_ONCE = [
     ["evaluate", "class-20", "--data", "nowhere"],
     ["train", "class", "--data", "nowhere"],
     ["train", "class", "--save-every", "-1"],
+    ["report", "--sections", "nope"],
+    ["report", "--sections", "1.2,"],
+    ["report", "--config", "nowhere.toml"],
+    ["hybrid", "a"],
+    ["hybrid", "a", "b", "c", "d"],
+    ["hybrid", "a", "b", "c", "--kind", "color"],
+    ["hybrid", "a", "b", "--sigma", "2,1"],
+    ["hybrid", "a", "b", "c", "--sigma", "1,2"],
+    ["hybrid", "a", "b", "--sigma", "-1"],
+    ["hybrid", "a", "--from", "clock-tower", "--sigma", "5000"],
+    ["hybrid", "a", "b", "--kind", "motion", "--length", "1"],
+    ["anagram", "a", "b", "--view", "flip", "--weights", "1"],
+    ["anagram", "a", "b", "--view", "flip", "--weights", "1,-1"],
+    ["anagram", "a", "b", "--view", "patches:x"],
+    ["anagram", "a", "b", "--view", "patches:1"],
+    ["anagram", "a", "b", "--view", "jigsaw@x"],
+    ["generate", "a", "--solver", "ddim", "--eta", "1.5"],
+    ["digits", "3", "--solver", "ddim", "--eta", "-1"],
+    ["ambigram", "69", "--eta", "2"],
+    ["evaluate", "class-20", "--eta", "0.5"],
+    ["evaluate", "class-20", "--solver", "ddim", "--eta", "2"],
+    ["generate", "a", "--timesteps", "5,10"],
+    ["generate", "a", "--timesteps", "10,-1"],
+    ["generate", "a", "--steps-sweep", "5,0"],
+    ["generate", "a", "--noise-level", "-1"],
+    ["denoise", "clock-tower", "--t", "-1"],
+    ["denoise", "clock-tower", "--start", "-1"],
+    ["edit", "clock-tower", "--start", "x"],
+    ["edit", "clock-tower", "--start", "1,-3"],
+    ["edit", "clock-tower", "--strength", "0"],
+    ["edit", "clock-tower", "--strength", "1.5"],
+    ["denoise-digits", "--sigma", "-1"],
+    ["denoise-digits", "--sigma", "2000"],
+    ["digits", "3", "--model", "classifier"],
+    ["ambigram", "69", "--model", "denoiser-5"],
+    ["ambigram", "69", "--classifier", "class-20"],
+    ["denoise-digits", "--model", "class-20"],
+    ["evaluate", "class-20", "--classifier", "time-20"],
+    ["train", "class", "--width", "1000000000"],
+    ["train", "class", "--resume"],
+    ["train", "cascade"],
+    ["train", "cascade", "--data", "nowhere"],
+    ["train", "cascade", "--data", ".", "--wordnet", "nowhere"],
+    ["train", "cascade", "--data", ".", "--teacher", "nowhere"],
+    ["train", "cascade", "--data", ".", "--from", "nowhere"],
+    ["train", "cascade", "--data", ".", "--from", "."],
+    ["train", "cascade", "--data", ".", "--resume"],
+    ["train", "cascade", "--data", ".", "--optimizer", "nope"],
+    ["train", "cascade", "--data", ".", "--drop", "1"],
+    ["train", "cascade", "--data", ".", "--layers", "1000000000"],
+    ["train", "cascade", "--data", ".", "--hidden", "1000000000"],
+    ["train", "cascade", "--data", ".", "--batch-size", "1000000000"],
+    ["train", "cascade", "--data", ".", "--workers", "1000000000"],
+    ["train", "upscaler", "--data", ".", "--patch", "3"],
 ]
 
 
-def test_what_can_be_refused_without_torch_is(here):
+def every_command(group, *words: str):
+    """All commands below ``group``, by the words that name them."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, *words, name)
+        else:
+            yield [*words, name], command
+
+
+def never_right():
+    """Command lines in which an option is given what no option of its type may be: no finite number, a list of none, no place.
+
+    Made of the options that commands declare, so that a new one is among them.
+    """
+    lists = {"--timesteps", "--t", "--sigma", "--weights", "--guidance-sweep", "--steps-sweep", "--keep", "--view"}
+    usual = {"sections": ["1.1,nope", ""], "start": ["x"]}
+    base = {
+        "compose": ["a", "b"],
+        "hybrid": ["a", "b"],
+        "morph": ["a", "b"],
+        "anagram": ["a", "b", "--view", "flip"],
+        "generate": ["a"],
+        "denoise": ["clock-tower"],
+        "edit": ["clock-tower"],
+        "inpaint": ["castle-hill", "castle-hill-mask"],
+        "digits": ["3"],
+        "ambigram": ["69"],
+        "evaluate": ["class-20"],
+        "rerun": ["nowhere.png"],
+        "cascade": ["--data", "."],
+        "upscaler": ["--data", "."],
+        "retrieval": ["--data", "."],
+        "fetch": ["a/b"],
+        "info": ["class-20"],
+        "inspect": ["nowhere.png"],
+    }
+    for words, command in every_command(typer.main.get_command(cli.app)):
+        for option in (o for o in command.params if o.param_type_name == "option" and not o.is_flag and o.name != "help"):
+            name, kind = max(option.opts, key=len), option.type.name.removesuffix(" range")
+            if kind in ("float", "int"):
+                values = ["nan", "inf"] if kind == "float" else ["1.5", str(10**12)]
+            elif kind == "path":
+                values = [""]
+            else:
+                values = usual.get(option.name, ["x"] if name in lists else [])
+            yield from ([*words, *base.get(words[-1], []), f"{name}={value}"] for value in values)
+
+
+@pytest.mark.parametrize("lines", [lambda: REFUSED_AT_ONCE, lambda: list(never_right())], ids=["named", "of every option"])
+def test_what_can_be_refused_without_torch_is(here, lines):
     """A second and a half sooner. One after the other in one process: none of them may have loaded it for the next."""
+    refused = lines()
     asked = (
         "import json, sys\nfrom phosphene.__main__ import main\nfor argv in json.loads(sys.argv[1]):\n"
         "    sys.argv[1:] = argv\n    code = main()\n    print(json.dumps([argv, code, 'torch' in sys.modules]))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", asked, json.dumps(REFUSED_AT_ONCE)], capture_output=True, text=True, check=True, cwd=here
+        [sys.executable, "-c", asked, json.dumps(refused)], capture_output=True, text=True, check=True, cwd=here
     )
     found = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [argv for argv, code, torch in found if code != 2 or torch] == [] and len(found) == len(REFUSED_AT_ONCE)
+    assert [argv for argv, code, torch in found if code != 2 or torch] == [] and len(found) == len(refused)
     sentences = result.stderr.splitlines()
     assert len(sentences) == len(found) and all(line.startswith("phosphene: ") for line in sentences), result.stderr
     assert list(here.iterdir()) == []

@@ -10,6 +10,8 @@ import pytest
 
 import phosphene
 from phosphene import defaults, sampler, schedule, views
+from phosphene.models import catalogue, folders
+from phosphene.report import page
 from phosphene.training.mnist import data
 
 HOUSE = Path(phosphene.__file__).parent
@@ -17,7 +19,8 @@ HOUSE = Path(phosphene.__file__).parent
 FLOORS = (
     ("", "defaults"),
     ("errors",),
-    ("files", "devices", "schedule", "readers"),
+    ("files",),
+    ("devices", "schedule", "readers"),
     ("models.protocol", "processes"),
     ("frequency", "images", "plots"),
     ("views", "pyramid"),
@@ -141,6 +144,8 @@ def test_no_six_lines_are_there_twice():
 
 
 def test_names_without_torch_are_those_of_the_tables():
+    assert defaults.SECTIONS == {each.name: each.number for each in page.SECTIONS}
+    assert folders.ROLES == {name: kind.role for name, kind in catalogue.KINDS.items()}
     assert list(defaults.SOLVERS) == list(sampler.SOLVERS)
     assert list(defaults.SCHEDULES) == list(schedule.KINDS)
     assert defaults.VIEWS == list(views.VIEWS)

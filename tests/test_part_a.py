@@ -94,7 +94,7 @@ def test_sweeps_are_rows(call, here, cascade):  # noqa: F811
         (["--guidance-sweep", "1,x"], "--guidance-sweep 1,x"),
         (["--guidance-sweep", "1,2", "--count", 2], "--guidance-sweep 1,2"),
         (["--guidance-sweep", "1,2", "--steps-sweep", "2,3"], "--guidance-sweep 1,2"),
-        (["--steps-sweep", "2,0"], "--steps 0"),
+        (["--steps-sweep", "2,0"], "--steps-sweep 0"),
         (["--steps-sweep", "2,3", "--timesteps", "900,0"], "--steps-sweep 2,3"),
         (["--steps-sweep", "2,3", "--steps", "5"], "--steps-sweep 2,3"),
         (["--steps-sweep", "2,5000"], "5000"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -413,7 +414,21 @@ def test_the_example_of_a_page_of_ones_own(cascade, tmp_path, monkeypatch):  # n
         ("[sections.forward]\npicture = 'none.png'", ["sections.forward.picture none.png: no such file"]),
         ("[sections.'1.7']\npictures = ['clock-tower', 'page.toml']", ["pictures[1]", "cannot be read as a picture"]),
         ("title", ["is no TOML"]),
+        ("title = '" + "x" * 300_000 + "'", ["is more than 262,144 bytes of TOML"]),
+        ("x = " + "[" * 100_000, ["is no TOML that is read here (it is nested too deep)"]),
+        ("x = " + "9" * 5000, ["is no TOML (", "5000 digits"]),
+        ("x" + ".x" * 100_000 + " = 1", ["is no TOML that is read here (a key of very many parts)"]),
+        ('["x' + '"."x' * 60_000 + '"]', ["a key of very many parts"]),
+        ("x = {x" + " . x" * 60_000 + " = 1}", ["a key of very many parts"]),
+        ('"a\\nb" = 1', ['"a\\nb" is no key here']),
+        ('[sections."a\\nb"]', ['sections."a\\nb" is no section']),
+        ("[sections.hybrid-pictures]\nsigma = nan", ["sigma must be a number above 0, at most 4096"]),
+        ("[sections.hybrid-pictures]\nsigma = -2", ["sigma must be a number above 0"]),
+        ("[sections.hybrid-pictures]\nsigma = 1" + "0" * 400, ["sigma must be a number above 0"]),
+        ("[sections.forward]\npicture = '" + "x" * 5000 + "'", ["sections.forward.picture xxx", "no such file"]),
+        ('[sections.forward]\npicture = "a\\u0000b"', ["sections.forward.picture must be the path of a picture"]),
     ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
 def test_what_a_page_of_ones_own_cannot_say(tmp_path, text, names):
     """One sentence, with the file and the key, before anything is drawn or written."""
@@ -422,6 +437,27 @@ def test_what_a_page_of_ones_own_cannot_say(tmp_path, text, names):
     out = tmp_path / "out"
     refusal(lambda: write(out, "cpu", silent, config=file), "--config", str(file), *names)
     assert not out.exists()
+
+
+def test_a_page_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+    """Its file is none, or the system refuses it; tests may run as somebody whom it refuses nothing."""
+    (tmp_path / "page.toml").write_text("")
+    for path in (tmp_path, tmp_path / "none.toml", tmp_path / "page.toml" / "x", tmp_path / ("x" * 300), Path("a\0b")):
+        refusal(
+            lambda path=path: read_config(path), f"--config {path}: ", "; name a page's TOML file, such as examples/page.toml."
+        )
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    refusal(lambda: read_config(tmp_path / "page.toml"), "page.toml: cannot be read (Permission denied); name a page's TOML file")
+
+
+def test_a_page_saved_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "page.toml").write_bytes(b'\xef\xbb\xbftitle = "T"\r\n[sections.guided]\r\nprompt = "a. b. c. d."\r\n')
+    own = read_config(tmp_path / "page.toml")
+    assert own.title == "T" and own.asked["guided"] == {"prompt": "a. b. c. d."}
 
 
 def test_sections_join_the_page_that_is_there(cascade, tmp_path, monkeypatch):  # noqa: F811

@@ -17,8 +17,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import refusal, thorough
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_cli import call, here  # noqa: F401  (fixtures)
+from test_cli import call, here, tree  # noqa: F401  (fixtures)
 from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
 from test_training import environment, few, free_port, make, small  # noqa: F401
 
@@ -29,6 +30,8 @@ from phosphene.training.ema import Average
 from phosphene.training.lock import FolderLock
 from phosphene.training.log import Log, read_log
 from phosphene.training.mnist import run as mnist_run
+from phosphene.training.mnist.recipes import Recipe
+from phosphene.training.options import whole
 from phosphene.training.text_to_image import run as stage_run
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
 
@@ -358,6 +361,19 @@ def test_models_without_a_checkpoint_are_not_trodden_upon(call, unbroken):  # no
     assert sorted(Path("run").rglob("*")) == before
 
 
+def test_a_model_that_was_kept_is_not_trodden_upon_where_its_checkpoint_was_not(call, unbroken):  # noqa: F811
+    """A kill between the two leaves the checkpoint of the beginning, which has learned nothing, beside a model that has."""
+    shutil.copytree(unbroken, "run")
+    begun = SimpleNamespace(
+        recipe=Recipe.read(Path("run")), state=lambda: ({"network.a": torch.ones(1)}, {"epoch": 0, "done": 0})
+    )
+    checkpoint.save(begun, Path("run", checkpoint.NAME))
+    before = tree(Path("run"))
+    code, _, err = call(*TRAIN, "--out", "run")
+    assert code == 2 and "--out run: already holds a run; continue it with --resume" in err
+    assert tree(Path("run")) == before
+
+
 OURS = (
     ".log.jsonl.0123abcd.jsonl",
     ".checkpoint.safetensors.00000000.safetensors",
@@ -450,6 +466,13 @@ def forget(tensors, _):
 
 def at(**values):
     return lambda _, position: {**position, **values}
+
+
+@pytest.mark.parametrize("value", [True, -1, 0.5, 1.0, "1", None, 6, [1]], ids=repr)
+def test_a_position_is_whole_numbers_in_their_range(value):
+    assert whole({"done": 5}, "done", 5) == 5 and whole({"done": 0}, "done") == 0
+    with pytest.raises(ValueError, match="^done is .*, and should be a whole number from 0 to 5$"):
+        whole({"done": value}, "done", 5)
 
 
 COMMON = {
@@ -549,6 +572,17 @@ def test_a_checkpoint_without_a_sum_or_with_anothers_is_none(few, tmp_path):  # 
         save_file(tensors, path, {**told, "sha256": checkpoint._sum(tensors, told)})
         with pytest.raises(UserError):
             checkpoint.load(make(small("class"), few), path)
+
+
+def test_where_a_checkpoint_stands_is_summed_with_its_tensors(few, tmp_path):  # noqa: F811
+    """A position or a recipe that is as good as any, but not the one that was saved."""
+    trainer, path = make(small("class"), few), tmp_path / checkpoint.NAME
+    saved(trainer, path, lambda *_: None)
+    with safe_open(path, framework="pt") as file:
+        whole = file.metadata()
+    for name, other in (("position", {"epoch": 1, "done": 0}), ("recipe", {**trainer.recipe.to_json(), "lr": 1.0})):
+        save_file(load_file(path), path, {**whole, name: json.dumps(other)})
+        refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: is damaged (its content has another SHA-256")
 
 
 def test_a_damaged_checkpoint_is_one_sentence_on_the_command_line(call, unbroken):  # noqa: F811

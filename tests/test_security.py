@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,3 +45,19 @@ def test_the_versions_tested_together_are_above_the_floors():
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     assert all(pins[name] in floor for name, floor in floors.items() if name in pins)
     assert str(floors["pillow"]) == ">=12.3" and str(floors["gradio"]) == ">=6.31"
+
+
+def test_every_reader_of_the_fuzzer_reads_what_is_whole(tmp_path):
+    """In a process where nothing else has been imported: what is refused from the first would never be looked into."""
+    asked = (
+        "import fuzz, pathlib, tempfile\n"
+        "for file, whole, read in fuzz.READERS.values():\n"
+        "    path = pathlib.Path(tempfile.mkdtemp()) / file\n"
+        "    path.parent.mkdir(exist_ok=True)\n"
+        "    for content in whole():\n"
+        "        path.write_bytes(content)\n"
+        "        read(path)\n"
+    )
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", asked], cwd=ROOT / "tools", env=place, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-1000:]

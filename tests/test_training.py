@@ -464,6 +464,14 @@ def test_a_run_that_was_left_goes_on_as_if_it_had_not(files, finished, tmp_path)
     assert [line["step"] for line in read_log(out / "log.jsonl")] == [2, 4, 6, 8, 10, 12]
 
 
+def test_a_run_that_starts_anew_begins_its_log_anew(files, tmp_path):
+    """Where one was killed after some lines and before its second checkpoint, none of them is of the new run."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 2, "epoch": 1, "loss": 9.0}\n{"step": 3, "epoch": 1, "loss": 9.0}\n')
+    list(start(tmp_path / "run", files))
+    assert [line["step"] for line in read_log(tmp_path / "run" / "log.jsonl")] == [2, 4, 6, 8, 10, 12]
+
+
 def test_resuming_a_finished_run_changes_no_weight(files, finished, tmp_path):
     out = tmp_path / "run"
     list(start(out, files))
@@ -567,6 +575,24 @@ def test_nothing_is_left_behind_by_a_run_that_cannot_start(files, tmp_path):
     refusal(lambda: start(out, files, small("class", timesteps=10_000_000)), "--timesteps 10000000")
     refusal(lambda: start(out, files, resume=True), "--resume", str(out))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_has_learned_and_kept_no_model_yet_is_not_overwritten(files, tmp_path):
+    for _ in start(tmp_path / "run", files):
+        break
+    assert not list((tmp_path / "run").glob("model*")) and position(tmp_path / "run") == {"epoch": 0, "done": 2}
+    refusal(lambda: start(tmp_path / "run", files), "already holds a run; continue it with --resume")
+
+
+def test_a_state_stays_what_it_was_while_training_goes_on(few):
+    trainer = make(small("class"), few)
+    steps = trainer.run()
+    next(steps)
+    state, _ = trainer.state()
+    before = {name: value.clone() for name, value in state.items()}
+    next(steps)
+    assert all(torch.equal(state[name], value) for name, value in before.items())
+    assert any(not torch.equal(trainer.state()[0][name], value) for name, value in before.items())
 
 
 def test_an_existing_run_is_not_overwritten(files, finished):

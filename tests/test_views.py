@@ -225,7 +225,9 @@ def test_the_number_of_pieces_may_be_named():
 def test_a_view_may_name_its_own_seed():
     assert view("jigsaw@3") == Jigsaw(seed=3) != view("jigsaw@4") and view("patches:8@5", seed=2) == Patches(8, 5)
     assert view("pixels@0", seed=9) == Patches(None, 0)
-    for name in ("flip@3", "jigsaw@", "jigsaw:6@x", f"jigsaw@{2**32}"):
+    with pytest.raises(UserError, match="--view flip@3: flip is not laid by chance; leave @3 out"):
+        view("flip@3")
+    for name in ("jigsaw@", "jigsaw:6@x", f"jigsaw@{2**32}"):
         with pytest.raises(UserError, match=f"--view {name}: .*0..4294967295, of a view laid by chance, such as jigsaw@3"):
             view(name)
 

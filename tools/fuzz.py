@@ -48,15 +48,14 @@ from phosphene.models.text import TOKENS, read_embeddings
 from phosphene.models.transformer import PatchTransformer
 from phosphene.models.unet import MnistUNet
 from phosphene.readers import read_mask, read_picture, read_provenance
-from phosphene.report.config import read_config
+from phosphene.report.page import read_config
 from phosphene.training import checkpoint
 from phosphene.training.log import read_log
 from phosphene.training.mnist.data import load_dataset
 from phosphene.training.mnist.recipes import recipe, resumed
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.pictures import read
-from phosphene.training.text_to_image.recipe import CascadeRecipe
-from phosphene.training.text_to_image.run import saved_recipe
+from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe
 
 FOUND = Path("out/fuzz")
 SECONDS, BYTES = 30, 2 * 2**30
@@ -237,7 +236,22 @@ LINES = b'{"file_name": "a.png", "text": "a fox"}\n{"file_name": "b.png", "capti
 TABLE = b'file_name,text\na.png,a fox\nb.png,"a hen, a ""bird"""\n'
 STAGE = {"images": 8, "recipe": CascadeRecipe().to_json()}
 WORDS = b'{"same": {"fox": ["vixen"]}, "near": {"fox": ["dog", "wolf"]}}'
-PAGE = b'title = "T"\n\n[sections.guided]\ntext = "What I saw."\nprompt = "a castle"\n'
+PAGE = b"""title = "T"
+
+[sections.guided]
+text = "What I saw."
+prompt = "a castle"
+
+[sections."1.1"]
+picture = "castle-hill"
+
+[sections.hybrid-pictures]
+prompts = [["a castle", "a fox"]]
+sigma = 2.5
+
+[sections.inpainted]
+pictures = [["castle-hill", "castle-hill-mask", "a lake"]]
+"""
 
 
 READERS: dict[str, tuple[str, Callable[[], list[bytes]], Callable[[Path], object]]] = {

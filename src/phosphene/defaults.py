@@ -32,6 +32,10 @@ MOST_PICTURES = 10_000
 """Of one sheet: beyond, it would not fit into memory, nor be looked at."""
 MOST_STEPS = 100_000
 """Timesteps of a schedule at most: checked before there is a table, for the number may come from a file."""
+MOST_BLUR = 4096
+"""Pixels of a sigma or a length: what is blurred further is of one colour."""
+MOST_SIGMA = 1000
+"""Of noise on a picture in 0..1: nothing is left of it by then, and the square of the error is a number still."""
 OBJECTIVES = ("noise", "velocity", "flow")
 """What an MNIST network may predict."""
 SCHEDULES = ("linear", "rescaled-linear", "squared-cosine", "straight")
@@ -63,6 +67,38 @@ FROM_TO = "morph", "where it begins and where it ends"
 """Commands that take two prompts, and which."""
 PART_B = ("ddpm", "flow", "both")
 """Which edition of the course's Part B a page shows."""
+SECTIONS = {
+    "setup": "0",
+    "forward": "1.1",
+    "blurred": "1.2",
+    "one-step": "1.3",
+    "iterative": "1.4",
+    "sampling": "1.5",
+    "guided": "1.6",
+    "image-to-image": "1.7",
+    "sketches": "1.7.1",
+    "inpainted": "1.7.2",
+    "guided-edits": "1.7.3",
+    "visual-anagrams": "1.8",
+    "hybrid-pictures": "1.10",
+    "laplacian": "2",
+    "noisy-digits": "B 1.1",
+    "one-step-denoiser": "B 1.2",
+    "out-of-distribution": "B 1.2.2",
+    "time-conditioned": "B 2.1",
+    "class-conditioned": "B 2.4",
+    "pure-noise": "F 1.2.3",
+    "time-flow": "F 2.1",
+    "class-flow": "F 2.4",
+    "out-of-noise": "C 1",
+    "ambigrams": "C 2",
+    "more-views": "C 3",
+    "factors": "C 4",
+    "regions": "C 5",
+    "flow-matching": "C 6",
+    "worth": "C 7",
+}
+"""Of the page (``report/sections.py``), each with its number."""
 FITS = ("crop", "pad")
 """How a picture is given the shape of a model's: its middle, or all of it with white beside."""
 OFFLOADS = ("none", "stages", "layers")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from phosphene import sampler
 from phosphene.defaults import GUIDANCE, SOLVERS, UPSCALE_GUIDANCE
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_eta
 from phosphene.expression import Expression, picked
 from phosphene.models.protocol import Denoiser
 from phosphene.processes import ALONE, Place
@@ -59,10 +59,7 @@ class Sampling(NamedTuple):
         """The solver; of ``stage``, the ancestral one has the variance it was made for. UserError where options do not fit."""
         chosen = sampler.solver(self.solver)
         if self.eta is not None:
-            if self.solver != "ddim":
-                raise UserError(
-                    f"--eta {self.eta:g}: belongs to ddim, not to {self.solver}; leave it out, or take --solver ddim."
-                )
+            require_eta(self.eta, self.solver)
             chosen = partial(ddim, eta=self.eta)
         if chosen is ancestral and hasattr(stage, "scheduler"):
             kinds = {"learned_range": "auto", "fixed_small": "small", "fixed_large": "large"}

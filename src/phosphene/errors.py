@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, one_of
+from phosphene.defaults import FOUR_WAY, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, one_of
 
 
 class UserError(ValueError):
@@ -27,6 +28,22 @@ def require_two(prompts: Sequence[str], task: str, what: str) -> None:
         raise UserError(f"PROMPT: {len(prompts)} are given; {task} takes two, {what}.")
 
 
+def view_parts(name: str) -> tuple[str, int | None, int | None]:
+    """What ``jigsaw:6@3`` says: the view's own name, pieces along a side, and a seed; None where it says nothing of it.
+
+    UserError where it cannot be. Whether that view has pieces or takes a seed, the view itself knows.
+    """
+    plain, at, own = name.partition("@")
+    known, colon, number = plain.partition(":")
+    if known not in VIEWS:
+        require_one_of("--view", name, VIEWS)
+    if colon and not (number.isdecimal() and len(number) < 5 and int(number) >= 2):
+        raise UserError(f"--view {name}: the number of pieces along a side must be a whole number from 2 on.")
+    if at and not (own.isdecimal() and len(own) < 11 and int(own) < 2**32):
+        raise UserError(f"--view {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
+    return known, int(number) if colon else None, int(own) if at else None
+
+
 def require_views(names: Sequence[Any], prompts: int) -> list[Any]:
     """A view for each of ``prompts``: ``names``, after the picture as it is where one is missing; ``four-way`` are four.
 
@@ -39,3 +56,88 @@ def require_views(names: Sequence[Any], prompts: int) -> list[Any]:
         named = ", ".join(str(name) for name in whole) or "none"
         raise UserError(f"--view {named}: {prompts} prompts need {max(prompts - 1, 1)} views besides the picture as it is.")
     return whole
+
+
+def require_finite(option: str, value: float) -> None:
+    """UserError where ``value`` is infinite or no number."""
+    if not math.isfinite(value):
+        raise UserError(f"{option} {value:g}: must be a finite number.")
+
+
+def require_share(option: str, value: float) -> None:
+    """UserError where ``value`` is no share, 0 to 1."""
+    if not 0 <= value <= 1:  # NaN is none either
+        raise UserError(f"{option} {value:g}: must lie in 0..1.")
+
+
+def require_eta(eta: float | None, solver: str) -> None:
+    """UserError where ``eta`` is given to a ``solver`` that has no such share."""
+    if eta is not None and solver != "ddim":
+        raise UserError(f"--eta {eta:g}: belongs to ddim, not to {solver}; leave it out, or take --solver ddim.")
+
+
+def require_strength(value: float) -> None:
+    """UserError where ``value`` is no share of an edit's steps."""
+    if not 0 < value <= 1:
+        raise UserError(f"--strength {value:g}: must lie in (0, 1], such as 0.7.")
+
+
+def require_sigma(value: float) -> None:
+    """UserError where no Gaussian blurs by ``value`` pixels."""
+    if not 0 < value <= MOST_BLUR:
+        raise UserError(f"--sigma {value:g}: must be a positive number of pixels, at most {MOST_BLUR}.")
+
+
+def require_noise(sigmas: Sequence[float]) -> None:
+    """UserError where one of ``sigmas`` is no level of noise, or there is none."""
+    if not sigmas or not all(0 <= s <= MOST_SIGMA for s in sigmas):
+        raise UserError(f"--sigma {[*sigmas]}: give numbers of 0 or more, at most {MOST_SIGMA}.")
+
+
+def require_length(value: float) -> None:
+    """UserError where nothing sweeps by over ``value`` pixels."""
+    if not 1 < value <= MOST_BLUR:
+        raise UserError(f"--length {value:g}: must be more than a pixel, such as 15, and at most {MOST_BLUR}.")
+
+
+def require_steps(option: str, value: int, least: int = 1) -> None:
+    """UserError where ``value`` is no number of steps, or no timestep, of any schedule."""
+    if not least <= value <= MOST_STEPS:
+        raise UserError(f"{option} {value}: must lie in {least}..{MOST_STEPS}.")
+
+
+def require_timesteps(option: str, steps: Sequence[int]) -> None:
+    """UserError where ``steps`` are no way from noise to a picture."""
+    if not steps:
+        raise UserError(f"{option}: the list is empty; give at least one.")
+    if steps[-1] < 0 or any(a <= b for a, b in zip(steps, steps[1:], strict=False)):
+        raise UserError(f"{option} {','.join(map(str, steps))}: must decrease strictly and end at 0 or above.")
+
+
+def require_weights(weights: Sequence[float], parts: int) -> None:
+    """UserError where there is no average of so many ``parts`` by ``weights``."""
+    if len(weights) != parts or not all(math.isfinite(w) for w in weights) or abs(sum(weights)) < 1e-12:
+        raise UserError(f"--weights {[*weights]}: needs one finite weight for each of {parts} parts, with a sum other than 0.")
+
+
+def require_sigmas(sigmas: Sequence[float], parts: int) -> None:
+    """UserError where ``sigmas`` are not what parts so many bands."""
+    falling = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
+    if len(sigmas) != parts - 1 or not falling or not all(s > 0 for s in sigmas):
+        raise UserError(f"--sigma {(*sigmas,)}: {parts} parts need {max(parts - 1, 1)} positive, decreasing sigmas.")
+
+
+def require_hybrid(kind: str, prompts: int, sigmas: Sequence[float] | None = None) -> None:
+    """UserError where a hybrid of the ``kind`` is not made of so many ``prompts``, or ``sigmas`` do not part them."""
+    most = 3 if kind == "frequency" else 2
+    if not 2 <= prompts <= most:
+        raise UserError(f"--kind {kind}: takes {'two or three prompts' if most == 3 else 'two prompts'}, not {prompts}.")
+    if sigmas is not None:
+        require_sigmas(sigmas, prompts)
+
+
+def require_sections(names: Sequence[str]) -> None:
+    """UserError where one of ``names`` is neither name nor number of a section of the page."""
+    for name in names:
+        if name not in (*SECTIONS, *SECTIONS.values()):
+            raise UserError(f"--sections {name}: there is none of that name; choose of {', '.join(SECTIONS)}.")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_finite, require_sigmas, require_weights
 from phosphene.frequency import Component, LowPass
 from phosphene.models.protocol import Denoiser, Estimate
 from phosphene.views import Identity, View
@@ -84,8 +84,7 @@ def guide(toward: Expression, scale: float = 7.0, away: Expression | None = None
 
     ``away`` is the null condition by default; a negative prompt is ``away=cond("blurry")``.
     """
-    if not math.isfinite(scale):
-        raise UserError(f"--guidance {scale}: must be a finite number.")
+    require_finite("--guidance", scale)
     return Guide(toward, cond(None) if away is None else away, float(scale))
 
 
@@ -95,8 +94,7 @@ def mean(*parts: Expression, weights: Sequence[float] | None = None) -> Mean:
     Weights may be negative; learned variances are averaged without them, so that they stay in [-1, 1].
     """
     weights = [1.0] * len(parts) if weights is None else list(weights)
-    if not parts or len(weights) != len(parts) or not all(math.isfinite(w) for w in weights) or abs(sum(weights)) < 1e-12:
-        raise UserError(f"--weights {weights}: needs one finite weight for each of {len(parts)} parts, with a sum other than 0.")
+    require_weights(weights, len(parts))
     total = sum(weights)
     return Mean(parts, tuple(w / total for w in weights))
 
@@ -113,9 +111,7 @@ def bands(*parts: Expression, sigmas: Sequence[float] = (2.0,)) -> Bands:
     64-pixel picture.
     """
     sigmas = tuple(float(s) for s in sigmas)
-    decreasing = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
-    if len(parts) < 2 or len(sigmas) != len(parts) - 1 or not decreasing or not all(s > 0 for s in sigmas):
-        raise UserError(f"--sigma {sigmas}: {len(parts)} parts need {max(len(parts) - 1, 1)} positive, decreasing sigmas.")
+    require_sigmas(sigmas, len(parts))
     return Bands(parts, sigmas)
 
 

@@ -37,6 +37,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def exists(path: Path) -> bool:
+    """Whether anything is at ``path``, whose name comes from anywhere."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not.

@@ -15,19 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_finite, require_length, require_sigma
 
 REFERENCE_SIZE = 64
 """Pixels of the pictures that sigmas, lengths and views are thought for; they mean the same in larger ones."""
 
-MOST_PIXELS = 4096
-"""Of a sigma or a length: what is blurred further is of one colour."""
-
 
 def gaussian_taps(sigma: float, size: int | None = None) -> Tensor:
     """The normalised odd taps of a Gaussian of ``sigma`` pixels, float32; ``size`` taps, by default out to 3 sigma."""
-    if not 0 < sigma <= MOST_PIXELS:
-        raise UserError(f"--sigma {sigma}: must be a positive number of pixels, at most {MOST_PIXELS}.")
+    require_sigma(sigma)
     size = 2 * max(1, math.ceil(3 * sigma)) + 1 if size is None else size
     if size < 1 or size % 2 == 0:
         raise UserError(f"kernel size {size}: must be odd and positive.")
@@ -99,10 +95,8 @@ class MotionBlur:
     angle: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 1 < self.length <= MOST_PIXELS:
-            raise UserError(f"--length {self.length}: must be more than a pixel, such as 15, and at most {MOST_PIXELS}.")
-        if not math.isfinite(self.angle):
-            raise UserError(f"--angle {self.angle}: must be a finite number of degrees, such as 45.")
+        require_length(self.length)
+        require_finite("--angle", self.angle)
 
     def __call__(self, x: Tensor) -> Tensor:
         reach = max(1, round(self.length * x.shape[-1] / REFERENCE_SIZE / 2))

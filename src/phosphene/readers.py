@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from phosphene.errors import UserError
+from phosphene.files import exists, is_file
 
 PROVENANCE = "phosphene"
 """The PNG text chunk that says, as JSON, how the picture was made."""
@@ -27,6 +30,15 @@ MOST_PIXELS = 50_000_000
 
 MOST_TEXT = 4 * 2**20
 """Bytes of JSON that are read: of prompts for ten thousand pictures there are fewer."""
+
+PAGE = "name a page's TOML file, such as examples/page.toml"
+"""What to do where ``--config`` names no page of one's own."""
+
+MOST_TOML = 2**18
+"""The same of TOML, whose parser is slower."""
+
+DEEP = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
+"""A key of more parts than any here has: what Python's parser of TOML takes for one grows with their square."""
 
 SAMPLES = Path(__file__).parent / "assets" / "images"
 """Pictures that ship with the package; their names will do where a picture is asked for."""
@@ -47,7 +59,7 @@ NEARLY = 16
 def sample(path: Path) -> Path | None:
     """The sample picture that ``path`` names, if no file of the reader's is called so."""
     file = SAMPLES / f"{path.name}.png"
-    return file if len(path.parts) == 1 and file.is_file() and not path.exists() else None
+    return file if len(path.parts) == 1 and is_file(file) and not exists(path) else None
 
 
 def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
@@ -108,10 +120,10 @@ def _white(image: Image.Image, what: str) -> np.ndarray:
 def picture_file(path: Path, option: str) -> Path:
     """Where the picture called ``path`` lies, a sample's or the reader's own; UserError where it is no file."""
     path = sample(Path(path)) or Path(path)
-    if not path.exists():
+    if not exists(path):
         known = ", ".join(sorted(file.stem for file in SAMPLES.glob("*.png")))
         raise UserError(f"{option} {path}: no such file; name a picture, or one of {known}.")
-    if not path.is_file():  # a pipe or a device may never end
+    if not is_file(path):
         raise UserError(f"{option} {path}: is no file, so it cannot be read as a picture; name one.")
     return path
 
@@ -195,20 +207,47 @@ def read_json(text: str | bytes, what: str, again: str) -> dict:
 
 def read_json_file(path: Path, again: str) -> dict:
     """The JSON object in the file ``path``: see :func:`read_json`."""
+    return read_json(_text_of(path, str(path), again, MOST_TEXT), str(path), again)
+
+
+def _text_of(path: Path, what: str, again: str, most: int) -> bytes:
+    """What is in the file ``path``, or one byte more than ``most`` of it. UserError where it is no file, or cannot be read."""
+    if exists(path) and not is_file(path):  # a pipe or a device may never end
+        raise UserError(f"{what}: is no file; {again}.")
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path}: is no file; {again}.")
         with path.open("rb") as file:
-            text = file.read(MOST_TEXT + 1)
+            return file.read(most + 1)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: is missing; {again}.") from error
-    except OSError as error:
-        raise UserError(f"{path}: is not readable JSON ({error.strerror}); {again}.") from error
-    return read_json(text, str(path), again)
+        raise UserError(f"{what}: is missing; {again}.") from error
+    except (OSError, ValueError) as error:  # a name too long, or with a zero in it, among others
+        raise UserError(f"{what}: cannot be read ({getattr(error, 'strerror', None) or error}); {again}.") from error
 
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
+
+
+# TOML
+
+
+def read_toml_file(path: Path, option: str, again: str) -> dict:
+    """The tables of the TOML file at ``path``, which ``option`` names. UserError where it is none; ``again`` is the remedy."""
+    what = f"{option} {path}"
+    content = _text_of(path, what, again, MOST_TOML)
+    if len(content) > MOST_TOML:
+        raise UserError(f"{what}: is more than {MOST_TOML:,} bytes of TOML; {again}.")
+    try:
+        text = content.decode("utf-8-sig")  # some editors begin so
+        if DEEP.search(text):
+            raise UserError(f"{what}: is no TOML that is read here (a key of very many parts); {again}.")
+        return tomllib.loads(text)
+    except UserError:
+        raise
+    except RecursionError as error:
+        raise UserError(f"{what}: is no TOML that is read here (it is nested too deep); {again}.") from error
+    except ValueError as error:  # damaged, no UTF-8, or a number of thousands of digits
+        reason = str(error).partition(";")[0]
+        raise UserError(f"{what}: is no TOML ({reason}); {again}.") from error
 
 
 # What pictures say of themselves
@@ -220,7 +259,7 @@ def read_provenance(path: Path) -> dict:
     Only the text chunk is looked at, which is written uncompressed and ahead of the picture: nothing is decoded.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if exists(path) and not is_file(path):
         raise UserError(f"{path}: is no file; name a PNG made by phosphene.")
     try:
         with path.open("rb") as file:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError, require_one_of
+from phosphene.errors import UserError, require_one_of, require_share, require_timesteps
 from phosphene.expression import Evaluation, Expression
 from phosphene.models.protocol import Denoiser
 from phosphene.schedule import CLEAN, NoiseSchedule
@@ -65,8 +65,7 @@ def ddim(schedule: NoiseSchedule, timesteps: Sequence[int], eta: float = 0.0) ->
     The direction is recomputed from the (possibly thresholded) clean estimate, so that step and estimate agree. On the
     ``straight`` schedule with eta 0 this is Euler's method for the flow.
     """
-    if not 0 <= eta <= 1:
-        raise UserError(f"--eta {eta}: must lie in 0..1.")
+    require_share("--eta", eta)
     rows = []
     for t, s in _jumps(timesteps):
         abar_t, abar_s = schedule.level(t), schedule.level(s)
@@ -117,10 +116,7 @@ def heun(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
 
 def _jumps(timesteps: Sequence[int]) -> list[tuple[int, int]]:
     steps = [int(t) for t in timesteps]
-    if not steps:
-        raise UserError("timesteps: the list is empty; give at least one.")
-    if steps[-1] < 0 or any(a <= b for a, b in zip(steps, steps[1:], strict=False)):
-        raise UserError(f"timesteps {steps}: must decrease strictly and end at 0 or above.")
+    require_timesteps("timesteps", steps)
     return list(zip(steps, [*steps[1:], CLEAN], strict=True))
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError
+from phosphene.errors import UserError, view_parts
 from phosphene.frequency import REFERENCE_SIZE
 
 
@@ -307,17 +307,14 @@ VIEWS: dict[str, View] = {
 
 def view(name: str, seed: int = 0) -> View:
     """The view called ``name``: ``patches:8`` has 8 by 8 pieces, ``jigsaw@3`` lays them by a seed of its own, not by ``seed``."""
-    plain, at, own = name.partition("@")
-    known, _, number = plain.partition(":")
-    if known not in VIEWS:
-        raise UserError(f"--view {name}: unknown; choose one of {', '.join(VIEWS)}.")
+    known, pieces, own = view_parts(name)
     found = VIEWS[known]
-    if number:
+    if pieces is not None:
         if not getattr(found, "grid", None):
-            raise UserError(f"--view {name}: {known} has no number of pieces; leave :{number} out.")
-        if not number.isdecimal() or int(number) < 2:
-            raise UserError(f"--view {name}: the number of pieces along a side must be a whole number from 2 on.")
-        found = replace(found, grid=int(number))
-    if at and not (hasattr(found, "seed") and own.isdecimal() and int(own) < 2**32):
-        raise UserError(f"--view {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
-    return replace(found, seed=int(own) if at else seed) if hasattr(found, "seed") else found
+            raise UserError(f"--view {name}: {known} has no number of pieces; leave :{pieces} out.")
+        found = replace(found, grid=pieces)
+    if hasattr(found, "seed"):
+        return replace(found, seed=seed if own is None else own)
+    if own is not None:
+        raise UserError(f"--view {name}: {known} is not laid by chance; leave @{own} out.")
+    return found

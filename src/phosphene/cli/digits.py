@@ -12,7 +12,7 @@ from phosphene.cli import common, options
 from phosphene.cli.common import SCALE, app
 from phosphene.cli.drawing import REMADE, Options, described, drawing_command, viewed
 from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, MOST_PICTURES, SEED, SOLVERS
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_noise
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,7 +31,7 @@ class Digits(Options):
     """The options of a command that draws digits."""
 
     guidance: options.Guidance = DIGIT_GUIDANCE
-    model: Annotated[str | None, options.model_for("Such as class-20 or time-20")] = None
+    model: Annotated[str | None, options.model_for("Such as class-20 or time-20", "diffusion")] = None
 
 
 @drawing_command
@@ -67,7 +67,7 @@ def digits(
 @app.command("denoise-digits")
 def denoise_digits(
     context: typer.Context,
-    model: Annotated[str, options.model_for("A denoiser")] = "denoiser-5",
+    model: Annotated[str, options.model_for("A denoiser", "denoiser")] = "denoiser-5",
     dataset: options.DatasetName = "mnist",
     data: options.Data = None,
     count: options.Count = 10,
@@ -81,6 +81,7 @@ def denoise_digits(
     For each level of noise: before, after, and the mean squared error of both.
     """
     sigmas = common.numbers("--sigma", sigma, float, "0,.2,.5,1")
+    require_noise(sigmas)
     out = common.destination(out, "denoise-digits")
     from phosphene.images import save_png
     from phosphene.models import catalogue
@@ -111,7 +112,7 @@ class Ambigram(Options):
     solver: Annotated[str | None, options.chosen(SOLVERS, "the best for ambigrams by default")] = None
     steps: Annotated[int | None, options.steps_of("to visit; the best for ambigrams by default")] = None
     guidance: options.Guidance = AMBIGRAM_GUIDANCE
-    model: Annotated[str, options.model_for("A class-conditioned model")] = "class-20"
+    model: Annotated[str, options.model_for("A class-conditioned model", "diffusion")] = "class-20"
 
     def of(self, model: DigitDiffusion) -> Sampling:
         """How ``model`` is sampled: where no solver is named, as is best for ambigrams, but for what is."""

@@ -15,8 +15,19 @@ import typer
 
 from phosphene.cli import common, options
 from phosphene.cli.common import app
-from phosphene.defaults import CASCADE, GUIDANCE, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, SEED, SHAPES, SOLVERS, UPSCALE_GUIDANCE
-from phosphene.errors import UserError
+from phosphene.defaults import (
+    CASCADE,
+    GUIDANCE,
+    MOST_STEPS,
+    NOISE_LEVEL,
+    OFFLOADS,
+    OWN_NOISE_LEVEL,
+    SEED,
+    SHAPES,
+    SOLVERS,
+    UPSCALE_GUIDANCE,
+)
+from phosphene.errors import UserError, require_eta, require_timesteps
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,9 +60,7 @@ class Options:
 
     def check(self) -> None:
         """UserError where options contradict each other; before anything heavy is imported."""
-        if self.eta is not None and self.solver not in (None, "ddim"):
-            only = f"belongs to ddim, not to {self.solver}; leave it out, or take --solver ddim"
-            raise UserError(f"--eta {self.eta:g}: {only}.")
+        require_eta(self.eta, self.solver or "ddim")  # of ambigrams, where none is named, that is the usual one
 
     def given(self) -> dict[str, Any]:
         """Options that are a :class:`~phosphene.drawing.Sampling`'s."""
@@ -95,11 +104,15 @@ class Drawing(Options):
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
-    upscale_guidance: Annotated[float | None, typer.Option(help=f"Of the second stage; {UPSCALE_GUIDANCE:g} by default.")] = None
-    upscale_steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")
+    upscale_guidance: Annotated[
+        float | None, typer.Option(help=f"Of the second stage; {UPSCALE_GUIDANCE:g} by default.", callback=options.finite)
     ] = None
-    noise_level: Annotated[int | None, typer.Option(help=f"How much the second stage may change; by default {LEVELS}.")] = None
+    upscale_steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")
+    ] = None
+    noise_level: Annotated[
+        int | None, typer.Option(min=0, max=MOST_STEPS, help=f"How much the second stage may change; by default {LEVELS}.")
+    ] = None
     threshold: Annotated[bool, typer.Option(help="Keep clean estimates in range, as the model's scheduler says.")] = True
     embeddings: options.Embeddings = None
     text_encoder: options.TextEncoder = "auto"
@@ -116,7 +129,11 @@ class Drawing(Options):
         self.visited()
 
     def visited(self) -> list[int] | None:
-        return None if self.timesteps is None else common.numbers("--timesteps", self.timesteps, int, "990,960,930")
+        if self.timesteps is None:
+            return None
+        steps = common.numbers("--timesteps", self.timesteps, int, "990,960,930")
+        require_timesteps("--timesteps", steps)
+        return steps
 
     def open(self, prompts: Sequence[str | None]) -> Cascade:
         """The model, with ``prompts`` encoded and the text encoder let go of."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +10,17 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
-from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, VIEWS, one_of
-from phosphene.errors import UserError, require_one_of, require_two, require_views
+from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, one_of
+from phosphene.errors import (
+    UserError,
+    require_hybrid,
+    require_length,
+    require_sigma,
+    require_two,
+    require_views,
+    require_weights,
+    view_parts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +38,13 @@ BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and kee
 
 @options.checked
 def _is_view(option: str, value: str) -> None:
-    if re.split("[:@]", value)[0] not in (*VIEWS, "four-way"):
-        require_one_of(option, value, VIEWS)
+    if value != "four-way":
+        view_parts(value)
+
+
+@options.checked
+def _is_length(option: str, value: float) -> None:
+    require_length(value)
 
 
 @drawing_command
@@ -58,6 +71,8 @@ def anagram(
 
     require_views(view, len(prompts))
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
+    if shares is not None:
+        require_weights(shares, len(prompts))
     if animate is not None:
         require_animation(animate)
     from phosphene.tasks import anagram as task
@@ -83,8 +98,12 @@ def hybrid(
         typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.", callback=options.is_picture),
     ] = None,
     band: Band = None,
-    length: Annotated[float | None, typer.Option(help="Of --kind motion, in 64ths of the picture. [default: 15]")] = None,
-    angle: Annotated[float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]")] = None,
+    length: Annotated[
+        float | None, typer.Option(help="Of --kind motion, in 64ths of the picture. [default: 15]", callback=_is_length)
+    ] = None,
+    angle: Annotated[
+        float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]", callback=options.finite)
+    ] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
     out: options.Out = Path("hybrid.png"),
@@ -94,6 +113,8 @@ def hybrid(
     A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
     sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
+    for each in sigmas or ():
+        require_sigma(each)
     for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
         if value is not None and kind != of:
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
@@ -103,6 +124,8 @@ def hybrid(
         raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
     if from_ is not None and sigmas is not None and len(sigmas) != 1:
         raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
+    if from_ is None:
+        require_hybrid(kind, len(prompts), sigmas)
     from phosphene.frequency import MotionBlur
     from phosphene.tasks.hybrid import hybrid as task
 

@@ -14,8 +14,8 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.common import Advance, app
 from phosphene.defaults import CASCADE, PART_B, SEED
-from phosphene.errors import UserError
-from phosphene.files import require_file, require_picture, require_writable, write_text
+from phosphene.errors import UserError, require_eta, require_sections
+from phosphene.files import require_picture, require_writable, write_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,7 +51,9 @@ def evaluate(
     dataset: options.DatasetName = "mnist",
     data: options.Data = None,
     device: options.Device = "auto",
-    figures: Annotated[Path | None, typer.Option("--json", help="Write the figures, with machine and date.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures, with machine and date.", callback=options.is_writable)
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG: samples beside real digits; of runs, their loss curves.")] = None,
 ) -> None:
     """Measure models, with figures.
@@ -59,10 +61,9 @@ def evaluate(
     Of diffusion models the accuracy and the Fréchet distance of samples, of denoisers the error, of classifiers the accuracy.
     """
     scales = common.numbers("--guidance", guidance, float, "0,1,2,3,5")
+    require_eta(eta, solver)
     if picture is not None:
         require_picture(picture, "--picture")
-    if figures is not None:
-        require_file(figures, "--json")
     from phosphene.drawing import Sampling
     from phosphene.models import catalogue
     from phosphene.training.mnist.data import load_dataset
@@ -90,6 +91,15 @@ def evaluate(
         common.say(f"picture in {picture}")
 
 
+def _named(sections: str) -> list[str]:
+    return [name.strip() for name in sections.split(",")]
+
+
+@options.checked
+def _are_sections(option: str, value: str) -> None:
+    require_sections(_named(value))
+
+
 @app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=options.path)] = Path("report"),
@@ -98,10 +108,15 @@ def report(
     ] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: three minutes on a laptop.")] = False,
     sections: Annotated[
-        str | None, typer.Option(help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.")
+        str | None,
+        typer.Option(
+            help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.", callback=_are_sections
+        ),
     ] = None,
     part_b: Annotated[str, options.chosen(PART_B, "which edition of Part B")] = "both",
-    config: Annotated[Path | None, typer.Option(help="A page of your own: a TOML file, see examples/page.toml.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A page of your own: a TOML file, see examples/page.toml.", callback=options.is_page)
+    ] = None,
     embeddings: options.Embeddings = None,
     device: options.Device = "auto",
 ) -> None:
@@ -115,7 +130,7 @@ def report(
 
     require_writable(out / "index.html")
     place = str(common.device(device))
-    names = None if sections is None else [name.strip() for name in sections.split(",")]
+    names = None if sections is None else _named(sections)
     with common.bar("report") as advance:
 
         def section(name: str, done: int, total: int, left: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from phosphene.defaults import DATASETS, MOST_PICTURES, MOST_STEPS, SOLVERS, one_of
-from phosphene.errors import UserError, require_one_of
+from phosphene.errors import UserError, require_finite, require_one_of, require_share
+from phosphene.files import exists, require_file
 
 
 def path(text: str | Path) -> Path:
@@ -66,9 +66,18 @@ def is_model(option: str, value: str) -> None:
     folders.folder(value, option)
 
 
-def model_for(what: str) -> Any:
-    """An option that names ``what`` is done with, any model but a cascade."""
-    return typer.Option(help=f"{what}: a name, a model folder or a run.", callback=is_model)
+def model_for(what: str, role: str) -> Any:
+    """An option that names ``what`` is done with, a model in the ``role``."""
+
+    @checked
+    def fits(option: str, value: str) -> None:
+        from phosphene.models import folders
+        from phosphene.readers import read_json_file
+
+        kind = str(read_json_file(folders.folder(value, option) / folders.CONFIG, folders.AGAIN).get("kind"))
+        folders.require_role(value, kind, folders.ROLES.get(kind, role), role, option)  # of others the catalogue knows it
+
+    return typer.Option(help=f"{what}: a name, a model folder or a run.", callback=fits)
 
 
 def steps_of(what: str) -> Any:
@@ -89,33 +98,53 @@ def _device(option: str, value: str) -> None:
         raise UserError(f"{option} {value}: unknown; choose auto, cpu or cuda.")
 
 
-@checked
-def _finite(option: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise UserError(f"{option} {value:g}: must be a finite number.")
+def there(otherwise: str) -> Callable[[typer.CallbackParam, Any], Any]:
+    """A check that something lies where an option says; ``otherwise`` is what to do where nothing does."""
 
+    def check(option: str, value: Path) -> None:
+        if not exists(value):
+            raise UserError(f"{option} {value}: does not exist; {otherwise}.")
+
+    return checked(check)
+
+
+@checked
+def is_writable(option: str, value: Path) -> None:
+    require_file(value, option)
+
+
+@checked
+def is_page(option: str, value: Path) -> None:
+    from phosphene.readers import PAGE, read_toml_file
+
+    read_toml_file(value, option, PAGE)
+
+
+finite, share = checked(require_finite), checked(require_share)
 
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
 Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=_device)]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder with the four IDX files; without it they are looked for, then fetched.", callback=is_folder),
+    typer.Option(
+        help="Folder with the four IDX files; without it they are looked for, then fetched.", callback=is_folder, parser=path
+    ),
 ]
 Embeddings = Annotated[
     Path | None, typer.Option(help="A .pth file of prompt embeddings, instead of a text encoder.", callback=is_embeddings)
 ]
 DatasetName = Annotated[str, chosen(DATASETS, "digits needs no files")]
 Guidance = Annotated[
-    float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=_finite)
+    float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=finite)
 ]
 SolverName = Annotated[str, chosen(SOLVERS)]
 USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
 Steps = Annotated[int | None, steps_of(f"to visit; by default {USUAL}")]
-Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.")]
+Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.", callback=share)]
 Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
 Sheet = Annotated[bool, typer.Option("--sheet", help="Of a single picture too a sheet, and the picture beside it.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.", parser=path)]
 CascadeName = Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.", callback=is_cascade)]
 TextEncoder = Annotated[str, chosen(("auto", "none"), "none knows only prompts of --embeddings or encoded before")]
-Judge = Annotated[str, model_for("Classifier that judges")]
+Judge = Annotated[str, model_for("Classifier that judges", "classifier")]

@@ -11,8 +11,8 @@ import typer
 
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
-from phosphene.defaults import BLENDS, FITS, MOST_PICTURES
-from phosphene.errors import UserError
+from phosphene.defaults import BLENDS, FITS, MOST_PICTURES, MOST_STEPS
+from phosphene.errors import UserError, require_steps, require_strength
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,19 @@ Picture = Annotated[
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 ABREAST = 8
 """Columns of a sheet, at most, where it has one row only: more prompts than that go on in the next."""
+
+
+@options.checked
+def _is_strength(option: str, value: float) -> None:
+    require_strength(value)
+
+
+def _timesteps(option: str, text: str, example: str) -> list[int]:
+    """The timesteps, or numbers of steps, in a list such as ``250,500``; whether a model has them is seen when it is there."""
+    found = common.numbers(option, text, int, example)
+    for each in found:
+        require_steps(option, each, least=0)
+    return found
 
 
 @drawing_command
@@ -83,7 +96,10 @@ def _swept(drawing: Drawing, count: int, guidance: str | None, steps: str | None
     for name, value in (("--timesteps", drawing.timesteps), ("--steps", drawing.steps)):
         if value is not None:
             raise UserError(f"--steps-sweep {steps}: {name} says which already; leave one of the two out.")
-    return {f"{n} steps": replace(drawing, steps=n) for n in common.numbers(option, steps, int, "5,20")}
+    counts = common.numbers(option, steps, int, "5,20")
+    for n in counts:
+        require_steps(option, n)
+    return {f"{n} steps": replace(drawing, steps=n) for n in counts}
 
 
 def _rows(pictures: Sequence[Image.Image], prompts: Sequence[str], names: Sequence[str]) -> Image.Image:
@@ -106,7 +122,9 @@ def denoise(
     drawing: Drawing,
     prompt: Prompt = "",
     t: Annotated[str, typer.Option("--t", help="Timesteps to noise it to.")] = "250,500,750",
-    start: Annotated[int, typer.Option(help="How many of the steps are left out before the many-step row.")] = 10,
+    start: Annotated[
+        int, typer.Option(min=0, max=MOST_STEPS, help="How many of the steps are left out before the many-step row.")
+    ] = 10,
     fit: Fit = "crop",
     out: options.Out = Path("denoise.png"),
 ) -> None:
@@ -115,7 +133,7 @@ def denoise(
     Below each picture stand its PSNR (in dB) and SSIM against the original. The timesteps of the last row are Part A's,
     990, 960, ..., 0, unless --steps or --timesteps say others.
     """
-    times = common.numbers("--t", t, int, "250,500,750")
+    times = _timesteps("--t", t, "250,500,750")
     from phosphene.drawing import run
     from phosphene.images import fitted, to_tensor
     from phosphene.readers import read_picture
@@ -161,7 +179,9 @@ def edit(
     start: Annotated[
         str | None, typer.Option(help="Start indices: how many steps are left out. [default: 1,3,5,7,10,20]")
     ] = None,
-    strength: Annotated[float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.", callback=_is_strength)
+    ] = None,
     fit: Fit = "crop",
     out: options.Out = Path("edit.png"),
 ) -> None:
@@ -171,13 +191,14 @@ def edit(
     """
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
+    named = None if start is None else _timesteps("--start", start, "1,3,5,7,10,20")
     from phosphene.images import fitted, sheet, to_images, to_tensor
     from phosphene.readers import read_picture
     from phosphene.tasks.edit import edit as task
 
     picture = read_picture(image)
     cascade = drawing.open([prompt])
-    starts = _starts(start, strength, len(drawing.sampling().visited(cascade.stages[0])))
+    starts = _starts(named, strength, len(drawing.sampling().visited(cascade.stages[0])))
     small = to_tensor(fitted(picture, cascade.stages[0].image_shape[1:], fit))
     asked = task(small, starts, prompt or None, negative=drawing.negative)
     cells = to_images(drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt)
@@ -186,14 +207,14 @@ def edit(
     common.say(drawing.save(cells, lambda: sheet([whole], captions=captions), out))
 
 
-def _starts(start: str | None, strength: float | None, steps: int) -> list[int]:
+def _starts(named: list[int] | None, strength: float | None, steps: int) -> list[int]:
     """Where an edit of ``steps`` steps starts; as in Part A, where nothing is said of it."""
     from phosphene.tasks.edit import STARTS, start_of
 
     if strength is not None:
         return [start_of(strength, steps)]
-    if start is not None:
-        return common.numbers("--start", start, int, "1,3,5,7,10,20")
+    if named is not None:
+        return named
     return [usual for usual in STARTS if usual < steps] or [0]
 
 

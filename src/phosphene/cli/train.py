@@ -14,23 +14,31 @@ import typer
 
 from phosphene.cli import common
 from phosphene.cli.common import app
-from phosphene.cli.options import Data, Device, path
+from phosphene.cli.options import Data, Device, finite, path, there
 from phosphene.defaults import one_of
 from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed, shared_in_vain
-from phosphene.training.options import RECIPE, BaseRecipe, options_of
-from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe
+from phosphene.training.options import RECIPE, BaseRecipe, options_of, require_resumable
+from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, stage_recipe, weights_alone
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
-Pictures = Annotated[
-    Path | None, typer.Option(help="Shards, or pictures with NAME.txt, NAME.json, metadata.jsonl or metadata.csv.")
+
+
+def _lying(help: str, otherwise: str, *names: str) -> Any:
+    """An option that names what is there already; ``otherwise`` is what to do where it is not."""
+    return typer.Option(*names, help=help, callback=there(otherwise), parser=path)
+
+
+PICTURES = "Shards, or pictures with NAME.txt, NAME.json, metadata.jsonl or metadata.csv."
+Pictures = Annotated[Path | None, _lying(PICTURES, "name a folder of shards or of pictures")]
+Workers = Annotated[int, typer.Option(min=0, max=1000, help="Processes that write captions.")]
+WordNet = Annotated[Path | None, _lying("WordNet's folder, or a thesaurus.json.", "name one of the two, or leave it out")]
+Teacher = Annotated[Path | None, _lying("Retrieval model whose text encoder it takes.", "train one: phosphene train retrieval")]
+Source = Annotated[
+    Path | None, _lying("Model folder of a run: go on from its weights.", "name the model folder of a run", "--from")
 ]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that write captions.")]
-WordNet = Annotated[Path | None, typer.Option(help="WordNet's folder, or a thesaurus.json.")]
-Teacher = Annotated[Path | None, typer.Option(help="Retrieval model whose text encoder it takes.")]
-Source = Annotated[Path | None, typer.Option("--from", help="Model folder of a run: go on from its weights.")]
-Minutes = Annotated[float | None, typer.Option(min=0.0, help="Stop so long after the start.")]
+Minutes = Annotated[float | None, typer.Option(min=0.0, help="Stop so long after the start.", callback=finite)]
 
 train = typer.Typer(subcommand_metavar="NETWORK [OPTIONS]")
 app.add_typer(train, name="train")
@@ -63,13 +71,15 @@ def _digits(
     resume: Resume = False,
     device: Device = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
-    save_every: Annotated[int, typer.Option(min=0, help="Steps between checkpoints; 0 is every half minute.")] = 0,
+    save_every: Annotated[int, typer.Option(min=0, max=10**9, help="Steps between checkpoints; 0 is every half minute.")] = 0,
 ) -> None:
     """Options not given are the assignment's, or the resumed run's."""
     out = out or Path("runs") / network
     if changes["keep"] is not None:
         changes["keep"] = tuple(common.numbers("--keep", changes["keep"], int, "5,20"))
     settings = resumed(network, out, **changes) if resume else recipe(network, **changes)
+    if resume:
+        require_resumable(out)
     from phosphene.training.mnist.run import Run
 
     run = Run(settings, out, data, resume, device, compiled, save_every)
@@ -134,15 +144,18 @@ def _stage(
     """Learns from --data. Options not given are the usual ones, or the resumed run's."""
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
-    from phosphene.training.text_to_image.pictures import count
-    from phosphene.training.text_to_image.run import CascadeRun, saved_recipe
-
     out = out or Path("runs") / network
-    settings = stage_recipe(network, **changes)
     if resume and (out / RECIPE).exists():
         settings = CascadeRecipe.read(out).changed({**changes, "network": network})
     elif source is not None:
         settings = saved_recipe(source)[0].changed({**changes, "network": network})
+    else:
+        settings = stage_recipe(network, **changes)
+    if resume:
+        require_resumable(out, weights_alone(out))
+    from phosphene.training.text_to_image.pictures import count
+    from phosphene.training.text_to_image.run import CascadeRun
+
     limit = math.inf if minutes is None else minutes * 60
     run = CascadeRun(settings, out, data, resume, str(common.device(device)), wordnet, workers, limit, teacher, source)
     size, trainer = sum(p.numel() for p in run.trainer.painter.parameters()), run.trainer

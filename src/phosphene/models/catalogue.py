@@ -24,7 +24,7 @@ from phosphene.models.cascade import Cascade, open_cascade
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.diffusers_files import read_json
 from phosphene.models.digits import DigitDiffusion
-from phosphene.models.folders import AGAIN, CONFIG, SUMS, WEIGHTS, folder, is_cascade, require_small, verify
+from phosphene.models.folders import AGAIN, CONFIG, SUMS, WEIGHTS, folder, is_cascade, require_role, require_small, verify
 from phosphene.models.unet import MnistUNet, fused
 from phosphene.schedule import schedule_from
 
@@ -86,8 +86,8 @@ def load(
         raise TypeError(f"{', '.join(options)}: for text-to-image cascades, and {name} is none")
     path = folder(name)
     config = read_config(path)
-    if role is not None and KINDS[config["kind"]].role != role:
-        raise UserError(f"--model {name}: is a {config['kind']}; this command needs a {role} model.")
+    if role is not None:
+        require_role(name, config["kind"], KINDS[config["kind"]].role, role)
     verify(path)
     device = torch.device(device)
     with _described(path / CONFIG):

@@ -14,6 +14,8 @@ EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 INDEX = "model_index.json"
 """What says that a folder is a stage, in the layout of diffusers."""
+ROLES = {"diffusion": "diffusion", "denoiser": "denoiser", "classifier": "classifier"}
+"""What commands use a model as, by the kinds that ship (``catalogue.KINDS``)."""
 AGAIN = "fetch or train the model again"
 ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 """Names of the Hugging Face hub."""
@@ -47,6 +49,12 @@ def folder(name: str | Path, option: str = "--model") -> Path:
     if path.is_dir():
         raise UserError(f"{option} {name}: the folder holds no {CONFIG}; name a finished run or one of {', '.join(embedded())}.")
     raise UserError(f"{option} {name}: neither a folder nor an embedded model; choose one of {', '.join(embedded())}.")
+
+
+def require_role(name: str | Path, kind: str, own: str, role: str, option: str = "--model") -> None:
+    """UserError where the model called ``name``, of this ``kind``, is used in its ``own`` role and another one is wanted."""
+    if own != role:
+        raise UserError(f"{option} {name}: is a {kind}; this command needs a {role} model.")
 
 
 def cascades() -> list[str]:

@@ -11,14 +11,16 @@ A section may ask for what its function in part_a, part_b or part_c has as param
 
 from __future__ import annotations
 
-import tomllib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from phosphene.defaults import MOST_BLUR
 from phosphene.errors import UserError
-from phosphene.readers import read_picture
+from phosphene.files import is_file
+from phosphene.readers import PAGE, read_picture, read_toml_file
 from phosphene.report.sections import SECTIONS, Section
 
 TITLE = "Fun with diffusion models"
@@ -40,12 +42,7 @@ def read_config(path: Path) -> Config:
     UserError, naming the file and the key, where a key is none, a value is not what it should be, or a picture cannot be read.
     """
     path = Path(path)
-    try:
-        held = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UserError(f"--config {path}: no such file; name a page's TOML file, such as examples/page.toml.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path}: is no TOML ({error}).") from error
+    held = read_toml_file(path, "--config", PAGE)
     _known(path, "", held, ("title", "lead", "sections"))
     title, lead = (_value(path, key, held.get(key, ""), str) for key in ("title", "lead"))
     tables = held.get("sections", {})
@@ -57,7 +54,7 @@ def read_config(path: Path) -> Config:
     for key, table in tables.items():
         if key not in named:
             names = ", ".join(each.name for each in SECTIONS)
-            raise UserError(f"--config {path}: sections.{key} is no section; choose of {names}, or their numbers.")
+            raise UserError(f"--config {path}: sections.{_told(key)} is no section; choose of {names}, or their numbers.")
         each = named[key]
         if each.name in asked:
             raise UserError(f"--config {path}: sections.{each.name} stands there twice, by name and number; leave one out.")
@@ -76,22 +73,27 @@ def _section(path: Path, key: str, table: Any, each: Section) -> dict[str, Any]:
     return {name: _value(path, f"sections.{key}.{name}", value, kinds[name]) for name, value in table.items()}
 
 
+def _told(key: str) -> str:
+    """``key`` on one line, whatever it holds."""
+    return key[:80] if key.isprintable() else json.dumps(key)[:80]
+
+
 def _known(path: Path, above: str, table: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     for key in table:
         if key not in keys:
-            raise UserError(f"--config {path}: {above}{key} is no key here; the keys are {', '.join(keys)}.")
+            raise UserError(f"--config {path}: {above}{_told(key)} is no key here; the keys are {', '.join(keys)}.")
 
 
 def _value(path: Path, key: str, value: Any, kind: Any) -> Any:
     """``value`` as ``kind``: text, a number, a picture's path, or a tuple of such."""
     parts = get_args(kind)
-    if kind is float and type(value) in (int, float):
+    if kind is float and type(value) in (int, float) and 0 < value <= MOST_BLUR:  # all numbers here are sigmas
         return float(value)
     if kind is str and isinstance(value, str):
         return value
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and value.isprintable():
         picture = path.parent / value
-        picture = picture if picture.exists() else Path(value)  # the name of a sample, or refused
+        picture = picture if is_file(picture) else Path(value)  # the name of a sample, or refused
         read_picture(picture, f"--config {path}: {key}")
         return picture
     if get_origin(kind) is tuple and isinstance(value, list):
@@ -107,7 +109,7 @@ def _said(kind: Any) -> str:
     """What a value of ``kind`` is, in words."""
     parts = get_args(kind)
     if not parts:
-        return {str: "text", float: "a number", Path: "the path of a picture"}[kind]
+        return {str: "text", float: f"a number above 0, at most {MOST_BLUR}", Path: "the path of a picture"}[kind]
     if parts[-1] is Ellipsis:
         return f"a list, each of it {_said(parts[0])}"
     return f"a list of {' and '.join(_said(part) for part in parts)}"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
-from phosphene.errors import UserError
+from phosphene.errors import require_sections
 from phosphene.images import fitted, save_png, sheet, to_images, to_tensor
 from phosphene.models import catalogue
 from phosphene.models.cascade import Cascade, open_cascade
@@ -233,8 +233,5 @@ def chosen(names: Sequence[str] | None, left_out: Sequence[str] = ()) -> list[Se
     """The sections called ``names``, by name or number, in the order of the page; for None all but of the parts ``left_out``."""
     if names is None:
         return [each for each in SECTIONS if each.part not in left_out]
-    known = {key for each in SECTIONS for key in (each.name, each.number)}
-    for name in names:
-        if name not in known:
-            raise UserError(f"--sections {name}: there is none of that name; choose of {', '.join(s.name for s in SECTIONS)}.")
+    require_sections(names)
     return [each for each in SECTIONS if each.name in names or each.number in names]

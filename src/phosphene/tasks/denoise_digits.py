@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from phosphene.errors import UserError
+from phosphene.errors import require_noise
 from phosphene.images import rescaled, sheet, to_images
 from phosphene.sampler import draw, generators
 
@@ -25,15 +25,10 @@ class Denoised(NamedTuple):
     error: Tensor
 
 
-MOST_SIGMA = 1000
-"""Of a picture in 0..1: nothing is left of it by then, and the square of the error is a number still."""
-
-
 @torch.no_grad()
 def denoise_at(network: nn.Module, clean: Tensor, seed: int, sigmas: Sequence[float] = SIGMAS, batch: int = 500) -> Denoised:
     """Noise ``clean`` (N, 1, 28, 28; in [0, 1]) at each sigma, with the same noise for all, and denoise in one step."""
-    if not sigmas or not all(0 <= s <= MOST_SIGMA for s in sigmas):
-        raise UserError(f"--sigma {list(sigmas)}: give numbers of 0 or more, at most {MOST_SIGMA}.")
+    require_noise(sigmas)
     parameter = next(network.parameters())
     noise = draw(generators(range(seed, seed + len(clean))), len(clean), clean.shape[1:])
     noisy = torch.stack([clean + sigma * noise for sigma in sigmas])

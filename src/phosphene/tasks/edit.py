@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from phosphene.drawing import Task
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_strength
 from phosphene.tasks.generate import asking
 
 STARTS = (1, 3, 5, 7, 10, 20)
@@ -16,8 +16,9 @@ STARTS = (1, 3, 5, 7, 10, 20)
 
 def start_of(strength: float, steps: int) -> int:
     """The start index that leaves ``strength`` of ``steps`` steps to be taken, as diffusers counts; 1 is pure noise."""
-    if not 0 < strength <= 1 or int(steps * strength) < 1:
-        raise UserError(f"--strength {strength:g}: must lie in (0, 1] and leave one of {steps} steps to take, such as 0.7.")
+    require_strength(strength)
+    if int(steps * strength) < 1:
+        raise UserError(f"--strength {strength:g}: leaves none of {steps} steps to take; choose a larger share, such as 0.7.")
     return steps - int(steps * strength)
 
 

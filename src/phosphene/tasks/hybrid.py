@@ -11,7 +11,7 @@ from torch import Tensor
 
 from phosphene.defaults import BANDS, HYBRIDS
 from phosphene.drawing import Reading, Task
-from phosphene.errors import UserError, require_one_of
+from phosphene.errors import UserError, require_hybrid, require_one_of
 from phosphene.expression import Expression, bands, factorized, mean
 from phosphene.frequency import Component, Grayscale, LowPass, MotionBlur
 from phosphene.models.protocol import Denoiser
@@ -62,9 +62,7 @@ def hybrid(
     """
     blurs = SIGMAS.get(len(prompts), SIGMAS[2]) if sigmas is None else sigmas
     part = part_of(kind, max(blurs), motion)
-    most = 3 if kind == "frequency" else 2
-    if not 2 <= len(prompts) <= most:
-        raise UserError(f"--kind {kind}: takes {'two or three prompts' if most == 3 else 'two prompts'}, not {len(prompts)}.")
+    require_hybrid(kind, len(prompts))
     if sigmas is not None and kind != "frequency":
         raise UserError(f"--sigma {list(sigmas)}: is of --kind frequency; leave it out.")
     ruled = Reading().look if kind == "scale" else part

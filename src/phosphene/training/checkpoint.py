@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 from phosphene.errors import UserError
 from phosphene.models import weights
 from phosphene.training.muon import Muon
-from phosphene.training.options import BaseRecipe
+from phosphene.training.options import CHECKPOINT, BaseRecipe
 
-NAME = "checkpoint.safetensors"
+NAME = CHECKPOINT
 
 Networks = Mapping[str, nn.Module]
 Optimisers = Sequence[torch.optim.Optimizer]
@@ -110,14 +109,6 @@ def _require_like(name: str, value: Tensor, shape: torch.Size, dtype: torch.dtyp
             for t, s in ((value.dtype, value.shape), (dtype, shape))
         )
         raise ValueError(f"{name} is {found} instead of {wanted}")
-
-
-def whole(position: Mapping[str, Any], name: str, most: float = math.inf) -> int:
-    """The whole number called ``name`` of a position, 0 to ``most``; ValueError where it is none."""
-    value = position.get(name)
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{name} is {value!r}, and should be a whole number from 0 to {most:g}")
-    return value
 
 
 def save(trainer: Resumable, path: Path) -> None:

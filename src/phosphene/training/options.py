@@ -4,6 +4,7 @@ options of that, and imports no torch for it."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any, Self
 from phosphene.errors import UserError
 from phosphene.files import write_text
 
-RECIPE = "recipe.json"
+RECIPE, CHECKPOINT = "recipe.json", "checkpoint.safetensors"
+WEIGHTS_ALONE = "train a new one in another --out"
+"""What can be done with the models of a run that has no checkpoint."""
 RESUMED, RESTARTED = "resumed", "restarted"
 """A field may change when a run is resumed, or only when it starts anew from weights, with a fresh optimiser."""
 
@@ -31,6 +34,26 @@ def options_of(recipe: type, network: str) -> dict[str, Mapping[str, Any]]:
     return {name: metadata for name, metadata in options.items() if network in (metadata["networks"] or (network,))}
 
 
+def require_resumable(out: Path, weights_alone: str = WEIGHTS_ALONE) -> None:
+    """UserError where ``out`` holds no checkpoint to go on from; ``weights_alone`` is what to do with models without one."""
+    if (out / CHECKPOINT).exists():
+        return
+    remedy = "start the run without --resume"
+    if any(out.glob("model")) or any(out.glob("model-[0-9]*")):  # the weights, without what else decides the rest of the run
+        remedy = weights_alone
+    elif (out / RECIPE).exists():
+        remedy = "it ended before its first step, start it again without --resume"
+    raise UserError(f"--resume: {out} holds no {CHECKPOINT}; {remedy}.")
+
+
+def whole(position: Mapping[str, Any], name: str, most: float = math.inf) -> int:
+    """The whole number called ``name`` of a position in a run, 0 to ``most``; ValueError where it is none."""
+    value = position.get(name)
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{name} is {value!r}, and should be a whole number from 0 to {most:g}")
+    return value
+
+
 @dataclass(frozen=True)
 class BaseRecipe:
     """What decides a training, as JSON and back."""
@@ -39,6 +62,11 @@ class BaseRecipe:
         """UserError that names the option of the field ``name``, unless its value is ``good``."""
         if not good:
             raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: {remedy}.")
+
+    def require_at_most(self, most: Mapping[str, float]) -> None:
+        """UserError where the value of one of the fields in ``most`` is above what stands there."""
+        for name, limit in most.items():
+            self.require(name, getattr(self, name) <= limit, f"must be at most {limit}")
 
     def require_same(self, saved: Self, folder: Path, change: str = RESUMED) -> None:
         """UserError where this differs from the recipe ``saved`` in ``folder`` in a field that may not ``change``."""

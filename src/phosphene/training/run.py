@@ -21,7 +21,7 @@ from phosphene.training import checkpoint
 from phosphene.training.checkpoint import Resumable
 from phosphene.training.lock import FolderLock
 from phosphene.training.log import Log, read_log
-from phosphene.training.options import RECIPE, BaseRecipe
+from phosphene.training.options import RECIPE, WEIGHTS_ALONE, BaseRecipe, require_resumable
 
 
 class TrainingRun(ABC):
@@ -33,8 +33,7 @@ class TrainingRun(ABC):
 
     by = "step"
     """What the log counts by."""
-    weights_alone = "train a new one in another --out"
-    """What can be done with the models of a run that has no checkpoint."""
+    weights_alone = WEIGHTS_ALONE
 
     def __init__(self, recipe: BaseRecipe, out: Path, resume: bool, device: str) -> None:
         self.recipe, self.out, self.resume, self.place = recipe, Path(out), resume, Place(device)
@@ -88,16 +87,11 @@ class TrainingRun(ABC):
         sweep(out, out / "samples", *out.glob("model*"))
         self.mend()
         models, there = [*out.glob("model"), *out.glob("model-[0-9]*")], saved.exists()
-        if self.resume and not there:
-            remedy = "start the run without --resume"
-            if models:  # the weights, without what else decides the rest of the run
-                remedy = self.weights_alone
-            elif (out / RECIPE).exists():
-                remedy = "it ended before its first step, start it again without --resume"
-            raise UserError(f"--resume: {out} holds no {checkpoint.NAME}; {remedy}.")
-        if not self.resume and there and (any(out.glob("model-[0-9]*")) or not checkpoint.untouched(saved)):
+        if self.resume:
+            require_resumable(out, self.weights_alone)
+        elif there and (any(out.glob("model-[0-9]*")) or not checkpoint.untouched(saved)):
             raise UserError(f"--out {out}: already holds a run; continue it with --resume or choose another folder.")
-        if not self.resume and models and not there:
+        elif models and not there:
             raise UserError(f"--out {out}: holds the model of a run, but no {checkpoint.NAME}; {self.weights_alone}.")
 
     def _leave(self) -> None:

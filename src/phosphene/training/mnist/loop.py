@@ -24,6 +24,7 @@ from phosphene.training.mnist.half import InHalf
 from phosphene.training.mnist.kernels import fast_update
 from phosphene.training.mnist.objectives import Draws, Loss
 from phosphene.training.mnist.recipes import Recipe
+from phosphene.training.options import whole
 
 WARM_STEPS = 3
 """Steps run eagerly before the CUDA graph is captured: cuDNN picks its kernels and Adam makes its state in them."""
@@ -210,8 +211,8 @@ class Trainer:
 
     def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
         """Continue from a :meth:`state`. ValueError or RuntimeError where it does not fit."""
-        epoch = checkpoint.whole(position, "epoch", self.recipe.epochs)
-        done = checkpoint.whole(position, "done", self.steps - 1 if epoch < self.recipe.epochs else 0)
+        epoch = whole(position, "epoch", self.recipe.epochs)
+        done = whole(position, "done", self.steps - 1 if epoch < self.recipe.epochs else 0)
         steps = epoch * self.steps + done
         if tensors.get("count", self.count).ne(steps).any():
             raise ValueError(f"count is not the {steps} steps of its position")

@@ -12,6 +12,8 @@ from phosphene.errors import UserError
 from phosphene.training.options import RECIPE, BaseRecipe, option
 
 DIFFUSION = ("time", "class")
+MOST = {"epochs": 10**6, "width": 1024, "batch_size": 2**20}
+"""Of sizes, which are checked before memory is taken for them: that of a network grows with the square of its width."""
 IN_A_STEP_OF_TWO = 290
 """Pictures that one H200 learns in the 5.7 ms that a step of two of them took with 64 each (docs/results-mnist.md)."""
 
@@ -43,6 +45,7 @@ class Recipe(BaseRecipe):
         self.require("epochs", self.epochs >= 1, "must be at least 1")
         self.require("width", self.width >= 1, "must be at least 1; the assignment's is 64 (denoiser: 128)")
         self.require("batch_size", self.batch_size >= 2, "must be at least 2, for BatchNorm")
+        self.require_at_most(MOST)
         self.require("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
         self.require("lr_decay", 0 < self.lr_decay <= 1, "must lie in (0, 1]")
         self.require("seed", 0 <= self.seed < 2**40, "must lie in 0..2^40")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from phosphene.defaults import SEED, one_of
-from phosphene.training.options import RESTARTED, RESUMED, BaseRecipe, option
+from phosphene.errors import UserError
+from phosphene.training.options import RECIPE, RESTARTED, RESUMED, BaseRecipe, option, whole
 
 HELD_OUT = 40
 NETWORKS = ("cascade", "upscaler", "retrieval")
+MOST = {"images": 10**11, "batch_size": 2**20, "micro_batch": 2**20, "hidden": 2**13, "layers": 100, "held_out": 2**20}
+"""Of sizes, which are checked before memory is taken for them."""
 TARGETS = ("sample", "epsilon", "v_prediction")
 OPTIMIZERS = ("adamw", "muon")
 
@@ -61,6 +65,7 @@ class CascadeRecipe(BaseRecipe):
         self.require("target", self.target in TARGETS, f"choose one of {', '.join(TARGETS)}")
         for name in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "vocabulary"):
             self.require(name, getattr(self, name) >= 1, "must be at least 1")
+        self.require_at_most(MOST)
         self.require("hidden", self.hidden % self.heads == 0, f"must be a multiple of the {self.heads} heads")
         self.require("patch", self.size % self.patch == 0, f"must divide the size, {self.size}")
         self.require("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
@@ -93,3 +98,20 @@ _USUAL: dict[str, dict[str, Any]] = {
 def stage_recipe(network: str, **changes: Any) -> CascadeRecipe:
     """The usual recipe of ``network``, with ``changes``; a change of None is none."""
     return CascadeRecipe(network=network, **_USUAL[network]).changed(changes)
+
+
+def weights_alone(out: Path) -> str:
+    """What can be done with the model of a run in ``out`` that has no checkpoint."""
+    return f"go on from its weights, --from {out / 'model'}, in another --out"
+
+
+def saved_recipe(model: Path) -> tuple[CascadeRecipe, int]:
+    """The recipe that the weights in the folder ``model`` were trained by, and how many pictures they have seen."""
+    from phosphene.readers import read_json_file  # which brings numpy, and --help does not wait for that
+
+    again = "name the model folder of a run"
+    try:
+        values = read_json_file(Path(model) / RECIPE, again)
+        return CascadeRecipe.from_json(values.get("recipe")), whole(values, "images")
+    except ValueError as error:
+        raise UserError(f"--from {model}: cannot be gone on from ({error}); {again}.") from error

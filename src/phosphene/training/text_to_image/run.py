@@ -35,11 +35,11 @@ from phosphene.plots import loss_curves
 from phosphene.readers import read_json_file
 from phosphene.sampler import last
 from phosphene.training import checkpoint
-from phosphene.training.options import RECIPE, RESTARTED
+from phosphene.training.options import RECIPE, RESTARTED, whole
 from phosphene.training.run import TrainingRun
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
-from phosphene.training.text_to_image.recipe import CascadeRecipe
+from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, weights_alone
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer
 from phosphene.training.text_to_image.stage_trainer import Report, StageTrainer
 from phosphene.training.text_to_image.staging import drawn
@@ -65,22 +65,12 @@ ROOM = 1.25
 """Pictures are kept this much larger than they are learned, so that shifting and scaling them costs no detail."""
 
 
-def saved_recipe(model: Path) -> tuple[CascadeRecipe, int]:
-    """The recipe that the weights in the folder ``model`` were trained by, and how many pictures they have seen."""
-    again = "name the model folder of a run"
-    try:
-        values = read_json_file(Path(model) / RECIPE, again)
-        return CascadeRecipe.from_json(values.get("recipe")), checkpoint.whole(values, "images")
-    except ValueError as error:
-        raise UserError(f"--from {model}: cannot be gone on from ({error}); {again}.") from error
-
-
 def _taught(recipe: CascadeRecipe, teacher: Path) -> CascadeRecipe:
     """``recipe`` with the sizes of the text encoder of the retrieval model in ``teacher``."""
     named = {"text_width": "d_model", "text_layers": "num_layers", "text_heads": "num_heads"}
     try:
         config = read_json_file(teacher / "text_encoder" / "config.json", folders.AGAIN)
-        sizes = {name: checkpoint.whole(config, theirs) for name, theirs in named.items()}
+        sizes = {name: whole(config, theirs) for name, theirs in named.items()}
         _, length = tokens.load(teacher / "tokenizer")
     except ValueError as error:
         raise UserError(
@@ -121,7 +111,7 @@ class CascadeRun(TrainingRun):
     ) -> None:
         self.data, self.wordnet, self.workers, self.teacher, self.source = data, wordnet, workers, teacher, source
         self.deadline, self.model = time.monotonic() + seconds, Path(out) / "model"
-        self.weights_alone = f"go on from its weights, --from {self.model}, in another --out"
+        self.weights_alone = weights_alone(Path(out))
         for option, path in (("--from", source), ("--teacher", teacher)):
             if resume and path is not None:
                 anew = f"to start from its weights, leave --resume out and say --from {self.model} and another --out"

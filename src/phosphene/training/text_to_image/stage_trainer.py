@@ -30,6 +30,7 @@ from phosphene.training import checkpoint
 from phosphene.training.distributed import average
 from phosphene.training.ema import Average
 from phosphene.training.muon import Muon
+from phosphene.training.options import whole
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.recipe import CascadeRecipe
@@ -310,9 +311,9 @@ class StageTrainer:
 
     def restore(self, tensors: dict[str, Tensor], position: dict) -> None:
         """Continue from a :meth:`state`. ValueError where it does not fit."""
-        images = checkpoint.whole(position, "images")
-        begun = checkpoint.whole(position, "begun", images)
-        unreported = checkpoint.whole(position, "unreported", images - begun)
+        images = whole(position, "images")
+        begun = whole(position, "begun", images)
+        unreported = whole(position, "unreported", images - begun)
         others = {"count": self.count, "total": self.total}
         checkpoint.scatter(tensors, self._networks, self.optimisers, images - begun, **others)
         self.step, self.begun, self.unreported = images // self.recipe.batch_size, begun // self.recipe.batch_size, unreported
