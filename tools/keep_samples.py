@@ -28,11 +28,15 @@ from phosphene.training.log import NAME
 from phosphene.training.mnist.data import load_dataset
 
 
+def sampling_of(name: str) -> Sampling:
+    """That of the assignment for noise prediction, few steps for flow."""
+    return Sampling("ancestral", 300) if name.endswith("-ddpm") else FEW
+
+
 def drawn(name: str, model: object) -> torch.Tensor:
     """Digits (N, 1, 28, 28) in [0, 1]."""
     wanted = [digit for _ in range(4) for digit in range(10)] if name.startswith("class") else None
-    sampling = Sampling("ancestral", 300) if name.endswith("-ddpm") else FEW
-    task = digits(wanted)
+    task, sampling = digits(wanted), sampling_of(name)
     seeds = range(SEED, SEED + 40)
     return last(run(task, model, seeds, sampling=sampling._replace(guidance=5.0 if wanted else 0.0)))
 
@@ -55,6 +59,8 @@ def main() -> None:
     if denoiser and not options.name.endswith("-pure"):
         digits_of_mnist = load_dataset("mnist", fetch=False).test.images.float() / 255
         config["error"] = float(denoise_at(model, digits_of_mnist, SEED, [0.5]).error[0])
+    if not denoiser:
+        config["drawn"] = f"in {sampling_of(options.name).steps} steps of {sampling_of(options.name).solver}"
     out = EPOCHS / options.name
     out.mkdir(parents=True, exist_ok=True)
     rows = [torch.cat(list(made[k : k + 10, 0]), 1) for k in range(0, len(made), 10)]

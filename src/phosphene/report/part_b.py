@@ -104,7 +104,8 @@ def by_epochs(desk: Desk, kind: str, ending: str, guidance: float | None, route:
         asked = ["--unconditional"] if guidance is None else ["0123456789", "--guidance", f"{guidance:g}"]
         steps = ["--solver", route.solver, "--steps", str(route.steps)]
         command = command_line(["phosphene", "digits", *asked, "--count", str(each), *steps, "--model", name])
-        caption = f"{10 * each} samples after {passes(epoch)}" + ("" if ships(name) else ", drawn when it was trained")
+        caption = f"{10 * each} samples after {passes(epoch)}"
+        caption += "" if ships(name) else f", drawn when it was trained, {told(name)['drawn']}"
         figures.append(desk.save(sheets(rows), f"{kind}{ending}-{epoch}", caption, command if ships(name) else ""))
     return figures, read
 
