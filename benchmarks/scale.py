@@ -58,7 +58,7 @@ def drawn(place: Place, options: argparse.Namespace) -> dict:
 def trained(place: Place, options: argparse.Namespace, out: Path) -> dict:
     """Images a second while training goes on from ``--from``."""
     saved, _ = saved_recipe(options.source)
-    recipe = replace(saved, images=2**40, batch_size=options.batch_size, warmup=1, cooldown=0.0, held_out=0)
+    recipe = replace(saved, images=10**10, batch_size=options.batch_size, warmup=1, cooldown=0.0, held_out=0)
     # Processes that started at different moments would look at different clocks.
     begun, rates = place.of_the_leader(time.time()), []
     wordnet = options.wordnet if options.wordnet.exists() else None
