@@ -168,6 +168,7 @@ REFUSED_AT_ONCE = [
     ["anagram", "a", "b", "--view", "sideways"],
     ["anagram", "a", "b", "--view", "flip", "--reduce", "sum"],
     ["anagram", "a", "b", "--view", "flip", "--animate", "turn.mov"],
+    ["anagram", "a", "b", "--view", "flip", "--print", "a5"],
     ["hybrid", "a", "b", "--kind", "taste"],
     ["hybrid", "a", "--band", "middle"],
     ["hybrid", "a", "b", "--band", "low"],

@@ -13,6 +13,7 @@ from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
 from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, VIEWS, one_of
 from phosphene.errors import UserError, require_one_of, require_two, require_views
+from phosphene.files import require_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from phosphene.drawing import Task
     from phosphene.frequency import MotionBlur
     from phosphene.models.cascade import Cascade
+    from phosphene.tasks.printed import Page
 
 Kind = Annotated[str, options.chosen(HYBRIDS, "color is grey, then colours; motion is swept by, then still")]
 Band = Annotated[str | None, options.chosen(BANDS, "what is kept of --from: what FAR would rule, or the rest. [default: low]")]
@@ -47,6 +49,7 @@ def anagram(
     reduce: Annotated[str, options.chosen(REDUCTIONS, "the views are heard at once, or take turns")] = "mean",
     best_of: BestOf = 1,
     animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the picture turns into its other reading.")] = None,
+    paper: options.Print = None,
     out: options.Out = Path("anagram.png"),
 ) -> None:
     """Draw a picture that shows something else in another view.
@@ -60,8 +63,10 @@ def anagram(
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
     if animate is not None:
         require_animation(animate)
+    _require_page(paper, out)
     from phosphene.tasks import anagram as task
     from phosphene.tasks.animate import readings
+    from phosphene.tasks.printed import anagram_pages
 
     views = task.views_named(view, len(prompts), view_seed)
     asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
@@ -70,6 +75,8 @@ def anagram(
         frames, seconds = readings(picture, views, prompts)
         save_animation(frames, animate, seconds)
         common.say(f"animation in {animate}")
+    if paper is not None:
+        _print(anagram_pages(picture, views, prompts), out, paper)
 
 
 @drawing_command
@@ -87,6 +94,7 @@ def hybrid(
     angle: Annotated[float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]")] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
+    paper: options.Print = None,
     out: options.Out = Path("hybrid.png"),
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
@@ -103,21 +111,42 @@ def hybrid(
         raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
     if from_ is not None and sigmas is not None and len(sigmas) != 1:
         raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
+    _require_page(paper, out)
     from phosphene.frequency import MotionBlur
+    from phosphene.tasks.hybrid import SIGMAS
     from phosphene.tasks.hybrid import hybrid as task
+    from phosphene.tasks.printed import hybrid_pages
 
     motion = MotionBlur(15.0 if length is None else length, 0.0 if angle is None else angle)
     if from_ is None:
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
-        _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
-        return
-    _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
+        picture = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
+    else:
+        picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
+        prompts = [*prompts, from_.name] if band == "high" else [from_.name, *prompts]
+    if paper is not None:
+        _print(hybrid_pages(picture, prompts, kind, sigmas or SIGMAS[len(prompts)], motion.angle), out, paper)
+
+
+def _require_page(paper: str | None, out: Path) -> None:
+    """UserError where a page is asked for and could not lie beside ``out``."""
+    if paper is not None:
+        require_file(out.with_suffix(".pdf"), "--print")
+
+
+def _print(pages: Sequence[Page], out: Path, paper: str) -> None:
+    """Write the pages of the picture ``out`` beside it, and tell of them."""
+    from phosphene.tasks.printed import save_pages
+
+    place = out.with_suffix(".pdf")
+    save_pages(pages, place, paper)
+    common.say(f"{common.several(len(pages), 'page')} to print in {place}")
 
 
 def _complete(
     path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: MotionBlur, fit: str, out: Path
-) -> None:
-    """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
+) -> Tensor:
+    """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``, and return it (C, H, W)."""
     from phosphene.images import fitted, to_tensor
     from phosphene.readers import read_picture
     from phosphene.tasks.hybrid import PARTS, completed, part_of
@@ -127,7 +156,7 @@ def _complete(
     small, *large = (to_tensor(fitted(picture, stage.image_shape[1:], fit)) for stage in cascade.stages)
     how = {"kind": kind, "band": band, "component": component, "large": large[0] if large else None}
     asked = completed(small, prompt, **how, negative=drawing.negative)
-    _best(asked, cascade, drawing, 1, out, f", {PARTS[kind][BANDS.index(band)]} of {path} kept")
+    return _best(asked, cascade, drawing, 1, out, f", {PARTS[kind][BANDS.index(band)]} of {path} kept")
 
 
 def _with_null(prompts: Sequence[str], best_of: int) -> list[str | None]:
