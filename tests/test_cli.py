@@ -174,6 +174,7 @@ REFUSED_AT_ONCE = [
     ["hybrid", "a", "b", "--band", "low"],
     ["edit", "clock-tower", "--fit", "stretch"],
     ["inpaint", "castle-hill", "castle-hill-mask", "--blend", "poisson"],
+    ["overlay", "a", "b", "c", "--animate", "slide.mov"],
     ["compose", "a"],
     ["morph", "a"],
     ["morph", "a", "b", "c"],

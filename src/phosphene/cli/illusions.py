@@ -1,4 +1,4 @@
-"""Pictures that are several at once: ``anagram``, ``hybrid``, ``compose``, ``morph``."""
+"""Pictures that are several at once: ``anagram``, ``hybrid``, ``overlay``, ``compose``, ``morph``."""
 
 from __future__ import annotations
 
@@ -165,7 +165,10 @@ def _with_null(prompts: Sequence[str], best_of: int) -> list[str | None]:
 
 
 def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
-    """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W)."""
+    """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W).
+
+    Where it is several sheets, they are written one by one, and are its channels: (sheets * C, H, W).
+    """
     from phosphene.images import sheet, to_images
 
     step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of=best_of)
@@ -176,10 +179,48 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
         summary += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
     views = viewed(task, picture)
     common.readings(views)
+    pictures = to_images(picture.unflatten(0, (-1, cascade.stages[-1].image_shape[0])))
     captions = [[reading.caption for reading in task.readings]]
     whole = sheet([views], captions=captions if any(captions[0]) else ())
-    common.say(f"{summary}; {drawing.save(to_images(picture[None]), lambda: whole, out)}")
+    common.say(f"{summary}; {drawing.save(pictures, lambda: whole, out)}")
     return picture
+
+
+@drawing_command
+def overlay(
+    prompts: Annotated[
+        list[str], typer.Argument(metavar="SHEET SHEET... TOGETHER", help="One for each sheet; last, what all of them show.")
+    ],
+    drawing: Drawing,
+    weights: Annotated[str | None, typer.Option(help="How much each prompt counts, such as 1,1,2.")] = None,
+    best_of: BestOf = 1,
+    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the sheets slide over each other.")] = None,
+    paper: options.Print = None,
+    out: options.Out = Path("overlay.png"),
+) -> None:
+    """Draw transparencies that show one thing each, and another when they are laid upon each other.
+
+    OUT is a sheet of all; the transparencies lie beside it, numbered, and last what they show together: their product.
+    """
+    from phosphene.images import require_animation, save_animation
+
+    shares = None if weights is None else common.numbers("--weights", weights, float, "1,1,2")
+    if animate is not None:
+        require_animation(animate)
+    _require_page(paper, out)
+    from phosphene.tasks.animate import sliding_frames
+    from phosphene.tasks.overlay import overlay as task
+    from phosphene.tasks.printed import overlay_pages
+
+    asked = task(prompts, weights=shares, negative=drawing.negative)
+    whole = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
+    pictures = whole.unflatten(0, (len(prompts), -1))
+    if animate is not None:
+        frames, seconds = sliding_frames(pictures[:-1], prompts)
+        save_animation(frames, animate, seconds)
+        common.say(f"animation in {animate}")
+    if paper is not None:
+        _print(overlay_pages(pictures, prompts), out, paper)
 
 
 @options.checked

@@ -258,3 +258,23 @@ def _metres(length: float) -> str:
 
 def _hold(whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
     """Nothing to draw: it is held as it is."""
+
+
+def overlay_pages(pictures: Tensor, prompts: Sequence[str]) -> list[Page]:
+    """A page for each sheet of an overlay: ``pictures`` (N + 1, 3, S, S; in [-1, 1]), last what the N sheets show together."""
+    *sheets, together = to_images(pictures)
+    how = (
+        f"Print all {len(sheets)} sheets on transparent film, lay them upon each other so that the crosses meet, and hold them "
+        f"against the light: together they are {prompts[-1]}."
+    )
+    beside = [(together, prompts[-1])]
+    return [Page(sheet, prompt, how, _crosses, beside) for sheet, prompt in zip(sheets, prompts[:-1], strict=True)]
+
+
+def _crosses(whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
+    """Beyond the corners of the picture, where they do not hide it."""
+    pen, away, arm = ImageDraw.Draw(whole), pixels(8), pixels(3)
+    for x in (frame.left - away, frame.left + frame.side + away):
+        for y in (frame.top - away, frame.top + frame.side + away):
+            pen.line((x - arm, y, x + arm, y), INK, 4)
+            pen.line((x, y - arm, x, y + arm), INK, 4)
