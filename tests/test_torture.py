@@ -136,7 +136,7 @@ COMMANDS = {
     "inpaint": ["inpaint", "castle-hill", "circle-mask", "--prompt", "a fox", "--model", "CASCADE", "--steps", 2],
     "anagram": ["anagram", "a fox", "a hen", "--view", "flip", "--model", "CASCADE", "--steps", 2, "--animate", "x.mp4"],
     "hybrid": ["hybrid", "a fox", "a hen", "--model", "CASCADE", "--steps", 2, "--print", "a4"],
-    "overlay": ["overlay", "a fox", "a hen", "a cat", "--model", "CASCADE", "--steps", 2, "--animate", "x.gif", "--print", "a4"],
+    "overlay": ["overlay", "a fox", "a hen", "a cat", "--model", "CASCADE", "--steps", 2, "--no-upscale"],
     "compose": ["compose", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
     "morph": ["morph", "a fox", "a hen", "--frames", 2, "--model", "CASCADE", "--steps", 2, "--animate", "x.gif"],
     "rerun": ["rerun", "given/x-1.png", "-o", "again.png", "--allow-model", "CLASS"],
