@@ -120,7 +120,7 @@ def fetched(visitor: Visitor, panel, path: Path) -> Path:
     return path
 
 
-SAMPLED = ("Generate", "Edit", "Anagram", "Hybrid", "Compose", "Morph")
+SAMPLED = ("Generate", "Edit", "Anagram", "Hybrid", "Overlay", "Compose", "Morph")
 """Tabs with sliders for how it is sampled."""
 
 

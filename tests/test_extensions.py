@@ -34,6 +34,7 @@ from phosphene import defaults, views
 @dataclass(frozen=True)
 class Rolled(views.View):
     sign = 1
+    mark = views.Mark("beside", "Cut it in the middle and change the halves.")
 
     def apply(self, x):
         return x.roll(x.shape[-1] // 2, -1)
@@ -114,7 +115,8 @@ def test_a_solver_takes_the_steps_it_declares(extended):
 
 def test_a_view_draws_anagrams_and_is_on_the_studios_list(extended, cascade):  # noqa: F811
     base = ["--view", "rolled", "--model", cascade / "stage-1", "--steps", 2]
-    extended(VIEW, "anagram", "a", "b", *base, "-o", "one.png", "--animate", "turn.gif")
+    extended(VIEW, "anagram", "a", "b", *base, "-o", "one.png", "--animate", "turn.gif", "--print", "a4")
+    assert Path("one.pdf").is_file()
     assert read_picture(Path("one.png")).size and read_picture(Path("turn.gif")).size
     listed = "import sys; sys.path.insert(0, '.'); import extension; from phosphene.web import tabs; print(tabs.STUDIO_VIEWS)"
     pytest.importorskip("gradio")

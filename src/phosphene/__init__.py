@@ -18,6 +18,7 @@ _NAMES = {
     "tasks.inpaint": "inpaint",
     "tasks.anagram": "anagram",
     "tasks.hybrid": "hybrid",
+    "tasks.overlay": "overlay",
     "tasks.compose": "compose",
     "tasks.morph": "morph",
     "tasks.digits": "digits",

@@ -54,6 +54,8 @@ HYBRIDS = ("frequency", "color", "motion", "scale")
 """Into which parts a hybrid parts a picture."""
 BANDS = ("low", "high")
 """What is kept of a photo: what the first prompt would rule, whatever the kind of hybrid, or the rest."""
+PAPERS = {"a4": (210.0, 297.0), "letter": (215.9, 279.4)}
+"""Width and height of printed sheets, in millimetres."""
 BLENDS = ("none", "paste", "laplacian")
 """How an inpainted picture goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
 SHAPES = ("left", "top", "circle")

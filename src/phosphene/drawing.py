@@ -1,4 +1,4 @@
-"""The one way to draw: a :class:`Task` says what a picture is asked for, a :class:`Sampling` how, :func:`run` does it.
+"""The one way to draw: a :class:`Task` says what a picture is asked for, a ``Sampling`` how, :func:`run` does it.
 
 Noise is taken from the pictures' own generators in one order: the start, the picture beside (second stage), then the
 steps. So a picture depends on its seed alone, and not on what is drawn with it, nor on which of several processes draws it.
@@ -15,67 +15,14 @@ import torch
 from torch import Tensor
 
 from phosphene import sampler
-from phosphene.defaults import GUIDANCE, SOLVERS, UPSCALE_GUIDANCE
-from phosphene.errors import UserError, require_eta
+from phosphene.errors import UserError
 from phosphene.expression import Expression, picked
+from phosphene.folds import Fold
 from phosphene.models.protocol import Denoiser
 from phosphene.processes import ALONE, Place
-from phosphene.sampler import Generators, Solver, Some, Threshold, ancestral, clamp, ddim, denoise, draw, generators
+from phosphene.sampler import Generators, Some, denoise, draw, generators
+from phosphene.sampling import Sampling, threshold
 from phosphene.schedule import CLEAN
-
-
-class Sampling(NamedTuple):
-    """How pictures are drawn, whatever they are asked for. ``upscale_...`` and ``noise_level`` are of the second stage."""
-
-    solver: str = "ancestral"
-    steps: int | None = None  # timesteps to visit; None: see defaults.SOLVERS
-    eta: float | None = None  # of ddim, the share of fresh noise, 0..1; None is 0
-    resample: int = 1  # see sampler.resampled
-    timesteps: Sequence[int] | None = None  # decreasing; None: ``steps`` of them, spaced as the model's scheduler does
-    guidance: float = GUIDANCE
-    threshold: bool = True  # clean estimates are kept in range as the model's scheduler does; False: left as they are
-    upscale_guidance: float = UPSCALE_GUIDANCE
-    upscale_solver: str | None = None  # None: that of the first, or dpm where the stage reads no prompt
-    upscale_steps: int | None = None  # None: as many as the first stage takes, or 8 where the stage reads no prompt
-    noise_level: int | None = None  # how much the second stage may change; None: the model's own
-    max_rows: int | None = None  # of a forward pass
-    together: bool = False  # one generator on the model's device, of the first seed, for all: quick, for statistics alone
-
-    def of(self, stage: Denoiser) -> Sampling:
-        """How ``stage`` is sampled: as it says, but for what is the second stage's own."""
-        if getattr(stage, "low_res_schedule", None) is None:
-            return self
-        # Going by the small picture alone, with no prompt, there is no guidance to follow with care.
-        own = self if stage.reads else self._replace(solver="dpm", steps=8, eta=None, resample=1, timesteps=None)
-        if self.upscale_solver is not None:
-            own = own._replace(solver=self.upscale_solver, eta=None)
-        if self.upscale_steps is not None:
-            if not 1 <= self.upscale_steps <= stage.schedule.steps:
-                raise UserError(f"--upscale-steps {self.upscale_steps}: must lie in 1..{stage.schedule.steps}.")
-            own = own._replace(steps=self.upscale_steps, timesteps=None)
-        return own._replace(guidance=self.upscale_guidance)
-
-    def table(self, stage: Denoiser | None = None) -> Solver:
-        """The solver; of ``stage``, the ancestral one has the variance it was made for. UserError where options do not fit."""
-        chosen = sampler.solver(self.solver)
-        if self.eta is not None:
-            require_eta(self.eta, self.solver)
-            chosen = partial(ddim, eta=self.eta)
-        if chosen is ancestral and hasattr(stage, "scheduler"):
-            kinds = {"learned_range": "auto", "fixed_small": "small", "fixed_large": "large"}
-            chosen = partial(ancestral, variance=kinds[stage.scheduler.variance_type])
-        return sampler.resampled(chosen, self.resample)
-
-    def visited(self, stage: Denoiser) -> list[int]:
-        """The timesteps that a run of ``stage`` leads through, decreasing."""
-        self.table()  # refuses a solver that is none
-        if self.timesteps is not None:
-            return list(self.timesteps)
-        scheduler = getattr(stage, "scheduler", None)
-        usual = SOLVERS.get(self.solver, SOLVERS["ddim"])[scheduler is None]  # a new solver takes as many as ddim
-        count = min(usual, stage.schedule.steps) if self.steps is None else self.steps
-        return stage.schedule.timesteps(count, "linspace" if scheduler is None else scheduler.timestep_spacing)
-
 
 Asked = Expression | Sequence[Expression]
 """What a denoiser is asked for: one expression, or several that take turns."""
@@ -114,6 +61,8 @@ class Task:
     """From the noise of the seeds (S, C, H, W) to that of B pictures between them. On the way all have the first seed's."""
     small: Tensor | None = None
     """(B, C, h, w): pictures that are there already and are enlarged, by the second stage alone."""
+    fold: Fold | None = None
+    """Where given, a picture is several, as channels one after the other, and this makes their clean estimates agree."""
     judge: Callable[[Denoiser, Tensor, Sequence[int]], Verdict] | None = None
     """From a stage, pictures it drew, and which of the task's they are, to what is to be thought of them (a tuple)."""
     readings: Sequence[Reading] = (Reading(),)
@@ -208,7 +157,7 @@ def _drawn(
                 _require_finite(plan.stage, picture)
             yield Step(*step, k, told, verdict)
         if not own:
-            picture = torch.empty(0, *plan.stage.image_shape, device=_device(plan.stage))
+            picture = torch.empty(0, *plan.shape, device=_device(plan.stage))
         if best_of > 1 and verdict is None:
             verdict = place.joined(task.judge(plan.stage, picture, own) if own else None, count)
             left, whole = best(verdict.score, best_of), place.gathered(picture, count)
@@ -268,16 +217,6 @@ def _require_fit(task: Task, plans: list[_Plan], count: int) -> None:
         raise UserError(f"--solver {first.sampling.solver}: remembers its last step, and starts here have none; take ancestral.")
 
 
-def threshold(stage: Denoiser) -> Threshold | None:
-    """What is done to clean estimates: what the stage's scheduler says, or what keeps them in the model's range."""
-    scheduler = getattr(stage, "scheduler", None)
-    if scheduler is None:
-        return clamp(*stage.value_range)
-    if scheduler.thresholding:
-        return sampler.dynamic_threshold(scheduler.dynamic_thresholding_ratio, scheduler.sample_max_value)
-    return clamp(-scheduler.clip_sample_range, scheduler.clip_sample_range) if scheduler.clip_sample else None
-
-
 @dataclass(frozen=True)
 class _Plan:
     """A stage with what it is asked for and how it is sampled."""
@@ -286,6 +225,7 @@ class _Plan:
     sampling: Sampling
     expression: Asked
     times: list[int]
+    fold: Fold | None = None
 
     @classmethod
     def of(cls, task: Task, stage: Denoiser, sampling: Sampling) -> _Plan:
@@ -294,11 +234,21 @@ class _Plan:
             stage = replace(stage, noise_level=own.noise_level)
         times = own.visited(stage)
         own.table(stage)(stage.schedule, times)  # refuses timesteps that do not decrease
-        return cls(stage, own, task.asks(stage, own.guidance), times)
+        return cls(stage, own, task.asks(stage, own.guidance), times, task.fold)
 
     @property
     def enlarges(self) -> bool:
         return getattr(self.stage, "low_res_schedule", None) is not None
+
+    @property
+    def sheets(self) -> int:
+        """How many pictures of the stage make one of the task's."""
+        return 1 if self.fold is None else self.fold.sheets
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        channels, *size = self.stage.image_shape
+        return (self.sheets * channels, *size)
 
     def part(self, rows: Sequence[int], count: int) -> _Plan:
         """As it is for pictures ``rows`` of ``count``."""
@@ -317,7 +267,14 @@ class _Plan:
         return self.begun(task, self.noise(source, count) if noise is None else noise, source)
 
     def noise(self, source: Generators, count: int) -> Tensor:
-        return draw(source, count, self.stage.image_shape, _device(self.stage))
+        return draw(source, count, self.shape, _device(self.stage))
+
+    def mended(self, x0: Tensor) -> Tensor:
+        """Clean estimates, each sheet kept in range by itself, and then such as agree."""
+        keep = threshold(self.stage) if self.sampling.threshold else None
+        if keep is not None:
+            x0 = keep(x0.unflatten(1, (self.sheets, -1)).flatten(0, 1)).unflatten(0, (-1, self.sheets)).flatten(1, 2)
+        return x0 if self.fold is None else self.fold(x0)
 
     def sampled(self, xt: Tensor, source: Generators, start: int = 0, **more: object) -> Iterator[sampler.Step]:
         """:func:`~phosphene.sampler.denoise` from timestep number ``start`` of the run, at which ``xt`` is."""
@@ -327,7 +284,7 @@ class _Plan:
             xt,
             self.times[start:],
             solver=self.sampling.table(self.stage),
-            threshold=threshold(self.stage) if self.sampling.threshold else None,
+            threshold=self.mended,
             generators=source,
             max_rows=self.sampling.max_rows,
             **more,
@@ -338,7 +295,8 @@ class _Plan:
         start, noise = (self.noise(source, len(small)) for _ in range(2))
         anchored = task.edit is not None and task.large is not None
         edit = partial(self.edited, task.edit, task.large.to(start), source) if anchored else None
-        return self.sampled(start, source, low_res=self.stage.low_res(small.to(start), noise), edit=edit)
+        pairs = zip(small.to(start).chunk(self.sheets, 1), noise.chunk(self.sheets, 1), strict=True)
+        return self.sampled(start, source, low_res=torch.cat([self.stage.low_res(*pair) for pair in pairs], 1), edit=edit)
 
     def begin(self, task: Task, seeds: Sequence[int], source: Generators) -> tuple[Tensor | None, Generators, int]:
         """The noise of a mixture, where later noise comes from, and of how many pictures."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError, require_finite, require_sigmas, require_weights
+from phosphene.folds import Sheet
 from phosphene.frequency import Component, LowPass
 from phosphene.models.protocol import Denoiser, Estimate
 from phosphene.views import Identity, View
@@ -69,7 +70,12 @@ class Masked:
     mask: Tensor
 
 
-Expression = Cond | Guide | Mean | Viewed | Bands | Factorized | Masked
+@dataclass(frozen=True)
+class Sheets:
+    parts: tuple[Expression, ...]
+
+
+Expression = Cond | Guide | Mean | Viewed | Bands | Factorized | Masked | Sheets
 
 
 def cond(*conditions: Hashable | None) -> Cond:
@@ -128,6 +134,13 @@ def masked(inside: Expression, outside: Expression, mask: Tensor) -> Masked:
     return Masked(inside, outside, clamped_mask(mask))
 
 
+def sheets(*parts: Expression) -> Sheets:
+    """Of a state that holds several pictures as channels, ``parts[k]`` speaks of the k-th alone: see :mod:`phosphene.folds`."""
+    if not parts:
+        raise UserError("sheets(): needs at least one part; give one for each picture of the state.")
+    return Sheets(parts)
+
+
 def clamped_mask(mask: Tensor, option: str = "mask", rounding: float = 1e-5) -> Tensor:
     """``mask`` in 0..1, what ``rounding`` has put outside clamped. UserError, naming ``option``, where it is more than that."""
     low, high = float(mask.min()), float(mask.max())
@@ -159,9 +172,11 @@ def picked(expression: Expression, rows: Sequence[int], count: int) -> Expressio
         case Masked(inside, outside, mask):
             several = mask.ndim == 4 and len(mask) > 1
             return Masked(part(inside), part(outside), mask[list(rows)] if several else mask)
+        case Sheets(parts):
+            return Sheets(tuple(map(part, parts)))
 
 
-Path = tuple[View, ...]
+Path = tuple[View | Sheet, ...]
 Leaf = tuple[Path, tuple[Hashable | None, ...]]
 
 
@@ -191,6 +206,9 @@ def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
         case Masked(inside, outside, _):
             yield from leaves(inside, path)
             yield from leaves(outside, path)
+        case Sheets(parts):
+            for k, part in enumerate(parts):
+                yield from leaves(part, (*path, Sheet(k, len(parts))))
 
 
 class Evaluation:
@@ -316,6 +334,10 @@ def _fold(expression: Expression, path: Path, answers: dict[Leaf, Estimate]) -> 
             m = mask.to(a.noise)
             variance = None if a.variance is None else m * a.variance + (1 - m) * b.variance
             return Estimate(m * a.noise + (1 - m) * b.noise, variance)
+        case Sheets(parts):
+            own = [_fold(p, (*path, Sheet(k, len(parts))), answers) for k, p in enumerate(parts)]
+            variance = None if own[0].variance is None else torch.cat([e.variance for e in own], dim=1)
+            return Estimate(torch.cat([e.noise for e in own], dim=1), variance)
 
 
 def _average(variances: list[Tensor | None]) -> Tensor | None:

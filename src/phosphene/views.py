@@ -18,10 +18,23 @@ from phosphene.errors import UserError, view_parts
 from phosphene.frequency import REFERENCE_SIZE
 
 
+class Mark(NamedTuple):
+    """How a view is seen by hand on a printed picture."""
+
+    kind: str  # what is drawn for it: one of MARKS
+    how: str  # what the reader does, in whole sentences
+
+
+MARKS = ("none", "arrow", "mirror", "pieces", "strips", "beside")
+"""Nothing; which way to turn; where a mirror stands; lines to cut between pieces, or along strips that slide; what the view
+shows, small beside the picture, because no hand can make it."""
+
+
 class View(Protocol):
     """A transform of (..., C, H, W) pictures; ``invert(apply(x)) == x`` exactly. Hashable and comparable by value."""
 
     sign: int  # -1 where the view negates: a variance follows the geometry of a view but never its sign
+    mark: Mark  # what a printed picture needs for it
 
     def apply(self, x: Tensor) -> Tensor: ...
 
@@ -33,6 +46,7 @@ class Identity:
     """The picture as it is."""
 
     sign: ClassVar[int] = 1
+    mark: ClassVar[Mark] = Mark("none", "Look at it as it lies.")
 
     def apply(self, x: Tensor) -> Tensor:
         return x
@@ -46,6 +60,11 @@ class Mirror:
 
     axis: int
     sign: ClassVar[int] = 1
+
+    @property
+    def mark(self) -> Mark:
+        where = "above" if self.axis == -2 else "to the right of"
+        return Mark("mirror", f"Stand a mirror upright on the dashed line {where} the picture, and look at the picture in it.")
 
     def apply(self, x: Tensor) -> Tensor:
         return x.flip(self.axis)
@@ -69,6 +88,11 @@ class Turn:
     def invert(self, x: Tensor) -> Tensor:
         return self._turned(x, -self.quarters)
 
+    @property
+    def mark(self) -> Mark:
+        how = ("not at all", "a quarter turn to the left", "upside down", "a quarter turn to the right")[self.quarters]
+        return Mark("arrow", f"Turn the sheet {how}.")
+
     def _turned(self, x: Tensor, quarters: int) -> Tensor:
         if quarters % 2 and x.shape[-1] != x.shape[-2]:
             raise UserError(
@@ -83,11 +107,16 @@ class Negate:
     """Light for dark, in a model whose pictures lie in [-1, 1]."""
 
     sign: ClassVar[int] = -1
+    mark: ClassVar[Mark] = Mark("beside", "Look at it through a camera that inverts colours, as many telephones can.")
 
     def apply(self, x: Tensor) -> Tensor:
         return -x
 
     invert = apply
+
+
+MOST_CUT = 16
+"""Pieces along a side that a hand can cut."""
 
 
 class Plan(NamedTuple):
@@ -105,6 +134,7 @@ class Moved(ABC):
 
     sign: ClassVar[int] = 1
     name: ClassVar[str]
+    mark: ClassVar[Mark] = Mark("pieces", "Cut along the lines and lay the pieces anew, as their numbers in the plan say.")
 
     @abstractmethod
     def plan(self, size: int) -> Plan:
@@ -168,6 +198,12 @@ class Patches(Moved):
     def name(self) -> str:
         return "pixels" if self.grid is None else "patches"
 
+    @property
+    def mark(self) -> Mark:
+        if (self.grid or REFERENCE_SIZE) <= MOST_CUT:
+            return Moved.mark
+        return Mark("beside", "Its pieces are too small to cut; the small picture shows what they make.")
+
     def plan(self, size: int) -> Plan:
         # Of a large picture blocks move, as many as a small one has pixels: the same view in both stages of a cascade.
         grid = self.grid or (REFERENCE_SIZE if size % REFERENCE_SIZE == 0 else size)
@@ -181,6 +217,11 @@ class Skew(Moved):
     """Columns slide down, each by its distance from the middle, and come in again on the other side."""
 
     name: ClassVar[str] = "skew"
+    mark: ClassVar[Mark] = Mark(
+        "strips",
+        "Cut along the lines, and slide each strip down by the millimetres above it, or up where there is a minus. What leaves "
+        "the picture on one side is cut off and laid on the other.",
+    )
 
     def plan(self, size: int) -> Plan:
         at = pixel_centres(size)
@@ -194,6 +235,7 @@ class InnerCircle(Moved):
     """A disc of 0.8 the picture's width turns upside down; around it nothing moves."""
 
     name: ClassVar[str] = "inner-circle"
+    mark: ClassVar[Mark] = Mark("pieces", "Cut out the circle, and turn it upside down in its place.")
 
     def plan(self, size: int) -> Plan:
         away = (pixel_centres(size) - size / 2).square().sum(1)
@@ -207,6 +249,7 @@ class SquareHinge(Moved):
 
     grid: int = 4
     name: ClassVar[str] = "square-hinge"
+    mark: ClassVar[Mark] = Mark("pieces", "Cut along the lines, and turn each square a quarter: neighbours opposite ways.")
 
     def plan(self, size: int) -> Plan:
         cell, middles = self._cells(size, self.grid)

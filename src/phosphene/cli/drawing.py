@@ -211,7 +211,7 @@ def drawing_command(command: Callable) -> Callable:
 REMADE: list[str] = []
 """Commands whose pictures can be made again: their provenance is :func:`described` of their options."""
 
-ELSEWHERE = ("out", "animate", "data", "compiled")
+ELSEWHERE = ("out", "animate", "paper", "data", "compiled")
 """Options that say where something lies or goes, or how fast, and so are no part of how it was made."""
 
 

@@ -1,4 +1,4 @@
-"""Pictures that are several at once: ``anagram``, ``hybrid``, ``compose``, ``morph``."""
+"""Pictures that are several at once: ``anagram``, ``hybrid``, ``overlay``, ``compose``, ``morph``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from phosphene.errors import (
     require_weights,
     view_parts,
 )
+from phosphene.files import require_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from phosphene.drawing import Task
     from phosphene.frequency import MotionBlur
     from phosphene.models.cascade import Cascade
+    from phosphene.tasks.printed import Page
 
 Kind = Annotated[str, options.chosen(HYBRIDS, "color is grey, then colours; motion is swept by, then still")]
 Band = Annotated[str | None, options.chosen(BANDS, "what is kept of --from: what FAR would rule, or the rest. [default: low]")]
@@ -60,6 +62,7 @@ def anagram(
     reduce: Annotated[str, options.chosen(REDUCTIONS, "the views are heard at once, or take turns")] = "mean",
     best_of: BestOf = 1,
     animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the picture turns into its other reading.")] = None,
+    paper: options.Print = None,
     out: options.Out = Path("anagram.png"),
 ) -> None:
     """Draw a picture that shows something else in another view.
@@ -75,8 +78,10 @@ def anagram(
         require_weights(shares, len(prompts))
     if animate is not None:
         require_animation(animate)
+    _require_page(paper, out)
     from phosphene.tasks import anagram as task
     from phosphene.tasks.animate import readings
+    from phosphene.tasks.printed import anagram_pages
 
     views = task.views_named(view, len(prompts), view_seed)
     asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
@@ -85,6 +90,8 @@ def anagram(
         frames, seconds = readings(picture, views, prompts)
         save_animation(frames, animate, seconds)
         common.say(f"animation in {animate}")
+    if paper is not None:
+        _print(anagram_pages(picture, views, prompts), out, paper)
 
 
 @drawing_command
@@ -106,6 +113,7 @@ def hybrid(
     ] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
+    paper: options.Print = None,
     out: options.Out = Path("hybrid.png"),
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
@@ -126,21 +134,42 @@ def hybrid(
         raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
     if from_ is None:
         require_hybrid(kind, len(prompts), sigmas)
+    _require_page(paper, out)
     from phosphene.frequency import MotionBlur
+    from phosphene.tasks.hybrid import SIGMAS
     from phosphene.tasks.hybrid import hybrid as task
+    from phosphene.tasks.printed import hybrid_pages
 
     motion = MotionBlur(15.0 if length is None else length, 0.0 if angle is None else angle)
     if from_ is None:
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
-        _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
-        return
-    _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
+        picture = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
+    else:
+        picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
+        prompts = [*prompts, from_.name] if band == "high" else [from_.name, *prompts]
+    if paper is not None:
+        _print(hybrid_pages(picture, prompts, kind, sigmas or SIGMAS[len(prompts)], motion.angle), out, paper)
+
+
+def _require_page(paper: str | None, out: Path) -> None:
+    """UserError where a page is asked for and could not lie beside ``out``."""
+    if paper is not None:
+        require_file(out.with_suffix(".pdf"), "--print")
+
+
+def _print(pages: Sequence[Page], out: Path, paper: str) -> None:
+    """Write the pages of the picture ``out`` beside it, and tell of them."""
+    from phosphene.tasks.printed import save_pages
+
+    place = out.with_suffix(".pdf")
+    save_pages(pages, place, paper)
+    common.say(f"{common.several(len(pages), 'page')} to print in {place}")
 
 
 def _complete(
     path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: MotionBlur, fit: str, out: Path
-) -> None:
-    """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``."""
+) -> Tensor:
+    """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``, and return it (C, H, W)."""
     from phosphene.images import fitted, to_tensor
     from phosphene.readers import read_picture
     from phosphene.tasks.hybrid import PARTS, completed, part_of
@@ -150,7 +179,7 @@ def _complete(
     small, *large = (to_tensor(fitted(picture, stage.image_shape[1:], fit)) for stage in cascade.stages)
     how = {"kind": kind, "band": band, "component": component, "large": large[0] if large else None}
     asked = completed(small, prompt, **how, negative=drawing.negative)
-    _best(asked, cascade, drawing, 1, out, f", {PARTS[kind][BANDS.index(band)]} of {path} kept")
+    return _best(asked, cascade, drawing, 1, out, f", {PARTS[kind][BANDS.index(band)]} of {path} kept")
 
 
 def _with_null(prompts: Sequence[str], best_of: int) -> list[str | None]:
@@ -159,7 +188,10 @@ def _with_null(prompts: Sequence[str], best_of: int) -> list[str | None]:
 
 
 def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
-    """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W)."""
+    """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W).
+
+    Where it is several sheets, they are written one by one, and are its channels: (sheets * C, H, W).
+    """
     from phosphene.images import sheet, to_images
 
     step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of=best_of)
@@ -170,10 +202,48 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
         summary += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
     views = viewed(task, picture)
     common.readings(views)
+    pictures = to_images(picture.unflatten(0, (-1, cascade.stages[-1].image_shape[0])))
     captions = [[reading.caption for reading in task.readings]]
     whole = sheet([views], captions=captions if any(captions[0]) else ())
-    common.say(f"{summary}; {drawing.save(to_images(picture[None]), lambda: whole, out)}")
+    common.say(f"{summary}; {drawing.save(pictures, lambda: whole, out)}")
     return picture
+
+
+@drawing_command
+def overlay(
+    prompts: Annotated[
+        list[str], typer.Argument(metavar="SHEET SHEET... TOGETHER", help="One for each sheet; last, what all of them show.")
+    ],
+    drawing: Drawing,
+    weights: Annotated[str | None, typer.Option(help="How much each prompt counts, such as 1,1,2.")] = None,
+    best_of: BestOf = 1,
+    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the sheets slide over each other.")] = None,
+    paper: options.Print = None,
+    out: options.Out = Path("overlay.png"),
+) -> None:
+    """Draw transparencies that show one thing each, and another when they are laid upon each other.
+
+    OUT is a sheet of all; the transparencies lie beside it, numbered, and last what they show together: their product.
+    """
+    from phosphene.images import require_animation, save_animation
+
+    shares = None if weights is None else common.numbers("--weights", weights, float, "1,1,2")
+    if animate is not None:
+        require_animation(animate)
+    _require_page(paper, out)
+    from phosphene.tasks.animate import sliding_frames
+    from phosphene.tasks.overlay import overlay as task
+    from phosphene.tasks.printed import overlay_pages
+
+    asked = task(prompts, weights=shares, negative=drawing.negative)
+    whole = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
+    pictures = whole.unflatten(0, (len(prompts), -1))
+    if animate is not None:
+        frames, seconds = sliding_frames(pictures[:-1], prompts)
+        save_animation(frames, animate, seconds)
+        common.say(f"animation in {animate}")
+    if paper is not None:
+        _print(overlay_pages(pictures, prompts), out, paper)
 
 
 @options.checked

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phosphene.defaults import DATASETS, MOST_PICTURES, MOST_STEPS, SOLVERS, one_of
+from phosphene.defaults import DATASETS, MOST_PICTURES, MOST_STEPS, PAPERS, SOLVERS, one_of
 from phosphene.errors import UserError, require_finite, require_one_of, require_share
 from phosphene.files import exists, require_file
 
@@ -34,10 +34,10 @@ def checked(check: Callable[[str, Any], object]) -> Callable[[typer.CallbackPara
     return callback
 
 
-def chosen(names: Collection[str], what: str = "") -> Any:
-    """An option whose value is one of ``names``; ``what`` is said of it."""
+def chosen(names: Collection[str], what: str = "", *called: str) -> Any:
+    """An option whose value is one of ``names``; ``what`` is said of it. ``called``: where it is not as its parameter is."""
     check = checked(lambda option, value: require_one_of(option, value, names))
-    return typer.Option(help=f"{one_of(names)}{what and ': '}{what}.", callback=check)
+    return typer.Option(*called, help=f"{one_of(names)}{what and ': '}{what}.", callback=check)
 
 
 @checked
@@ -144,6 +144,7 @@ Steps = Annotated[int | None, steps_of(f"to visit; by default {USUAL}")]
 Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.", callback=share)]
 Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
 Sheet = Annotated[bool, typer.Option("--sheet", help="Of a single picture too a sheet, and the picture beside it.")]
+Print = Annotated[str | None, chosen(PAPERS, "a PDF to print lies beside it, with marks to turn, cut or look by", "--print")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.", parser=path)]
 CascadeName = Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.", callback=is_cascade)]
 TextEncoder = Annotated[str, chosen(("auto", "none"), "none knows only prompts of --embeddings or encoded before")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -45,9 +45,40 @@ def turn_frames(picture: Tensor, view: View, captions: tuple[str, str]) -> Itera
     def frame(share: float) -> Image.Image:
         return _captioned(on_the_way(large, view, share, scale), captions[share >= 0.5], abs(2 * share - 1))
 
+    yield from _there_and_back(frame)
+
+
+def _there_and_back(frame: Callable[[float], Image.Image]) -> Iterator[Image.Image]:
+    """``frame`` of shares of the way: standing still, moving, standing still at the end, and back."""
     first, final = frame(0.0), frame(1.0)
     moving = [frame(eased((k + 1) / (MOVE + 1))) for k in range(MOVE)]
     yield from [first] * REST + moving + [final] * REST + moving[::-1]
+
+
+def sliding_frames(sheets: Tensor, captions: Sequence[str]) -> tuple[list[Image.Image], float]:
+    """Frames of transparencies ``sheets`` (N, 3, S, S; in [-1, 1]) that slide over each other until they lie as one, and back.
+
+    ``captions`` are those of the sheets, and last of all together; and how many seconds the frames take.
+    """
+    scale = max(1, round(SIDE / sheets.shape[-1]))
+    large, apart = sheets.repeat_interleave(scale, -1).repeat_interleave(scale, -2), " + ".join(captions[:-1])
+
+    def frame(share: float) -> Image.Image:
+        return _captioned(slid(large, share), captions[-1] if share >= 0.5 else apart, abs(2 * share - 1))
+
+    return list(_there_and_back(frame)), SECONDS
+
+
+def slid(sheets: Tensor, share: float) -> Tensor:
+    """``sheets`` (N, 3, S, S) on a bright table, ``share`` of the way from side by side to one upon the other: (3, S', W)."""
+    count, _, height, side = sheets.shape
+    room = round(MARGIN * side)
+    pitch = side + room
+    table = torch.ones(3, height + 2 * room, (count - 1) * pitch + side)
+    for k, sheet in enumerate((sheets + 1) / 2):
+        left = round((1 - share) * k * pitch + share * (count - 1) / 2 * pitch)
+        table[:, room : room + height, left : left + side] *= sheet.to(table)
+    return 2 * table - 1
 
 
 def readings(picture: Tensor, views: Sequence[View], captions: Sequence[str]) -> tuple[list[Image.Image], float]:

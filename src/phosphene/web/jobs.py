@@ -165,8 +165,10 @@ class Job:
 
 
 def mosaic(pictures: Tensor, most: int = 16) -> Image.Image:
-    """Up to ``most`` of ``pictures`` (N, C, H, W) side by side, about SIDE pixels wide."""
+    """Up to ``most`` of ``pictures`` (N, C, H, W) side by side, with all sheets of each, about SIDE pixels wide."""
     several = pictures[:most].detach().float().cpu()
+    if several.shape[1] > 3:  # sheets
+        several = several.unflatten(1, (-1, 3)).flatten(0, 1)
     columns = math.ceil(math.sqrt(len(several)))
     scale = max(1, SIDE // (columns * several.shape[-1]))
     cells = to_images(rescaled(several) if several.shape[1] == 1 else several, scale)  # digits lie in 0..1

@@ -82,6 +82,15 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
         bench.ask("--best-of", widgets.choosing(), widgets.number)
 
 
+def overlay_tab(studio: Studio, _: gr.Tab) -> None:
+    bench = Bench(studio, "overlay", "dpm")
+    with bench.laid_out():
+        bench.ask("", gr.Textbox("a red heart", label="On the first sheet"), widgets.prompt)
+        bench.ask("", gr.Textbox("a sunflower", label="On the second sheet"), widgets.prompt)
+        bench.ask("", gr.Textbox("a ladybug", label="When one lies upon the other"), widgets.prompt)
+        bench.ask("--best-of", widgets.choosing(), widgets.number)
+
+
 def compose_tab(studio: Studio, _: gr.Tab) -> None:
     bench = Bench(studio, "compose", "dpm")
     with bench.laid_out():
@@ -201,6 +210,7 @@ TABS: dict[str, Callable[[Studio, gr.Tab], None]] = {
     "Inpaint": inpaint_tab,
     "Anagram": anagram_tab,
     "Hybrid": hybrid_tab,
+    "Overlay": overlay_tab,
     "Compose": compose_tab,
     "Morph": morph_tab,
     "Digits": digits_tab,

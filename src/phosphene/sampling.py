@@ -1,0 +1,76 @@
+"""How pictures are drawn, whatever they are asked for, as a value: solver, steps, guidance, thresholding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from phosphene import sampler
+from phosphene.defaults import GUIDANCE, SOLVERS, UPSCALE_GUIDANCE
+from phosphene.errors import UserError, require_eta
+from phosphene.models.protocol import Denoiser
+from phosphene.sampler import Solver, Threshold, ancestral, clamp, ddim
+
+
+class Sampling(NamedTuple):
+    """How pictures are drawn, whatever they are asked for. ``upscale_...`` and ``noise_level`` are of the second stage."""
+
+    solver: str = "ancestral"
+    steps: int | None = None  # timesteps to visit; None: see defaults.SOLVERS
+    eta: float | None = None  # of ddim, the share of fresh noise, 0..1; None is 0
+    resample: int = 1  # see sampler.resampled
+    timesteps: Sequence[int] | None = None  # decreasing; None: ``steps`` of them, spaced as the model's scheduler does
+    guidance: float = GUIDANCE
+    threshold: bool = True  # clean estimates are kept in range as the model's scheduler does; False: left as they are
+    upscale_guidance: float = UPSCALE_GUIDANCE
+    upscale_solver: str | None = None  # None: that of the first, or dpm where the stage reads no prompt
+    upscale_steps: int | None = None  # None: as many as the first stage takes, or 8 where the stage reads no prompt
+    noise_level: int | None = None  # how much the second stage may change; None: the model's own
+    max_rows: int | None = None  # of a forward pass
+    together: bool = False  # one generator on the model's device, of the first seed, for all: quick, for statistics alone
+
+    def of(self, stage: Denoiser) -> Sampling:
+        """How ``stage`` is sampled: as it says, but for what is the second stage's own."""
+        if getattr(stage, "low_res_schedule", None) is None:
+            return self
+        # Going by the small picture alone, with no prompt, there is no guidance to follow with care.
+        own = self if stage.reads else self._replace(solver="dpm", steps=8, eta=None, resample=1, timesteps=None)
+        if self.upscale_solver is not None:
+            own = own._replace(solver=self.upscale_solver, eta=None)
+        if self.upscale_steps is not None:
+            if not 1 <= self.upscale_steps <= stage.schedule.steps:
+                raise UserError(f"--upscale-steps {self.upscale_steps}: must lie in 1..{stage.schedule.steps}.")
+            own = own._replace(steps=self.upscale_steps, timesteps=None)
+        return own._replace(guidance=self.upscale_guidance)
+
+    def table(self, stage: Denoiser | None = None) -> Solver:
+        """The solver; of ``stage``, the ancestral one has the variance it was made for. UserError where options do not fit."""
+        chosen = sampler.solver(self.solver)
+        if self.eta is not None:
+            require_eta(self.eta, self.solver)
+            chosen = partial(ddim, eta=self.eta)
+        if chosen is ancestral and hasattr(stage, "scheduler"):
+            kinds = {"learned_range": "auto", "fixed_small": "small", "fixed_large": "large"}
+            chosen = partial(ancestral, variance=kinds[stage.scheduler.variance_type])
+        return sampler.resampled(chosen, self.resample)
+
+    def visited(self, stage: Denoiser) -> list[int]:
+        """The timesteps that a run of ``stage`` leads through, decreasing."""
+        self.table()  # refuses a solver that is none
+        if self.timesteps is not None:
+            return list(self.timesteps)
+        scheduler = getattr(stage, "scheduler", None)
+        usual = SOLVERS.get(self.solver, SOLVERS["ddim"])[scheduler is None]  # a new solver takes as many as ddim
+        count = min(usual, stage.schedule.steps) if self.steps is None else self.steps
+        return stage.schedule.timesteps(count, "linspace" if scheduler is None else scheduler.timestep_spacing)
+
+
+def threshold(stage: Denoiser) -> Threshold | None:
+    """What is done to clean estimates: what the stage's scheduler says, or what keeps them in the model's range."""
+    scheduler = getattr(stage, "scheduler", None)
+    if scheduler is None:
+        return clamp(*stage.value_range)
+    if scheduler.thresholding:
+        return sampler.dynamic_threshold(scheduler.dynamic_thresholding_ratio, scheduler.sample_max_value)
+    return clamp(-scheduler.clip_sample_range, scheduler.clip_sample_range) if scheduler.clip_sample else None
