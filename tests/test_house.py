@@ -19,7 +19,7 @@ FLOORS = (
     ("errors",),
     ("files", "devices", "schedule", "readers"),
     ("models.protocol", "processes"),
-    ("frequency", "images", "plots"),
+    ("frequency", "guidance", "images", "plots"),
     ("views", "pyramid"),
     ("expression",),
     ("sampler",),

@@ -17,10 +17,11 @@ from torch import Tensor
 from phosphene import sampler
 from phosphene.defaults import GUIDANCE, SOLVERS, UPSCALE_GUIDANCE
 from phosphene.errors import UserError
-from phosphene.expression import Expression, picked
+from phosphene.expression import Expression, bent, picked
+from phosphene.guidance import PLAIN, Guidance
 from phosphene.models.protocol import Denoiser
 from phosphene.processes import ALONE, Place
-from phosphene.sampler import Generators, Solver, Some, Threshold, ancestral, clamp, ddim, denoise, draw, generators
+from phosphene.sampler import Asked, Generators, Solver, Some, Threshold, ancestral, clamp, ddim, denoise, draw, each, generators
 from phosphene.schedule import CLEAN
 
 
@@ -39,6 +40,9 @@ class Sampling(NamedTuple):
     upscale_steps: int | None = None  # None: as many as the first stage takes, or 8 where the stage reads no prompt
     noise_level: int | None = None  # how much the second stage may change; None: the model's own
     max_rows: int | None = None  # of a forward pass
+    guidance_interval: Sequence[int] | None = None  # these three: see guidance.Guidance
+    guidance_parallel: float = 1.0
+    guidance_norm: float | None = None
     together: bool = False  # one generator on the model's device, of the first seed, for all: quick, for statistics alone
 
     def of(self, stage: Denoiser) -> Sampling:
@@ -80,8 +84,6 @@ class Sampling(NamedTuple):
         return stage.schedule.timesteps(count, "linspace" if scheduler is None else scheduler.timestep_spacing)
 
 
-Asked = Expression | Sequence[Expression]
-"""What a denoiser is asked for: one expression, or several that take turns."""
 Asks = Callable[[Denoiser, float], Asked]
 """From a stage and its guidance scale to what it is asked for."""
 
@@ -111,6 +113,8 @@ class Task:
     """How many steps of the run are left out, for all pictures or for each: ``image`` is noised so far. None: pure noise."""
     edit: Callable[[Tensor, Tensor], Tensor] | None = None
     """After each step of the first stage: from what is drawn and ``image``, noised as far, to what takes its place."""
+    steer: Callable[[Denoiser, Expression, sampler.Step], Expression] | None = None
+    """After each step of the first stage: from what was asked and what is known, to what is asked next, on the same leaves."""
     large: Tensor | None = None
     """``image`` at the second stage's size: where given, ``edit`` keeps of it there too."""
     mix: Callable[[Tensor], Tensor] | None = None
@@ -297,7 +301,10 @@ class _Plan:
             stage = replace(stage, noise_level=own.noise_level)
         times = own.visited(stage)
         own.table(stage)(stage.schedule, times)  # refuses timesteps that do not decrease
-        return cls(stage, own, task.asks(stage, own.guidance), times)
+        interval = None if own.guidance_interval is None else tuple(own.guidance_interval)
+        how = Guidance(interval, own.guidance_parallel, own.guidance_norm)
+        asked = task.asks(stage, own.guidance)
+        return cls(stage, own, asked if how == PLAIN else each(asked, lambda one: bent(one, how)), times)
 
     @property
     def enlarges(self) -> bool:
@@ -307,9 +314,7 @@ class _Plan:
         """As it is for pictures ``rows`` of ``count``."""
         if len(rows) == count:
             return self
-        asked = self.expression
-        several = isinstance(asked, Sequence)
-        return replace(self, expression=[picked(e, rows, count) for e in asked] if several else picked(asked, rows, count))
+        return replace(self, expression=each(self.expression, lambda one: picked(one, rows, count)))
 
     def steps(
         self, task: Task, source: Generators, count: int, small: Tensor | None, noise: Tensor | None
@@ -357,7 +362,8 @@ class _Plan:
         image = None if task.image is None else task.image.to(noise)
         edit = None if task.edit is None else partial(self.edited, task.edit, image, source)
         if task.starts is None:
-            return self.sampled(noise, source, edit=edit)
+            steer = None if task.steer is None else partial(task.steer, self.stage)
+            return self.sampled(noise, source, edit=edit, steer=steer)
         if len(set(task.starts)) == 1:  # SDEdit (Meng et al. 2022)
             start = task.starts[0]
             return self.sampled(self.noised(image, start, noise), source, start, edit=edit)

@@ -2,7 +2,8 @@
 
 Every linear expression is ``sum_i A_i eps(V_i x, t, c_i)`` with ``sum_i A_i V_i = I``: feed every leaf the same noise
 seen through its view, and the expression returns that noise. The constructors below keep this law by construction;
-there are no operators to break it with.
+there are no operators to break it with. What is not linear (guidance that is bent, a mean that is rectified) keeps the
+second half of it: leaves that agree are what it returns.
 
 One forward pass a step: :class:`Evaluation` collects the leaves of the whole expression, drops duplicates, runs one
 batch and folds the answers upward.
@@ -11,15 +12,18 @@ batch and folds the answers upward.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.frequency import Component, LowPass
+from phosphene.guidance import PLAIN, Guidance
 from phosphene.models.protocol import Denoiser, Estimate
+from phosphene.schedule import CLEAN
 from phosphene.views import Identity, View
 
 
@@ -35,12 +39,14 @@ class Guide:
     toward: Expression
     away: Expression
     scale: float
+    how: Guidance = PLAIN
 
 
 @dataclass(frozen=True)
 class Mean:
     parts: tuple[Expression, ...]
-    weights: tuple[float, ...]
+    weights: tuple[float | Tensor, ...]  # with the sum 1; a tensor (B, 1, 1, 1) has one for each image
+    rectified: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,26 +85,27 @@ def cond(*conditions: Hashable | None) -> Cond:
     return Cond(conditions)
 
 
-def guide(toward: Expression, scale: float = 7.0, away: Expression | None = None) -> Guide:
+def guide(toward: Expression, scale: float = 7.0, away: Expression | None = None, how: Guidance = PLAIN) -> Guide:
     """Classifier-free guidance: ``away + scale (toward - away)`` (Ho & Salimans 2022; scale 1 is conditional only).
 
-    ``away`` is the null condition by default; a negative prompt is ``away=cond("blurry")``.
+    ``away`` is the null condition by default; a negative prompt is ``away=cond("blurry")``. ``how`` bends the update.
     """
     if not math.isfinite(scale):
         raise UserError(f"--guidance {scale}: must be a finite number.")
-    return Guide(toward, cond(None) if away is None else away, float(scale))
+    return Guide(toward, cond(None) if away is None else away, float(scale), how)
 
 
-def mean(*parts: Expression, weights: Sequence[float] | None = None) -> Mean:
+def mean(*parts: Expression, weights: Sequence[float] | None = None, rectified: bool = False) -> Mean:
     """The weighted average of expressions (equal weights by default). With views: a visual anagram.
 
-    Weights may be negative; learned variances are averaged without them, so that they stay in [-1, 1].
+    Weights may be negative; learned variances are averaged without them, so that they stay in [-1, 1]. The mean of
+    estimates that differ is too small to be noise: ``rectified``, it is scaled to their size (see :func:`rectification`).
     """
     weights = [1.0] * len(parts) if weights is None else list(weights)
     if not parts or len(weights) != len(parts) or not all(math.isfinite(w) for w in weights) or abs(sum(weights)) < 1e-12:
         raise UserError(f"--weights {weights}: needs one finite weight for each of {len(parts)} parts, with a sum other than 0.")
     total = sum(weights)
-    return Mean(parts, tuple(w / total for w in weights))
+    return Mean(parts, tuple(w / total for w in weights), rectified)
 
 
 def viewed(part: Expression, view: View) -> Viewed:
@@ -144,25 +151,44 @@ def clamped_mask(mask: Tensor, option: str = "mask", rounding: float = 1e-5) -> 
 def picked(expression: Expression, rows: Sequence[int], count: int) -> Expression:
     """``expression`` of a batch of ``count``, for its pictures ``rows`` alone."""
 
-    def part(of: Expression) -> Expression:
-        return picked(of, rows, count)
-
     match expression:
         case Cond(conditions):
             return Cond(tuple(conditions[k] for k in rows)) if len(conditions) == count else expression
-        case Guide(toward, away, scale):
-            return Guide(part(toward), part(away), scale)
-        case Mean(parts, weights):
-            return Mean(tuple(map(part, parts)), weights)
-        case Viewed(inner, view):
-            return Viewed(part(inner), view)
-        case Bands(parts, sigmas):
-            return Bands(tuple(map(part, parts)), sigmas)
-        case Factorized(ruled, rest, component):
-            return Factorized(part(ruled), part(rest), component)
-        case Masked(inside, outside, mask):
-            several = mask.ndim == 4 and len(mask) > 1
-            return Masked(part(inside), part(outside), mask[list(rows)] if several else mask)
+        case Mean(_, weights):
+            own = tuple(w[list(rows)] if isinstance(w, Tensor) else w for w in weights)
+            expression = replace(expression, weights=own)
+        case Masked(_, _, mask) if mask.ndim == 4 and len(mask) > 1:
+            expression = replace(expression, mask=mask[list(rows)])
+    return _with_parts(expression, lambda part: picked(part, rows, count))
+
+
+def bent(expression: Expression, how: Guidance) -> Expression:
+    """``expression`` with all of its guidance as ``how`` has it."""
+    expression = replace(expression, how=how) if isinstance(expression, Guide) else expression
+    return _with_parts(expression, lambda part: bent(part, how))
+
+
+def at(expression: Expression, t: int) -> Expression:
+    """What ``expression`` is at timestep ``t``: without guidance where that has an interval, and ``t`` is not in it."""
+    while isinstance(expression, Guide) and not expression.how.acts(t):
+        expression = expression.toward
+    return _with_parts(expression, lambda part: at(part, t))
+
+
+def _with_parts(expression: Expression, made: Callable[[Expression], Expression]) -> Expression:
+    """``expression`` of what is ``made`` of each of its parts."""
+    match expression:
+        case Guide(toward, away):
+            return replace(expression, toward=made(toward), away=made(away))
+        case Mean(parts) | Bands(parts):
+            return replace(expression, parts=tuple(map(made, parts)))
+        case Viewed(part):
+            return replace(expression, part=made(part))
+        case Factorized(part, rest):
+            return replace(expression, part=made(part), rest=made(rest))
+        case Masked(inside, outside):
+            return replace(expression, inside=made(inside), outside=made(outside))
+    return expression
 
 
 Path = tuple[View, ...]
@@ -182,7 +208,7 @@ def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
                 yield from leaves(away, path)
         case Mean(parts, weights):
             for part, weight in zip(parts, weights, strict=True):
-                if weight != 0:
+                if isinstance(weight, Tensor) or weight != 0:
                     yield from leaves(part, path)
         case Bands(parts, _):
             for part in parts:
@@ -197,13 +223,35 @@ def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
             yield from leaves(outside, path)
 
 
+@dataclass
+class _Pass:
+    """What one forward pass asks for: leaves, the path of each picture it shows, and the embeddings of all its rows."""
+
+    leaves: list[Leaf]
+    paths: list[Path]
+    embedding: Tensor | None = None  # the same at each step
+
+    @classmethod
+    def of(cls, needed: Sequence[Leaf], shares: bool) -> _Pass:
+        by_path: dict[Path, list[Leaf]] = {}
+        for leaf in needed:
+            by_path.setdefault(leaf[0], []).append(leaf)
+        # A pass is a rectangle: each picture it shows is asked for equally many conditions. A denoiser that shares is shown
+        # each view once if all views have equally many leaves, which then go by condition: the first of every view, the
+        # second of every view. Any other is shown a picture for each leaf and asked one condition of it.
+        if shares and len({len(several) for several in by_path.values()}) == 1:
+            return cls([leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view], list(by_path))
+        return cls(list(needed), [path for path, _ in needed])
+
+
 class Evaluation:
     """An expression bound to a denoiser: ``evaluation(x, t)`` is its Estimate, by one batched forward pass.
 
     ``max_rows`` splits that batch where memory is short. Embeddings are made once. ``low_res`` (B, C', H, W) is what the
     denoiser is shown with the picture, as further channels (the small picture, in super-resolution): each leaf sees
-    both through its view, and answers for the picture alone. Raises UserError where a leaf's conditions do not fit the
-    batch, or a negation meets a model whose pictures are not in [-1, 1].
+    both through its view, and answers for the picture alone. ``expression`` may be replaced by another on the same leaves.
+    Raises UserError where a leaf's conditions do not fit the batch, or a negation meets a model whose pictures are not in
+    [-1, 1].
     """
 
     def __init__(
@@ -212,65 +260,60 @@ class Evaluation:
         if max_rows is not None and max_rows < 1:
             raise UserError(f"max_rows {max_rows}: must be at least 1.")
         self.expression, self.denoiser, self.max_rows = expression, denoiser, max_rows
-        self.leaves = list(dict.fromkeys(leaves(expression)))
+        # At CLEAN no interval of guidance reaches: what is asked there may be what guidance 0 leaves out.
+        self.leaves = list(dict.fromkeys([*leaves(expression), *leaves(at(expression, CLEAN))]))
         negates = any(math.prod(v.sign for v in path) < 0 for path, _ in self.leaves)
         if negates and tuple(denoiser.value_range) != (-1, 1):
             raise UserError(f"--view negate: needs a model of pictures in [-1, 1]; this one has {tuple(denoiser.value_range)}.")
-        by_path: dict[Path, list[Leaf]] = {}
-        for leaf in self.leaves:
-            by_path.setdefault(leaf[0], []).append(leaf)
-        # A pass is a rectangle: each picture it shows is asked for equally many conditions. A denoiser that shares is shown
-        # each view once if all views have equally many leaves, which then go by condition: the first of every view, the
-        # second of every view. Any other is shown a picture for each leaf and asked one condition of it.
-        if getattr(denoiser, "shares", False) and len({len(several) for several in by_path.values()}) == 1:
-            self.leaves = [leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view]
-            self._paths = list(by_path)
-        else:
-            self._paths = [path for path, _ in self.leaves]
         conditions = dict.fromkeys(c for _, several in self.leaves for c in several)
         self._embedded = {c: denoiser.embed(c) for c in conditions}
-        self._embedding: Tensor | None = None  # of all rows; they are the same at each step
+        self._passes: dict[tuple[Leaf, ...], _Pass] = {}
         # As constant as the embeddings, hence seen through each view once.
-        self._low_res = {} if low_res is None else {path: _through(low_res, path) for path in by_path}
+        self._low_res = {} if low_res is None else {path: _through(low_res, path) for path, _ in self.leaves}
 
     @property
     def rows_per_image(self) -> int:
-        """Forward rows that one image costs at each step."""
-        return len(self.leaves)
+        """Forward rows that one image costs at each step; where guidance has an interval, within that."""
+        return len(dict.fromkeys(leaves(self.expression)))
 
     def __call__(self, x: Tensor, t: int) -> Estimate:
         """x: (B, C, H, W); t: the timestep of all of them."""
-        pictures, embedding = self._pictures(x), self._embeddings(x)  # (P, C, H, W) and (k, P, ...)
+        expression = at(self.expression, t)
+        asked = self._pass(expression)
+        pictures, embedding = self._pictures(x, asked.paths), self._embeddings(x, asked)  # (P, C, H, W) and (k, P, ...)
         k = len(embedding)
         # Where memory is short the rectangle is cut between pictures, never between the conditions that share one.
         most = max((self.max_rows or k * len(pictures)) // k, 1)
         answers = []
-        for part, asked in zip(pictures.split(most), embedding.split(most, dim=1), strict=True):
+        for part, told in zip(pictures.split(most), embedding.split(most, dim=1), strict=True):
             times = torch.full((k * len(part),), t, dtype=torch.long, device=x.device)
-            answers.append(self.denoiser(part, times, asked.flatten(0, 1)))
-        noise = self._by_leaf([a.noise for a in answers], k)
+            answers.append(self.denoiser(part, times, told.flatten(0, 1)))
+        count = len(asked.leaves)
+        noise = _by_leaf([a.noise for a in answers], k, count)
         learned = [a.variance for a in answers if a.variance is not None]
-        variance = self._by_leaf(learned, k) if learned else [None] * len(self.leaves)
-        answers = {leaf: Estimate(n, v) for leaf, n, v in zip(self.leaves, noise, variance, strict=True)}
-        return _fold(self.expression, (), answers)
+        variance = _by_leaf(learned, k, count) if learned else [None] * count
+        answers = {leaf: Estimate(n, v) for leaf, n, v in zip(asked.leaves, noise, variance, strict=True)}
+        return _fold(expression, (), _Said(answers, x, self.denoiser.schedule.level(t)))
 
-    def _pictures(self, x: Tensor) -> Tensor:
-        """All that is shown: ``x`` along each of the paths, with what belongs beside it."""
+    def _pass(self, expression: Expression) -> _Pass:
+        needed = tuple(dict.fromkeys(leaves(expression)))
+        if needed not in self._passes:
+            self._passes[needed] = _Pass.of(needed, getattr(self.denoiser, "shares", False))
+        return self._passes[needed]
+
+    def _pictures(self, x: Tensor, paths: Sequence[Path]) -> Tensor:
+        """All that is shown: ``x`` along each of ``paths``, with what belongs beside it."""
         inputs = {}
-        for path in dict.fromkeys(self._paths):  # no view is taken twice, though guidance asks twice through it
+        for path in dict.fromkeys(paths):  # no view is taken twice, though guidance asks twice through it
             picture = _through(x, path)
             inputs[path] = torch.cat([picture, self._low_res[path]], dim=1) if self._low_res else picture
-        return torch.cat([inputs[path] for path in self._paths])
+        return torch.cat([inputs[path] for path in paths])
 
-    def _embeddings(self, x: Tensor) -> Tensor:
+    def _embeddings(self, x: Tensor, asked: _Pass) -> Tensor:
         """What is asked of each picture shown."""
-        if self._embedding is None or len(self._embedding) != len(self.leaves) * len(x):
-            self._embedding = torch.cat([self._embed(conditions, len(x)) for _, conditions in self.leaves]).to(x.device)
-        return self._embedding.unflatten(0, (-1, len(self._paths) * len(x)))
-
-    def _by_leaf(self, parts: list[Tensor], k: int) -> tuple[Tensor, ...]:
-        """Answers part by part, by condition within each, as (B, C, H, W) a leaf: joined along pictures all go by condition."""
-        return torch.cat([part.unflatten(0, (k, -1)) for part in parts], dim=1).flatten(0, 1).chunk(len(self.leaves))
+        if asked.embedding is None or len(asked.embedding) != len(asked.leaves) * len(x):
+            asked.embedding = torch.cat([self._embed(conditions, len(x)) for _, conditions in asked.leaves]).to(x.device)
+        return asked.embedding.unflatten(0, (-1, len(asked.paths) * len(x)))
 
     def _embed(self, conditions: tuple[Hashable | None, ...], batch: int) -> Tensor:
         if len(conditions) not in (1, batch):
@@ -279,33 +322,63 @@ class Evaluation:
         return rows if len(rows) == batch else rows.expand(batch, *rows.shape[1:])
 
 
+def _by_leaf(parts: list[Tensor], k: int, count: int) -> tuple[Tensor, ...]:
+    """Answers part by part, by condition within each, as (B, C, H, W) a leaf: joined along pictures all go by condition."""
+    return torch.cat([part.unflatten(0, (k, -1)) for part in parts], dim=1).flatten(0, 1).chunk(count)
+
+
 def _through(x: Tensor, path: Path) -> Tensor:
     for view in path:
         x = view.apply(x)
     return x
 
 
-def _fold(expression: Expression, path: Path, answers: dict[Leaf, Estimate]) -> Estimate:
+class _Said(NamedTuple):
+    """What the leaves answered, and of what: ``x``, whose level is ``abar``."""
+
+    answers: dict[Leaf, Estimate]
+    x: Tensor
+    abar: float
+
+
+def rectification(estimates: Sequence[Tensor], weights: Sequence[float | Tensor], mean: Tensor) -> Tensor:
+    """By how much the ``mean`` of ``estimates`` (each (B, C, H, W)) is smaller than they are, (B, 1, 1, 1), 1 or more.
+
+    The square of the estimates' size is that of their mean and that of their distances from it. So the factor is 1 where
+    they agree, and one by the root of the sum of squared weights where they are independent (N equal ones: root N). The
+    size is measured, where Xu et al. 2025 ("noise variance rectification") have it from how the estimates correlate.
+    """
+    spread = sum(w * (e - mean).square().mean((1, 2, 3), keepdim=True) for w, e in zip(weights, estimates, strict=True))
+    size = mean.square().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+    return (1 + spread.clamp(min=0) / size).sqrt()
+
+
+def _fold(expression: Expression, path: Path, said: _Said) -> Estimate:
     """The noise is folded linearly. The variance is not linear: see each case."""
     match expression:
         case Cond(conditions):
-            return answers[path, conditions]
-        case Guide(toward, away, scale):
+            return said.answers[path, conditions]
+        case Guide(toward, away, scale, how):
             if scale == 1:
-                return _fold(toward, path, answers)
+                return _fold(toward, path, said)
             if scale == 0:
-                return _fold(away, path, answers)
-            to, off = _fold(toward, path, answers), _fold(away, path, answers)
-            return Estimate(off.noise + scale * (to.noise - off.noise), to.variance)
-        case Mean(parts, weights):
-            terms = [(w, _fold(p, path, answers)) for p, w in zip(parts, weights, strict=True) if w != 0]
-            return Estimate(sum(w * e.noise for w, e in terms), _average([e.variance for _, e in terms]))
+                return _fold(away, path, said)
+            to, off = _fold(toward, path, said), _fold(away, path, said)
+            seen = said.x if how == PLAIN else _through(said.x, path)
+            return Estimate(how.combined(to.noise, off.noise, scale, seen, said.abar), to.variance)
+        case Mean(parts, weights, rectified):
+            terms = [(w, p) for p, w in zip(parts, weights, strict=True) if isinstance(w, Tensor) or w != 0]
+            weights, estimates = [w for w, _ in terms], [_fold(p, path, said) for _, p in terms]
+            noise = sum(w * e.noise for w, e in zip(weights, estimates, strict=True))
+            if rectified:
+                noise = noise * rectification([e.noise for e in estimates], weights, noise)
+            return Estimate(noise, _average([e.variance for e in estimates]))
         case Viewed(part, view):
-            inner = _fold(part, path if isinstance(view, Identity) else (*path, view), answers)
+            inner = _fold(part, path if isinstance(view, Identity) else (*path, view), said)
             variance = None if inner.variance is None else view.sign * view.invert(inner.variance)
             return Estimate(view.invert(inner.noise), variance)
         case Bands(parts, sigmas):
-            estimates = [_fold(p, path, answers) for p in parts]
+            estimates = [_fold(p, path, said) for p in parts]
             # Telescoped: each part is blurred once or twice, and what one band loses the next one gains.
             noise = estimates[-1].noise
             for i, sigma in enumerate(sigmas):
@@ -313,10 +386,10 @@ def _fold(expression: Expression, path: Path, answers: dict[Leaf, Estimate]) -> 
                 noise = noise + LowPass(sigma)(difference)
             return Estimate(noise, _average([e.variance for e in estimates]))
         case Factorized(part, rest, component):
-            a, b = _fold(part, path, answers), _fold(rest, path, answers)
+            a, b = _fold(part, path, said), _fold(rest, path, said)
             return Estimate(b.noise + component(a.noise - b.noise), _average([a.variance, b.variance]))
         case Masked(inside, outside, mask):
-            a, b = _fold(inside, path, answers), _fold(outside, path, answers)
+            a, b = _fold(inside, path, said), _fold(outside, path, said)
             m = mask.to(a.noise)
             variance = None if a.variance is None else m * a.variance + (1 - m) * b.variance
             return Estimate(m * a.noise + (1 - m) * b.noise, variance)
