@@ -26,7 +26,8 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 import phosphene
 from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, bands, cond, guide, mean, viewed
+from phosphene.expression import bands, cond, guide, mean, viewed
+from phosphene.forward import Evaluation
 from phosphene.models.cascade import open_cascade
 from phosphene.models.protocol import Estimate
 from phosphene.models.scheduler import Scheduler

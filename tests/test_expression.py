@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, bands, clamped_mask, cond, guide, masked, mean, viewed
+from phosphene.expression import bands, clamped_mask, cond, guide, masked, mean, viewed
+from phosphene.forward import Evaluation
+from phosphene.guidance import Guidance
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import linear
 from phosphene.views import VIEWS
@@ -85,6 +87,41 @@ def twin_of_a_guide(to, away, scale):
     return Twin(guide(to.expression, scale, away.expression), plain)
 
 
+def rms(x):
+    return x.square().mean((1, 2, 3), keepdim=True).sqrt()
+
+
+def twin_of_a_bent_guide(to, away, scale, parallel, norm):
+    """By the formulas of the paper, which are of clean estimates: project on the conditional one, then guide."""
+    how = Guidance(parallel=parallel, norm=norm)
+
+    def plain(denoiser, x):
+        c, u = to.plain(denoiser, x), away.plain(denoiser, x)
+        if scale in (0, 1):
+            return u if scale == 0 else c
+        signal, sigma = (math.sqrt(a) for a in (SCHEDULE.level(T), 1 - SCHEDULE.level(T)))
+        conditional, unconditional = ((x - sigma * e.noise) / signal for e in (c, u))
+        update = conditional - unconditional
+        if norm is not None:
+            update = torch.where(rms(update) > norm, update * norm / rms(update), update)
+        unit = conditional / conditional.square().sum((1, 2, 3), keepdim=True).sqrt()
+        along = (update * unit).sum((1, 2, 3), keepdim=True) * unit
+        clean = conditional + (scale - 1) * (update - along + parallel * along)
+        return Estimate((x - signal * clean) / sigma, c.variance)
+
+    return Twin(guide(to.expression, scale, away.expression, how), plain)
+
+
+def twin_of_a_rectified_mean(parts):
+    def plain(denoiser, x):
+        said = [p.plain(denoiser, x) for p in parts]
+        average = sum(e.noise for e in said) / len(said)
+        size = torch.stack([rms(e.noise).square() for e in said]).mean(0).sqrt()
+        return Estimate(average * size / rms(average), sum(e.variance for e in said) / len(said))
+
+    return Twin(mean(*(p.expression for p in parts), rectified=True), plain)
+
+
 def twin_of_a_mean(parts):
     def plain(denoiser, x):
         said = [p.plain(denoiser, x) for p in parts]
@@ -133,6 +170,8 @@ def grown(parts):
     """One level more of nesting."""
     return st.one_of(
         st.builds(twin_of_a_guide, parts, parts, scales),
+        st.builds(twin_of_a_bent_guide, parts, parts, scales, st.sampled_from([0.0, 0.4, 1.0]), st.sampled_from([None, 0.05])),
+        st.builds(twin_of_a_rectified_mean, st.lists(parts, min_size=1, max_size=3)),
         st.builds(twin_of_a_mean, st.lists(parts, min_size=1, max_size=3)),
         st.builds(twin_through_a_view, parts, st.sampled_from(list(VIEWS.values()))),
         decreasing.flatmap(lambda s: st.builds(twin_of_bands, st.tuples(*[parts] * (len(s) + 1)), st.just(s))),

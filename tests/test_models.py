@@ -12,7 +12,8 @@ from torch import nn
 
 from phosphene.defaults import OBJECTIVES
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, cond, guide, mean, viewed
+from phosphene.expression import cond, guide, mean, viewed
+from phosphene.forward import Evaluation
 from phosphene.models import catalogue, folders, weights
 from phosphene.models.classifier import DigitClassifier
 from phosphene.models.digits import DigitDiffusion, from_target, to_target

@@ -17,8 +17,9 @@ from test_generate import call, cascade  # noqa: F401  (fixtures)
 from test_part_a import here  # noqa: F401  (a fixture)
 
 from phosphene.drawing import Sampling, run
-from phosphene.expression import Evaluation, cond, guide, mean, picked, sheets, viewed
+from phosphene.expression import cond, guide, mean, picked, sheets, viewed
 from phosphene.folds import Overlaid, Sheet
+from phosphene.forward import Evaluation
 from phosphene.readers import read_provenance
 from phosphene.sampler import last
 from phosphene.schedule import linear

@@ -16,7 +16,8 @@ from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401 
 from phosphene.defaults import HYBRIDS
 from phosphene.drawing import Sampling, run, threshold
 from phosphene.evaluation.likeness import psnr, ssim
-from phosphene.expression import Evaluation, cond, factorized, guide, mean, viewed
+from phosphene.expression import cond, factorized, guide, mean, viewed
+from phosphene.forward import Evaluation
 from phosphene.frequency import Grayscale, LowPass, MotionBlur, low_pass
 from phosphene.sampler import generators, last
 from phosphene.schedule import linear
@@ -164,7 +165,7 @@ def test_anagrams_that_cannot_be(stage):
     refusal(lambda: anagram([BOAT], ["flip", "mirror"]), "--view flip, mirror", "1 prompts")
     refusal(lambda: anagram(two, ["flip"], reduce="max"), "--reduce max")
     refusal(lambda: run(anagram(two, ["flip"], weights=[1, -1]), stage, [1]), "--weights")
-    refusal(lambda: anagram(two, ["flip"], weights=[1, 2], reduce="alternate"), "--weights", "leave them out")
+    refusal(lambda: anagram(two, ["flip"], weights=[1, 2], reduce="alternate"), "--weights [1, 2]", "leave it out")
     refusal(lambda: last(run(anagram(two, ["jigsaw:6"]), stage, [1])), "--view jigsaw:6", "jigsaw:4")
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, cond, guide, mean, viewed
+from phosphene.expression import cond, guide, mean, viewed
+from phosphene.forward import Evaluation
 from phosphene.schedule import linear
 from phosphene.views import VIEWS, Identity, Jigsaw, Mirror, Moved, Negate, Patches, Turn, pixel_centres, view
 

@@ -16,16 +16,15 @@ from torch import Tensor
 
 from phosphene import sampler
 from phosphene.errors import UserError
-from phosphene.expression import Expression, picked
+from phosphene.expression import Expression, bent, picked
 from phosphene.folds import Fold
+from phosphene.guidance import PLAIN, Guidance
 from phosphene.models.protocol import Denoiser
 from phosphene.processes import ALONE, Place
-from phosphene.sampler import Generators, Some, denoise, draw, generators
+from phosphene.sampler import Asked, Generators, Some, denoise, draw, each, generators
 from phosphene.sampling import Sampling, threshold
 from phosphene.schedule import CLEAN
 
-Asked = Expression | Sequence[Expression]
-"""What a denoiser is asked for: one expression, or several that take turns."""
 Asks = Callable[[Denoiser, float], Asked]
 """From a stage and its guidance scale to what it is asked for."""
 
@@ -55,6 +54,8 @@ class Task:
     """How many steps of the run are left out, for all pictures or for each: ``image`` is noised so far. None: pure noise."""
     edit: Callable[[Tensor, Tensor], Tensor] | None = None
     """After each step of the first stage: from what is drawn and ``image``, noised as far, to what takes its place."""
+    steer: Callable[[Denoiser, Expression, sampler.Step], Expression] | None = None
+    """After each step of the first stage: from what was asked and what is known, to what is asked next, on the same leaves."""
     large: Tensor | None = None
     """``image`` at the second stage's size: where given, ``edit`` keeps of it there too."""
     mix: Callable[[Tensor], Tensor] | None = None
@@ -234,7 +235,10 @@ class _Plan:
             stage = replace(stage, noise_level=own.noise_level)
         times = own.visited(stage)
         own.table(stage)(stage.schedule, times)  # refuses timesteps that do not decrease
-        return cls(stage, own, task.asks(stage, own.guidance), times, task.fold)
+        interval = None if own.guidance_interval is None else tuple(own.guidance_interval)
+        how = Guidance(interval, own.guidance_parallel, own.guidance_norm)
+        asked = task.asks(stage, own.guidance)
+        return cls(stage, own, asked if how == PLAIN else each(asked, lambda one: bent(one, how)), times, task.fold)
 
     @property
     def enlarges(self) -> bool:
@@ -254,9 +258,7 @@ class _Plan:
         """As it is for pictures ``rows`` of ``count``."""
         if len(rows) == count:
             return self
-        asked = self.expression
-        several = isinstance(asked, Sequence)
-        return replace(self, expression=[picked(e, rows, count) for e in asked] if several else picked(asked, rows, count))
+        return replace(self, expression=each(self.expression, lambda one: picked(one, rows, count)))
 
     def steps(
         self, task: Task, source: Generators, count: int, small: Tensor | None, noise: Tensor | None
@@ -312,7 +314,8 @@ class _Plan:
         image = None if task.image is None else task.image.to(noise)
         edit = None if task.edit is None else partial(self.edited, task.edit, image, source)
         if task.starts is None:
-            return self.sampled(noise, source, edit=edit)
+            steer = None if task.steer is None else partial(task.steer, self.stage)
+            return self.sampled(noise, source, edit=edit, steer=steer)
         if len(set(task.starts)) == 1:  # SDEdit (Meng et al. 2022)
             start = task.starts[0]
             return self.sampled(self.noised(image, start, noise), source, start, edit=edit)

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from phosphene.errors import UserError, require_one_of, require_share, require_timesteps
-from phosphene.expression import Evaluation, Expression
+from phosphene.expression import Expression
+from phosphene.forward import Evaluation
 from phosphene.models.protocol import Denoiser
 from phosphene.schedule import CLEAN, NoiseSchedule
 
@@ -169,18 +171,40 @@ def resampled(solver: Solver, times: int, low: float = 0.4, high: float = 0.95) 
     return table if times > 1 else solver
 
 
-def taking_turns(rows: Sequence[Row], turns: int, schedule: NoiseSchedule) -> list[tuple[int, Row]]:
+@dataclass(frozen=True)
+class Relay:
+    """All steps are ``first``'s but the last ``steps`` of them, which are ``then``'s."""
+
+    first: Expression
+    then: Expression
+    steps: int
+
+
+Asked = Expression | Sequence[Expression] | Relay
+"""What a denoiser is asked for: one expression, several that take turns, or one that another ends."""
+
+
+def each(asked: Asked, made: Callable[[Expression], Expression]) -> Asked:
+    """``asked`` with what is ``made`` of each of its expressions."""
+    if isinstance(asked, Relay):
+        return Relay(made(asked.first), made(asked.then), asked.steps)
+    return [made(one) for one in asked] if isinstance(asked, Sequence) else made(asked)
+
+
+def taking_turns(rows: Sequence[Row], turns: int, schedule: NoiseSchedule, ending: int | None = None) -> list[tuple[int, Row]]:
     """Whose turn each of ``rows`` is, 0..``turns`` - 1, and the row as it is then.
 
-    A step is one reading's with all its rows, however often it is taken. ``previous`` is what that reading estimated last,
-    which lies further back than the row before: the slope between the two goes by log-SNR (Lu et al. 2022, algorithm 2) and
-    is as much flatter. A reading that has estimated nothing yet begins with a step of first order.
+    By turns, or where ``ending`` is given: all but that many steps are the first's, and those the second's. A step is one
+    reading's with all its rows, however often it is taken. ``previous`` is what that reading estimated last, which lies
+    further back than the row before: the slope between the two goes by log-SNR (Lu et al. 2022, algorithm 2) and is as
+    much flatter. A reading that has estimated nothing yet begins with a step of first order.
     """
     shared, own, step = [], {}, -1
+    total = sum(not row.continues for row in rows)
     places = [_log_snr(schedule.level(row.t)) for row in rows]
     for index, row in enumerate(rows):
         step += not row.continues
-        turn = step % turns
+        turn = step % turns if ending is None else int(step >= total - ending)
         if row.previous and (last := own.get(turn)) != index - 1:
             share = 0.0 if last is None else (places[index] - places[index - 1]) / (places[index] - places[last])
             row = row._replace(x0=row.x0 + (1 - share) * row.previous, previous=share * row.previous)
@@ -254,13 +278,14 @@ class Step(NamedTuple):
 
 def denoise(
     denoiser: Denoiser,
-    expression: Expression | Sequence[Expression],
+    expression: Asked,
     xt: Tensor,
     timesteps: Sequence[int],
     *,
     solver: Solver = ancestral,
     threshold: Threshold | None = None,
     edit: Callable[[Step], Tensor] | None = None,
+    steer: Callable[[Expression, Step], Expression] | None = None,
     generators: Generators | None = None,
     max_rows: int | None = None,
     low_res: Tensor | None = None,
@@ -269,19 +294,21 @@ def denoise(
 
     Yields after each step, so that progress bars, previews and early stops belong to the caller. Several expressions take
     turns, one a step: see :func:`taking_turns`. ``threshold`` mends each clean estimate; ``edit`` returns what replaces
-    ``xt`` after each step (inpainting); ``generators`` (needed by solvers that add noise) are consumed in the order of the
-    steps; ``low_res`` (B, C', H, W) is shown to the denoiser with every ``xt`` and follows its views (super-resolution).
-    SDEdit is this function from ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never
-    waits for the device.
+    ``xt`` after each step (inpainting), ``steer`` what replaces the expression then, on the same leaves; ``generators``
+    (needed by solvers that add noise) are consumed in the order of the steps; ``low_res`` (B, C', H, W) is shown to the
+    denoiser with every ``xt`` and follows its views (super-resolution). SDEdit is this function from
+    ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never waits for the device.
     """
     schedule = denoiser.schedule
     rows = solver(schedule, timesteps)
     if generators is None and any(row.noise for row in rows):
         raise UserError("generators: this solver adds noise at each step; pass one generator for each image.")
-    turns = expression if isinstance(expression, Sequence) else [expression]
+    ending = expression.steps if isinstance(expression, Relay) else None
+    turns = [expression.first, expression.then] if isinstance(expression, Relay) else expression
+    turns = turns if isinstance(turns, Sequence) else [turns]
     evaluations = [Evaluation(one, denoiser, max_rows, low_res) for one in turns]
     previous: list[Tensor | None] = [None] * len(turns)  # the clean estimate that each gave last
-    for index, (turn, row) in enumerate(taking_turns(rows, len(turns), schedule)):
+    for index, (turn, row) in enumerate(taking_turns(rows, len(turns), schedule, ending)):
         with torch.no_grad():
             estimate = evaluations[turn](xt, row.t)
             x0 = schedule.clean_estimate(xt, row.t, estimate.noise)
@@ -298,6 +325,8 @@ def denoise(
                 xt = edit(step)
                 step = step._replace(xt=xt)
             previous[turn] = x0
+            if steer is not None:
+                evaluations[turn].expression = steer(evaluations[turn].expression, step)
         yield step
 
 

@@ -28,6 +28,9 @@ class Sampling(NamedTuple):
     upscale_steps: int | None = None  # None: as many as the first stage takes, or 8 where the stage reads no prompt
     noise_level: int | None = None  # how much the second stage may change; None: the model's own
     max_rows: int | None = None  # of a forward pass
+    guidance_interval: Sequence[int] | None = None  # these three: see guidance.Guidance
+    guidance_parallel: float = 1.0
+    guidance_norm: float | None = None
     together: bool = False  # one generator on the model's device, of the first seed, for all: quick, for statistics alone
 
     def of(self, stage: Denoiser) -> Sampling:

@@ -51,6 +51,9 @@ class Options:
     eta: options.Eta = None
     resample: options.Resample = None
     guidance: options.Guidance = GUIDANCE
+    guidance_interval: options.GuidanceInterval = None
+    guidance_parallel: options.GuidanceParallel = None
+    guidance_norm: options.GuidanceNorm = None
     seed: options.Seed = SEED
     device: options.Device = "auto"
     sheet: options.Sheet = False
@@ -61,12 +64,23 @@ class Options:
     def check(self) -> None:
         """UserError where options contradict each other; before anything heavy is imported."""
         require_eta(self.eta, self.solver or "ddim")  # of ambigrams, where none is named, that is the usual one
+        from phosphene.guidance import Guidance
+
+        Guidance(**{name.removeprefix("guidance_"): value for name, value in self.bends().items()})
+
+    def bends(self) -> dict[str, Any]:
+        """How guidance is bent, as a :class:`~phosphene.drawing.Sampling` has it, as far as it is said."""
+        told, option = self.guidance_interval, "--guidance-interval"
+        interval = None if told is None else tuple(common.numbers(option, told, int, "200,800"))
+        every = {"guidance_interval": interval, "guidance_parallel": self.guidance_parallel, "guidance_norm": self.guidance_norm}
+        return {name: value for name, value in every.items() if value is not None}
 
     def given(self) -> dict[str, Any]:
         """Options that are a :class:`~phosphene.drawing.Sampling`'s."""
         from phosphene.drawing import Sampling
 
-        return {name: getattr(self, name) for name in Sampling._fields if getattr(self, name, None) is not None}
+        plain = {name: getattr(self, name) for name in Sampling._fields if getattr(self, name, None) is not None}
+        return plain | self.bends()
 
     def sampling(self) -> Sampling:
         from phosphene.drawing import Sampling

@@ -58,7 +58,11 @@ def anagram(
         typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...", callback=_is_view),
     ],
     view_seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of views whose pieces are laid by chance.")] = 0,
-    weights: Annotated[str | None, typer.Option(help="How much each view counts, such as 1,1.5.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="How much each view counts, such as 1,1.5; auto: more where it is behind.")
+    ] = None,
+    rectify: Annotated[bool, typer.Option("--rectify", help="Scale the views' mean to the size of what is averaged.")] = False,
+    last: Annotated[str | None, typer.Option(help="VIEW:STEPS: a view, and how many steps at the end it has alone.")] = None,
     reduce: Annotated[str, options.chosen(REDUCTIONS, "the views are heard at once, or take turns")] = "mean",
     best_of: BestOf = 1,
     animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the picture turns into its other reading.")] = None,
@@ -73,8 +77,8 @@ def anagram(
     from phosphene.images import require_animation, save_animation
 
     require_views(view, len(prompts))
-    shares = None if weights is None else common.numbers("--weights", weights, float, "1,1.5")
-    if shares is not None:
+    shares = weights if weights in (None, "auto") else common.numbers("--weights", weights, float, "1,1.5 or auto")
+    if isinstance(shares, list):
         require_weights(shares, len(prompts))
     if animate is not None:
         require_animation(animate)
@@ -84,8 +88,10 @@ def anagram(
     from phosphene.tasks.printed import anagram_pages
 
     views = task.views_named(view, len(prompts), view_seed)
-    asked = task.anagram(prompts, views, weights=shares, reduce=reduce, negative=drawing.negative)
-    picture = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
+    how = {"view_seed": view_seed, "weights": shares, "reduce": reduce, "rectified": rectify, "last": last}
+    asked = task.anagram(prompts, views, **how, negative=drawing.negative)
+    judged = best_of > 1 or asked.steer is not None
+    picture = _best(asked, drawing.open(_with_null(prompts, judged)), drawing, best_of, out)
     if animate is not None:
         frames, seconds = readings(picture, views, prompts)
         save_animation(frames, animate, seconds)
@@ -143,7 +149,7 @@ def hybrid(
     motion = MotionBlur(15.0 if length is None else length, 0.0 if angle is None else angle)
     if from_ is None:
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
-        picture = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
+        picture = _best(asked, drawing.open(_with_null(prompts, best_of > 1)), drawing, best_of, out)
     else:
         picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
         prompts = [*prompts, from_.name] if band == "high" else [from_.name, *prompts]
@@ -182,9 +188,9 @@ def _complete(
     return _best(asked, cascade, drawing, 1, out, f", {PARTS[kind][BANDS.index(band)]} of {path} kept")
 
 
-def _with_null(prompts: Sequence[str], best_of: int) -> list[str | None]:
+def _with_null(prompts: Sequence[str], judged: bool) -> list[str | None]:
     """What is asked for in all: where pictures are judged, gains are against the empty prompt."""
-    return [*prompts] if best_of == 1 else [None, *prompts]
+    return [None, *prompts] if judged else [*prompts]
 
 
 def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
@@ -236,7 +242,7 @@ def overlay(
     from phosphene.tasks.printed import overlay_pages
 
     asked = task(prompts, weights=shares, negative=drawing.negative)
-    whole = _best(asked, drawing.open(_with_null(prompts, best_of)), drawing, best_of, out)
+    whole = _best(asked, drawing.open(_with_null(prompts, best_of > 1)), drawing, best_of, out)
     pictures = whole.unflatten(0, (len(prompts), -1))
     if animate is not None:
         frames, seconds = sliding_frames(pictures[:-1], prompts)

@@ -138,6 +138,16 @@ DatasetName = Annotated[str, chosen(DATASETS, "digits needs no files")]
 Guidance = Annotated[
     float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=finite)
 ]
+GuidanceInterval = Annotated[
+    str | None, typer.Option(help="Guidance between these timesteps alone, such as 200,800; beyond, a step costs less.")
+]
+GuidanceParallel = Annotated[
+    float | None,
+    typer.Option(
+        help="How much is kept of guidance's part along the picture, which glares: 1 (by default) to 0.", callback=finite
+    ),
+]
+GuidanceNorm = Annotated[float | None, typer.Option(help="The most that guidance may move a pixel of the picture, on average.")]
 SolverName = Annotated[str, chosen(SOLVERS)]
 USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
 Steps = Annotated[int | None, steps_of(f"to visit; by default {USUAL}")]

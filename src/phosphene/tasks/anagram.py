@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from phosphene.defaults import REDUCTIONS
 from phosphene.drawing import Asked, Reading, Task
 from phosphene.errors import UserError, require_one_of, require_views
 from phosphene.expression import mean, viewed
 from phosphene.models.protocol import Denoiser
+from phosphene.sampler import Relay
+from phosphene.tasks.agreement import ending, following
 from phosphene.tasks.generate import asked
 from phosphene.tasks.score import score
 from phosphene.views import View, view
@@ -29,26 +32,37 @@ def anagram(
     views: Sequence[str | View],
     *,
     view_seed: int = 0,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | Literal["auto"] | None = None,
     reduce: str = "mean",
+    rectified: bool = False,
+    last: str | None = None,
     negative: str | None = None,
 ) -> Task:
     """A picture that shows ``prompts[k]`` through the k-th of ``views``: see :func:`views_named`.
 
     A later stage sees the smaller picture through the views as well. The best of several is the one whose weakest reading
-    is the surest. UserError where prompts, views and weights do not fit together.
+    is the surest. What may help the readings to agree: ``weights`` "auto", which follow the one that is behind;
+    ``rectified``, a mean as large as the estimates; ``last`` (``flip:2``), one of the views and how many steps at the end
+    of each stage it has alone. UserError where prompts, views and weights do not fit together.
     """
     views = views_named(views, len(prompts), view_seed)
     require_one_of("--reduce", reduce, REDUCTIONS)
-    if weights is not None and reduce != "mean":
-        raise UserError(f"--weights {list(weights)}: are of --reduce mean; leave them out with alternate.")
+    of_the_mean = [f"--weights {weights}"] * (weights is not None) + ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
+    if of_the_mean and reduce != "mean":
+        raise UserError(f"{of_the_mean[0]}: is of --reduce mean; leave it out with alternate.")
+    alone, steps = (0, 0) if last is None else ending(last, views, view_seed)
+    looks = [v.apply for v in views]
 
     def asks(stage: Denoiser, scale: float) -> Asked:
         parts = [viewed(asked(stage, [p], negative, scale), v) for p, v in zip(prompts, views, strict=True)]
-        return mean(*parts, weights=weights) if reduce == "mean" else parts
+        if reduce != "mean":
+            return parts
+        whole = mean(*parts, weights=None if weights == "auto" else weights, rectified=rectified)
+        return Relay(whole, parts[alone], steps) if steps else whole
 
     return Task(
         asks,
-        judge=lambda stage, pictures, _: score(stage, pictures, prompts, [v.apply for v in views]),
+        steer=following(prompts, looks) if weights == "auto" else None,
+        judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks),
         readings=[Reading(p, v.apply) for p, v in zip(prompts, views, strict=True)],
     )

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from phosphene.drawing import Sampling, threshold
 from phosphene.errors import UserError
-from phosphene.expression import Evaluation, Expression
+from phosphene.expression import Expression
+from phosphene.forward import Evaluation
 from phosphene.frequency import low_pass
 from phosphene.models.stage import Stage
 from phosphene.sampler import draw

@@ -46,14 +46,23 @@ class Score(NamedTuple):
 
 @torch.no_grad()
 def score(
-    stage: Stage, pictures: Tensor, prompts: Sequence[str], looks: Sequence[Reading], seed: int = 0, max_rows: int = 64
+    stage: Stage,
+    pictures: Tensor,
+    prompts: Sequence[str],
+    looks: Sequence[Reading],
+    seed: int = 0,
+    max_rows: int = 64,
+    shares: Sequence[float] = TIMES,
 ) -> Score:
-    """How well ``pictures`` (N, C, H, W), looked at by ``looks[k]``, show ``prompts[k]`` and none of the others."""
+    """How well ``pictures`` (N, C, H, W), looked at by ``looks[k]``, show ``prompts[k]`` and none of the others.
+
+    They are noised to each of ``shares`` of the schedule.
+    """
     if len(prompts) != len(looks) or len(prompts) < 2:
         raise UserError(f"--best-of: {len(prompts)} prompts for {len(looks)} readings; give two or more, one for each.")
     schedule, device = stage.schedule, stage.device
     embeddings = torch.stack([stage.embed(p) for p in (None, *prompts)]).to(device)
-    times = [round(share * (schedule.steps - 1)) for share in TIMES]
+    times = [round(share * (schedule.steps - 1)) for share in shares]
     # All pictures, readings and prompts meet the same noise: only then do their errors compare.
     noises = draw(generators(range(seed, seed + len(times))), len(times), stage.image_shape, device)
     errors = torch.zeros(len(pictures), len(looks), len(embeddings), device=device)
