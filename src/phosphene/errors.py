@@ -136,6 +136,31 @@ def require_hybrid(kind: str, prompts: int, sigmas: Sequence[float] | None = Non
         require_sigmas(sigmas, prompts)
 
 
+def last_parts(text: str) -> tuple[str, int]:
+    """What ``VIEW:STEPS`` of ``--last`` says (``patches:8:2`` has a view with a number). UserError where it cannot be."""
+    name, _, steps = text.rpartition(":")
+    if name.partition("@")[0].partition(":")[0] not in VIEWS or not steps.isdecimal() or len(steps) > 6:
+        raise UserError(f"--last {text}: give one of the views and a number of steps, such as identity:2.")
+    return name, int(steps)
+
+
+def require_mean(reduce: str, weights: object, rectified: bool, last: str | None) -> None:
+    """UserError where an anagram's views take turns, and an option is of their mean."""
+    told = [f"--weights {weights}"] * (weights is not None) + ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
+    if told and reduce != "mean":
+        raise UserError(f"{told[0]}: is of --reduce mean; leave it out with alternate.")
+
+
+def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> None:
+    """UserError where transparencies are not made of so many ``prompts``, or ``weights`` do not say how much each counts."""
+    if prompts < 3:
+        raise UserError(
+            f"PROMPT: {prompts} are given; overlay takes one for each of two or more sheets, and one for all together."
+        )
+    if weights is not None and (len(weights) != prompts or not all(math.isfinite(w) and w > 0 for w in weights)):
+        raise UserError(f"--weights {[*weights]}: give a positive number for each of {prompts} prompts.")
+
+
 def require_sections(names: Sequence[str]) -> None:
     """UserError where one of ``names`` is neither name nor number of a section of the page."""
     for name in names:

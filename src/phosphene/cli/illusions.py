@@ -13,8 +13,11 @@ from phosphene.cli.pictures import Fit
 from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, one_of
 from phosphene.errors import (
     UserError,
+    last_parts,
     require_hybrid,
     require_length,
+    require_mean,
+    require_overlay,
     require_sigma,
     require_two,
     require_views,
@@ -80,6 +83,9 @@ def anagram(
     shares = weights if weights in (None, "auto") else common.numbers("--weights", weights, float, "1,1.5 or auto")
     if isinstance(shares, list):
         require_weights(shares, len(prompts))
+    require_mean(reduce, shares, rectify, last)
+    if last is not None:
+        last_parts(last)
     if animate is not None:
         require_animation(animate)
     _require_page(paper, out)
@@ -234,6 +240,7 @@ def overlay(
     from phosphene.images import require_animation, save_animation
 
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1,2")
+    require_overlay(len(prompts), shares)
     if animate is not None:
         require_animation(animate)
     _require_page(paper, out)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from phosphene import sampler
-from phosphene.errors import UserError
+from phosphene.errors import UserError, last_parts
 from phosphene.expression import Expression, Mean
 from phosphene.models.protocol import Denoiser
 from phosphene.schedule import CLEAN
@@ -53,10 +53,8 @@ def following(prompts: Sequence[str], looks: Sequence[Reading]) -> Callable[[Den
 
 def ending(text: str, views: Sequence[View], seed: int = 0) -> tuple[int, int]:
     """Which of ``views`` ``VIEW:STEPS`` names (``patches:8:2`` has a view with a number), and how many steps it has alone."""
-    name, _, steps = text.rpartition(":")
-    if not name or not steps.isdecimal():
-        raise UserError(f"--last {text}: give one of the views and a number of steps, such as identity:2.")
+    name, steps = last_parts(text)
     named = view(name, seed)
     if named not in views:
         raise UserError(f"--last {text}: {name} is none of the views that this picture is read in; name one of those.")
-    return views.index(named), int(steps)
+    return views.index(named), steps

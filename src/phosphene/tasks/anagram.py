@@ -7,7 +7,7 @@ from typing import Literal
 
 from phosphene.defaults import REDUCTIONS
 from phosphene.drawing import Asked, Reading, Task
-from phosphene.errors import UserError, require_one_of, require_views
+from phosphene.errors import UserError, require_mean, require_one_of, require_views
 from phosphene.expression import mean, viewed
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import Relay
@@ -47,9 +47,7 @@ def anagram(
     """
     views = views_named(views, len(prompts), view_seed)
     require_one_of("--reduce", reduce, REDUCTIONS)
-    of_the_mean = [f"--weights {weights}"] * (weights is not None) + ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
-    if of_the_mean and reduce != "mean":
-        raise UserError(f"{of_the_mean[0]}: is of --reduce mean; leave it out with alternate.")
+    require_mean(reduce, weights, rectified, last)
     alone, steps = (0, 0) if last is None else ending(last, views, view_seed)
     looks = [v.apply for v in views]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phosphene.drawing import Reading, Task
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_overlay
 from phosphene.expression import Expression, sheets
 from phosphene.folds import Overlaid, Sheet
 from phosphene.models.protocol import Denoiser
@@ -26,10 +26,7 @@ def overlay(prompts: Sequence[str], *, weights: Sequence[float] | None = None, n
     weights do not fit them, and where the pictures of a model do not lie in [-1, 1].
     """
     count = len(prompts)
-    if count < 3:
-        raise UserError(f"PROMPT: {count} are given; overlay takes one for each of two or more sheets, and one for all together.")
-    if weights is not None and len(weights) != count:
-        raise UserError(f"--weights {list(weights)}: {count} prompts need as many.")
+    require_overlay(count, weights)
     looks = [Sheet(k, count).apply for k in range(count)]
 
     def asks(stage: Denoiser, scale: float) -> Expression:
