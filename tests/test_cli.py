@@ -203,7 +203,7 @@ REFUSED_AT_ONCE = [
     ["digits", "3", "--eta", "0.5"],
     ["digits", "3", "--guidance", "nan"],
     ["ambigram", "6x"],
-    ["generate", "fox", "--eta", "0.5"],
+    ["generate", "fox", "--solver", "dpm", "--eta", "0.5"],
     ["generate", "fox", "--timesteps", "x"],
     ["generate", "fox", "--guidance-interval", "800,200"],
     ["generate", "fox", "--guidance-interval", "200"],

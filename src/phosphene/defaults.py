@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 SEED = 180
-GUIDANCE, UPSCALE_GUIDANCE = 7.0, 4.0
-"""Of both stages of text to image: the defaults of diffusers."""
+UPSCALE_GUIDANCE = 4.0
+"""Of the second stage of text to image: the default of diffusers."""
 DIGIT_GUIDANCE, AMBIGRAM_GUIDANCE = 5.0, 8.0
 CASCADE = "glyph"
 """The cascade that ships with the package."""
@@ -24,6 +24,19 @@ class Steps(NamedTuple):
     cascade: int
     digits: int
 
+
+class Usual(NamedTuple):
+    """How a model is sampled where nobody says."""
+
+    solver: str
+    steps: int | None  # None: as SOLVERS says
+    guidance: float
+
+
+IF_USUAL = Usual("ancestral", None, 7.0)
+"""As Part A samples DeepFloyd IF, with the guidance of diffusers."""
+OWN_USUAL = Usual("dpm", 12, 4.0)
+"""Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md)."""
 
 SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 8), "heun": Steps(20, 8)}
 """Of each solver in ``sampler.SOLVERS``. 34, Part A's number, are every 29th timestep of the 1000."""

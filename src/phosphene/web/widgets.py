@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from phosphene.defaults import GUIDANCE, MEANING, SEED, SOLVERS
+from phosphene.defaults import MEANING, SEED, SOLVERS
 from phosphene.errors import UserError
 from phosphene.images import fitted
 from phosphene.readers import SAMPLES, read_picture
@@ -156,9 +156,11 @@ class Bench:
     def buttons(self, button: str) -> None:
         """Seed and buttons, and above them the sliders of a cascade."""
         if self.solver is not None:
+            usual = self.studio.usual
+            steps = (self.solver == usual.solver and usual.steps) or SOLVERS[self.solver].cascade
             with gr.Accordion("How it is sampled", open=False):
-                self.ask("--guidance", gr.Slider(1, 12, GUIDANCE, step=0.5, label="Guidance"), number)
-                self.ask("--steps", gr.Slider(3, 100, SOLVERS[self.solver].cascade, step=1, label="Steps"), number)
+                self.ask("--guidance", gr.Slider(1, 12, usual.guidance, step=0.5, label="Guidance"), number)
+                self.ask("--steps", gr.Slider(3, 100, steps, step=1, label="Steps"), number)
                 self.ask("--solver", gr.Dropdown(list(SOLVERS), value=self.solver, label="Solver"))
         with gr.Row():
             self.seed = gr.Number(SEED, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
