@@ -176,6 +176,14 @@ REFUSED_AT_ONCE = [
     ["edit", "clock-tower", "--fit", "stretch"],
     ["inpaint", "castle-hill", "castle-hill-mask", "--blend", "poisson"],
     ["overlay", "a", "b", "c", "--animate", "slide.mov"],
+    ["pairs"],
+    ["pairs", "a", "--view", "sideways"],
+    ["pairs", "--view", "identity"],
+    ["pairs", "--view", "flip", "--kind", "color"],
+    ["pairs", "--kind", "taste"],
+    ["pairs", " ", "--view", "flip"],
+    ["pairs", "--view", "flip", "--concepts", "nowhere.png"],
+    ["pairs", "--view", "flip", "--count", "0"],
     ["compose", "a"],
     ["morph", "a"],
     ["morph", "a", "b", "c"],
@@ -317,6 +325,7 @@ def never_right():
         "hybrid": ["a", "b"],
         "morph": ["a", "b"],
         "anagram": ["a", "b", "--view", "flip"],
+        "pairs": ["--kind", "color"],
         "generate": ["a"],
         "denoise": ["clock-tower"],
         "edit": ["clock-tower"],
@@ -368,7 +377,8 @@ def test_python_m_phosphene():
     assert result.stderr.startswith("phosphene: DIGITS '12x'") and result.stderr.count("\n") == 1
 
 
-COMMANDS = ["train", "digits", "denoise-digits", "ambigram", "generate", "evaluate", "models", "inspect", "rerun", "report"]
+COMMANDS = ["train", "digits", "denoise-digits", "ambigram", "generate", "pairs", "evaluate", "models", "inspect", "rerun"]
+COMMANDS += ["report"]
 
 
 def test_no_words_at_all_are_a_call_for_help(call):

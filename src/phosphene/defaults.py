@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 SEED = 180
@@ -11,6 +12,9 @@ GUIDANCE, UPSCALE_GUIDANCE = 7.0, 4.0
 DIGIT_GUIDANCE, AMBIGRAM_GUIDANCE = 5.0, 8.0
 CASCADE = "glyph"
 """The cascade that ships with the package."""
+
+CONCEPTS = Path(__file__).parent / "assets" / "concepts" / "glyph.png"
+"""The sheet of sketches that ``phosphene pairs`` looks among."""
 
 NOISE_LEVEL = 250
 """How noisy a super-resolution stage is shown the small picture, where nobody says: the default of diffusers."""

@@ -161,6 +161,20 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
         raise UserError(f"--weights {[*weights]}: give a positive number for each of {prompts} prompts.")
 
 
+def require_sharing(view: str | None, kind: str | None, prompt: str | None) -> None:
+    """UserError where it is not one way, a ``view`` or a ``kind`` of hybrid, in which pairs are to share a picture."""
+    if view is None and kind is None:
+        raise UserError(f"--view: is missing; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
+    if view is not None and kind is not None:
+        raise UserError(f"--kind {kind}: is of hybrids, and --view {view} of anagrams; leave one of the two out.")
+    if view in ("identity", "four-way"):
+        raise UserError(f"--view {view}: does not show two prompts in one picture; name another, such as flip.")
+    if view is not None:
+        view_parts(view)
+    if prompt is not None and not prompt.strip():
+        raise UserError('PROMPT "": is empty; say what the picture shows first, or leave it out.')
+
+
 def require_sections(names: Sequence[str]) -> None:
     """UserError where one of ``names`` is neither name nor number of a section of the page."""
     for name in names:
