@@ -125,12 +125,14 @@ def racked(rack: Rack, monkeypatch) -> None:
 
 
 FEW = ["--classifier", "JUDGE", "--samples", "20", "--guidance", "1", "--steps", "2", "--picture", "x.png", "--json", "x.json"]
+TABLE = ["--steps", 2, "--json", "new/folder/x.json"]
 COMMANDS = {
     "digits": ["digits", "3", "--model", "CLASS", "--steps", 2, "-o", "new/folder/x.png"],
     "digits, several": ["digits", "34", "--count", 2, "--model", "CLASS", "--steps", 2],
     "denoise-digits": ["denoise-digits", "--model", "DENOISER", "--dataset", "digits", "--sigma", "0.5"],
     "ambigram": ["ambigram", "69", "--model", "CLASS", "--classifier", "JUDGE", "--steps", 2],
     "evaluate": ["evaluate", "CLASS", "--dataset", "digits", *FEW],
+    "evaluate anagrams": ["evaluate", "anagrams", "--pairs", "given/x.txt", "--view", "flip", "--model", "CASCADE", *TABLE],
     "generate": ["generate", "a fox", "--model", "CASCADE", "--steps", 2],
     "generate, several": ["generate", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
     "denoise": ["denoise", "castle-hill", "--model", "CASCADE"],
@@ -155,6 +157,7 @@ def test_no_call_that_fails_leaves_a_trace(name, call, here, made, cascade, monk
     if name == "rerun":
         assert call("digits", "34", "--model", made["class"], "--steps", 2, "-o", given / "x.png", "--device", "cpu")[0] == 0
 
+    (given / "x.txt").write_text("a fox, a hen\n")
     if name == "pairs":
         pairs.write(pairs.Concepts(("a fox", "a hen"), torch.rand(2, 1, 3, 16, 16), 4.0), given / "x.png")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, one_of
+from phosphene.defaults import FOUR_WAY, JUDGES, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, one_of
 
 
 class UserError(ValueError):
@@ -173,6 +173,14 @@ def require_sharing(view: str | None, kind: str | None, prompt: str | None) -> N
         view_parts(view)
     if prompt is not None and not prompt.strip():
         raise UserError('PROMPT "": is empty; say what the picture shows first, or leave it out.')
+
+
+def judge_parts(text: str) -> tuple[str, str]:
+    """What ``denoiser``, ``retrieval:FOLDER`` or ``clip:MODEL`` says: the kind, and which. UserError where it is none."""
+    kind, _, where = text.partition(":")
+    if kind not in JUDGES or bool(where.strip()) != (kind != "denoiser"):
+        raise UserError(f"--judge {text}: unknown; choose denoiser, retrieval:FOLDER or clip:MODEL.")
+    return kind, where
 
 
 def require_sections(names: Sequence[str]) -> None:

@@ -163,7 +163,8 @@ def drawn(stage: Stage, prompts: Sequence[str], each: int, guidance: float) -> C
     A sketch is what a run of two timesteps, SHARES of the schedule, ends at: the clean estimate at the second.
     """
     times = [round(share * (stage.schedule.steps - 1)) for share in SHARES]
-    how, sketches = Sampling("ddim", timesteps=times, guidance=guidance, max_rows=64), []
+    # In pure noise guidance has little to go by, and a row more to pay (Kynkäänniemi et al. 2024).
+    how, sketches = Sampling("ddim", timesteps=times, guidance=guidance, guidance_interval=(0, times[1]), max_rows=64), []
     plain = tuple(map(tidy, prompts))
     for start in range(0, len(plain), AT_ONCE):
         part = [prompt for prompt in plain[start : start + AT_ONCE] for _ in range(each)]
