@@ -236,6 +236,8 @@ def read_pairs_file(path: Path, option: str) -> list[tuple[str, str]]:
     Empty lines and those that begin with # say nothing. UserError where it is missing, no text, or a line is no pair.
     """
     what, again, pairs = f"{option} {path}", "write two prompts a line, with a comma between them", []
+    if not exists(path):
+        raise UserError(f"{what}: no such file; {again}.")
     content = _text_of(path, what, again, MOST_TEXT)
     if len(content) > MOST_TEXT:
         raise UserError(f"{what}: is more than {MOST_TEXT:,} bytes of text; {again}.")

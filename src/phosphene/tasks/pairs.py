@@ -37,7 +37,7 @@ SHARES = (1.0, 0.8)
 JUDGED = (0.65,)
 """At which share the denoiser judges: finer than a sketch is nothing to be seen in so much noise."""
 APART = 0.5
-"""How much it counts against a pair that its prompts are alike as they are: such a picture shows either, however it is held."""
+"""How much it counts against a pair that its prompts are alike where they should differ: such a picture shows either at once."""
 COLUMNS, AT_ONCE = 16, 32
 MOST, MOST_EACH = 20_000, 16
 AGAIN = "make a sheet with tools/concept_sheet.py"
@@ -77,7 +77,8 @@ class Concepts(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """``fit``: -1..1, how like the sketches are as the illusion shows them; ``alike``: the same as they are, 0 of hybrids.
+    """``fit``: -1..1, how like the sketches are as the illusion shows them; ``alike``: the same where it should tell them apart,
+    which is, of anagrams, as they are, and, of hybrids, in what the first prompt does not rule.
 
     ``alignment``, ``concealment``, ``worst``: once the denoiser has judged, see :class:`~phosphene.tasks.score.Score`.
     """
@@ -104,7 +105,8 @@ class Sharing:
     shown: tuple[Reading, Reading]  # at a sketch of either, to compare the two
     middles: Callable[[Tensor], tuple[Tensor, Tensor]]  # from the mean of all sketches, what is taken off either
     compromise: Callable[[Tensor, Tensor], Tensor]  # from pictures of both to one
-    turns: bool  # whether a reader changes the picture, so that what is alike without it is no illusion
+    apart: Reading  # at a sketch of either, where they should differ
+    turns: bool  # whether the reader turns the picture, rather than seeing part of it
 
 
 def _same(x: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ def through(view: View) -> Sharing:
     def middles(mean: Tensor) -> tuple[Tensor, Tensor]:
         return (mean + seen(mean, view.invert)) / 2, (mean + seen(mean, view.apply)) / 2
 
-    return Sharing((_same, view.apply), (view.apply, _same), middles, lambda a, b: (a + view.invert(b)) / 2, True)
+    return Sharing((_same, view.apply), (view.apply, _same), middles, lambda a, b: (a + view.invert(b)) / 2, _same, True)
 
 
 def parted(kind: str) -> Sharing:
@@ -130,8 +132,8 @@ def parted(kind: str) -> Sharing:
     They fit if the part is like, for the second prompt cannot choose it.
     """
     part = part_of(kind)
-    look = _same if kind == "scale" else part
-    return Sharing((look, _same), (part, part), lambda mean: (mean, mean), lambda a, b: b + part(a - b), False)
+    looks = (_same if kind == "scale" else part, _same)
+    return Sharing(looks, (part, part), lambda mean: (mean, mean), lambda a, b: b + part(a - b), lambda x: x - part(x), False)
 
 
 # Sketches
@@ -237,9 +239,7 @@ def fits(first: Tensor, second: Tensor) -> Tensor:
 def compared(first: Concepts, second: Concepts, sharing: Sharing) -> tuple[Tensor, Tensor]:
     """``fit`` and ``alike`` (see :class:`Pair`) of each of N and each of M prompts, (N, M)."""
     fit = fits(*shown(first.sketches, second.sketches, second.mean, sharing))
-    if not sharing.turns:
-        return fit, torch.zeros_like(fit)
-    return fit, fits(unit(first.sketches - second.mean), unit(second.sketches - second.mean))
+    return fit, fits(*(unit(seen(side.sketches - second.mean, sharing.apart)) for side in (first, second)))
 
 
 def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
