@@ -3,10 +3,10 @@
     python benchmarks/pairs.py CONCEPTS --model MODEL --out DIR [--steps 16] [--best-of 4] [--guidance 4] [--firsts 8]
 
 CONCEPTS is a sheet of tools/concept_sheet.py. First prompts and their views stand below, ordinary things, none chosen to suit;
-the second of a suggested pair is the first of the list, that of a random pair drawn by lot among the same things. Both are drawn
-with the same seeds, and of each pair the one kept that the model itself says reads best. The judge is the denoiser, on other noise
-than the choice was made by; it is the model's own opinion. DIR has its figures, sheets of numbered pictures, each as it is and in
-its view, for somebody who knows nothing, and key.json, which says what they were to show.
+the second of a suggested pair is the first of the list, that of a random pair drawn by lot of the same things. Both are drawn
+with the same seeds, and of each pair the one kept that the model itself says reads best. The judge is the denoiser, on noise
+other than that of the choice; it is the model's own opinion. DIR has its figures, a sheet of numbered pictures, each as it is and
+in its view, for somebody who knows nothing, and key.json, which says what they were to show.
 """
 
 from __future__ import annotations
