@@ -171,7 +171,15 @@ def test_sheets_that_are_none(tmp_path):
     refusal(lambda: pairs.read(path), "x.png")
     good = {"prompts": ["a", "b"], "each": 1, "guidance": 4.0}
     wrong = [{}, {"prompts": "ab"}, {"prompts": ["a"]}, {"prompts": ["a", 3]}, {"prompts": ["a", " "]}, {"each": 0}]
-    wrong += [{"each": True}, {"each": 10**9}, {"each": "1"}, {"guidance": "4"}, {"guidance": 1e300}, {"guidance": None}]
+    wrong += [
+        {"each": True},
+        {"each": 10**9},
+        {"each": 5000},
+        {"each": "1"},
+        {"guidance": "4"},
+        {"guidance": 1e300},
+        {"guidance": None},
+    ]
     wrong += [{"prompts": ["a", "a"]}]
     for change in wrong:
         info = PngImagePlugin.PngInfo()

@@ -39,7 +39,8 @@ JUDGED = (0.65,)
 APART = 0.5
 """How much it counts against a pair that its prompts are alike where they should differ: such a picture shows either at once."""
 COLUMNS, AT_ONCE = 16, 32
-MOST, MOST_EACH = 20_000, 16
+MOST = 8192
+"""Sketches of a sheet: each is compared with each."""
 AGAIN = "make a sheet with tools/concept_sheet.py"
 
 
@@ -77,9 +78,10 @@ class Concepts(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """``fit``: -1..1, how like the sketches are as the illusion shows them; ``alike``: the same where it should tell them apart,
-    which is, of anagrams, as they are, and, of hybrids, in what the first prompt does not rule.
+    """Two prompts, and how well they share a picture.
 
+    ``fit``: -1..1, how like the sketches are as the illusion shows them; ``alike``: the same where it should tell them apart,
+    which is, of anagrams, as they are, and, of hybrids, in what the first prompt does not rule.
     ``alignment``, ``concealment``, ``worst``: once the denoiser has judged, see :class:`~phosphene.tasks.score.Score`.
     """
 
@@ -123,7 +125,14 @@ def through(view: View) -> Sharing:
     def middles(mean: Tensor) -> tuple[Tensor, Tensor]:
         return (mean + seen(mean, view.invert)) / 2, (mean + seen(mean, view.apply)) / 2
 
-    return Sharing((_same, view.apply), (view.apply, _same), middles, lambda a, b: (a + view.invert(b)) / 2, _same, True)
+    return Sharing(
+        looks=(_same, view.apply),
+        shown=(view.apply, _same),
+        middles=middles,
+        compromise=lambda a, b: (a + view.invert(b)) / 2,
+        apart=_same,
+        turns=True,
+    )
 
 
 def parted(kind: str) -> Sharing:
@@ -132,8 +141,14 @@ def parted(kind: str) -> Sharing:
     They fit if the part is like, for the second prompt cannot choose it.
     """
     part = part_of(kind)
-    looks = (_same if kind == "scale" else part, _same)
-    return Sharing(looks, (part, part), lambda mean: (mean, mean), lambda a, b: b + part(a - b), lambda x: x - part(x), False)
+    return Sharing(
+        looks=(_same if kind == "scale" else part, _same),
+        shown=(part, part),
+        middles=lambda mean: (mean, mean),
+        compromise=lambda a, b: b + part(a - b),
+        apart=lambda x: x - part(x),
+        turns=False,
+    )
 
 
 # Sketches
@@ -190,15 +205,14 @@ def read(path: Path, option: str = "--concepts") -> Concepts:
     """What :func:`write` wrote, to an eighth bit. UserError, naming ``option``, where ``path`` holds nothing such."""
     story = read_provenance(path)
     prompts, each, guidance = (story.get(name) for name in ("prompts", "each", "guidance"))
-    texts = (
-        isinstance(prompts, list)
-        and 2 <= len(prompts) <= MOST
-        and all(isinstance(p, str) and p == tidy(p) != "" for p in prompts)
-    )
-    texts = texts and len(set(prompts)) == len(prompts)
-    numbers = type(each) is int and 1 <= each <= MOST_EACH and isinstance(guidance, int | float) and abs(guidance) < 1e6
-    if not texts or not numbers:
+    texts = isinstance(prompts, list) and len(prompts) > 1 and all(isinstance(p, str) and p == tidy(p) != "" for p in prompts)
+    numbers = type(each) is int and each >= 1 and isinstance(guidance, int | float) and abs(guidance) < 1e6
+    if not (texts and numbers and len(set(prompts)) == len(prompts)):
         raise UserError(f"{option} {path}: does not say what it shows; {AGAIN}.")
+    if len(prompts) * each > MOST:
+        raise UserError(
+            f"{option} {path}: has {len(prompts)} prompts with {each} sketches each; {AGAIN}, of {MOST} in all at most."
+        )
     picture, rows = read_picture(path, option), -(-len(prompts) // COLUMNS)
     wanted = (COLUMNS * each * SIDE, rows * SIDE)
     if picture.size != wanted:
