@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 SEED = 180
@@ -11,6 +12,9 @@ UPSCALE_GUIDANCE = 4.0
 DIGIT_GUIDANCE, AMBIGRAM_GUIDANCE = 5.0, 8.0
 CASCADE = "glyph"
 """The cascade that ships with the package."""
+
+CONCEPTS = Path(__file__).parent / "assets" / "concepts" / "glyph.png"
+"""The sheet of sketches that ``phosphene pairs`` looks among."""
 
 NOISE_LEVEL = 250
 """How noisy a super-resolution stage is shown the small picture, where nobody says: the default of diffusers."""
@@ -73,6 +77,12 @@ BLENDS = ("none", "paste", "laplacian")
 """How an inpainted picture goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
 SHAPES = ("left", "top", "circle")
 """Masks that have a name."""
+JUDGES = ("denoiser", "retrieval", "clip")
+"""Who says how well an anagram reads: the network that drew it, our retrieval model, CLIP."""
+PAPER_VIEWS = ("flip", "rotate-90", "rotate-180", "negate", "inner-circle", "jigsaw")
+"""In which anagrams are measured where nobody says."""
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The classes of CIFAR-10 (Krizhevsky 2009), of whose 45 pairs papers draw anagrams."""
 MEANING = (
     "Alignment is how much the weakest reading helps the model to see the picture: above 0 it does. Concealment is how surely "
     "each reading is told from the others: 1 where none shows through."

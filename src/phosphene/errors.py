@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, one_of
+from phosphene.defaults import FOUR_WAY, JUDGES, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, one_of
 
 
 class UserError(ValueError):
@@ -159,6 +159,28 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
         )
     if weights is not None and (len(weights) != prompts or not all(math.isfinite(w) and w > 0 for w in weights)):
         raise UserError(f"--weights {[*weights]}: give a positive number for each of {prompts} prompts.")
+
+
+def require_sharing(view: str | None, kind: str | None, prompt: str | None) -> None:
+    """UserError where it is not one way, a ``view`` or a ``kind`` of hybrid, in which pairs are to share a picture."""
+    if view is None and kind is None:
+        raise UserError(f"--view: is missing; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
+    if view is not None and kind is not None:
+        raise UserError(f"--kind {kind}: is of hybrids, and --view {view} of anagrams; leave one of the two out.")
+    if view in ("identity", "four-way"):
+        raise UserError(f"--view {view}: does not show two prompts in one picture; name another, such as flip.")
+    if view is not None:
+        view_parts(view)
+    if prompt is not None and not prompt.strip():
+        raise UserError('PROMPT "": is empty; say what the picture shows first, or leave it out.')
+
+
+def judge_parts(text: str) -> tuple[str, str]:
+    """What ``denoiser``, ``retrieval:FOLDER`` or ``clip:MODEL`` says: the kind, and which. UserError where it is none."""
+    kind, _, where = text.partition(":")
+    if kind not in JUDGES or bool(where.strip()) != (kind != "denoiser"):
+        raise UserError(f"--judge {text}: unknown; choose denoiser, retrieval:FOLDER or clip:MODEL.")
+    return kind, where
 
 
 def require_sections(names: Sequence[str]) -> None:
