@@ -25,9 +25,10 @@ class Mark(NamedTuple):
     how: str  # what the reader does, in whole sentences
 
 
-MARKS = ("none", "arrow", "mirror", "pieces", "strips", "beside")
+MARKS = ("none", "arrow", "mirror", "pieces", "strips", "beside", "disc", "stand", "square")
 """Nothing; which way to turn; where a mirror stands; lines to cut between pieces, or along strips that slide; what the view
-shows, small beside the picture, because no hand can make it."""
+shows, small beside the picture, because no hand can make it; of warps: a circle to cut out and how far to turn it; a circle on
+which a mirror stands; corners of what a glass enlarges."""
 
 
 class View(Protocol):

@@ -13,6 +13,7 @@ from phosphene.cli.pictures import Fit
 from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, one_of
 from phosphene.errors import (
     UserError,
+    is_warp,
     last_parts,
     require_hybrid,
     require_length,
@@ -21,6 +22,7 @@ from phosphene.errors import (
     require_sigma,
     require_two,
     require_views,
+    require_warps,
     require_weights,
     view_parts,
 )
@@ -75,15 +77,18 @@ def anagram(
     """Draw a picture that shows something else in another view.
 
     Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
-    square-hinge (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once.
+    square-hinge (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once; rotate:135
+    (by any angle), cylinder and cone (mirrors that stand on the picture), lens:2 (its middle, enlarged).
     """
     from phosphene.images import require_animation, save_animation
 
-    require_views(view, len(prompts))
+    names = require_views(view, len(prompts))
     shares = weights if weights in (None, "auto") else common.numbers("--weights", weights, float, "1,1.5 or auto")
     if isinstance(shares, list):
         require_weights(shares, len(prompts))
     require_mean(reduce, shares, rectify, last)
+    if any(map(is_warp, names)):
+        require_warps(names, reduce, shares, rectify, last)
     if last is not None:
         last_parts(last)
     if animate is not None:
@@ -202,7 +207,8 @@ def _with_null(prompts: Sequence[str], judged: bool) -> list[str | None]:
 def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
     """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W).
 
-    Where it is several sheets, they are written one by one, and are its channels: (sheets * C, H, W).
+    Where it is several sheets, they are written one by one, and are its channels: (sheets * C, H, W). What is only seen of
+    it is not written.
     """
     from phosphene.images import sheet, to_images
 
@@ -214,6 +220,8 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
         summary += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
     views = viewed(task, picture)
     common.readings(views)
+    if task.fold is not None:
+        picture = picture[: len(picture) // task.fold.sheets * task.fold.drawn]
     pictures = to_images(picture.unflatten(0, (-1, cascade.stages[-1].image_shape[0])))
     captions = [[reading.caption for reading in task.readings]]
     whole = sheet([views], captions=captions if any(captions[0]) else ())
