@@ -44,7 +44,7 @@ DATASETS = ("mnist", "fashion", "digits", "idx")
 NETWORKS = ("denoiser", "time", "class", "classifier")
 """Of the MNIST chapter."""
 VIEWS = ["identity", "flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate", "skew", "patches", "pixels", "jigsaw"]
-VIEWS += ["inner-circle", "square-hinge"]
+VIEWS += ["inner-circle", "square-hinge", "rubik"]
 """Of ``views.VIEWS``."""
 WARPS = {"rotate": 359, "cylinder": 0, "cone": 0, "lens": 4}
 """Of ``warps.WARPS``, each with the largest number that may stand after its colon; 0: none may."""

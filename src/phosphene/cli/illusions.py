@@ -77,8 +77,8 @@ def anagram(
     """Draw a picture that shows something else in another view.
 
     Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
-    square-hinge (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once; rotate:135
-    (by any angle), cylinder and cone (mirrors that stand on the picture), lens:2 (its middle, enlarged).
+    square-hinge, rubik (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once;
+    rotate:135 (by any angle), cylinder and cone (mirrors that stand on the picture), lens:2 (its middle, enlarged).
     """
     from phosphene.images import require_animation, save_animation
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phosphene.images import INK, PAPER, font, to_images
-from phosphene.views import Identity, Mirror, Moved, Negate, Turn, View, pixel_centres
+from phosphene.views import Identity, Mirror, Moved, Negate, Rubik, Turn, View, pixel_centres
 from phosphene.warps import Warp
 
 MARGIN = 0.22
@@ -92,15 +92,17 @@ def readings(picture: Tensor, views: Sequence[View | Warp], captions: Sequence[s
 def on_the_way(picture: Tensor, view: View | Warp, share: float, scale: int = 1) -> Tensor:
     """``picture`` (3, S, S), ``share`` of the way to what ``view`` shows, with a margin of paper: (3, S', S').
 
-    Pieces fly where the view has a plan of them; where a warp is given, places of the picture go to where they are seen;
-    where the path is unknown, one picture fades into the other. Where the picture was enlarged ``scale`` times, the view is
-    still that of the picture before.
+    Pieces fly where the view has a plan of them, but those of a Rubik's face slide one after the other; through a warp, places
+    of the picture go to where they are seen; where the path is unknown, one picture fades into the other. Where the picture
+    was enlarged ``scale`` times, the view is still that of the picture before.
     """
     room = round(MARGIN * picture.shape[-1])
     paper = (torch.tensor(PAPER) / 127.5 - 1).to(picture)[:, None, None]
-    if hasattr(view, "plan"):
+    if hasattr(view, "plan") and not isinstance(view, Rubik):
         return _flying(picture, view, share, room, paper, scale)
-    if isinstance(view, Warp):
+    if isinstance(view, Rubik):
+        picture = view.slid(picture, share, scale)
+    elif isinstance(view, Warp):
         picture = _warped(picture, view, share)
     elif not isinstance(view, Identity | Negate | Mirror | Turn):  # of its path nothing is known: one fades into the other
         viewed = view.apply(picture[:, ::scale, ::scale])

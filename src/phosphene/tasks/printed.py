@@ -264,6 +264,8 @@ def _plan(view: View, width: int) -> list[tuple[Image.Image, str]]:
     numbered.paste(INK, (0, 0), borders(view, size))
     pen, write = ImageDraw.Draw(numbered), font(max(8, round(size / math.sqrt(len(middles)) / 3)))
     for number, (y, x) in enumerate(middles.tolist(), 1):
+        if (y, x) == (0, 0):  # a border, which stays
+            continue
         pen.text((x, y), str(number), INK, write, anchor="mm")
     return [(numbered, "the pieces"), (*to_images(view.apply(to_tensor(numbered))), "laid anew")]
 
