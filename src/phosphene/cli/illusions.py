@@ -116,7 +116,10 @@ def hybrid(
     prompts: Annotated[list[str], typer.Argument(metavar="FAR NEAR", help="From afar and from near; a third lies between.")],
     drawing: Drawing,
     kind: Kind = "frequency",
-    sigma: Annotated[str | None, typer.Option(help="Blurs that part the prompts, in 64ths of it. [default: 2, or 3,1.2]")] = None,
+    sigma: Annotated[
+        str | None,
+        typer.Option(help="Blurs that part the prompts, in 64ths of it; auto: as far as reads. [default: 2, or 3,1.2]"),
+    ] = None,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.", callback=options.is_picture),
@@ -137,20 +140,11 @@ def hybrid(
 
     A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
-    sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
-    for each in sigmas or ():
-        require_sigma(each)
     for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
         if value is not None and kind != of:
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
-    if from_ is None and band is not None:
-        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
-    if from_ is not None and (len(prompts) != 1 or best_of > 1):
-        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
-    if from_ is not None and sigmas is not None and len(sigmas) != 1:
-        raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
-    if from_ is None:
-        require_hybrid(kind, len(prompts), sigmas)
+    sigmas = _sigmas(sigma)
+    _require_bands(prompts, kind, sigma, sigmas, from_, band, best_of)
     _require_page(paper, out)
     from phosphene.frequency import MotionBlur
     from phosphene.tasks.hybrid import SIGMAS
@@ -159,13 +153,64 @@ def hybrid(
 
     motion = MotionBlur(15.0 if length is None else length, 0.0 if angle is None else angle)
     if from_ is None:
+        cascade = drawing.open(_with_null(prompts, best_of > 1 or sigma == "auto"))
+        sigmas = _widest(prompts, cascade, drawing) if sigma == "auto" else sigmas
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
-        picture = _best(asked, drawing.open(_with_null(prompts, best_of > 1)), drawing, best_of, out)
+        picture = _best(asked, cascade, drawing, best_of, out)
     else:
         picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
         prompts = [*prompts, from_.name] if band == "high" else [from_.name, *prompts]
     if paper is not None:
         _print(hybrid_pages(picture, prompts, kind, sigmas or SIGMAS[len(prompts)], motion.angle), out, paper)
+
+
+def _sigmas(sigma: str | None) -> list[float] | None:
+    """What --sigma says; None where it says nothing or leaves it open."""
+    if sigma in (None, "auto"):
+        return None
+    sigmas = common.numbers("--sigma", sigma, float, "2, 3,1.2 or auto")
+    for each in sigmas:
+        require_sigma(each)
+    return sigmas
+
+
+def _require_bands(
+    prompts: Sequence[str],
+    kind: str,
+    sigma: str | None,
+    sigmas: Sequence[float] | None,
+    from_: Path | None,
+    band: str | None,
+    best_of: int,
+) -> None:
+    """UserError where what a hybrid is made of does not fit together."""
+    if from_ is None and band is not None:
+        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+    if from_ is not None and (len(prompts) != 1 or best_of > 1):
+        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
+    if from_ is not None and (sigma == "auto" or (sigmas is not None and len(sigmas) != 1)):
+        raise UserError(f"--sigma {sigma}: --from takes one number, between what is kept and what is drawn.")
+    if from_ is None:
+        require_hybrid(kind, len(prompts), sigmas)
+
+
+def _widest(prompts: Sequence[str], cascade: Cascade, drawing: Drawing) -> Sequence[float]:
+    """The sigmas of the widest gap that reads, tried in the first stage with --seed, and tell of it."""
+    from phosphene.tasks.hybrid import GAPS, hybrid, widest
+    from phosphene.tasks.printed import SIDE, distance
+
+    stage, gaps = cascade.stages[0], GAPS[len(prompts)]
+    tasks = [hybrid(prompts, sigmas=sigmas, negative=drawing.negative) for sigmas in gaps]
+    gap = widest(stage, [drawing.draw(task, stage).xt for task in tasks], prompts)
+    tried = ", ".join(f"{_listed(s)}: {sure:.2f}" for s, sure in zip(gaps, gap.sure, strict=True))
+    what = "the widest that reads" if gap.reads else "none reads, and this does best"
+    away = " and ".join(f"{distance(sigma):.0f} m" for sigma in reversed(gap.sigmas))
+    common.say(f"sigma {_listed(gap.sigmas)}, {what} ({tried}); {SIDE:g} mm wide, it changes {away} away")
+    return gap.sigmas
+
+
+def _listed(sigmas: Sequence[float]) -> str:
+    return ",".join(f"{sigma:g}" for sigma in sigmas)
 
 
 def _require_page(paper: str | None, out: Path) -> None:
