@@ -199,3 +199,5 @@ def test_rows_of_hybrids(cascade):  # noqa: F811
     stage = cascade.stages[0]
     assert [rows(stage, hybrid([BOAT, MAN], kind=kind)) for kind in ("frequency", "color", "motion", "scale")] == [3] * 4
     assert rows(stage, hybrid([BOAT, MAN, "a dog"])) == 4
+    photo = completed(torch.zeros(1, *SMALL), BOAT)
+    assert rows(stage, photo) == rows(stage, generate([BOAT])) == 2
