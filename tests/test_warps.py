@@ -221,6 +221,7 @@ def test_warps_by_their_names():
         "rotate:": "2..359",
     }.items():
         refusal(lambda wrong=wrong: views_named([wrong], 2), f"--view {wrong}", words)
+    refusal(lambda: view("lens:2"), "--view lens: unknown", "square-hinge")  # where only orthogonal ones will do
     refusal(lambda: Cylinder().apply(torch.zeros(1, 1, 4, 6)), "--view cylinder", "square", "6x4")
 
 

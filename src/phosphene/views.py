@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError, view_parts
+from phosphene.errors import UserError, require_one_of, view_parts
 from phosphene.frequency import REFERENCE_SIZE
 from phosphene.moved import MOST_CUT, Mark, Moved, Plan, pixel_centres
 
@@ -327,6 +327,7 @@ VIEWS: dict[str, View] = {
 def view(name: str, seed: int = 0) -> View:
     """The view called ``name``: ``patches:8`` has 8 by 8 pieces, ``jigsaw@3`` lays them by a seed of its own, not by ``seed``."""
     known, pieces, own = view_parts(name)
+    require_one_of("--view", known, VIEWS)  # a warp is none of them
     found = VIEWS[known]
     if pieces is not None:
         if not getattr(found, "grid", None):
