@@ -61,8 +61,10 @@ DATASETS = ("mnist", "fashion", "digits", "idx")
 NETWORKS = ("denoiser", "time", "class", "classifier")
 """Of the MNIST chapter."""
 VIEWS = ["identity", "flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate", "skew", "patches", "pixels", "jigsaw"]
-VIEWS += ["inner-circle", "square-hinge"]
+VIEWS += ["inner-circle", "square-hinge", "rubik"]
 """Of ``views.VIEWS``."""
+WARPS = {"rotate": 359, "cylinder": 0, "cone": 0, "lens": 4}
+"""Of ``warps.WARPS``, each with the largest number that may stand after its colon; 0: none may."""
 FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")
 """The views that ``four-way`` stands for."""
 REDUCTIONS = ("mean", "alternate")
@@ -73,6 +75,8 @@ BANDS = ("low", "high")
 """What is kept of a photo: what the first prompt would rule, whatever the kind of hybrid, or the rest."""
 PAPERS = {"a4": (210.0, 297.0), "letter": (215.9, 279.4)}
 """Width and height of printed sheets, in millimetres."""
+PRINTED = 150.0
+"""The side of the picture on them."""
 BLENDS = ("none", "paste", "laplacian")
 """How an inpainted picture goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
 SHAPES = ("left", "top", "circle")

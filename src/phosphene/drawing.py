@@ -274,7 +274,8 @@ class _Plan:
         return self.begun(task, self.noise(source, count) if noise is None else noise, source)
 
     def noise(self, source: Generators, count: int) -> Tensor:
-        return draw(source, count, self.shape, _device(self.stage))
+        noise = draw(source, count, self.shape, _device(self.stage))
+        return noise if self.fold is None else self.fold.noise(noise)
 
     def mended(self, x0: Tensor) -> Tensor:
         """Clean estimates, each sheet kept in range by itself, and then such as agree."""
@@ -292,6 +293,7 @@ class _Plan:
             self.times[start:],
             solver=self.sampling.table(self.stage),
             threshold=self.mended,
+            noised=None if self.fold is None else self.fold.noise,
             generators=source,
             max_rows=self.sampling.max_rows,
             **more,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, JUDGES, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, one_of
+from phosphene.defaults import FOUR_WAY, JUDGES, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, WARPS, one_of
 
 
 class UserError(ValueError):
@@ -35,9 +35,13 @@ def view_parts(name: str) -> tuple[str, int | None, int | None]:
     """
     plain, at, own = name.partition("@")
     known, colon, number = plain.partition(":")
-    if known not in VIEWS:
-        require_one_of("--view", name, VIEWS)
-    if colon and not (number.isdecimal() and len(number) < 5 and int(number) >= 2):
+    if known not in VIEWS and known not in WARPS:
+        require_one_of("--view", name, [*VIEWS, *WARPS])
+    fits = number.isdecimal() and len(number) < 5 and 2 <= int(number)
+    if known in WARPS and (at or (colon and not (fits and int(number) <= WARPS[known]))):
+        fit = f"after its colon stands a whole number, 2..{WARPS[known]}" if WARPS[known] else "leave the number out"
+        raise UserError(f"--view {name}: {known} has no seed; {fit}." if at else f"--view {name}: {fit}.")
+    if colon and not fits:
         raise UserError(f"--view {name}: the number of pieces along a side must be a whole number from 2 on.")
     if at and not (own.isdecimal() and len(own) < 11 and int(own) < 2**32):
         raise UserError(f"--view {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
@@ -149,6 +153,25 @@ def require_mean(reduce: str, weights: object, rectified: bool, last: str | None
     told = [f"--weights {weights}"] * (weights is not None) + ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
     if told and reduce != "mean":
         raise UserError(f"{told[0]}: is of --reduce mean; leave it out with alternate.")
+
+
+def is_warp(name: str) -> bool:
+    """Whether the view called ``name`` is none that is orthogonal. UserError where there is none of that name."""
+    return view_parts(name)[0] in WARPS
+
+
+def require_warps(names: Sequence[str], reduce: str, weights: Any, rectified: bool, last: str | None) -> None:
+    """UserError where one of the views ``names`` is a warp, and what else is asked for does not go with that."""
+    if "identity" not in names:
+        raise UserError(
+            f"--view {', '.join(names)}: one is not orthogonal, and wants the picture as it is beside it; add identity."
+        )
+    told = [f"--reduce {reduce}"] * (reduce != "mean") + ["--weights auto"] * (weights == "auto")
+    told += ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
+    if told:
+        raise UserError(f"{told[0]}: is of orthogonal views, whose estimates have a mean; leave it out with {', '.join(names)}.")
+    if weights is not None and not all(math.isfinite(w) and w > 0 for w in weights):
+        raise UserError(f"--weights {[*weights]}: give a positive number for each of {len(names)} views.")
 
 
 def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> None:

@@ -16,7 +16,7 @@ import gradio as gr
 from PIL import Image
 
 from phosphene.defaults import MEANING, SEED, SOLVERS
-from phosphene.errors import UserError
+from phosphene.errors import UserError, is_warp
 from phosphene.images import fitted
 from phosphene.readers import SAMPLES, read_picture
 from phosphene.tasks.animate import turn_css
@@ -51,7 +51,7 @@ def source(picture: Image.Image) -> str:
 
 def turning_picture(pictures: Sequence[Image.Image], prompts: Sequence[str], name: str) -> str:
     """A picture that turns into its other reading when it is clicked; where no turn does that, the other takes its place."""
-    css, (first, other) = turn_css(view(name)), map(html.escape, prompts[:2])
+    css, (first, other) = "" if is_warp(name) else turn_css(view(name)), map(html.escape, prompts[:2])
     images = f'<img src="{source(pictures[0])}" alt="{first}">'
     if not css:
         images += f'<img src="{source(pictures[1])}" alt="{other}" hidden>'
