@@ -1,6 +1,6 @@
 """Numbered sheets for somebody who does not know the prompts, and the score of what they say.
 
-    python tools/blind_sheets.py docs/prompts.txt --model glyph --solver dpm --out blind
+    python tools/blind_sheets.py docs/prompts.txt --model glyph --out blind
     python tools/blind_sheets.py --key blind/key.json --judged blind/judged.tsv
 
 The first writes sheet-1.png, ..., pictures of one seed in shuffled order with nothing but their numbers, and key.json. The second
@@ -74,9 +74,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("prompts", nargs="?", type=Path)
     parser.add_argument("--model", default="glyph")
-    parser.add_argument("--solver", default="ancestral")
+    parser.add_argument("--solver")
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--guidance", type=float, default=7.0)
+    parser.add_argument("--guidance", type=float)
     parser.add_argument("--seed", type=int, default=180)
     parser.add_argument("--shuffle", type=int, default=0, help="of the order")
     parser.add_argument("--out", type=Path, default=Path("blind"))
