@@ -36,6 +36,8 @@ MOST_BLUR = 4096
 """Pixels of a sigma or a length: what is blurred further is of one colour."""
 MOST_SIGMA = 1000
 """Of noise on a picture in 0..1: nothing is left of it by then, and the square of the error is a number still."""
+MOST_WEIGHT = 10**6
+"""Of an average: beside one that heavy the others are not seen."""
 OBJECTIVES = ("noise", "velocity", "flow")
 """What an MNIST network may predict."""
 SCHEDULES = ("linear", "rescaled-linear", "squared-cosine", "straight")
@@ -46,6 +48,10 @@ NETWORKS = ("denoiser", "time", "class", "classifier")
 VIEWS = ["identity", "flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate", "skew", "patches", "pixels", "jigsaw"]
 VIEWS += ["inner-circle", "square-hinge"]
 """Of ``views.VIEWS``."""
+PIECES = {"patches": 1, "jigsaw": 2, "square-hinge": 1}
+"""Of these views, those that may be told how many pieces they have along a side (``patches:8``), and what divides it."""
+LAID = ("patches", "pixels", "jigsaw")
+"""Those whose pieces are laid by chance, and may be told a seed (``jigsaw@3``)."""
 FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")
 """The views that ``four-way`` stands for."""
 REDUCTIONS = ("mean", "alternate")

@@ -6,7 +6,18 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, one_of
+from phosphene.defaults import (
+    FOUR_WAY,
+    LAID,
+    MOST_BLUR,
+    MOST_SIGMA,
+    MOST_STEPS,
+    MOST_WEIGHT,
+    PIECES,
+    SECTIONS,
+    VIEWS,
+    one_of,
+)
 
 
 class UserError(ValueError):
@@ -28,19 +39,25 @@ def require_two(prompts: Sequence[str], task: str, what: str) -> None:
         raise UserError(f"PROMPT: {len(prompts)} are given; {task} takes two, {what}.")
 
 
-def view_parts(name: str) -> tuple[str, int | None, int | None]:
+def view_parts(name: str, option: str = "--view") -> tuple[str, int | None, int | None]:
     """What ``jigsaw:6@3`` says: the view's own name, pieces along a side, and a seed; None where it says nothing of it.
 
-    UserError where it cannot be. Whether that view has pieces or takes a seed, the view itself knows.
+    UserError where it cannot be, whatever the picture's size; ``option`` is what says it.
     """
     plain, at, own = name.partition("@")
     known, colon, number = plain.partition(":")
     if known not in VIEWS:
-        require_one_of("--view", name, VIEWS)
+        require_one_of(option, name, VIEWS)
     if colon and not (number.isdecimal() and len(number) < 5 and int(number) >= 2):
-        raise UserError(f"--view {name}: the number of pieces along a side must be a whole number from 2 on.")
+        raise UserError(f"{option} {name}: the number of pieces along a side must be a whole number from 2 on.")
+    if colon and known not in PIECES:
+        raise UserError(f"{option} {name}: {known} has no number of pieces; leave :{number} out.")
+    if colon and int(number) % PIECES[known]:
+        raise UserError(f"{option} {name}: must be an even number, such as {known}:4.")
+    if at and known not in LAID:
+        raise UserError(f"{option} {name}: {known} is not laid by chance; leave @{own} out.")
     if at and not (own.isdecimal() and len(own) < 11 and int(own) < 2**32):
-        raise UserError(f"--view {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
+        raise UserError(f"{option} {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
     return known, int(number) if colon else None, int(own) if at else None
 
 
@@ -116,8 +133,9 @@ def require_timesteps(option: str, steps: Sequence[int]) -> None:
 
 def require_weights(weights: Sequence[float], parts: int) -> None:
     """UserError where there is no average of so many ``parts`` by ``weights``."""
-    if len(weights) != parts or not all(math.isfinite(w) for w in weights) or abs(sum(weights)) < 1e-12:
-        raise UserError(f"--weights {[*weights]}: needs one finite weight for each of {parts} parts, with a sum other than 0.")
+    if len(weights) != parts or not all(abs(w) <= MOST_WEIGHT for w in weights) or abs(sum(weights)) < 1e-12:
+        wanted = f"needs a weight of at most {MOST_WEIGHT:,} for each of {parts} parts, with a sum other than 0"
+        raise UserError(f"--weights {[*weights]}: {wanted}.")
 
 
 def require_sigmas(sigmas: Sequence[float], parts: int) -> None:
@@ -141,6 +159,7 @@ def last_parts(text: str) -> tuple[str, int]:
     name, _, steps = text.rpartition(":")
     if name.partition("@")[0].partition(":")[0] not in VIEWS or not steps.isdecimal() or len(steps) > 6:
         raise UserError(f"--last {text}: give one of the views and a number of steps, such as identity:2.")
+    view_parts(name, "--last")
     return name, int(steps)
 
 
@@ -157,8 +176,8 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
         raise UserError(
             f"PROMPT: {prompts} are given; overlay takes one for each of two or more sheets, and one for all together."
         )
-    if weights is not None and (len(weights) != prompts or not all(math.isfinite(w) and w > 0 for w in weights)):
-        raise UserError(f"--weights {[*weights]}: give a positive number for each of {prompts} prompts.")
+    if weights is not None and (len(weights) != prompts or not all(1 / MOST_WEIGHT <= w <= MOST_WEIGHT for w in weights)):
+        raise UserError(f"--weights {[*weights]}: give {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:,} for each of {prompts} prompts.")
 
 
 def require_sections(names: Sequence[str]) -> None:
