@@ -225,13 +225,16 @@ def test_a_lock_dies_with_its_process(tmp_path, kind):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize("third", [False, True])
+def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(third, tmp_path, monkeypatch):
+    """Whether a third has made its file by then or not."""
     usual = lock._lock
 
     def late(file):
         monkeypatch.setattr(lock, "_lock", usual)
         (tmp_path / ".lock").unlink()
-        (tmp_path / ".lock").touch()  # a third's
+        if third:
+            (tmp_path / ".lock").touch()
         return usual(file)
 
     monkeypatch.setattr(lock, "_lock", late)
@@ -241,13 +244,51 @@ def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_is_released_once(tmp_path):
+    """Again, it leaves alone what another holds by then; and where its folder has gone, nothing is left to do."""
+    out = tmp_path / "run"
+    first = FolderLock(out, "--out")
+    first.release()
+    second = FolderLock(out, "--out")
+    first.release()
+    refusal(lambda: FolderLock(out, "--out"), "another process is writing to it")
+    shutil.rmtree(out)
+    second.release()
+    assert not out.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no such rights")
+def test_a_lock_is_a_plain_file_and_one_that_is_refused_leaves_nothing_open(tmp_path):
+    def lowest() -> int:
+        """The number that the next open file would have."""
+        number = os.open(os.devnull, os.O_RDONLY)
+        os.close(number)
+        return number
+
+    before = os.umask(0)
+    try:
+        held = FolderLock(tmp_path, "--out")
+    finally:
+        os.umask(before)
+    assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o666
+    number = lowest()
+    refusal(lambda: FolderLock(tmp_path, "--out"), "another process is writing to it")
+    assert lowest() == number
+    held.release()
+    assert lowest() < number
+
+
 @pytest.mark.skipif(os.name == "nt", reason="locks otherwise")
-def test_a_disk_without_locks_is_one_sentence_and_nothing_stays(tmp_path, monkeypatch):
+@pytest.mark.parametrize("there", [True, False])
+def test_a_disk_without_locks_is_one_sentence_and_nothing_stays(there, tmp_path, monkeypatch):
+    out = tmp_path / "new" / "folder"
+
     def none(*_):
+        if not there:  # another was as quick to remove it
+            (out / ".lock").unlink()
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", none)
-    out = tmp_path / "new" / "folder"
     refusal(lambda: FolderLock(out, "--out"), f"{out}: cannot be written (No locks available)")
     assert list(tmp_path.iterdir()) == []
 

@@ -18,7 +18,7 @@ import typer
 
 from phosphene import __version__
 from phosphene.defaults import MOST_STEPS
-from phosphene.errors import UserError
+from phosphene.errors import UserError, shared_by
 from phosphene.files import require_picture
 
 if TYPE_CHECKING:
@@ -67,12 +67,16 @@ SHARED = ["train", "evaluate"]
 
 def processes() -> int:
     """How many this one is of (``torchrun``)."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return shared_by()[1]
 
 
 def leads() -> bool:
     """Whether this process is the one that writes and speaks."""
-    return processes() == 1 or os.environ.get("RANK", "0") == "0"
+    try:
+        rank, world = shared_by()
+    except UserError:
+        return True  # each that cannot tell has that to say
+    return world == 1 or rank == 0
 
 
 @cache
