@@ -241,6 +241,7 @@ REFUSED_AT_ONCE = [
     ["hybrid", "a", "b", "--sigma", "2,1"],
     ["hybrid", "a", "b", "c", "--sigma", "1,2"],
     ["hybrid", "a", "b", "--sigma", "-1"],
+    ["hybrid", "a", "b", "--sigma", "1e-320"],
     ["hybrid", "a", "--from", "clock-tower", "--sigma", "5000"],
     ["hybrid", "a", "b", "--kind", "motion", "--length", "1"],
     ["anagram", "a", "b", "--view", "flip", "--weights", "1"],

@@ -393,8 +393,10 @@ def test_models_without_a_checkpoint_are_not_trodden_upon(call, unbroken):  # no
     Path("run", checkpoint.NAME).unlink()
     Path("broken").mkdir()
     Path("broken", checkpoint.NAME).write_bytes(b"x")
-    code, _, err = call(*TRAIN, "--out", "broken")
-    assert code == 2 and "--out broken: already holds a run" in err
+    Path("odd", checkpoint.NAME).mkdir(parents=True)
+    for name in ("broken", "odd"):
+        code, _, err = call(*TRAIN, "--out", name)
+        assert code == 2 and f"--out {name}: already holds a run" in err
     before = sorted(Path("run").rglob("*"))
     for more, words in (([], "--out run: holds the model of a run, but no"), (["--resume"], "--resume: run holds no")):
         code, _, err = call(*TRAIN, "--out", "run", *more)
@@ -542,6 +544,7 @@ KINDS = {
         "a step that is true": at(done=True),
         "a step that is a word": at(done="4"),
         "another number of steps": at(done=1),
+        "a generator's state that none has": put("generator", torch.zeros_like),
         "a generator's state cut short": put("generator", lambda v: v[:100].clone()),
         "losses of another epoch": put("losses", lambda v: v[:2].clone()),
     },
@@ -605,9 +608,15 @@ def test_a_checkpoint_without_a_sum_or_with_anothers_is_none(few, tmp_path):  # 
     trainer, path = make(small("class"), few), tmp_path / checkpoint.NAME
     told = {"position": json.dumps({"epoch": 0, "done": 0}), "recipe": json.dumps(trainer.recipe.to_json())}
     tensors = {name: value.contiguous() for name, value in trainer.state()[0].items()}
-    for extra, words in (({}, "is no checkpoint"), ({"sha256": "0" * 64}, "is damaged (its content has another SHA-256")):
-        save_file(tensors, path, {**told, **extra})
-        refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: {words}", "start a new run")
+    given = (
+        (None, "is no checkpoint"),
+        (told, "is no checkpoint"),
+        ({**told, "sha256": "0" * 64}, "is damaged (its content has"),
+    )
+    for metadata, words in given:
+        save_file(tensors, path, metadata)
+        text = refusal(lambda: checkpoint.load(make(small("class"), few), path), "start a new run")
+        assert text.startswith(f"{path}: {words}")
     for recipe in ("[" * 100_000, "{", "[]", "9" * 5000):
         told["recipe"] = recipe
         save_file(tensors, path, {**told, "sha256": checkpoint._sum(tensors, told)})
@@ -624,6 +633,10 @@ def test_where_a_checkpoint_stands_is_summed_with_its_tensors(few, tmp_path):  #
     for name, other in (("position", {"epoch": 1, "done": 0}), ("recipe", {**trainer.recipe.to_json(), "lr": 1.0})):
         save_file(load_file(path), path, {**whole, name: json.dumps(other)})
         refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: is damaged (its content has another SHA-256")
+    for name, value in load_file(path).items():  # and what each tensor is called, whatever is in it
+        save_file({**{k: v for k, v in load_file(path).items() if k != name}, f"{name}.": value}, path, whole)
+        refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: is damaged (its content has another SHA-256")
+        break
 
 
 def test_a_damaged_checkpoint_is_one_sentence_on_the_command_line(call, unbroken):  # noqa: F811

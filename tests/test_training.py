@@ -603,7 +603,7 @@ def test_an_existing_run_is_not_overwritten(files, finished):
 
 def test_a_place_that_is_no_folder(files, tmp_path):
     (tmp_path / "file").write_text("x")
-    refusal(lambda: start(tmp_path / "file", files), "--out", "file")
+    refusal(lambda: start(tmp_path / "file", files), "--out", "file: is a file; name a folder.")
     refusal(lambda: start(tmp_path / "file" / "run", files), "--out", "file")
     assert contents(tmp_path) == {"file": b"x"}
 

@@ -32,8 +32,8 @@ MOST_PICTURES = 10_000
 """Of one sheet: beyond, it would not fit into memory, nor be looked at."""
 MOST_STEPS = 100_000
 """Timesteps of a schedule at most: checked before there is a table, for the number may come from a file."""
-MOST_BLUR = 4096
-"""Pixels of a sigma or a length: what is blurred further is of one colour."""
+LEAST_BLUR, MOST_BLUR = 0.001, 4096
+"""Pixels of a sigma, or a length: what is blurred less is as it was, and what is blurred further of one colour."""
 MOST_SIGMA = 1000
 """Of noise on a picture in 0..1: nothing is left of it by then, and the square of the error is a number still."""
 MOST_WEIGHT = 10**6

@@ -10,6 +10,7 @@ from typing import Any
 from phosphene.defaults import (
     FOUR_WAY,
     LAID,
+    LEAST_BLUR,
     MOST_BLUR,
     MOST_SIGMA,
     MOST_STEPS,
@@ -121,8 +122,8 @@ def require_strength(value: float) -> None:
 
 def require_sigma(value: float) -> None:
     """UserError where no Gaussian blurs by ``value`` pixels."""
-    if not 0 < value <= MOST_BLUR:
-        raise UserError(f"--sigma {value:g}: must be a positive number of pixels, at most {MOST_BLUR}.")
+    if not LEAST_BLUR <= value <= MOST_BLUR:
+        raise UserError(f"--sigma {value:g}: must lie in {LEAST_BLUR}..{MOST_BLUR} pixels, such as 2.")
 
 
 def require_noise(sigmas: Sequence[float]) -> None:

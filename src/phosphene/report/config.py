@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from phosphene.defaults import MOST_BLUR
+from phosphene.defaults import LEAST_BLUR, MOST_BLUR
 from phosphene.errors import UserError
 from phosphene.files import exists
 from phosphene.readers import PAGE, read_picture, read_toml_file, sample
@@ -90,7 +90,7 @@ def _known(path: Path, above: str, table: Mapping[str, Any], keys: tuple[str, ..
 def _value(path: Path, key: str, value: Any, kind: Any) -> Any:
     """``value`` as ``kind``: text, a number, a picture's path, or a tuple of such."""
     parts = get_args(kind)
-    if kind is float and type(value) in (int, float) and 0 < value <= MOST_BLUR:  # all numbers here are sigmas
+    if kind is float and type(value) in (int, float) and LEAST_BLUR <= value <= MOST_BLUR:  # all numbers here are sigmas
         return float(value)
     if kind is str and isinstance(value, str):
         if CONTROL.search(value):
@@ -125,7 +125,7 @@ def _said(kind: Any) -> str:
     """What a value of ``kind`` is, in words."""
     parts = get_args(kind)
     if not parts:
-        return {str: "text", float: f"a number above 0, at most {MOST_BLUR}", Path: "the path of a picture"}[kind]
+        return {str: "text", float: f"a number from {LEAST_BLUR} to {MOST_BLUR}", Path: "the path of a picture"}[kind]
     if parts[-1] is Ellipsis:
         return f"a list, each of it {_said(parts[0])}"
     return f"a list of {' and '.join(_said(part) for part in parts)}"
