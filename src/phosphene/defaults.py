@@ -30,6 +30,8 @@ SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 
 
 MOST_PICTURES = 10_000
 """Of one sheet: beyond, it would not fit into memory, nor be looked at."""
+MOST_ROWS = 1000
+"""Of one sheet: so many numbers a list on the command line may have, but for one of timesteps."""
 MOST_STEPS = 100_000
 """Timesteps of a schedule at most: checked before there is a table, for the number may come from a file."""
 LEAST_BLUR, MOST_BLUR = 0.001, 4096

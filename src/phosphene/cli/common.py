@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import typer
 
 from phosphene import __version__
-from phosphene.defaults import MOST_STEPS
+from phosphene.defaults import MOST_PICTURES, MOST_ROWS, MOST_STEPS
 from phosphene.errors import UserError, shared_by
 from phosphene.files import require_picture
 
@@ -43,8 +43,10 @@ T = TypeVar("T")
 # What the commands read
 
 
-def numbers(option: str, text: str, kind: type, example: str) -> list:
-    """The numbers of a list such as ``0,.2,1``; whole ones also as ``990,960,...,0``."""
+def numbers(option: str, text: str, kind: type, example: str, most: int = MOST_ROWS) -> list:
+    """The numbers of a list such as ``0,.2,1``, at most so many; whole ones also as ``990,960,...,0``."""
+    if (count := text.count(",") + 1) > most:
+        raise UserError(f"{option} {text[:40]}...: are {count} numbers; give at most {most}.")
     try:
         before, dots, end = text.partition(",...,")
         found = [kind(part) for part in before.split(",")]
@@ -58,6 +60,13 @@ def numbers(option: str, text: str, kind: type, example: str) -> list:
     if not all(math.isfinite(number) for number in found):
         raise UserError(f"{option} {text}: give numbers separated by commas, such as {example}.")
     return found
+
+
+def require_pictures(option: str, told: str, count: int) -> None:
+    """UserError where ``option``, which was ``told``, makes more pictures than a sheet has room for."""
+    if count > MOST_PICTURES:
+        told = told if len(told) < 40 else f"{told[:40]}..."
+        raise UserError(f"{option} {told}: makes {count} pictures; choose at most {MOST_PICTURES}.")
 
 
 SHARED = ["train", "evaluate"]

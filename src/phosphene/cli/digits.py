@@ -82,6 +82,7 @@ def denoise_digits(
     """
     sigmas = common.numbers("--sigma", sigma, float, "0,.2,.5,1")
     require_noise(sigmas)
+    common.require_pictures("--sigma", sigma, count * len(sigmas))
     out = common.destination(out, "denoise-digits")
     from phosphene.images import save_png
     from phosphene.models import catalogue
