@@ -375,6 +375,11 @@ def test_what_can_be_refused_without_torch_is(here, lines):
     assert list(here.iterdir()) == []
 
 
+def test_a_film_without_its_encoder_says_what_to_install(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    refused("morph", "a", "b", "--animate", "x.mp4", words=("--animate x.mp4: takes ffmpeg; pip install 'phosphene[video]'",))
+
+
 def test_python_m_phosphene():
     result = subprocess.run([sys.executable, "-m", "phosphene", "digits", "12x"], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")

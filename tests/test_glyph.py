@@ -566,6 +566,31 @@ def test_previews_show_what_is_asked_for(shards, tmp_path):
     assert torch.equal(read.embed(None), read.embed("")) and not torch.equal(read.embed("a red disc"), read.embed("a box"))
 
 
+def test_odd_lines_of_a_stages_log_stop_no_run_at_its_end(shards, tmp_path):
+    list(CascadeRun(tiny(images=16), tmp_path / "run", shards))
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        odd = ({}, {"loss": "x"}, {"loss": None, "images": 8}, {"train": []})
+        log.writelines(json.dumps({"images": 16, **line}) + "\n" for line in odd)
+    (tmp_path / "run" / "loss.png").unlink()
+    list(CascadeRun(tiny(images=32), tmp_path / "run", shards, resume=True))
+    assert read_picture(tmp_path / "run" / "loss.png").width > 100
+
+
+def test_a_stage_killed_before_its_first_step_starts_again_and_no_other_does(shards, tmp_path, monkeypatch):
+    """Its model and its checkpoint are there by then, and both have learned nothing."""
+
+    def killed(*_):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(CascadeRun, "reports", killed)
+        list(CascadeRun(tiny(images=16), tmp_path / "run", shards))
+    assert (tmp_path / "run" / "model" / RECIPE).is_file() and (tmp_path / "run" / checkpoint.NAME).is_file()
+    assert [report.step for report in CascadeRun(tiny(images=16), tmp_path / "run", shards)] == [1]
+    with pytest.raises(UserError, match="--out .*already holds a run"):
+        CascadeRun(tiny(images=16), tmp_path / "run", shards)
+
+
 def test_a_stage_that_lost_its_model_says_what_can_be_done(shards, tmp_path):
     """Before its first step nothing is lost; after it the tokenizer is, without which the weights read nothing."""
     out = tmp_path / "run"
@@ -584,7 +609,7 @@ def test_a_stage_that_lost_its_model_says_what_can_be_done(shards, tmp_path):
     assert [r.step for r in CascadeRun(tiny(network="upscaler", images=32), tmp_path / "enlarging", shards, resume=True)] == [2]
 
 
-def test_other_words_are_those_that_are_named_or_those_that_the_run_has(shards, tmp_path):
+def test_other_words_are_those_that_are_named_or_those_that_the_run_has(shards, tmp_path, monkeypatch):
     given = {}
     for name in ("first", "second"):
         given[name] = tmp_path / f"{name}.json"
@@ -600,6 +625,9 @@ def test_other_words_are_those_that_are_named_or_those_that_the_run_has(shards, 
     with pytest.raises(UserError, match="--wordnet .*shards.*: cannot be read as WordNet's"):
         CascadeRun(tiny(), tmp_path / "other", shards, wordnet=shards)
     assert CascadeRun(tiny(), tmp_path / "none", shards).thesaurus is None
+    monkeypatch.setattr(run_module, "WORDNET", tmp_path)  # what is installed is read where nothing is named
+    with pytest.raises(UserError, match=f"--wordnet {tmp_path}: cannot be read as WordNet's"):
+        CascadeRun(tiny(), tmp_path / "other", shards)
 
 
 def test_the_two_stages_draw_together(shards, tmp_path):
