@@ -19,6 +19,7 @@ import torch
 from conftest import thorough
 from judge import open_judge
 from PIL import Image, ImageDraw
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from test_training import environment, free_port
 
@@ -564,6 +565,25 @@ def test_pictures_are_kept_a_little_larger_than_they_are_learned_unless_they_are
 def test_previews_show_what_is_asked_for(shards, tmp_path):
     read = Spoken(CascadeRun(tiny(), tmp_path / "run", shards).trainer)
     assert torch.equal(read.embed(None), read.embed("")) and not torch.equal(read.embed("a red disc"), read.embed("a box"))
+
+
+@pytest.mark.parametrize("full", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device")])
+def test_a_model_that_finds_no_room_leaves_the_one_before_it(full, shards, tmp_path, monkeypatch):
+    list(CascadeRun(tiny(images=16), tmp_path / "run", shards))
+    model = tmp_path / "run" / "model"
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    run = CascadeRun(tiny(images=32), tmp_path / "run", shards, resume=True)
+
+    def half(folder):
+        folder.mkdir()
+        (folder / "half").touch()
+        raise full
+
+    monkeypatch.setattr(run.trainer, "save", half)
+    with pytest.raises(UserError, match=f"^{model}: cannot be written .*No space left on device.*; free some space"):
+        list(run)
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+    assert not list((tmp_path / "run").glob("model.*"))
 
 
 def test_odd_lines_of_a_stages_log_stop_no_run_at_its_end(shards, tmp_path):
