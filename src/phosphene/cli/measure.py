@@ -95,7 +95,7 @@ def _require_places(picture: Path | None, figures: Path | None) -> None:
     if picture is None:
         return
     require_picture(picture, "--picture")
-    if figures is not None and figures.absolute() == picture.absolute():
+    if figures is not None and figures.resolve() == picture.resolve():
         raise UserError(f"--picture {picture}: is what --json names too, so one would take the other's place; name another.")
 
 

@@ -59,6 +59,8 @@ def generate(
     A single picture is written as it is. Several are numbered beside a sheet: a column for each prompt, a row for each
     seed; many prompts of one seed are broken into rows.
     """
+    if len(prompts) > MOST_PICTURES:
+        raise UserError(f"PROMPT: {len(prompts)} are given; a sheet has room for {MOST_PICTURES}.")
     if len(prompts) * count > MOST_PICTURES:
         most = MOST_PICTURES // len(prompts)
         raise UserError(f"--count {count}: makes {len(prompts) * count} pictures; choose at most {most}.")
