@@ -624,6 +624,22 @@ def test_a_checkpoint_without_a_sum_or_with_anothers_is_none(few, tmp_path):  # 
             checkpoint.load(make(small("class"), few), path)
 
 
+def test_only_a_whole_checkpoint_says_that_nothing_is_learned_yet(few, tmp_path):  # noqa: F811
+    """What cannot be read may hold days of work."""
+    trainer, path = make(small("class"), few), tmp_path / checkpoint.NAME
+    assert checkpoint.untouched(path) is False
+    checkpoint.save(trainer, path)
+    assert checkpoint.untouched(path) is True
+    next(trainer.run())
+    checkpoint.save(trainer, path)
+    assert checkpoint.untouched(path) is False
+    path.write_bytes(b"x")
+    assert checkpoint.untouched(path) is False
+    path.unlink()
+    path.mkdir()
+    assert checkpoint.untouched(path) is False
+
+
 def test_where_a_checkpoint_stands_is_summed_with_its_tensors(few, tmp_path):  # noqa: F811
     """A position or a recipe that is as good as any, but not the one that was saved."""
     trainer, path = make(small("class"), few), tmp_path / checkpoint.NAME
