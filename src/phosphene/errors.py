@@ -198,7 +198,8 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
             f"PROMPT: {prompts} are given; overlay takes one for each of two or more sheets, and one for all together."
         )
     if weights is not None and (len(weights) != prompts or not all(1 / MOST_WEIGHT <= w <= MOST_WEIGHT for w in weights)):
-        raise UserError(f"--weights {[*weights]}: give {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:,} for each of {prompts} prompts.")
+        wanted = f"give a positive number for each of {prompts} prompts, {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:,}"
+        raise UserError(f"--weights {[*weights]}: {wanted}.")
 
 
 def require_sections(names: Sequence[str]) -> None:
