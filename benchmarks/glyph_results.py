@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from phosphene.drawing import Sampling, run
+from phosphene.evaluation.matching import open_judge
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
@@ -49,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.real and options.model is None:
         parser.error("name a MODEL, or give --real")
-    judge = measure.open_judge(options.judge, options.device)
+    judge = open_judge(options.judge, options.device)
     cutouts = Cutouts.open(options.data, 80)
     options.out.mkdir(parents=True, exist_ok=True)
     stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]

@@ -26,6 +26,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from phosphene.drawing import Sampling, run
+from phosphene.evaluation.matching import open_judge
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
@@ -166,7 +167,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    judge = measure.open_judge(options.judge, options.device)
+    judge = open_judge(options.judge, options.device)
     cutouts = Cutouts.open(options.data, round(SIZE * 1.25))
     casting, chance = Casting(cutouts.subjects, cutouts.shapes, new=True), random.Random("held out")
     stage = open_cascade(options.model, device=options.device).stages[0]

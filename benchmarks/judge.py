@@ -6,21 +6,16 @@ than its own; so every figure says among how many it had to win. Judges err too:
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.models import tokens
-from phosphene.models.patch_stage import load_weights
-from phosphene.models.retrieval import Retrieval
-from phosphene.models.t5 import T5Encoder
+from phosphene.evaluation.matching import Judge
 from phosphene.training.text_to_image.captions import MASK, Subject, held_out
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.phrases import STYLES
@@ -28,48 +23,6 @@ from phosphene.training.text_to_image.staging import alone
 
 INKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black")
 """Colours that nobody takes for one another."""
-
-
-class Judge:
-    """A trained Retrieval with its tokenizer, on a device."""
-
-    def __init__(self, network: Retrieval, tokenizer: Any, length: int) -> None:
-        self.network, self.tokenizer, self.length = network.eval(), tokenizer, length
-
-    @property
-    def device(self) -> torch.device:
-        return self.network.space.sharpness.device
-
-    @torch.no_grad()
-    def texts(self, prompts: Sequence[str], most: int = 1024) -> Tensor:
-        """Unit vectors (N, 128)."""
-        ids, mask = tokens.encode(self.tokenizer, list(prompts), self.length)
-        pairs = zip(ids.split(most), mask.split(most), strict=True)
-        return torch.cat([self.network.of_texts(i.to(self.device), m.to(self.device)) for i, m in pairs])
-
-    @torch.no_grad()
-    def pictures(self, pictures: Tensor, most: int = 256) -> Tensor:
-        """(N, 3, S, S) in [-1, 1] to unit vectors (N, 128). Pictures of another size than it learned from are resized."""
-        size = self.network.space.config["size"]
-        if pictures.shape[-1] != size:
-            pictures = F.interpolate(pictures, size=size, mode="area")
-        return torch.cat([self.network.of_pictures(part.to(self.device)) for part in pictures.split(most)])
-
-
-def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
-    """The retrieval model in ``folder``, as ``phosphene train retrieval`` writes it; UserError where it is none."""
-    folder, configs = Path(folder), []
-    for part in ("text_encoder", "picture_encoder"):
-        path = folder / part / "config.json"
-        try:
-            configs.append(json.loads(path.read_text()))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); name a folder written by phosphene train retrieval.") from error
-    network = Retrieval(T5Encoder.from_config(configs[0]), int(configs[1]["size"]))
-    load_weights(network.text, folder / "text_encoder", "model")
-    load_weights(network.space, folder / "picture_encoder", "model")
-    tokenizer, length = tokens.load(folder / "tokenizer")
-    return Judge(network.to(device).requires_grad_(False), tokenizer, length)
 
 
 class Asked(NamedTuple):

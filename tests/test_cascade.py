@@ -731,6 +731,6 @@ def test_settings_out_of_range_are_refused(cascade):
         with pytest.raises(UserError, match=f"--noise-level {level}: must lie in 0..999"):
             run(generate([BOAT]), cascade, [1], sampling=Sampling(noise_level=level))
     with pytest.raises(UserError, match="--eta"):
-        run(generate([BOAT]), one, [1], sampling=Sampling(eta=0.5))
+        run(generate([BOAT]), one, [1], sampling=Sampling("dpm", eta=0.5))
     with pytest.raises(UserError, match="--steps 2000"):
         run(generate([BOAT]), one, [1], sampling=Sampling(steps=2000))

@@ -176,6 +176,14 @@ REFUSED_AT_ONCE = [
     ["edit", "clock-tower", "--fit", "stretch"],
     ["inpaint", "castle-hill", "castle-hill-mask", "--blend", "poisson"],
     ["overlay", "a", "b", "c", "--animate", "slide.mov"],
+    ["pairs"],
+    ["pairs", "a", "--view", "sideways"],
+    ["pairs", "--view", "identity"],
+    ["pairs", "--view", "flip", "--kind", "color"],
+    ["pairs", "--kind", "taste"],
+    ["pairs", " ", "--view", "flip"],
+    ["pairs", "--view", "flip", "--concepts", "nowhere.png"],
+    ["pairs", "--view", "flip", "--count", "0"],
     ["compose", "a"],
     ["morph", "a"],
     ["morph", "a", "b", "c"],
@@ -187,6 +195,13 @@ REFUSED_AT_ONCE = [
     ["ambigram", "69", "--steps", "0"],
     ["denoise-digits", "--model", "nowhere"],
     ["evaluate", "nowhere"],
+    ["evaluate", "anagrams", "--judge", "critic"],
+    ["evaluate", "anagrams", "--judge", "retrieval:nowhere"],
+    ["evaluate", "anagrams", "--view", "sideways"],
+    ["evaluate", "anagrams", "--view", "four-way"],
+    ["evaluate", "anagrams", "--pairs", "nowhere.txt"],
+    ["evaluate", "anagrams", "--count", "0"],
+    ["evaluate", "anagrams", "--model", "nowhere"],
     ["evaluate", "class-20", "--samples", "-5"],
     ["evaluate", "class-20", "--steps", "0"],
     ["report", "--model", "nowhere"],
@@ -209,7 +224,7 @@ REFUSED_AT_ONCE = [
     ["digits", "3", "--eta", "0.5"],
     ["digits", "3", "--guidance", "nan"],
     ["ambigram", "6x"],
-    ["generate", "fox", "--eta", "0.5"],
+    ["generate", "fox", "--solver", "dpm", "--eta", "0.5"],
     ["generate", "fox", "--timesteps", "x"],
     ["generate", "fox", "--guidance-interval", "800,200"],
     ["generate", "fox", "--guidance-interval", "200"],
@@ -330,13 +345,14 @@ def never_right():
         "hybrid": ["a", "b"],
         "morph": ["a", "b"],
         "anagram": ["a", "b", "--view", "flip"],
+        "pairs": ["--kind", "color"],
         "generate": ["a"],
         "denoise": ["clock-tower"],
         "edit": ["clock-tower"],
         "inpaint": ["castle-hill", "castle-hill-mask"],
         "digits": ["3"],
         "ambigram": ["69"],
-        "evaluate": ["class-20"],
+        "models": ["class-20"],
         "rerun": ["nowhere.png"],
         "cascade": ["--data", "."],
         "upscaler": ["--data", "."],
@@ -386,7 +402,8 @@ def test_python_m_phosphene():
     assert result.stderr.startswith("phosphene: DIGITS '12x'") and result.stderr.count("\n") == 1
 
 
-COMMANDS = ["train", "digits", "denoise-digits", "ambigram", "generate", "evaluate", "models", "inspect", "rerun", "report"]
+COMMANDS = ["train", "digits", "denoise-digits", "ambigram", "generate", "pairs", "evaluate", "models", "inspect", "rerun"]
+COMMANDS += ["report"]
 
 
 def test_no_words_at_all_are_a_call_for_help(call):
@@ -411,6 +428,9 @@ def test_every_command_explains_itself(call, command):
         (["digits", "3", "--seed", "one"], "--seed one"),
         (["digits", "3", "4"], "4"),
         (["evaluate"], "MODEL"),
+        (["evaluate", "models"], "MODEL"),
+        (["evaluate", "--samples", "20"], "MODEL"),
+        (["evaluate", "anagrams", "a duck"], "a duck"),
         (["models", "burn"], "burn"),
     ],
 )

@@ -16,7 +16,7 @@ from PIL import Image
 
 import phosphene.__main__  # noqa: F401 (all commands)
 from phosphene.cli.common import app
-from phosphene.defaults import VIEWS
+from phosphene.defaults import VIEWS, WARPS
 from phosphene.errors import UserError
 from phosphene.readers import SAMPLES
 
@@ -82,6 +82,6 @@ def test_what_a_document_links_to_is_there(document):
 def test_the_readme_names_every_view_and_every_sample():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     views = text.partition("Views of anagrams: ")[2].partition(" for four prompts")[0].replace(" and ", " ").split(", ")
-    assert views == [*VIEWS, "four-way"]
+    assert views == [*VIEWS, *WARPS, "four-way"]
     samples = re.findall("`([^`]+)`", text.partition("samples that ship: ")[2].partition(", and masks")[0])
     assert set(samples) == {file.stem for file in SAMPLES.glob("*.png") if not file.stem.endswith("-mask")}

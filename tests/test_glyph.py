@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import thorough
-from judge import open_judge
 from PIL import Image, ImageDraw
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -25,6 +24,7 @@ from test_training import environment, free_port
 
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
+from phosphene.evaluation.matching import open_judge
 from phosphene.models import tokens
 from phosphene.models.cascade import open_cascade
 from phosphene.models.patch_stage import PatchNetwork

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import phosphene
-from phosphene import defaults, sampler, schedule, views
+from phosphene import defaults, sampler, schedule, views, warps
 from phosphene.models import catalogue, folders
 from phosphene.report import page
 from phosphene.training.mnist import data
@@ -23,7 +23,10 @@ FLOORS = (
     ("devices", "schedule", "readers"),
     ("models.protocol", "processes"),
     ("frequency", "guidance", "images", "plots"),
-    ("views", "pyramid", "folds"),
+    ("moved", "pyramid"),
+    ("views",),
+    ("warps",),
+    ("folds",),
     ("expression",),
     ("forward",),
     ("sampler",),
@@ -150,5 +153,5 @@ def test_names_without_torch_are_those_of_the_tables():
     assert folders.ROLES == {name: kind.role for name, kind in catalogue.KINDS.items()}
     assert list(defaults.SOLVERS) == list(sampler.SOLVERS)
     assert list(defaults.SCHEDULES) == list(schedule.KINDS)
-    assert defaults.VIEWS == list(views.VIEWS)
+    assert defaults.VIEWS == list(views.VIEWS) and list(defaults.WARPS) == list(warps.WARPS)
     assert list(defaults.DATASETS) == [*data.SOURCES, "digits", "idx"]

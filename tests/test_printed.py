@@ -15,6 +15,7 @@ from test_generate import call, cascade  # noqa: F401  (fixtures)
 from test_part_a import here  # noqa: F401  (a fixture)
 
 from phosphene.defaults import PAPERS
+from phosphene.moved import MARKS
 from phosphene.readers import read_provenance
 from phosphene.tasks import printed
 from phosphene.tasks.printed import (
@@ -30,7 +31,7 @@ from phosphene.tasks.printed import (
     pixels,
     slide,
 )
-from phosphene.views import MARKS, VIEWS, Moved, Patches, view
+from phosphene.views import VIEWS, Moved, Patches, view
 
 PICTURE = randn(3, 16, 16).clamp(-1, 1)
 

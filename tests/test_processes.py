@@ -84,7 +84,7 @@ def drawn(place: Place) -> dict[str, tuple]:
 
 
 def lines(models: Path) -> list[list[str]]:
-    """Command lines: four that draw, two that are refused."""
+    """Command lines: five that draw, two that are refused."""
     quick, judge = ("--solver", "dpm", "--steps", 2), ("--classifier", models / "classifier")
     digits = ("--dataset", "digits", "--samples", 20, "--guidance", "1,2")
     found = (
@@ -92,6 +92,7 @@ def lines(models: Path) -> list[list[str]]:
         ("digits", "012", "--model", models / "class", *quick, "-o", "digits.png"),
         ("ambigram", "69", "--model", models / "class", *judge, "--count", 3, *quick, "-o", "ambigram.png"),
         ("evaluate", models / "class", *judge, *digits, *quick, "--json", "figures.json", "--picture", "panel.png"),
+        ("evaluate", "anagrams", "--pairs", models / "pairs.txt", "--view", "flip", "--steps", 1, "--json", "table.json"),
         ("report",),
         ("generate", "a cat", "--eta", "1"),
     )
@@ -141,6 +142,7 @@ def shared(tmp_path_factory) -> tuple[Path, list[tuple[str, str]]]:
     for network in ("class", "classifier"):
         built, _, config = build(recipe(network, dataset="digits", width=8), 10)
         catalogue.write(folder / "models" / network, {**config, "epoch": 1}, built.state_dict())
+    (folder / "models" / "pairs.txt").write_text("a cat, a hat\na fox, a box\na bee, a tree\n")
     processes = started(CHILD, folder)
     said = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [0] * WORLD, said
@@ -166,9 +168,9 @@ def test_commands_write_the_same_files_and_say_it_once(shared, tmp_path, monkeyp
     (tmp_path / "models").symlink_to(folder / "models")
     codes = [cli.main(words) for words in lines(Path("models")) if words[0] != "report"]
     here, _ = capsys.readouterr()
-    assert codes == [0] * 4 + [2]
-    assert out.splitlines() == [*here.splitlines(), "codes [0, 0, 0, 0, 2, 2] files 11"]
-    assert silent == "codes [0, 0, 0, 0, 2, 2] files 0\n" and not quiet
+    assert codes == [0] * 5 + [2]
+    assert out.splitlines() == [*here.splitlines(), "codes [0, 0, 0, 0, 0, 2, 2] files 12"]
+    assert silent == "codes [0, 0, 0, 0, 0, 2, 2] files 0\n" and not quiet
     assert [line for line in err.splitlines() if line.startswith("phosphene: ")] == [
         f"phosphene: report: is done by one process; start it without torchrun, which is for {', '.join(cli.common.SHARED)}.",
         "phosphene: --eta 1: belongs to ddim, not to ancestral; leave it out, or take --solver ddim.",
@@ -182,6 +184,10 @@ def test_commands_write_the_same_files_and_say_it_once(shared, tmp_path, monkeyp
         assert read_provenance(tmp_path / name) == read_provenance(folder / name)
     told, wanted = (json.loads((place / "figures.json").read_text())["results"][0]["figures"] for place in (folder, tmp_path))
     assert [row["accuracy_by_class"] for row in told] == [row["accuracy_by_class"] for row in wanted]
+    told, wanted = (json.loads((place / "table.json").read_text())["pairs"] for place in (folder, tmp_path))
+    assert [one["prompts"] for one in told] == [one["prompts"] for one in wanted] and len(told) == 3
+    for one, other in zip(told, wanted, strict=True):
+        assert one["alignment"] == pytest.approx(other["alignment"], abs=1e-4)
 
 
 def test_ctrl_c_ends_all_processes(tmp_path):

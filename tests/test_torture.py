@@ -17,6 +17,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import refusal, thorough
 from PIL import Image
 from safetensors import SafetensorError
@@ -27,6 +28,7 @@ from test_training import write_set
 
 from phosphene.images import save_animation
 from phosphene.models import weights
+from phosphene.tasks import pairs
 from phosphene.training.mnist import run as mnist_run
 from phosphene.training.mnist.data import Split, load_dataset
 from phosphene.training.text_to_image import run as stage_run
@@ -123,12 +125,14 @@ def racked(rack: Rack, monkeypatch) -> None:
 
 
 FEW = ["--classifier", "JUDGE", "--samples", "20", "--guidance", "1", "--steps", "2", "--picture", "x.png", "--json", "x.json"]
+TABLE = ["--steps", 2, "--json", "new/folder/x.json"]
 COMMANDS = {
     "digits": ["digits", "3", "--model", "CLASS", "--steps", 2, "-o", "new/folder/x.png"],
     "digits, several": ["digits", "34", "--count", 2, "--model", "CLASS", "--steps", 2],
     "denoise-digits": ["denoise-digits", "--model", "DENOISER", "--dataset", "digits", "--sigma", "0.5"],
     "ambigram": ["ambigram", "69", "--model", "CLASS", "--classifier", "JUDGE", "--steps", 2],
     "evaluate": ["evaluate", "CLASS", "--dataset", "digits", *FEW],
+    "evaluate anagrams": ["evaluate", "anagrams", "--pairs", "given/x.txt", "--view", "flip", "--model", "CASCADE", *TABLE],
     "generate": ["generate", "a fox", "--model", "CASCADE", "--steps", 2],
     "generate, several": ["generate", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
     "denoise": ["denoise", "castle-hill", "--model", "CASCADE"],
@@ -137,6 +141,7 @@ COMMANDS = {
     "anagram": ["anagram", "a fox", "a hen", "--view", "flip", "--model", "CASCADE", "--steps", 2, "--animate", "x.mp4"],
     "hybrid": ["hybrid", "a fox", "a hen", "--model", "CASCADE", "--steps", 2, "--print", "a4"],
     "overlay": ["overlay", "a fox", "a hen", "a cat", "--model", "CASCADE", "--steps", 2, "--no-upscale"],
+    "pairs": ["pairs", "--view", "flip", "--concepts", "given/x.png", "--json", "new/folder/x.json"],
     "compose": ["compose", "a fox", "a hen", "--model", "CASCADE", "--steps", 2],
     "morph": ["morph", "a fox", "a hen", "--frames", 2, "--model", "CASCADE", "--steps", 2, "--animate", "x.gif"],
     "rerun": ["rerun", "given/x-1.png", "-o", "again.png", "--allow-model", "CLASS"],
@@ -151,6 +156,10 @@ def test_no_call_that_fails_leaves_a_trace(name, call, here, made, cascade, monk
     given = tmp_path_factory.mktemp("given")
     if name == "rerun":
         assert call("digits", "34", "--model", made["class"], "--steps", 2, "-o", given / "x.png", "--device", "cpu")[0] == 0
+
+    (given / "x.txt").write_text("a fox, a hen\n")
+    if name == "pairs":
+        pairs.write(pairs.Concepts(("a fox", "a hen"), torch.rand(2, 1, 3, 16, 16), 4.0), given / "x.png")
 
     def fresh() -> None:
         for path in here.iterdir():
@@ -303,4 +312,4 @@ def test_a_training_whose_nth_call_fails_goes_on_as_if_none_had(name, call, here
 def test_every_command_that_writes_is_on_the_rack():
     from phosphene.cli.drawing import REMADE
 
-    assert {*REMADE, "evaluate", "report", "rerun"} <= {argv[0] for argv in COMMANDS.values()}
+    assert {*REMADE, "evaluate", "pairs", "report", "rerun"} <= {argv[0] for argv in COMMANDS.values()}

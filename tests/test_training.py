@@ -771,9 +771,9 @@ def test_without_a_gpu_two_processes_still_find_each_other(tmp_path):
     assert done.stdout.count("done: the model is in") == 1
 
 
-def test_a_batch_too_small_to_share_is_told():
-    assert "22,300" in shared_in_vain(128, 2) and "290" in shared_in_vain(128, 8)
-    assert not shared_in_vain(128, 1) and not shared_in_vain(512, 2)
+def test_a_batch_that_several_processes_learn_more_slowly_is_told():
+    assert "22,200" in shared_in_vain(128, 2) and "8 at a --batch-size of 8192" in shared_in_vain(8192, 8)
+    assert not shared_in_vain(128, 1) and not shared_in_vain(8193, 2)
 
 
 def test_two_processes_learn_what_one_learns_and_one_goes_on(tmp_path):

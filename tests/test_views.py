@@ -286,3 +286,50 @@ def test_two_negations_are_none():
 def test_identity_is_free():
     # It is the same picture: no row of its own.
     assert Evaluation(mean(cond(0), viewed(cond(0), Identity())), Echo(linear(10))).rows_per_image == 1
+
+
+def slides(x, view):
+    """What the slides of a Rubik's face say, done with lists of squares."""
+    size, n = x.shape[-1], view.grid
+    side, begin = size // n, size % n // 2
+    squares = [[(r, c) for c in range(n)] for r in range(n)]  # where each comes from
+    for way, line, by in view.slides():
+        if way == 0:
+            squares[line] = squares[line][-by:] + squares[line][:-by]
+        else:
+            column = [row[line] for row in squares]
+            for row, square in zip(squares, column[-by:] + column[:-by], strict=True):
+                row[line] = square
+    out = x.clone()
+    for r in range(n):
+        for c in range(n):
+            (a, b), (y, z) = ((begin + k * side for k in at) for at in (squares[r][c], (r, c)))
+            out[..., y : y + side, z : z + side] = x[..., a : a + side, b : b + side]
+    return out
+
+
+@given(grid=st.integers(2, 5), seed=st.integers(0, 99), size=st.integers(5, 20))
+def test_rows_and_columns_of_a_rubiks_face_slide_in_turn_and_what_is_left_over_stays(grid, seed, size):
+    x, v = randn(1, 2, size, size, seed=seed), view(f"rubik:{grid}@{seed}")
+    assert v.apply(x).equal(slides(x, v)) and v.slid(x).equal(slides(x, v)) and v.slid(x, 0.0).equal(x)
+    assert v.slid(x.repeat_interleave(3, -1).repeat_interleave(3, -2), 1.0, 3)[..., ::3, ::3].equal(slides(x, v))
+    ways = [way for way, _, _ in v.slides()]
+    assert ways == [0, 1, 0, 1] and all(by in (-1, 1) for _, _, by in v.slides())
+    for way in (0, 1):  # no slide undoes another
+        assert len({line for w, line, _ in v.slides() if w == way}) == 2
+
+
+@given(grid=st.integers(2, 5), seed=st.integers(0, 99))
+def test_a_rubiks_face_is_the_same_in_both_stages(grid, seed):
+    small, v = randn(1, 1, 64, 64, seed=seed), view(f"rubik:{grid}@{seed}")
+    large = small.repeat_interleave(4, -1).repeat_interleave(4, -2)
+    assert v.apply(large)[..., ::4, ::4].equal(v.apply(small))
+
+
+def test_what_a_hand_does_with_a_rubiks_face_is_said():
+    how = view("rubik@2").mark.how
+    for way, line, by in view("rubik@2").slides():
+        assert f"{('row', 'column')[way]} {line + 1} {(('to the left', 'to the right'), ('up', 'down'))[way][by > 0]}" in how
+    assert view("rubik:20").mark.kind == "beside"
+    with pytest.raises(UserError, match="--view rubik:9: does not cut 8 pixels; choose rubik:4 or fewer"):
+        view("rubik:9").apply(torch.zeros(1, 1, 8, 8))

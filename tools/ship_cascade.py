@@ -1,9 +1,11 @@
 """Put a trained stage into the cascade that ships, and write its sums and its card.
 
-    python tools/ship_cascade.py stage-1 RUN FIGURES.json     from benchmarks/glyph_results.py
+    python tools/ship_cascade.py stage-1 RUN FIGURES.json
     python tools/ship_cascade.py                              the card and the sums anew
 
-``RUN`` holds ``model`` and ``log.jsonl``. A stage that shipped before is replaced whole.
+``RUN`` holds ``model`` and ``log.jsonl``. A stage that shipped before is replaced whole. FIGURES.json is what
+benchmarks/glyph_results.py writes, and in it under "real" what it says with --real, under "held out" what benchmarks/held_out.py
+writes, and under "blind" how many pictures of how many were named right (object, whole, of).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -21,50 +24,61 @@ HERE = folders.EMBEDDED / "glyph"
 
 CARD = """# glyph
 
-A text-to-image model that runs on any laptop: it draws emoji and icons from words. `phosphene generate "a castle"`.
+A text-to-image model that runs on any laptop: it draws things, creatures, people and simple scenes as emoji, icons and clip art
+have them, and in eight manners. `phosphene generate "a castle on a hill"`.
 
 {stages}
 ## What it learned from
 
-11,527 captioned pictures of some 5,700 concepts, each composed anew whenever it was shown: inks, grounds, mirrors, places and
-sizes by chance, with words for all of it, and synonyms and hypernyms from WordNet (Princeton University).
-
-| pictures | of | licence |
-|---|---|---|
-| 4,635 | [Fluent Emoji](https://github.com/microsoft/fluentui-emoji), Microsoft: 3D, Color, Flat | MIT |
-| 1,652 | [Noto Emoji](https://github.com/googlefonts/noto-emoji), Google | OFL-1.1 |
-| 1,011 | [FxEmojis](https://github.com/mozilla/fxemoji), Mozilla | CC-BY-4.0 |
-| 4,106 | [game-icons.net](https://game-icons.net), Lorc, Delapouite and contributors | CC-BY-3.0 |
-| 123 | game-icons.net | CC0-1.0 |
-
-None of these pictures is in the package. The weights were trained by us and are under Apache-2.0, as the package; whoever shows
-pictures that are close to one of the above should name its makers.
+{pictures} Each was shown anew whenever it came: alone on paper of some colour, tinted, several, or put into scenes with
+others (a ground, a time of day, depth, shadows, relations), through filters that make an oil painting, a watercolour, a
+pencil or charcoal drawing, a lithograph, pixel art, stained glass or a photograph of it, with words for all of that, and
+synonyms and hypernyms from WordNet (Princeton University). None of these pictures is in the package. The weights were trained
+by us and are under Apache-2.0, as the package; whoever shows pictures that are close to one of the originals should name its
+makers, who are listed below.
 
 ## How it was made
 
-A text encoder learned by retrieval which words belong to which picture (1.3 million pictures shown), and was frozen; the drawing
-network is a patch transformer that predicts the clean picture and is penalised in velocity, trained on one NVIDIA H100. Some
-pictures were put together or drawn by us (`tools/scenes.py`), and what ships is the mean of two states of its training.
-The second stage enlarges what the first drew, told how noisy it was shown that, and reads no prompt: 1.2 million of the same
-pictures at 256 pixels. All of it, with what failed: docs/embedded-model.md. In each stage's folder stand its recipe
-(`recipe.json`) and its log (`log.jsonl`).
+A text encoder learned by retrieval which words belong to which picture, and was frozen; the drawing network is a patch
+transformer that predicts the clean picture and is penalised in velocity, with Muon, timesteps shifted towards noise and a
+moving average of the weights, on NVIDIA H100 and H200. The second stage enlarges what the first drew, told how noisy it was
+shown that, and reads no prompt. All of it, with what failed: docs/embedded-model.md. In each stage's folder stand its recipe
+(`recipe.json`) and the log of its last hours (`log.jsonl`).
 
 ## What it is worth
 
 {figures}
-By a judge of its own kind, a retrieval model of another seed that was not the text encoder's teacher; the real pictures have
-97.5 % and 100 % (`python benchmarks/glyph_results.py`).
+The blind naming is of `docs/prompts.txt`, whose first seeds somebody named who saw numbered pictures only (`python
+tools/blind_sheets.py docs/prompts.txt`). The judge of captions is the retrieval model that taught the text encoder, so what
+it says is flattering; of the real pictures it gets {real} (`python benchmarks/glyph_results.py`). Colours, numbers and sides
+are measured by detectors, on compositions that training left out (`python benchmarks/held_out.py`).
 
 ## Limits
 
-- It knows emoji and icons, and draws in their manner: one thing on a plain ground. No photographs, no scenes, no lettering.
-- It is small. Common things (faces, animals, hearts, fruit, vehicles) come out as anyone would name them; rare icons are
-  often shapes only, and things that the pictures show in one style alone are poor in the others.
-- It has seen these pictures often. The share of drawings that are nearly a training picture is in the table above.
+- It draws in the manner of its pictures. "A photo of" gives a thing before a wall with a shadow, which nobody takes for a photo.
+- Which of two things is left and which is right it does not hear; a second thing is often lost or takes the first one's colour.
+- It is small. Common things come out as anyone would name them; a bowl of fruit, a vase of flowers or a dinosaur often do not.
 - What it takes for granted is what emoji take for granted: people are yellow or light-skinned unless a word says otherwise
   (skin tones were left out of the training pictures), families and professions look as the vendors drew them, and names are
   English. It says nothing about how things or people are.
-"""
+
+## Pictures and their makers
+
+{sets}
+{credits}"""
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures.md"
+
+
+def sets() -> dict[str, str]:
+    """What docs/pictures.md says of the pictures: how many, the table of their sets, the credits that licences ask for."""
+    text = PICTURES.read_text()
+    first = re.search(r"[\d,]+ pictures of [\d,]+ things, in \d+ sets\.", " ".join(text.split()))[0]
+    table = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    return {
+        "pictures": first,
+        "sets": table + "\n",
+        "credits": text.split("## Credits\n\n")[1],
+    }
 
 
 def stages_table() -> str:
@@ -81,9 +95,17 @@ def stages_table() -> str:
 
 
 def figures_table(figures: dict) -> str:
-    """What benchmarks/glyph_results.py measured."""
-    seen, parts, near, spread = (figures[k] for k in ("seen", "compositions", "nearest", "diversity"))
+    """What benchmarks/glyph_results.py, benchmarks/held_out.py and somebody who named pictures blind found."""
+    seen, parts, near, spread, blind, kinds = (
+        figures[k] for k in ("seen", "compositions", "nearest", "diversity", "blind", "held out")
+    )
+    found = ", ".join(f"{kind} {of['drawn']:.0%} ({of['composed']:.0%})" for kind, of in kinds.items())
     rows = [
+        (
+            f"{blind['of']} ordinary prompts, named blind: the main object right; all of it",
+            f"{blind['object'] / blind['of']:.0%}; {blind['whole'] / blind['of']:.0%}",
+        ),
+        ("never shown together: found by detectors (in scenes as composed)", found),
         ("200 seen captions, all styles: top-1, top-5", f"{seen['top1']:.1%}, {seen['top5']:.1%}"),
         (f"100 compositions never seen: the object right, among {parts['objects']:.0f}", f"{parts['object']:.0%}"),
         (f"the same: colour or style right, among {parts['words']:.1f}", f"{parts['word']:.0%}"),
@@ -111,7 +133,9 @@ def main() -> None:
         shutil.copy(options.figures, HERE / "figures.json")
     (HERE / folders.SUMS).unlink(missing_ok=True)
     figures = json.loads((HERE / "figures.json").read_text())
-    (HERE / "README.md").write_text(CARD.format(stages=stages_table(), figures=figures_table(figures)))
+    real = f"{figures['real']['top1']:.1%} and {figures['real']['top5']:.1%}"
+    told = {"stages": stages_table(), "figures": figures_table(figures), "real": real, **sets()}
+    (HERE / "README.md").write_text(CARD.format(**told))
     held = sorted(path for path in HERE.rglob("*") if path.is_file())
     sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(HERE).as_posix()}\n" for path in held)
     (HERE / folders.SUMS).write_text("".join(sums))

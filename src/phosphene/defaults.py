@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 SEED = 180
-GUIDANCE, UPSCALE_GUIDANCE = 7.0, 4.0
-"""Of both stages of text to image: the defaults of diffusers."""
+UPSCALE_GUIDANCE = 4.0
+"""Of the second stage of text to image: the default of diffusers."""
 DIGIT_GUIDANCE, AMBIGRAM_GUIDANCE = 5.0, 8.0
 CASCADE = "glyph"
 """The cascade that ships with the package."""
+
+CONCEPTS = Path(__file__).parent / "assets" / "concepts" / "glyph.png"
+"""The sheet of sketches that ``phosphene pairs`` looks among."""
 
 NOISE_LEVEL = 250
 """How noisy a super-resolution stage is shown the small picture, where nobody says: the default of diffusers."""
@@ -24,6 +28,19 @@ class Steps(NamedTuple):
     cascade: int
     digits: int
 
+
+class Usual(NamedTuple):
+    """How a model is sampled where nobody says."""
+
+    solver: str
+    steps: int | None  # None: as SOLVERS says
+    guidance: float
+
+
+IF_USUAL = Usual("ancestral", None, 7.0)
+"""As Part A samples DeepFloyd IF, with the guidance of diffusers."""
+OWN_USUAL = Usual("dpm", 12, 4.0)
+"""Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md)."""
 
 SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 8), "heun": Steps(20, 8)}
 """Of each solver in ``sampler.SOLVERS``. 34, Part A's number, are every 29th timestep of the 1000."""
@@ -48,12 +65,14 @@ DATASETS = ("mnist", "fashion", "digits", "idx")
 NETWORKS = ("denoiser", "time", "class", "classifier")
 """Of the MNIST chapter."""
 VIEWS = ["identity", "flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate", "skew", "patches", "pixels", "jigsaw"]
-VIEWS += ["inner-circle", "square-hinge"]
+VIEWS += ["inner-circle", "square-hinge", "rubik"]
 """Of ``views.VIEWS``."""
-PIECES = {"patches": 1, "jigsaw": 2, "square-hinge": 1}
+PIECES = {"patches": 1, "jigsaw": 2, "square-hinge": 1, "rubik": 1}
 """Of these views, those that may be told how many pieces they have along a side (``patches:8``), and what divides it."""
-LAID = ("patches", "pixels", "jigsaw")
+LAID = ("patches", "pixels", "jigsaw", "rubik")
 """Those whose pieces are laid by chance, and may be told a seed (``jigsaw@3``)."""
+WARPS = {"rotate": 359, "cylinder": 0, "cone": 0, "lens": 4}
+"""Of ``warps.WARPS``, each with the largest number that may stand after its colon; 0: none may."""
 FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")
 """The views that ``four-way`` stands for."""
 REDUCTIONS = ("mean", "alternate")
@@ -64,10 +83,18 @@ BANDS = ("low", "high")
 """What is kept of a photo: what the first prompt would rule, whatever the kind of hybrid, or the rest."""
 PAPERS = {"a4": (210.0, 297.0), "letter": (215.9, 279.4)}
 """Width and height of printed sheets, in millimetres."""
+PRINTED = 150.0
+"""The side of the picture on them."""
 BLENDS = ("none", "paste", "laplacian")
 """How an inpainted picture goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
 SHAPES = ("left", "top", "circle")
 """Masks that have a name."""
+JUDGES = ("denoiser", "retrieval", "clip")
+"""Who says how well an anagram reads: the network that drew it, our retrieval model, CLIP."""
+PAPER_VIEWS = ("flip", "rotate-90", "rotate-180", "negate", "inner-circle", "jigsaw")
+"""In which anagrams are measured where nobody says."""
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""The classes of CIFAR-10 (Krizhevsky 2009), of whose 45 pairs papers draw anagrams."""
 MEANING = (
     "Alignment is how much the weakest reading helps the model to see the picture: above 0 it does. Concealment is how surely "
     "each reading is told from the others: 1 where none shows through."

@@ -68,6 +68,11 @@ class Task:
     """From a stage, pictures it drew, and which of the task's they are, to what is to be thought of them (a tuple)."""
     readings: Sequence[Reading] = (Reading(),)
 
+    @property
+    def stays(self) -> bool:
+        """Whether it is kept near an image; see :meth:`~phosphene.sampling.Sampling.of`."""
+        return self.starts is not None or self.edit is not None
+
     def part(self, rows: Sequence[int], count: int) -> Task:
         """What is asked of pictures ``rows`` of ``count`` alone, but for ``asks``: see :meth:`_Plan.part`."""
         if len(rows) == count:
@@ -230,7 +235,7 @@ class _Plan:
 
     @classmethod
     def of(cls, task: Task, stage: Denoiser, sampling: Sampling) -> _Plan:
-        own = sampling.of(stage)
+        own = sampling.of(stage, task.stays)
         if getattr(stage, "low_res_schedule", None) is not None and own.noise_level is not None:
             stage = replace(stage, noise_level=own.noise_level)
         times = own.visited(stage)
@@ -269,7 +274,8 @@ class _Plan:
         return self.begun(task, self.noise(source, count) if noise is None else noise, source)
 
     def noise(self, source: Generators, count: int) -> Tensor:
-        return draw(source, count, self.shape, _device(self.stage))
+        noise = draw(source, count, self.shape, _device(self.stage))
+        return noise if self.fold is None else self.fold.noise(noise)
 
     def mended(self, x0: Tensor) -> Tensor:
         """Clean estimates, each sheet kept in range by itself, and then such as agree."""
@@ -287,6 +293,7 @@ class _Plan:
             self.times[start:],
             solver=self.sampling.table(self.stage),
             threshold=self.mended,
+            noised=None if self.fold is None else self.fold.noise,
             generators=source,
             max_rows=self.sampling.max_rows,
             **more,

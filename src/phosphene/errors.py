@@ -9,6 +9,7 @@ from typing import Any
 
 from phosphene.defaults import (
     FOUR_WAY,
+    JUDGES,
     LAID,
     LEAST_BLUR,
     MOST_BLUR,
@@ -18,6 +19,7 @@ from phosphene.defaults import (
     PIECES,
     SECTIONS,
     VIEWS,
+    WARPS,
     one_of,
 )
 
@@ -67,13 +69,17 @@ def view_parts(name: str, option: str = "--view") -> tuple[str, int | None, int 
     """
     plain, at, own = name.partition("@")
     known, colon, number = plain.partition(":")
-    if known not in VIEWS:
-        require_one_of(option, name, VIEWS)
-    if colon and not (number.isdecimal() and len(number) < 5 and int(number) >= 2):
+    if known not in VIEWS and known not in WARPS:
+        require_one_of(option, name, [*VIEWS, *WARPS])
+    fits = number.isdecimal() and len(number) < 5 and 2 <= int(number)
+    if known in WARPS and (at or (colon and not (fits and int(number) <= WARPS[known]))):
+        fit = f"after its colon stands a whole number, 2..{WARPS[known]}" if WARPS[known] else "leave the number out"
+        raise UserError(f"{option} {name}: {known} has no seed; {fit}." if at else f"{option} {name}: {fit}.")
+    if colon and not fits:
         raise UserError(f"{option} {name}: the number of pieces along a side must be a whole number from 2 on.")
-    if colon and known not in PIECES:
+    if colon and known not in (*PIECES, *WARPS):
         raise UserError(f"{option} {name}: {known} has no number of pieces; leave :{number} out.")
-    if colon and int(number) % PIECES[known]:
+    if colon and int(number) % PIECES.get(known, 1):
         raise UserError(f"{option} {name}: must be an even number, such as {known}:4.")
     if at and known not in LAID:
         raise UserError(f"{option} {name}: {known} is not laid by chance; leave @{own} out.")
@@ -191,6 +197,25 @@ def require_mean(reduce: str, weights: object, rectified: bool, last: str | None
         raise UserError(f"{told[0]}: is of --reduce mean; leave it out with alternate.")
 
 
+def is_warp(name: str) -> bool:
+    """Whether the view called ``name`` is none that is orthogonal. UserError where there is none of that name."""
+    return view_parts(name)[0] in WARPS
+
+
+def require_warps(names: Sequence[str], reduce: str, weights: Any, rectified: bool, last: str | None) -> None:
+    """UserError where one of the views ``names`` is a warp, and what else is asked for does not go with that."""
+    if "identity" not in names:
+        raise UserError(
+            f"--view {', '.join(names)}: one is not orthogonal, and wants the picture as it is beside it; add identity."
+        )
+    told = [f"--reduce {reduce}"] * (reduce != "mean") + ["--weights auto"] * (weights == "auto")
+    told += ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
+    if told:
+        raise UserError(f"{told[0]}: is of orthogonal views, whose estimates have a mean; leave it out with {', '.join(names)}.")
+    if weights is not None and not all(math.isfinite(w) and w > 0 for w in weights):
+        raise UserError(f"--weights {[*weights]}: give a positive number for each of {len(names)} views.")
+
+
 def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> None:
     """UserError where transparencies are not made of so many ``prompts``, or ``weights`` do not say how much each counts."""
     if prompts < 3:
@@ -200,6 +225,28 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
     if weights is not None and (len(weights) != prompts or not all(1 / MOST_WEIGHT <= w <= MOST_WEIGHT for w in weights)):
         wanted = f"give a positive number for each of {prompts} prompts, {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:,}"
         raise UserError(f"--weights {[*weights]}: {wanted}.")
+
+
+def require_sharing(view: str | None, kind: str | None, prompt: str | None) -> None:
+    """UserError where it is not one way, a ``view`` or a ``kind`` of hybrid, in which pairs are to share a picture."""
+    if view is None and kind is None:
+        raise UserError(f"--view: is missing; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
+    if view is not None and kind is not None:
+        raise UserError(f"--kind {kind}: is of hybrids, and --view {view} of anagrams; leave one of the two out.")
+    if view in ("identity", "four-way"):
+        raise UserError(f"--view {view}: does not show two prompts in one picture; name another, such as flip.")
+    if view is not None:
+        view_parts(view)
+    if prompt is not None and not prompt.strip():
+        raise UserError('PROMPT "": is empty; say what the picture shows first, or leave it out.')
+
+
+def judge_parts(text: str) -> tuple[str, str]:
+    """What ``denoiser``, ``retrieval:FOLDER`` or ``clip:MODEL`` says: the kind, and which. UserError where it is none."""
+    kind, _, where = text.partition(":")
+    if kind not in JUDGES or bool(where.strip()) != (kind != "denoiser"):
+        raise UserError(f"--judge {text}: unknown; choose denoiser, retrieval:FOLDER or clip:MODEL.")
+    return kind, where
 
 
 def require_sections(names: Sequence[str]) -> None:

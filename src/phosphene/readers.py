@@ -229,6 +229,36 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
+# Lists
+
+
+def read_pairs_file(path: Path, option: str) -> list[tuple[str, str]]:
+    """The pairs of prompts in the text file at ``path``, which ``option`` names: a line each, a comma or a tab between the two.
+
+    Empty lines and those that begin with # say nothing. UserError where it is missing, no text, or a line is no pair.
+    """
+    what, again, pairs = f"{option} {path}", "write two prompts a line, with a comma between them", []
+    if not exists(path):
+        raise UserError(f"{what}: no such file; {again}.")
+    content = _text_of(path, what, again, MOST_TEXT)
+    if len(content) > MOST_TEXT:
+        raise UserError(f"{what}: is more than {MOST_TEXT:,} bytes of text; {again}.")
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: is no text in UTF-8; {again}.") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        prompts = tuple(part.strip() for part in line.split("\t" if "\t" in line else ","))
+        if len(prompts) != 2 or not all(prompts):
+            raise UserError(f"{what}: line {number} is no pair of prompts; {again}.")
+        pairs.append(prompts)
+    if not pairs:
+        raise UserError(f"{what}: holds no pairs; {again}.")
+    return pairs
+
+
 # TOML
 
 

@@ -286,6 +286,7 @@ def denoise(
     threshold: Threshold | None = None,
     edit: Callable[[Step], Tensor] | None = None,
     steer: Callable[[Expression, Step], Expression] | None = None,
+    noised: Callable[[Tensor], Tensor] | None = None,
     generators: Generators | None = None,
     max_rows: int | None = None,
     low_res: Tensor | None = None,
@@ -295,7 +296,8 @@ def denoise(
     Yields after each step, so that progress bars, previews and early stops belong to the caller. Several expressions take
     turns, one a step: see :func:`taking_turns`. ``threshold`` mends each clean estimate; ``edit`` returns what replaces
     ``xt`` after each step (inpainting), ``steer`` what replaces the expression then, on the same leaves; ``generators``
-    (needed by solvers that add noise) are consumed in the order of the steps; ``low_res`` (B, C', H, W) is shown to the
+    (needed by solvers that add noise) are consumed in the order of the steps, ``noised`` makes of what they draw the unit
+    noise that is added; ``low_res`` (B, C', H, W) is shown to the
     denoiser with every ``xt`` and follows its views (super-resolution). SDEdit is this function from
     ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never waits for the device.
     """
@@ -319,6 +321,7 @@ def denoise(
                 xt = xt + row.previous * previous[turn]
             if row.noise:
                 z = draw(generators, len(xt), xt.shape[1:], xt.device)
+                z = z if noised is None else noised(z)
                 xt = xt + _deviation(row, estimate.variance) * z
             step = Step(index, len(rows), row.s, xt, x0)
             if edit is not None:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 from phosphene import sampler
-from phosphene.defaults import GUIDANCE, SOLVERS, UPSCALE_GUIDANCE
+from phosphene.defaults import IF_USUAL, SOLVERS, UPSCALE_GUIDANCE
 from phosphene.errors import UserError, require_eta
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import Solver, Threshold, ancestral, clamp, ddim
@@ -16,12 +16,12 @@ from phosphene.sampler import Solver, Threshold, ancestral, clamp, ddim
 class Sampling(NamedTuple):
     """How pictures are drawn, whatever they are asked for. ``upscale_...`` and ``noise_level`` are of the second stage."""
 
-    solver: str = "ancestral"
-    steps: int | None = None  # timesteps to visit; None: see defaults.SOLVERS
+    solver: str | None = None  # None: the model's own, or the ancestral one; see :meth:`of`
+    steps: int | None = None  # timesteps to visit; None: those of the model or, where a solver is named, see defaults.SOLVERS
     eta: float | None = None  # of ddim, the share of fresh noise, 0..1; None is 0
     resample: int = 1  # see sampler.resampled
     timesteps: Sequence[int] | None = None  # decreasing; None: ``steps`` of them, spaced as the model's scheduler does
-    guidance: float = GUIDANCE
+    guidance: float | None = None  # None: the model's own
     threshold: bool = True  # clean estimates are kept in range as the model's scheduler does; False: left as they are
     upscale_guidance: float = UPSCALE_GUIDANCE
     upscale_solver: str | None = None  # None: that of the first, or dpm where the stage reads no prompt
@@ -33,10 +33,22 @@ class Sampling(NamedTuple):
     guidance_norm: float | None = None
     together: bool = False  # one generator on the model's device, of the first seed, for all: quick, for statistics alone
 
-    def of(self, stage: Denoiser) -> Sampling:
-        """How ``stage`` is sampled: as it says, but for what is the second stage's own."""
-        if getattr(stage, "low_res_schedule", None) is None:
-            return self
+    def of(self, stage: Denoiser, stays: bool = False) -> Sampling:
+        """How ``stage`` is sampled: as it says, what it leaves open as the model says, and what is the second stage's own.
+
+        What ``stays`` with an image, starting from it or being edited towards it on the way, walks the ancestral path that
+        Part A counts its starts on.
+        """
+        usual, own = getattr(stage, "usual", IF_USUAL), self
+        if own.guidance is None:
+            own = own._replace(guidance=usual.guidance)
+        if own.solver is None:
+            solver, steps = (IF_USUAL if stays else usual)[:2] if own.eta is None else ("ddim", None)
+            few = steps is not None and own.steps is None and own.timesteps is None
+            own = own._replace(solver=solver, steps=min(steps, stage.schedule.steps) if few else own.steps)
+        return own if getattr(stage, "low_res_schedule", None) is None else own._of_the_second(stage)
+
+    def _of_the_second(self, stage: Denoiser) -> Sampling:
         # Going by the small picture alone, with no prompt, there is no guidance to follow with care.
         own = self if stage.reads else self._replace(solver="dpm", steps=8, eta=None, resample=1, timesteps=None)
         if self.upscale_solver is not None:
@@ -49,9 +61,9 @@ class Sampling(NamedTuple):
 
     def table(self, stage: Denoiser | None = None) -> Solver:
         """The solver; of ``stage``, the ancestral one has the variance it was made for. UserError where options do not fit."""
-        chosen = sampler.solver(self.solver)
+        chosen = sampler.solver(self.solver or IF_USUAL.solver)
         if self.eta is not None:
-            require_eta(self.eta, self.solver)
+            require_eta(self.eta, self.solver or "ddim")
             chosen = partial(ddim, eta=self.eta)
         if chosen is ancestral and hasattr(stage, "scheduler"):
             kinds = {"learned_range": "auto", "fixed_small": "small", "fixed_large": "large"}
@@ -59,7 +71,7 @@ class Sampling(NamedTuple):
         return sampler.resampled(chosen, self.resample)
 
     def visited(self, stage: Denoiser) -> list[int]:
-        """The timesteps that a run of ``stage`` leads through, decreasing."""
+        """The timesteps that a run of ``stage`` leads through, decreasing; of the :meth:`of` that says all."""
         self.table()  # refuses a solver that is none
         if self.timesteps is not None:
             if any(t >= stage.schedule.steps for t in self.timesteps):

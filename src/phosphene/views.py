@@ -6,28 +6,15 @@ denoiser look at a picture through a view (Geng et al. 2024, "Visual Anagrams", 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError, view_parts
+from phosphene.errors import UserError, require_one_of, view_parts
 from phosphene.frequency import REFERENCE_SIZE
-
-
-class Mark(NamedTuple):
-    """How a view is seen by hand on a printed picture."""
-
-    kind: str  # what is drawn for it: one of MARKS
-    how: str  # what the reader does, in whole sentences
-
-
-MARKS = ("none", "arrow", "mirror", "pieces", "strips", "beside")
-"""Nothing; which way to turn; where a mirror stands; lines to cut between pieces, or along strips that slide; what the view
-shows, small beside the picture, because no hand can make it."""
+from phosphene.moved import MOST_CUT, Mark, Moved, Plan, pixel_centres
 
 
 class View(Protocol):
@@ -113,78 +100,6 @@ class Negate:
         return -x
 
     invert = apply
-
-
-MOST_CUT = 16
-"""Pieces along a side that a hand can cut."""
-
-
-class Plan(NamedTuple):
-    """A picture cut into pieces that move and turn. Places are (y, x) in pixels, pixel (0, 0) being centred at (0.5, 0.5)."""
-
-    piece: Tensor  # (size * size,) integers: whose each pixel is
-    source: Tensor  # (pieces, 2) float64: the point about which a piece turns, where it was
-    target: Tensor  # (pieces, 2) float64: and where that point comes to lie
-    turns: Tensor  # (pieces,) counter-clockwise quarter turns
-
-
-@dataclass(frozen=True)
-class Moved(ABC):
-    """A view that cuts the picture into pieces and lays them anew: see :meth:`plan`. Pictures must be square."""
-
-    sign: ClassVar[int] = 1
-    name: ClassVar[str]
-    mark: ClassVar[Mark] = Mark("pieces", "Cut along the lines and lay the pieces anew, as their numbers in the plan say.")
-
-    @abstractmethod
-    def plan(self, size: int) -> Plan:
-        """The pieces of a picture of ``size`` pixels; UserError where they do not fit it."""
-
-    def apply(self, x: Tensor) -> Tensor:
-        return self._picked(x, 0)
-
-    def invert(self, x: Tensor) -> Tensor:
-        return self._picked(x, 1)
-
-    def _picked(self, x: Tensor, way: int) -> Tensor:
-        if x.shape[-1] != x.shape[-2]:
-            raise UserError(f"--view {self.name}: needs a square picture, this one is {x.shape[-1]}x{x.shape[-2]}; crop it.")
-        return x.flatten(-2)[..., _sources(self, x.shape[-1], x.device)[way]].view(x.shape)
-
-    def _cells(self, size: int, grid: int) -> tuple[Tensor, Tensor]:
-        """The cell of each pixel, (size * size,), in a grid of ``grid`` by ``grid``, and the middles of the cells."""
-        if size % grid:
-            fit = ", ".join(f"{self.name}:{k}" for k in range(2, size // 2 + 1, 2) if size % k == 0) or "another view"
-            raise UserError(f"--view {self.name}:{grid}: does not cut {size} pixels evenly; choose {fit}.")
-        side, place = size // grid, torch.arange(size)
-        cell = (place[:, None] // side * grid + place // side).flatten()
-        middle = (torch.arange(grid, dtype=torch.float64) + 0.5) * side
-        return cell, torch.cartesian_prod(middle, middle)
-
-
-def pixel_centres(size: int) -> Tensor:
-    """(size * size, 2) float64."""
-    along = torch.arange(size, dtype=torch.float64) + 0.5
-    return torch.cartesian_prod(along, along)
-
-
-def turned(offset: Tensor, quarters: Tensor) -> Tensor:
-    """Offsets (N, 2; y and x) after counter-clockwise quarter turns (N,): exact."""
-    y, x = offset.unbind(1)
-    sine, cosine = (torch.tensor(v, dtype=offset.dtype)[quarters % 4] for v in ([0, 1, 0, -1], [1, 0, -1, 0]))
-    return torch.stack([cosine * y - sine * x, sine * y + cosine * x], 1)
-
-
-@lru_cache(maxsize=64)
-def _sources(view: Moved, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where each pixel of the view comes from, and where each pixel of the picture comes from in the view."""
-    plan, at = view.plan(size), pixel_centres(size)
-    to = plan.target[plan.piece] + turned(at - plan.source[plan.piece], plan.turns[plan.piece])
-    y, x = to.floor().long().unbind(1)
-    arrives = y * size + x
-    comes = torch.empty_like(arrives)
-    comes[arrives] = torch.arange(len(arrives))
-    return comes.to(device), arrives.to(device)
 
 
 @dataclass(frozen=True)
@@ -331,6 +246,66 @@ class Jigsaw(Moved):
         return target, turns
 
 
+@dataclass(frozen=True)
+class Rubik(Moved):
+    """``grid`` by ``grid`` squares, of which rows and columns slide in a circle, by turns: four slides, drawn from ``seed``.
+
+    What pixels are left over when the picture is cut into so many squares stays as a border.
+    """
+
+    grid: int = 3
+    seed: int = 0
+    name: ClassVar[str] = "rubik"
+
+    @property
+    def mark(self) -> Mark:
+        if self.grid > MOST_CUT:
+            return Mark("beside", "Its squares are too small to cut; the small picture shows what they make.")
+        ways = (("to the left", "to the right"), ("up", "down"))
+        told = [f"{('row', 'column')[way]} {line + 1} {ways[way][by > 0]}" for way, line, by in self.slides()]
+        how = "Cut along the lines, and slide by a square, so that what leaves on one side comes in on the other"
+        return Mark("pieces", f"{how}: {', '.join(told)}.")
+
+    def slides(self) -> list[tuple[int, int, int]]:
+        """In order: 0 for a row or 1 for a column, which of them, and 1 for right and down or -1 for left and up."""
+        generator = torch.Generator().manual_seed(self.seed)
+        lines = torch.stack([torch.randperm(self.grid, generator=generator)[:2] for _ in range(2)])
+        by = torch.randint(2, (2, 2), generator=generator) * 2 - 1
+        return [(way, int(lines[way, k]), int(by[way, k])) for k in range(2) for way in range(2)]
+
+    def cut(self, size: int) -> tuple[int, int]:
+        """Where the squares begin, and how wide they are: in a large picture where they are in a small one."""
+        scale, small = (size // REFERENCE_SIZE, REFERENCE_SIZE) if size % REFERENCE_SIZE == 0 else (1, size)
+        if small < self.grid:
+            raise UserError(f"--view rubik:{self.grid}: does not cut {size} pixels; choose rubik:{max(size // 2, 2)} or fewer.")
+        return small % self.grid // 2 * scale, small // self.grid * scale
+
+    def slid(self, x: Tensor, share: float = 1.0, scale: int = 1) -> Tensor:
+        """``x`` (..., S, S), ``share`` of the way, 0..1; it was enlarged ``scale`` times."""
+        begin, side = (scale * n for n in self.cut(x.shape[-1] // scale))
+        whole, x = slice(begin, begin + self.grid * side), x.clone()
+        for number, (way, line, by) in enumerate(self.slides()):
+            part, own = min(max(4 * share - number, 0.0), 1.0), slice(begin + line * side, begin + (line + 1) * side)
+            at = (..., own, whole) if way == 0 else (..., whole, own)
+            x[at] = x[at].roll(round(part * by * side), -1 - way)
+        return x
+
+    def plan(self, size: int) -> Plan:
+        (begin, side), n = self.cut(size), self.grid
+        at = (torch.arange(size) - begin).div(side, rounding_mode="floor")
+        inside = (at >= 0) & (at < n)
+        piece = torch.where(inside[:, None] & inside, at[:, None] * n + at, n * n).flatten()  # the border is one more
+        middle = begin + (torch.arange(n, dtype=torch.float64) + 0.5) * side
+        middles = torch.cat([torch.cartesian_prod(middle, middle), torch.zeros(1, 2, dtype=torch.float64)])
+        order = torch.arange(n * n).view(n, n)
+        for way, line, by in self.slides():
+            own = (line,) if way == 0 else (slice(None), line)
+            order[own] = order[own].roll(by)
+        target = middles.clone()
+        target[order.flatten()] = middles[:-1]
+        return Plan(piece, middles, target, torch.zeros(n * n + 1, dtype=torch.long))
+
+
 VIEWS: dict[str, View] = {
     "identity": Identity(),
     "flip": Mirror(-2),
@@ -345,12 +320,14 @@ VIEWS: dict[str, View] = {
     "jigsaw": Jigsaw(),
     "inner-circle": InnerCircle(),
     "square-hinge": SquareHinge(),
+    "rubik": Rubik(),
 }
 
 
 def view(name: str, seed: int = 0) -> View:
     """The view called ``name``: ``patches:8`` has 8 by 8 pieces, ``jigsaw@3`` lays them by a seed of its own, not by ``seed``."""
     known, pieces, own = view_parts(name)
+    require_one_of("--view", known, VIEWS)  # a warp is none of them
     found = VIEWS[known]
     if pieces is not None:
         found = replace(found, grid=pieces)

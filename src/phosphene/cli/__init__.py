@@ -26,7 +26,7 @@ from phosphene.errors import UserError
 from phosphene.files import unwritable
 
 # Each adds its commands, in this order.
-for _part in ("train", "digits", "pictures", "illusions", "measure", "models", "provenance"):
+for _part in ("train", "digits", "pictures", "illusions", "pairs", "measure", "anagrams", "models", "provenance"):
     import_module(f"phosphene.cli.{_part}")
 
 

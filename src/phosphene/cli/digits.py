@@ -30,6 +30,7 @@ GREEN = (34, 139, 84)
 class Digits(Options):
     """The options of a command that draws digits."""
 
+    solver: options.SolverName = "ancestral"
     guidance: options.Guidance = DIGIT_GUIDANCE
     model: Annotated[str | None, options.model_for("Such as class-20 or time-20", "diffusion")] = None
 

@@ -17,11 +17,12 @@ from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.defaults import (
     CASCADE,
-    GUIDANCE,
+    IF_USUAL,
     MOST_STEPS,
     NOISE_LEVEL,
     OFFLOADS,
     OWN_NOISE_LEVEL,
+    OWN_USUAL,
     SEED,
     SHAPES,
     SOLVERS,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 CELL = 256
 """Pixels of a picture on a sheet, at least."""
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
+SOLVER = f"{OWN_USUAL.solver} of glyph, {IF_USUAL.solver} of DeepFloyd IF and of what keeps to an image, ddim with --eta"
+STEPS = f"{OWN_USUAL.steps} of glyph, or what is usual for --solver: {USUAL}"
+SCALE = f"by default {OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd IF"
 LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
 
 
@@ -46,11 +50,11 @@ LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
 class Options:
     """What commands that draw share: options by their names on the command line, and what is told of a picture."""
 
-    solver: options.SolverName = "ancestral"
+    solver: options.SolverName = None
     steps: options.Steps = None
     eta: options.Eta = None
     resample: options.Resample = None
-    guidance: options.Guidance = GUIDANCE
+    guidance: options.Guidance = None
     guidance_interval: options.GuidanceInterval = None
     guidance_parallel: options.GuidanceParallel = None
     guidance_norm: options.GuidanceNorm = None
@@ -92,8 +96,15 @@ class Options:
         from phosphene.drawing import run
 
         seeds = [self.seed] if seeds is None else seeds
+        if "sampling" not in how:
+            self.settle(task, model)
         how = {"sampling": self.sampling(), "place": common.place(self.device), **how}
         return common.finished(run(task, model, seeds, **how))
+
+    def settle(self, task: Task, model: object) -> None:
+        """Say of what was left open how ``model`` will be sampled, so that the picture tells of it."""
+        used = self.sampling().of(getattr(model, "stages", [model])[0], task.stays)
+        self.solver, self.steps, self.guidance = used.solver, used.steps, used.guidance
 
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
         """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too.
@@ -114,7 +125,11 @@ class Drawing(Options):
     """The options of a command that draws from text."""
 
     model: options.CascadeName = CASCADE
-    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {USUAL}")] = None
+    solver: Annotated[str | None, options.chosen(SOLVERS, f"by default {SOLVER}")] = None
+    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {STEPS}")] = None
+    guidance: Annotated[
+        float | None, typer.Option(help=f"Classifier-free guidance, 1 is none; {SCALE}.", callback=options.finite)
+    ] = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
@@ -175,8 +190,7 @@ class Drawing(Options):
     def guides(self, cascade: Cascade) -> bool:
         """Whether a stage that reads text is asked for what to stay away from: at guidance 1 it is not."""
         sampling = self.sampling()
-        scales = (sampling.guidance, *[sampling.upscale_guidance] * (len(cascade.stages) - 1))
-        return any(scale != 1 for stage, scale in zip(cascade.stages, scales, strict=True) if stage.reads)
+        return any(sampling.of(stage).guidance != 1 for stage in cascade.stages if stage.reads)
 
     def of_the_second(self) -> list[tuple[str, float]]:
         """Options of the second stage that were given, with their values."""

@@ -13,6 +13,7 @@ from phosphene.cli.pictures import Fit
 from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, one_of
 from phosphene.errors import (
     UserError,
+    is_warp,
     last_parts,
     require_hybrid,
     require_length,
@@ -21,6 +22,7 @@ from phosphene.errors import (
     require_sigma,
     require_two,
     require_views,
+    require_warps,
     require_weights,
     view_parts,
 )
@@ -75,15 +77,18 @@ def anagram(
     """Draw a picture that shows something else in another view.
 
     Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
-    square-hinge (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once.
+    square-hinge, rubik (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once;
+    rotate:135 (by any angle), cylinder and cone (mirrors that stand on the picture), lens:2 (its middle, enlarged).
     """
     from phosphene.images import require_animation, save_animation
 
-    require_views(view, len(prompts))
+    names = require_views(view, len(prompts))
     shares = weights if weights in (None, "auto") else common.numbers("--weights", weights, float, "1,1.5 or auto")
     if isinstance(shares, list):
         require_weights(shares, len(prompts))
     require_mean(reduce, shares, rectify, last)
+    if any(map(is_warp, names)):
+        require_warps(names, reduce, shares, rectify, last)
     if last is not None:
         last_parts(last)
     if animate is not None:
@@ -111,7 +116,10 @@ def hybrid(
     prompts: Annotated[list[str], typer.Argument(metavar="FAR NEAR", help="From afar and from near; a third lies between.")],
     drawing: Drawing,
     kind: Kind = "frequency",
-    sigma: Annotated[str | None, typer.Option(help="Blurs that part the prompts, in 64ths of it. [default: 2, or 3,1.2]")] = None,
+    sigma: Annotated[
+        str | None,
+        typer.Option(help="Blurs that part the prompts, in 64ths of it; auto: as far as reads. [default: 2, or 3,1.2]"),
+    ] = None,
     from_: Annotated[
         Path | None,
         typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.", callback=options.is_picture),
@@ -132,20 +140,11 @@ def hybrid(
 
     A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
     """
-    sigmas = None if sigma is None else common.numbers("--sigma", sigma, float, "2 or 3,1.2")
-    for each in sigmas or ():
-        require_sigma(each)
     for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
         if value is not None and kind != of:
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
-    if from_ is None and band is not None:
-        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
-    if from_ is not None and (len(prompts) != 1 or best_of > 1):
-        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
-    if from_ is not None and sigmas is not None and len(sigmas) != 1:
-        raise UserError(f"--sigma {sigma}: --from takes one, between what is kept and what is drawn.")
-    if from_ is None:
-        require_hybrid(kind, len(prompts), sigmas)
+    sigmas = _sigmas(sigma)
+    _require_bands(prompts, kind, sigma, sigmas, from_, band, best_of)
     _require_page(paper, out)
     from phosphene.frequency import MotionBlur
     from phosphene.tasks.hybrid import SIGMAS
@@ -154,13 +153,64 @@ def hybrid(
 
     motion = MotionBlur(15.0 if length is None else length, 0.0 if angle is None else angle)
     if from_ is None:
+        cascade = drawing.open(_with_null(prompts, best_of > 1 or sigma == "auto"))
+        sigmas = _widest(prompts, cascade, drawing) if sigma == "auto" else sigmas
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
-        picture = _best(asked, drawing.open(_with_null(prompts, best_of > 1)), drawing, best_of, out)
+        picture = _best(asked, cascade, drawing, best_of, out)
     else:
         picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
         prompts = [*prompts, from_.name] if band == "high" else [from_.name, *prompts]
     if paper is not None:
         _print(hybrid_pages(picture, prompts, kind, sigmas or SIGMAS[len(prompts)], motion.angle), out, paper)
+
+
+def _sigmas(sigma: str | None) -> list[float] | None:
+    """What --sigma says; None where it says nothing or leaves it open."""
+    if sigma in (None, "auto"):
+        return None
+    sigmas = common.numbers("--sigma", sigma, float, "2, 3,1.2 or auto")
+    for each in sigmas:
+        require_sigma(each)
+    return sigmas
+
+
+def _require_bands(
+    prompts: Sequence[str],
+    kind: str,
+    sigma: str | None,
+    sigmas: Sequence[float] | None,
+    from_: Path | None,
+    band: str | None,
+    best_of: int,
+) -> None:
+    """UserError where what a hybrid is made of does not fit together."""
+    if from_ is None and band is not None:
+        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+    if from_ is not None and (len(prompts) != 1 or best_of > 1):
+        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
+    if from_ is not None and (sigma == "auto" or (sigmas is not None and len(sigmas) != 1)):
+        raise UserError(f"--sigma {sigma}: --from takes one number, between what is kept and what is drawn.")
+    if from_ is None:
+        require_hybrid(kind, len(prompts), sigmas)
+
+
+def _widest(prompts: Sequence[str], cascade: Cascade, drawing: Drawing) -> Sequence[float]:
+    """The sigmas of the widest gap that reads, tried in the first stage with --seed, and tell of it."""
+    from phosphene.tasks.hybrid import GAPS, hybrid, widest
+    from phosphene.tasks.printed import SIDE, distance
+
+    stage, gaps = cascade.stages[0], GAPS[len(prompts)]
+    tasks = [hybrid(prompts, sigmas=sigmas, negative=drawing.negative) for sigmas in gaps]
+    gap = widest(stage, [drawing.draw(task, stage).xt for task in tasks], prompts)
+    tried = ", ".join(f"{_listed(s)}: {sure:.2f}" for s, sure in zip(gaps, gap.sure, strict=True))
+    what = "the widest that reads" if gap.reads else "none reads, and this does best"
+    away = " and ".join(f"{distance(sigma):.0f} m" for sigma in reversed(gap.sigmas))
+    common.say(f"sigma {_listed(gap.sigmas)}, {what} ({tried}); {SIDE:g} mm wide, it changes {away} away")
+    return gap.sigmas
+
+
+def _listed(sigmas: Sequence[float]) -> str:
+    return ",".join(f"{sigma:g}" for sigma in sigmas)
 
 
 def _require_page(paper: str | None, out: Path) -> None:
@@ -202,7 +252,8 @@ def _with_null(prompts: Sequence[str], judged: bool) -> list[str | None]:
 def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
     """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W).
 
-    Where it is several sheets, they are written one by one, and are its channels: (sheets * C, H, W).
+    Where it is several sheets, they are written one by one, and are its channels: (sheets * C, H, W). What is only seen of
+    it is not written.
     """
     from phosphene.images import sheet, to_images
 
@@ -214,6 +265,8 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
         summary += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
     views = viewed(task, picture)
     common.readings(views)
+    if task.fold is not None:
+        picture = picture[: len(picture) // task.fold.sheets * task.fold.drawn]
     pictures = to_images(picture.unflatten(0, (-1, cascade.stages[-1].image_shape[0])))
     captions = [[reading.caption for reading in task.readings]]
     whole = sheet([views], captions=captions if any(captions[0]) else ())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from phosphene.cli import common, options
 from phosphene.cli.common import Advance, app
@@ -35,8 +36,22 @@ JUDGED = (
 )
 
 
-@app.command()
-def evaluate(
+class _Evaluate(TyperGroup):
+    """What is not the name of a command is the name of a model: ``evaluate class-20`` is ``evaluate models class-20``."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        named = args and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(context, args if named else ["models", *args])
+
+
+evaluate = typer.Typer(
+    cls=_Evaluate, subcommand_metavar="[models] MODEL... | anagrams", help="Figures of models, or of anagrams that one draws."
+)
+app.add_typer(evaluate, name="evaluate")
+
+
+@evaluate.command("models")
+def evaluate_models(
     names: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.", callback=options.is_model)
     ],
@@ -59,6 +74,7 @@ def evaluate(
     """Measure models, with figures.
 
     Of diffusion models the accuracy and the Fréchet distance of samples, of denoisers the error, of classifiers the accuracy.
+    The word "models" may be left out.
     """
     scales = common.numbers("--guidance", guidance, float, "0,1,2,3,5")
     require_eta(eta, solver)

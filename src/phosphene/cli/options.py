@@ -136,7 +136,7 @@ Embeddings = Annotated[
 ]
 DatasetName = Annotated[str, chosen(DATASETS, "digits needs no files")]
 Guidance = Annotated[
-    float, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=finite)
+    float | None, typer.Option(help="Classifier-free guidance: 1 is conditional only, 0 unconditional.", callback=finite)
 ]
 GuidanceInterval = Annotated[
     str | None, typer.Option(help="Guidance between these timesteps alone, such as 200,800; beyond, a step costs less.")
@@ -148,7 +148,7 @@ GuidanceParallel = Annotated[
     ),
 ]
 GuidanceNorm = Annotated[float | None, typer.Option(help="The most that guidance may move a pixel of the picture, on average.")]
-SolverName = Annotated[str, chosen(SOLVERS)]
+SolverName = Annotated[str | None, chosen(SOLVERS)]
 USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
 Steps = Annotated[int | None, steps_of(f"to visit; by default {USUAL}")]
 Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noise, 0 (by default) to 1.", callback=share)]

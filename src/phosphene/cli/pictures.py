@@ -75,6 +75,8 @@ def generate(
     cascade = drawing.open(prompts)
     asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
+    if len(swept) == 1:
+        drawing.settle(asked, cascade)
     place = common.place(drawing.device)
     within = {"place": place} if len(swept) == 1 else {}  # of several processes each draws whole rows of a sweep
     runs = [run(asked, cascade, seeds, sampling=each.sampling(), **within) for each in swept.values()]  # all refused before any
@@ -151,9 +153,9 @@ def denoise(
     (stage,) = drawing.open([prompt]).stages
     clean = to_tensor(fitted(picture, stage.image_shape[1:], fit))
     undone = edit(clean, [start], prompt or None, negative=drawing.negative)
-    found = task.levels(stage, undone.asks(stage, drawing.guidance), clean, times, generators([drawing.seed]))
-    how = {"sampling": task.many_steps(stage, drawing.sampling()), "place": common.place(drawing.device)}
-    steps = common.with_progress(run(undone, stage, [drawing.seed], **how))
+    how = task.many_steps(stage, drawing.sampling()).of(stage, undone.stays)
+    found = task.levels(stage, undone.asks(stage, how.guidance), clean, times, generators([drawing.seed]))
+    steps = common.with_progress(run(undone, stage, [drawing.seed], sampling=how, place=common.place(drawing.device)))
     states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
     common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
 
@@ -203,7 +205,7 @@ def edit(
 
     picture = read_picture(image)
     cascade = drawing.open([prompt])
-    starts = _starts(named, strength, len(drawing.sampling().visited(cascade.stages[0])))
+    starts = _starts(named, strength, len(drawing.sampling().of(cascade.stages[0], stays=True).visited(cascade.stages[0])))
     small = to_tensor(fitted(picture, cascade.stages[0].image_shape[1:], fit))
     asked = task(small, starts, prompt or None, negative=drawing.negative)
     cells = to_images(drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt)

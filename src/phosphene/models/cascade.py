@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from phosphene.defaults import NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL
+from phosphene.defaults import IF_USUAL, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, OWN_USUAL, Usual
 from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import cache_folder
@@ -121,6 +121,13 @@ def _require_compilable(device: torch.device, offload: str) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
+def usual_of(name: str | Path) -> Usual:
+    """How the cascade called ``name`` is sampled where nobody says, without loading it."""
+    folder = cascade_folder(name)
+    ours = not is_on_hub(folder) and network_config(stage_folders(folder)[0])["_class_name"] == PATCHES
+    return OWN_USUAL if ours else IF_USUAL
+
+
 def describe(name: str | Path) -> dict:
     """What is known of a cascade on this machine without loading it."""
     stages = []
@@ -163,5 +170,5 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
         elif offload == "none":
             network = network.to(device)
     runs_on = None if offload == "none" else device
-    level = OWN_NOISE_LEVEL if patches else NOISE_LEVEL
-    return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, low_res_schedule, level, runs_on)
+    level, usual = (OWN_NOISE_LEVEL, OWN_USUAL) if patches else (NOISE_LEVEL, IF_USUAL)
+    return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, low_res_schedule, level, runs_on, usual)

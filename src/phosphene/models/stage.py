@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phosphene.defaults import NOISE_LEVEL
+from phosphene.defaults import IF_USUAL, NOISE_LEVEL, Usual
 from phosphene.errors import UserError
 from phosphene.models.protocol import Estimate
 from phosphene.models.scheduler import Scheduler
@@ -33,6 +33,7 @@ class Stage:
     low_res_schedule: NoiseSchedule | None = None
     noise_level: int = NOISE_LEVEL
     runs_on: torch.device | None = None  # where it computes, if its weights may wait elsewhere
+    usual: Usual = IF_USUAL  # how it is sampled where nobody says
     value_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:

@@ -174,8 +174,8 @@ class Desk:
     def line(self, command: str, *words: str, sampled: bool = True, large: bool = False) -> str:
         """The command line that draws as :meth:`sampling` has it (unless not ``sampled``) by the stages of this desk."""
         typed = ["phosphene", command, *words]
-        if self.quick and sampled:
-            typed += ["--solver", "dpm", "--steps", str(QUICK)]
+        if sampled:
+            typed += ["--solver", "dpm", "--steps", str(QUICK)] if self.quick else ["--solver", "ancestral"]
         if not large:
             typed += ["--no-upscale"]
         elif self.quick:

@@ -7,20 +7,22 @@ from typing import Literal
 
 from phosphene.defaults import REDUCTIONS
 from phosphene.drawing import Asked, Reading, Task
-from phosphene.errors import UserError, require_mean, require_one_of, require_views
-from phosphene.expression import mean, viewed
+from phosphene.errors import UserError, is_warp, require_mean, require_one_of, require_views, require_warps, require_weights
+from phosphene.expression import mean, sheets, viewed
+from phosphene.folds import Seen, Sheet
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import Relay
 from phosphene.tasks.agreement import ending, following
 from phosphene.tasks.generate import asked
 from phosphene.tasks.score import score
-from phosphene.views import View, view
+from phosphene.views import Identity, View, view
+from phosphene.warps import Warp, warp
 
 
-def views_named(names: Sequence[str | View], prompts: int, seed: int = 0) -> list[View]:
+def views_named(names: Sequence[str | View | Warp], prompts: int, seed: int = 0) -> list[View | Warp]:
     """A view for each of ``prompts``, as :func:`~phosphene.errors.require_views` has them. UserError where two are the same."""
     whole = require_views(names, prompts)
-    views = [view(name, seed) if isinstance(name, str) else name for name in whole]
+    views = [(warp(name) if is_warp(name) else view(name, seed)) if isinstance(name, str) else name for name in whole]
     if len(set(views)) < len(views):
         named = ", ".join(str(name) for name in whole)
         raise UserError(f"--view {named}: two views are the same, but a picture reads one way only in each.")
@@ -29,7 +31,7 @@ def views_named(names: Sequence[str | View], prompts: int, seed: int = 0) -> lis
 
 def anagram(
     prompts: Sequence[str],
-    views: Sequence[str | View],
+    views: Sequence[str | View | Warp],
     *,
     view_seed: int = 0,
     weights: Sequence[float] | Literal["auto"] | None = None,
@@ -43,11 +45,16 @@ def anagram(
     A later stage sees the smaller picture through the views as well. The best of several is the one whose weakest reading
     is the surest. What may help the readings to agree: ``weights`` "auto", which follow the one that is behind;
     ``rectified``, a mean as large as the estimates; ``last`` (``flip:2``), one of the views and how many steps at the end
-    of each stage it has alone. UserError where prompts, views and weights do not fit together.
+    of each stage it has alone. Where one of ``views`` is a warp, what is drawn is the picture and what is seen of it: see
+    :func:`folded`. UserError where prompts, views and weights do not fit together.
     """
     views = views_named(views, len(prompts), view_seed)
     require_one_of("--reduce", reduce, REDUCTIONS)
     require_mean(reduce, weights, rectified, last)
+    if any(isinstance(v, Warp) for v in views):
+        names = ["identity" if isinstance(v, Identity) else str(v) for v in views]
+        require_warps(names, reduce, weights, rectified, last)
+        return folded(prompts, views, weights=weights, negative=negative)
     alone, steps = (0, 0) if last is None else ending(last, views, view_seed)
     looks = [v.apply for v in views]
 
@@ -63,4 +70,29 @@ def anagram(
         steer=following(prompts, looks) if weights == "auto" else None,
         judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks),
         readings=[Reading(p, v.apply) for p, v in zip(prompts, views, strict=True)],
+    )
+
+
+def folded(
+    prompts: Sequence[str],
+    views: Sequence[View | Warp],
+    *,
+    weights: Sequence[float] | None = None,
+    negative: str | None = None,
+) -> Task:
+    """A picture that shows ``prompts[k]`` through the k-th of ``views``, one of which is the picture as it is: by a fold.
+
+    What is drawn has the channels of the picture, then those of what is seen in the other views, which is that exactly: see
+    :class:`~phosphene.folds.Seen`, whose ``weights`` (one for each prompt) say how much each counts.
+    """
+    shares = [1.0] * len(views) if weights is None else weights
+    require_weights(shares, len(prompts))
+    order = sorted(range(len(views)), key=lambda k: not isinstance(views[k], Identity))
+    fold = Seen(tuple(views[k] for k in order), tuple(float(shares[k]) for k in order))
+    looks = [Sheet(order.index(k), len(order)).apply for k in range(len(order))]
+    return Task(
+        lambda stage, scale: sheets(*(asked(stage, [prompts[k]], negative, scale) for k in order)),
+        fold=fold,
+        judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks),
+        readings=[Reading(prompt, look) for prompt, look in zip(prompts, looks, strict=True)],
     )

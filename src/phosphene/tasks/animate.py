@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phosphene.images import INK, PAPER, font, to_images
-from phosphene.views import Identity, Mirror, Moved, Negate, Turn, View, pixel_centres
+from phosphene.views import Identity, Mirror, Moved, Negate, Rubik, Turn, View, pixel_centres
+from phosphene.warps import Warp
 
 MARGIN = 0.22
 """Of the picture's side, on each side of it: room for corners and pieces on the way."""
@@ -23,7 +24,7 @@ SIDE = 256
 SECONDS = (2 * REST + 2 * MOVE) / 20
 
 
-def turn_css(view: View) -> str:
+def turn_css(view: View | Warp) -> str:
     """The CSS transform by which a page shows ``view``; "invert" for a negative, nothing for views that move pieces."""
     if isinstance(view, Negate):
         return "invert"
@@ -37,7 +38,7 @@ def eased(share: float) -> float:
     return share * share * (3 - 2 * share)
 
 
-def turn_frames(picture: Tensor, view: View, captions: tuple[str, str]) -> Iterator[Image.Image]:
+def turn_frames(picture: Tensor, view: View | Warp, captions: tuple[str, str]) -> Iterator[Image.Image]:
     """Frames of ``picture`` (3, S, S; in [-1, 1]) as it is, turning into what ``view`` shows, and back."""
     scale = max(1, round(SIDE / picture.shape[-1]))
     large = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2) if scale > 1 else picture
@@ -81,24 +82,29 @@ def slid(sheets: Tensor, share: float) -> Tensor:
     return 2 * table - 1
 
 
-def readings(picture: Tensor, views: Sequence[View], captions: Sequence[str]) -> tuple[list[Image.Image], float]:
+def readings(picture: Tensor, views: Sequence[View | Warp], captions: Sequence[str]) -> tuple[list[Image.Image], float]:
     """Frames of an anagram (3, S, S) turning from what it is into each of its other readings, and how many seconds they take."""
     plain = next((caption for v, caption in zip(views, captions, strict=True) if isinstance(v, Identity)), "")
     others = [(v, (plain, caption)) for v, caption in zip(views, captions, strict=True) if not isinstance(v, Identity)]
     return [frame for v, both in others for frame in turn_frames(picture, v, both)], SECONDS * len(others)
 
 
-def on_the_way(picture: Tensor, view: View, share: float, scale: int = 1) -> Tensor:
+def on_the_way(picture: Tensor, view: View | Warp, share: float, scale: int = 1) -> Tensor:
     """``picture`` (3, S, S), ``share`` of the way to what ``view`` shows, with a margin of paper: (3, S', S').
 
-    Pieces fly where the view has a plan of them; where its path is unknown, one picture fades into the other. Where the
-    picture was enlarged ``scale`` times, the view is still that of the picture before.
+    Pieces fly where the view has a plan of them, but those of a Rubik's face slide one after the other; through a warp, places
+    of the picture go to where they are seen; where the path is unknown, one picture fades into the other. Where the picture
+    was enlarged ``scale`` times, the view is still that of the picture before.
     """
     room = round(MARGIN * picture.shape[-1])
     paper = (torch.tensor(PAPER) / 127.5 - 1).to(picture)[:, None, None]
-    if hasattr(view, "plan"):
+    if hasattr(view, "plan") and not isinstance(view, Rubik):
         return _flying(picture, view, share, room, paper, scale)
-    if not isinstance(view, Identity | Negate | Mirror | Turn):  # of its path nothing is known: one fades into the other
+    if isinstance(view, Rubik):
+        picture = view.slid(picture, share, scale)
+    elif isinstance(view, Warp):
+        picture = _warped(picture, view, share)
+    elif not isinstance(view, Identity | Negate | Mirror | Turn):  # of its path nothing is known: one fades into the other
         viewed = view.apply(picture[:, ::scale, ::scale])
         picture = picture.lerp(viewed.repeat_interleave(scale, -2).repeat_interleave(scale, -1), share)
     x = torch.cat([picture - paper, torch.ones_like(picture[:1])])  # what lies around is paper
@@ -121,6 +127,14 @@ def _bent(x: Tensor, scale: tuple[float, float], angle: float) -> Tensor:
     theta = torch.tensor([[cosine * scale[0], -sine * scale[0], 0.0], [sine * scale[1], cosine * scale[1], 0.0]])
     grid = F.affine_grid(theta[None].to(x), [1, *x.shape], align_corners=False)
     return F.grid_sample(x[None], grid, align_corners=False)[0]
+
+
+def _warped(picture: Tensor, warp: Warp, share: float) -> Tensor:
+    """``picture`` (3, S, S), ``share`` of the way to what is seen of it."""
+    size = picture.shape[-1]
+    place = warp.on_the_way(pixel_centres(size) * 2 / size - 1, share).flip(1)  # x first
+    grid = place.view(1, size, size, 2).to(picture)
+    return F.grid_sample(picture[None], grid, padding_mode="border", align_corners=False)[0]
 
 
 class _Pieces(NamedTuple):

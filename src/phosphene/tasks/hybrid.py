@@ -6,20 +6,27 @@ Different prompts rule different components of one picture (Oliva et al. 2006; G
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.defaults import BANDS, HYBRIDS
 from phosphene.drawing import Reading, Task
 from phosphene.errors import UserError, require_hybrid, require_one_of
 from phosphene.expression import Expression, bands, factorized, mean
-from phosphene.frequency import Component, Grayscale, LowPass, MotionBlur
+from phosphene.frequency import REFERENCE_SIZE, Component, Grayscale, LowPass, MotionBlur
 from phosphene.models.protocol import Denoiser
 from phosphene.tasks.generate import asked, asking
-from phosphene.tasks.score import score
+from phosphene.tasks.score import Score, score
 
 SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
 """Blurs that part two or three prompts, in pixels of a 64-pixel picture; 2 is Part A's."""
+GAPS = {2: ((4.0,), (3.0,), (2.0,), (1.5,), (1.0,)), 3: ((4.5, 1.8), (3.0, 1.2), (2.25, 0.9), (1.5, 0.6))}
+"""What :func:`widest` chooses of for two or three prompts, the widest gap between near and far first."""
+READS = 0.5
+"""A picture reads where each reading is more surely its own prompt than all others and none together."""
 PARTS = {
     "frequency": ("low frequencies", "high frequencies"),
     "color": ("the light", "the colours"),
@@ -35,6 +42,50 @@ def part_of(kind: str, sigma: float = 2.0, motion: MotionBlur = MOTION) -> Compo
     """The component of a picture that the first prompt of a hybrid rules."""
     require_one_of("--kind", kind, HYBRIDS)
     return {"frequency": LowPass(sigma), "color": Grayscale(), "motion": motion, "scale": _half}[kind]
+
+
+@dataclass(frozen=True)
+class FromAfar:
+    """A picture as it is seen from where the eye blurs it by ``sigma``, in pixels of a 64-pixel picture.
+
+    Blurred, shrunk to one pixel a sigma, which is all that is left of it, and enlarged again, for who judges wants it large.
+    """
+
+    sigma: float = 2.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), of the same shape."""
+        size = [max(2, round(side / max(1.0, self.sigma * side / REFERENCE_SIZE))) for side in x.shape[-2:]]
+        small = F.interpolate(LowPass(self.sigma)(x), size, mode="bilinear", align_corners=False, antialias=True)
+        return F.interpolate(small, x.shape[-2:], mode="bicubic", align_corners=False)
+
+
+def seen(stage: Denoiser, pictures: Tensor, prompts: Sequence[str], sigmas: Sequence[float]) -> Score:
+    """How well frequency hybrids ``pictures`` (N, C, H, W) show each of ``prompts`` from where people see it.
+
+    The last is read from near, each other from where the eye blurs as much as the sigma that parts it from the next.
+    """
+    return score(stage, pictures, prompts, [*map(FromAfar, sigmas), Reading().look])
+
+
+class Gap(NamedTuple):
+    """The ``sigmas`` that were chosen, whether the picture reads with them, and of each choice how surely its weakest reading."""
+
+    sigmas: tuple[float, ...]
+    reads: bool
+    sure: tuple[float, ...]
+
+
+def widest(stage: Denoiser, pictures: Sequence[Tensor], prompts: Sequence[str]) -> Gap:
+    """Of hybrids ``pictures`` ((1, C, H, W) each), drawn with each of GAPS, that with the widest gap that reads near and far.
+
+    The wider, the less of the near reading is left from afar, and the clearer it is from near; but the less is left to say what
+    is seen from afar. Where none reads, it is the one whose weakest reading is the surest.
+    """
+    gaps = GAPS[len(prompts)]
+    sure = [float(seen(stage, picture, prompts, sigmas).worst) for picture, sigmas in zip(pictures, gaps, strict=True)]
+    read = [k for k, each in enumerate(sure) if each > READS]
+    return Gap(gaps[read[0] if read else sure.index(max(sure))], bool(read), tuple(sure))
 
 
 def _half(x: Tensor) -> Tensor:
@@ -57,8 +108,8 @@ def hybrid(
 
     ``color``: the first rules the grey picture, the second its colours; ``motion``: the first what is seen when the
     picture sweeps by as ``motion`` says, the second the rest; ``scale``: both rule all of it, by halves. The best of
-    several is the one in which the first prompt is read in what it rules, and the others in the whole. UserError where
-    prompts or sigmas do not fit the kind.
+    several is the one in which the first prompt is read in what it rules, and the others in the whole; of frequencies, in which
+    each is read from where people see it: see :func:`seen`. UserError where prompts or sigmas do not fit the kind.
     """
     blurs = SIGMAS.get(len(prompts), SIGMAS[2]) if sigmas is None else sigmas
     part = part_of(kind, max(blurs), motion)
@@ -74,7 +125,10 @@ def hybrid(
             return bands(*parts, sigmas=blurs)
         return mean(*parts) if kind == "scale" else factorized(*parts, part)
 
-    return Task(asks, judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks), readings=_readings(kind, ruled))
+    def judge(stage: Denoiser, pictures: Tensor, _: Sequence[int]) -> Score:
+        return seen(stage, pictures, prompts, blurs) if kind == "frequency" else score(stage, pictures, prompts, looks)
+
+    return Task(asks, judge=judge, readings=_readings(kind, ruled))
 
 
 def completed(

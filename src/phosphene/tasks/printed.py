@@ -11,15 +11,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
-from phosphene.defaults import PAPERS
+from phosphene.defaults import PAPERS, PRINTED
 from phosphene.errors import require_one_of
 from phosphene.files import replacing
 from phosphene.frequency import REFERENCE_SIZE
 from phosphene.images import INK, MUTED, font, to_images, to_tensor
 from phosphene.views import Identity, Moved, Turn, View
+from phosphene.warps import Cone, Cylinder, Lens, Rotated, Warp
 
 DPI = 300
-SIDE, TOP, SMALL = 150.0, 32.0, 38.0
+SIDE, TOP, SMALL = PRINTED, 32.0, 38.0
 """In millimetres: the picture's side, how far from the paper's upper edge it lies, the side of a small picture below."""
 RULER, STRIPS = 50.0, 16
 WHITE = (255, 255, 255)
@@ -187,16 +188,57 @@ def slide(strip: int) -> float:
     return ((strip + 0.5) / STRIPS - 0.5) * SIDE
 
 
+def _in_halo(whole: Image.Image, draw: Callable[[ImageDraw.ImageDraw, tuple, int], None]) -> None:
+    """What ``draw`` draws with a pen, a colour and a width: ink in a halo, so that it is seen on dark and on light."""
+    for colour, width in ((WHITE, pixels(0.8)), (INK, pixels(0.25))):
+        draw(ImageDraw.Draw(whole), colour, max(1, width))
+
+
+def _disc(whole: Image.Image, frame: Frame, picture: Image.Image, view: Rotated) -> None:
+    """The circle, a tick on it, and around it a triangle where the tick comes to lie."""
+    x, y, radius = frame.left + frame.side / 2, frame.top + frame.side / 2, frame.side / 2
+    ImageDraw.Draw(whole).ellipse((x - radius, y - radius, x + radius, y + radius), outline=INK, width=max(1, pixels(0.25)))
+    _outlined(whole, frame)
+    _in_halo(whole, lambda pen, colour, width: pen.line((x, frame.top, x, frame.top + pixels(4)), colour, width))
+    # The top goes counter-clockwise, to the left.
+    outwards = math.radians(-90 - view.degrees)
+    corners = [(outwards, radius), *((outwards + side * 0.03, radius + pixels(4)) for side in (-1, 1))]
+    ImageDraw.Draw(whole).polygon([(x + r * math.cos(a), y + r * math.sin(a)) for a, r in corners], INK, WHITE)
+
+
+def _stand(whole: Image.Image, frame: Frame, picture: Image.Image, view: Cylinder | Cone) -> None:
+    """The circle that the mirror stands on; and where the eye is, if it is not above."""
+    half, axis = frame.side / 2, getattr(view, "AXIS", 0.0)
+    x, y, radius = frame.left + half, frame.top + half * (1 + axis), half * view.RADIUS
+    box = (x - radius, y - radius, x + radius, y + radius)
+    _in_halo(whole, lambda pen, colour, width: pen.ellipse(box, outline=colour, width=width))
+    if axis:
+        below, arm = frame.top + frame.side + pixels(1.5), pixels(3)
+        ImageDraw.Draw(whole).polygon([(x, below + arm), (x - arm, below), (x + arm, below)], INK)
+
+
+def _square(whole: Image.Image, frame: Frame, picture: Image.Image, view: Lens) -> None:
+    """The corners of what is enlarged."""
+    half, arm = frame.side / 2, pixels(4)
+    x, y, reach = frame.left + half, frame.top + half, half / view.times
+    for across in (-1, 1):
+        for down in (-1, 1):
+            corner = (x + across * reach, y + down * reach)
+            ends = (corner[0] - across * arm, corner[1]), (corner[0], corner[1] - down * arm)
+            _in_halo(whole, lambda pen, colour, width, line=(ends[0], corner, ends[1]): pen.line(line, colour, width))
+
+
 MARKINGS = {"none": _none, "arrow": _arrow, "mirror": _mirror, "pieces": _pieces, "strips": _strips, "beside": _none}
+MARKINGS |= {"disc": _disc, "stand": _stand, "square": _square}
 """What draws each of ``views.MARKS``."""
 
 
-def marking(view: View) -> Marking:
+def marking(view: View | Warp) -> Marking:
     """What draws the marks that ``view`` says it needs."""
     return lambda whole, frame, picture: MARKINGS[view.mark.kind](whole, frame, picture, view)
 
 
-def anagram_pages(picture: Tensor, views: Sequence[View], captions: Sequence[str]) -> list[Page]:
+def anagram_pages(picture: Tensor, views: Sequence[View | Warp], captions: Sequence[str]) -> list[Page]:
     """A page for each way in which ``picture`` (3, S, S; in [-1, 1]) is seen other than as it lies: for each of ``views``."""
     (image,) = to_images(picture[None])
     plain = next((c for v, c in zip(views, captions, strict=True) if isinstance(v, Identity)), "")
@@ -222,6 +264,8 @@ def _plan(view: View, width: int) -> list[tuple[Image.Image, str]]:
     numbered.paste(INK, (0, 0), borders(view, size))
     pen, write = ImageDraw.Draw(numbered), font(max(8, round(size / math.sqrt(len(middles)) / 3)))
     for number, (y, x) in enumerate(middles.tolist(), 1):
+        if (y, x) == (0, 0):  # a border, which stays
+            continue
         pen.text((x, y), str(number), INK, write, anchor="mm")
     return [(numbered, "the pieces"), (*to_images(view.apply(to_tensor(numbered))), "laid anew")]
 

@@ -44,6 +44,17 @@ class Score(NamedTuple):
         return self.worst
 
 
+def alignment_and_concealment(similarity: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    """Of (N, readings, prompts), how well each reading fits each prompt, reading k being asked to fit prompt k: both (N,).
+
+    Alignment is the least of what fits its own. Concealment, 0..1, is how surely a reading is told from the other prompts, by a
+    softmax of ``sharpness`` times the similarity over the prompts, in the mean. Source: Geng et al. 2024, section 4.2.
+    """
+    chance = (similarity * sharpness).softmax(2)
+    own, sure = (of.diagonal(dim1=1, dim2=2) for of in (similarity, chance))
+    return own.amin(1), sure.mean(1)
+
+
 @torch.no_grad()
 def score(
     stage: Stage,
@@ -78,7 +89,6 @@ def score(
                 wrong = (answer - noise).square().flatten(1).mean(1).view(len(part), len(embeddings))
                 errors[part, row] += wrong / wrong[:, :1].clamp(min=1e-8) / len(times)
     gain = 1 - errors[..., 1:]
-    own = gain.diagonal(dim1=1, dim2=2)
-    chance = (gain * SHARPNESS).softmax(2).diagonal(dim1=1, dim2=2)
+    aligned, concealed = alignment_and_concealment(gain, SHARPNESS)
     sure = (F.pad(gain, (0, 1)) * SHARPNESS).softmax(2).diagonal(dim1=1, dim2=2)  # no prompt explains nothing: 0
-    return Score(*(found.cpu() for found in (gain, own.amin(1), chance.mean(1), sure.amin(1))))
+    return Score(*(found.cpu() for found in (gain, aligned, concealed, sure.amin(1))))

@@ -27,6 +27,7 @@ from torch import Tensor
 from phosphene.cli import Failed, common, perform
 from phosphene.errors import UserError
 from phosphene.images import rescaled, sheet, to_images
+from phosphene.models.cascade import usual_of
 from phosphene.sampler import Step
 from phosphene.web.guard import Uploads
 
@@ -185,6 +186,7 @@ class Studio:
     """What all visitors share: the models, the results' folder, the jobs at work."""
 
     def __init__(self, model: str, device: str, embeddings: Path | None = None) -> None:
+        self.usual = usual_of(model)
         self.model = ["--model", model] + ([] if embeddings is None else ["--embeddings", str(embeddings)])
         self.device, self.shelf = device, Shelf()
         self._folder = tempfile.TemporaryDirectory(prefix="phosphene-studio-", ignore_cleanup_errors=True)

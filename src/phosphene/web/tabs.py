@@ -10,13 +10,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SHAPES, VIEWS
+from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SHAPES, VIEWS, WARPS
 from phosphene.training.mnist.recipes import Recipe, recipe
 from phosphene.web import widgets
 from phosphene.web.jobs import MOST_RESULTS, Job, Studio
 from phosphene.web.widgets import Bench, bar
 
-STUDIO_VIEWS = [name for name in VIEWS if name not in ("identity", "rotate-270", "pixels")]
+STUDIO_VIEWS = [*(name for name in VIEWS if name not in ("identity", "rotate-270", "pixels")), *WARPS]
 """Not the picture as it stands, nor a turn that is another's picture turned, nor what no picture survives."""
 
 

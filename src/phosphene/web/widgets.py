@@ -15,8 +15,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from phosphene.defaults import GUIDANCE, MEANING, SEED, SOLVERS
-from phosphene.errors import UserError
+from phosphene.defaults import MEANING, SEED, SOLVERS
+from phosphene.errors import UserError, is_warp
 from phosphene.images import fitted
 from phosphene.readers import SAMPLES, read_picture
 from phosphene.tasks.animate import turn_css
@@ -51,7 +51,7 @@ def source(picture: Image.Image) -> str:
 
 def turning_picture(pictures: Sequence[Image.Image], prompts: Sequence[str], name: str) -> str:
     """A picture that turns into its other reading when it is clicked; where no turn does that, the other takes its place."""
-    css, (first, other) = turn_css(view(name)), map(html.escape, prompts[:2])
+    css, (first, other) = "" if is_warp(name) else turn_css(view(name)), map(html.escape, prompts[:2])
     images = f'<img src="{source(pictures[0])}" alt="{first}">'
     if not css:
         images += f'<img src="{source(pictures[1])}" alt="{other}" hidden>'
@@ -156,9 +156,11 @@ class Bench:
     def buttons(self, button: str) -> None:
         """Seed and buttons, and above them the sliders of a cascade."""
         if self.solver is not None:
+            usual = self.studio.usual
+            steps = (self.solver == usual.solver and usual.steps) or SOLVERS[self.solver].cascade
             with gr.Accordion("How it is sampled", open=False):
-                self.ask("--guidance", gr.Slider(1, 12, GUIDANCE, step=0.5, label="Guidance"), number)
-                self.ask("--steps", gr.Slider(3, 100, SOLVERS[self.solver].cascade, step=1, label="Steps"), number)
+                self.ask("--guidance", gr.Slider(1, 12, usual.guidance, step=0.5, label="Guidance"), number)
+                self.ask("--steps", gr.Slider(3, 100, steps, step=1, label="Steps"), number)
                 self.ask("--solver", gr.Dropdown(list(SOLVERS), value=self.solver, label="Solver"))
         with gr.Row():
             self.seed = gr.Number(SEED, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)

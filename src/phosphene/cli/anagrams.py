@@ -1,0 +1,103 @@
+"""``phosphene evaluate anagrams``: how well the anagrams of a model read, as papers tell it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phosphene.cli import common, options
+from phosphene.cli.drawing import USUAL, Drawing
+from phosphene.cli.measure import evaluate
+from phosphene.defaults import CASCADE, GUIDANCE, PAPER_VIEWS, SEED
+from phosphene.errors import UserError, judge_parts, require_sharing
+from phosphene.files import write_text
+
+JUDGED = (
+    "A and C are the means of alignment and concealment; a tenth of the pictures is above A.9 and C.9. denoiser is the network "
+    "that drew them, and compares with no other network's; retrieval is a model of ours; clip is what papers ask."
+)
+
+
+@options.checked
+def _is_view(option: str, value: str) -> None:
+    require_sharing(value, None, None)
+
+
+@options.checked
+def _is_judge(option: str, value: str) -> None:
+    kind, where = judge_parts(value)
+    if kind == "retrieval" and not Path(where).is_dir():
+        raise UserError(f"{option} {value}: no such folder; name one that phosphene train retrieval wrote.")
+
+
+@options.checked
+def _are_pairs(option: str, value: Path) -> None:
+    from phosphene.readers import read_pairs_file
+
+    read_pairs_file(value, option)
+
+
+@evaluate.command("anagrams")
+def evaluate_anagrams(
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Text: two prompts a line, a comma between. By default 45 pairs of CIFAR-10.", callback=_are_pairs),
+    ] = None,
+    view: Annotated[
+        list[str] | None, typer.Option(help=f"Several may be named; by default {', '.join(PAPER_VIEWS)}.", callback=_is_view)
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="denoiser (by default), retrieval:FOLDER or clip:MODEL; several may be named.", callback=_is_judge),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Pictures of each pair in each view.")] = 1,
+    model: options.CascadeName = CASCADE,
+    upscale: Annotated[
+        bool, typer.Option("--upscale", help="Judge what the second stage makes; the denoiser never does.")
+    ] = False,
+    solver: options.SolverName = "dpm",
+    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {USUAL}")] = None,
+    guidance: options.Guidance = GUIDANCE,
+    seed: options.Seed = SEED,
+    embeddings: options.Embeddings = None,
+    device: options.Device = "auto",
+    figures: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures, with machine and date.", callback=options.is_writable)
+    ] = None,
+) -> None:
+    """Measure how well anagrams read: alignment and concealment (Geng et al. 2024), of all pictures, none chosen.
+
+    Seeds are the same for every pair and view.
+    """
+    views, judges = list(dict.fromkeys(view or PAPER_VIEWS)), list(dict.fromkeys(judge or ["denoiser"]))
+    from phosphene.readers import read_pairs_file
+    from phosphene.tasks import anagram_table as task
+
+    asked = task.cifar_pairs() if pairs is None else read_pairs_file(pairs, "--pairs")
+    how = {"solver": solver, "steps": steps, "guidance": guidance, "seed": seed, "upscale": upscale}
+    drawing, place = Drawing(model=model, device=device, embeddings=embeddings, **how), common.place(device)
+    named = {name: task.judge_named(name, place.device) for name in judges}
+    cascade = drawing.open([None, *dict.fromkeys(prompt for pair in asked for prompt in pair)])
+    todo = [(name, pair) for name in views for pair in asked]
+    own = []
+    with common.bar("measuring") as advance:
+        for index in place.share(len(todo)):
+            advance(index, len(todo), f"{todo[index][0]}, {' / '.join(todo[index][1])}")
+            own.append(task.rated(cascade, *todo[index], named, range(seed, seed + count), drawing.sampling()))
+    found = [one for several in place.dealt(own, len(todo)) for one in several]
+    _tell(task.table(found))
+    if figures is not None and place.leads:
+        story = common.provenance("evaluate anagrams", model, {**how, "views": views, "count": count})
+        told = {"machine": common.machine(place.device), "date": common.now(), "table": [r._asdict() for r in task.table(found)]}
+        write_text(figures, json.dumps({**story, **told, "pairs": [one._asdict() for one in found]}, indent=2) + "\n")
+        common.say(f"figures in {figures}")
+
+
+def _tell(rows: list) -> None:
+    """The table, and what it means."""
+    cells = [[row.view, row.judge, str(row.pictures), *(f"{value:.3f}" for value in row[3:])] for row in rows]
+    common.table(["view", "judge", "pictures", "A", "A.9", "C", "C.9"], cells, left=2)
+    common.say(JUDGED)

@@ -1,0 +1,84 @@
+"""``phosphene pairs``: which prompts can share one picture."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phosphene.cli import common, options
+from phosphene.cli.common import app
+from phosphene.cli.drawing import Drawing
+from phosphene.defaults import CASCADE, CONCEPTS, HYBRIDS
+from phosphene.errors import UserError, require_sharing
+from phosphene.files import is_file, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from phosphene.tasks.pairs import Pair
+
+
+@options.checked
+def _is_sheet(option: str, value: Path) -> None:
+    if not is_file(value):
+        raise UserError(f"{option} {value}: no such file; make a sheet with tools/concept_sheet.py, or leave it out.")
+
+
+@app.command()
+def pairs(
+    prompt: Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="The first of two; left out: the best of all.")] = None,
+    view: Annotated[str | None, typer.Option(help="Of an anagram: flip, rotate-90, ...; see phosphene anagram.")] = None,
+    kind: Annotated[str | None, options.chosen(HYBRIDS, "of a hybrid, in the place of --view")] = None,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Pairs to list.")] = 12,
+    rerank: Annotated[
+        int,
+        typer.Option(min=0, max=1000, help="So many of the best the model itself orders anew; a second or two each on a CPU."),
+    ] = 0,
+    concepts: Annotated[
+        Path | None, typer.Option(help="A sheet of sketches by tools/concept_sheet.py; by default glyph's.", callback=_is_sheet)
+    ] = None,
+    model: options.CascadeName = CASCADE,
+    embeddings: options.Embeddings = None,
+    text_encoder: options.TextEncoder = "auto",
+    device: options.Device = "auto",
+    figures: Annotated[Path | None, typer.Option("--json", help="Write the pairs.", callback=options.is_writable)] = None,
+) -> None:
+    """List the prompts that can share one picture: an anagram seen in a --view, or a hybrid of a --kind.
+
+    They are looked for among the broad shapes of some thousand things as the model begins to draw them. A PROMPT that is none of
+    those is drawn on the spot.
+    """
+    require_sharing(view, kind, prompt)
+    sheet = concepts or CONCEPTS
+    if not sheet.is_file():
+        raise UserError(
+            "--concepts: is missing, and none ships with this installation; make a sheet with tools/concept_sheet.py."
+        )
+    from phosphene.tasks import pairs as task
+    from phosphene.views import view as named
+
+    how = {"embeddings": embeddings, "text_encoder": text_encoder}
+    drawing = Drawing(model=model, device=device, upscale=False, **how)
+    sharing = task.parted(kind) if view is None else task.through(named(view))
+    found = task.suggested(
+        task.read(sheet), sharing, count, prompt, rerank=rerank, opened=lambda prompts: drawing.open(prompts).stages[0]
+    )
+    command = ["hybrid", "--kind", kind] if view is None else ["anagram", "--view", view]
+    _show(found, [command[0], *found[0][:2], *command[1:], "--best-of", "16"])
+    if figures is not None:
+        told = {"prompt": prompt, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
+        story = common.provenance("pairs", model, told)
+        write_text(figures, json.dumps({**story, "pairs": [pair._asdict() for pair in found]}, indent=2) + "\n")
+        common.say(f"pairs in {figures}")
+
+
+def _show(found: Sequence[Pair], command: Sequence[str]) -> None:
+    """A table of the pairs, and what draws the first of them."""
+    columns = [name for name in found[0]._fields[2:] if getattr(found[0], name) is not None]
+    rows = [[pair.first, pair.second, *(f"{getattr(pair, name):.2f}" for name in columns)] for pair in found]
+    common.table(["first", "second", *columns], rows, left=2)
+    common.say(f"the first of them is drawn by: phosphene {shlex.join(command)}")

@@ -1,0 +1,320 @@
+"""Which prompts can share one picture: looked for among small early drawings of many, and judged by the denoiser.
+
+What an anagram shows is settled at high noise, where the mean of what is seen in each view is still a compromise of broad
+shapes. So a prompt is known here by its *sketches*: what the model takes the clean picture for when it has come a fifth of the
+way from noise, 16x16 pixels, from a few seeds. Two prompts fit if the sketch of one, seen as the illusion shows it, is like a
+sketch of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from phosphene.defaults import SEED
+from phosphene.drawing import Sampling, run
+from phosphene.errors import UserError
+from phosphene.frequency import REFERENCE_SIZE
+from phosphene.images import save_png, to_images, to_tensor
+from phosphene.models.stage import Stage
+from phosphene.readers import read_picture, read_provenance
+from phosphene.sampler import last
+from phosphene.tasks.generate import generate
+from phosphene.tasks.hybrid import part_of
+from phosphene.tasks.score import Reading, score
+from phosphene.views import View
+
+SIDE = 16
+"""Pixels of a sketch along a side: broad shapes, and no more, are there to be shared so early."""
+SHARES = (1.0, 0.8)
+"""Of the schedule: the two timesteps that a sketch takes."""
+JUDGED = (0.65,)
+"""At which share the denoiser judges: finer than a sketch is nothing to be seen in so much noise."""
+APART = 0.5
+"""How much it counts against a pair that its prompts are alike where they should differ: such a picture shows either at once."""
+COLUMNS, AT_ONCE = 16, 32
+MOST = 8192
+"""Sketches of a sheet: each is compared with each."""
+AGAIN = "make a sheet with tools/concept_sheet.py"
+
+
+def tidy(prompt: str) -> str:
+    """``prompt`` in lower case and with single spaces."""
+    return " ".join(prompt.lower().split())
+
+
+class Concepts(NamedTuple):
+    """N prompts, ``sketches`` of each, (N, seeds, C, 16, 16) in [-1, 1], and the guidance scale that those were drawn at."""
+
+    prompts: tuple[str, ...]
+    sketches: Tensor
+    guidance: float
+
+    @property
+    def each(self) -> int:
+        return self.sketches.shape[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """What all have in common, (C, 16, 16): a thing amid white."""
+        return self.sketches.mean((0, 1))
+
+    def of(self, prompt: str) -> Concepts | None:
+        """Those of one ``prompt``, whatever its case and spaces; None where it is not among them."""
+        if tidy(prompt) not in self.prompts:
+            return None
+        at = self.prompts.index(tidy(prompt))
+        return self._replace(prompts=self.prompts[at : at + 1], sketches=self.sketches[at : at + 1])
+
+    def joined(self, more: Concepts) -> Concepts:
+        """These, and after them ``more``."""
+        return self._replace(prompts=self.prompts + more.prompts, sketches=torch.cat([self.sketches, more.sketches]))
+
+
+class Pair(NamedTuple):
+    """Two prompts, and how well they share a picture.
+
+    ``fit``: -1..1, how like the sketches are as the illusion shows them; ``alike``: the same where it should tell them apart,
+    which is, of anagrams, as they are, and, of hybrids, in what the first prompt does not rule.
+    ``alignment``, ``concealment``, ``worst``: once the denoiser has judged, see :class:`~phosphene.tasks.score.Score`.
+    """
+
+    first: str
+    second: str
+    fit: float
+    alike: float
+    alignment: float | None = None
+    concealment: float | None = None
+    worst: float | None = None
+
+    @property
+    def promise(self) -> float:
+        """What pairs are ordered by."""
+        return self.fit - APART * max(self.alike, 0.0)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How two prompts share a picture: how it is looked at for either, and what it is made of where they do not agree."""
+
+    looks: tuple[Reading, Reading]  # at the finished picture, to read either prompt
+    shown: tuple[Reading, Reading]  # at a sketch of either, to compare the two
+    middles: Callable[[Tensor], tuple[Tensor, Tensor]]  # from the mean of all sketches, what is taken off either
+    compromise: Callable[[Tensor, Tensor], Tensor]  # from pictures of both to one
+    apart: Reading  # at a sketch of either, where they should differ
+    turns: bool  # whether the reader turns the picture, rather than seeing part of it
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def through(view: View) -> Sharing:
+    """An anagram: the first prompt as it is, the second through ``view``, the mean of both.
+
+    What is taken off is the same in the view for both: so what is shown through it fits its original perfectly, and the inverse
+    view has the same pairs, the other way round.
+    """
+
+    def middles(mean: Tensor) -> tuple[Tensor, Tensor]:
+        return (mean + seen(mean, view.invert)) / 2, (mean + seen(mean, view.apply)) / 2
+
+    return Sharing(
+        looks=(_same, view.apply),
+        shown=(view.apply, _same),
+        middles=middles,
+        compromise=lambda a, b: (a + view.invert(b)) / 2,
+        apart=_same,
+        turns=True,
+    )
+
+
+def parted(kind: str) -> Sharing:
+    """A hybrid of the ``kind``: the first prompt rules a part, and of the second there is the rest.
+
+    They fit if the part is like, for the second prompt cannot choose it.
+    """
+    part = part_of(kind)
+    return Sharing(
+        looks=(_same if kind == "scale" else part, _same),
+        shown=(part, part),
+        middles=lambda mean: (mean, mean),
+        compromise=lambda a, b: b + part(a - b),
+        apart=lambda x: x - part(x),
+        turns=False,
+    )
+
+
+# Sketches
+
+
+def small(pictures: Tensor) -> Tensor:
+    """(..., C, H, W) to (..., C, 16, 16), each pixel the mean of what it covers."""
+    return _resized(pictures, (SIDE, SIDE), "area")
+
+
+def large(sketches: Tensor, size: tuple[int, int] = (REFERENCE_SIZE, REFERENCE_SIZE)) -> Tensor:
+    """(..., C, 16, 16) to (..., C, *size), without smoothing: ``small`` undoes it where the sizes divide."""
+    return _resized(sketches, size, "nearest")
+
+
+def _resized(pictures: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    whole = F.interpolate(pictures.reshape(-1, *pictures.shape[-3:]), size, mode=mode)
+    return whole.view(*pictures.shape[:-2], *size)
+
+
+def seen(sketches: Tensor, look: Reading) -> Tensor:
+    """``sketches`` looked at by ``look``, which is of pictures of 64 pixels. (..., C, 16, 16) to the same."""
+    return small(look(large(sketches).flatten(0, -4))).view(sketches.shape)
+
+
+def drawn(stage: Stage, prompts: Sequence[str], each: int, guidance: float) -> Concepts:
+    """Sketches of ``prompts`` by the first stage of a cascade, from ``each`` seeds.
+
+    A sketch is what a run of two timesteps, SHARES of the schedule, ends at: the clean estimate at the second.
+    """
+    times = [round(share * (stage.schedule.steps - 1)) for share in SHARES]
+    # In pure noise guidance has little to go by, and a row more to pay (Kynkäänniemi et al. 2024).
+    how, sketches = Sampling("ddim", timesteps=times, guidance=guidance, guidance_interval=(0, times[1]), max_rows=64), []
+    plain = tuple(map(tidy, prompts))
+    for start in range(0, len(plain), AT_ONCE):
+        part = [prompt for prompt in plain[start : start + AT_ONCE] for _ in range(each)]
+        seeds = [SEED + k % each for k in range(len(part))]
+        sketches.append(small(last(run(generate(part), stage, seeds, sampling=how)).clamp(-1, 1)).cpu())
+    return Concepts(plain, torch.cat(sketches).unflatten(0, (-1, each)), guidance)
+
+
+def write(concepts: Concepts, path: Path, **story: object) -> None:
+    """Write ``concepts`` as a PNG of all sketches, with the prompts, and ``story``, in what it says of itself."""
+    count, each, channels = concepts.sketches.shape[:3]
+    rows = -(-count // COLUMNS)
+    cells = torch.ones(rows * COLUMNS, each, channels, SIDE, SIDE)
+    cells[:count] = concepts.sketches
+    whole = cells.view(rows, COLUMNS * each, channels, SIDE, SIDE).permute(2, 0, 3, 1, 4)
+    known = {"prompts": concepts.prompts, "each": each, "guidance": concepts.guidance}
+    save_png(to_images(whole.reshape(1, channels, rows * SIDE, -1))[0], path, {**story, **known})
+
+
+def read(path: Path, option: str = "--concepts") -> Concepts:
+    """What :func:`write` wrote, to an eighth bit. UserError, naming ``option``, where ``path`` holds nothing such."""
+    story = read_provenance(path)
+    prompts, each, guidance = (story.get(name) for name in ("prompts", "each", "guidance"))
+    texts = isinstance(prompts, list) and len(prompts) > 1 and all(isinstance(p, str) and p == tidy(p) != "" for p in prompts)
+    numbers = type(each) is int and each >= 1 and isinstance(guidance, int | float) and abs(guidance) < 1e6
+    if not (texts and numbers and len(set(prompts)) == len(prompts)):
+        raise UserError(f"{option} {path}: does not say what it shows; {AGAIN}.")
+    if len(prompts) * each > MOST:
+        raise UserError(
+            f"{option} {path}: has {len(prompts)} prompts with {each} sketches each; {AGAIN}, of {MOST} in all at most."
+        )
+    picture, rows = read_picture(path, option), -(-len(prompts) // COLUMNS)
+    wanted = (COLUMNS * each * SIDE, rows * SIDE)
+    if picture.size != wanted:
+        size, right = (f"{width}x{height}" for width, height in (picture.size, wanted))
+        raise UserError(f"{option} {path}: is {size} pixels, and {len(prompts)} prompts take {right}; {AGAIN}.")
+    cells = to_tensor(picture)[0].view(3, rows, SIDE, COLUMNS * each, SIDE).permute(1, 3, 0, 2, 4)
+    return Concepts(tuple(prompts), cells.reshape(-1, each, 3, SIDE, SIDE)[: len(prompts)].contiguous(), float(guidance))
+
+
+# Pairs
+
+
+def unit(sketches: Tensor) -> Tensor:
+    """``sketches`` (..., C, H, W) with the mean 0 and the length 1."""
+    flat = sketches.flatten(-3)
+    return F.normalize(flat - flat.mean(-1, keepdim=True), dim=-1).unflatten(-1, sketches.shape[-3:])
+
+
+def shown(first: Tensor, second: Tensor, mean: Tensor, sharing: Sharing) -> tuple[Tensor, Tensor]:
+    """Sketches of two sides as they are compared, of length 1 at most.
+
+    What all have in common, the ``mean`` (C, 16, 16), is taken off before: else the plainest would fit everybody. A view loses
+    nothing, so lengths are those of before: what it scatters is grey when shrunk again, and like nothing. Of a part of the
+    picture what counts is the part.
+    """
+    off = [side - middle for side, middle in zip((first, second), sharing.middles(mean[None]), strict=True)]
+    pairs = zip(off, sharing.shown, strict=True)
+    a, b = (seen(unit(side), look) if sharing.turns else unit(seen(side, look)) for side, look in pairs)
+    return a, b
+
+
+def fits(first: Tensor, second: Tensor) -> Tensor:
+    """(N, M): the largest product of one of the sketches (N, K, C, H, W) with one of (M, L, C, H, W), of length 1 all of them."""
+    every = first.flatten(2).flatten(0, 1) @ second.flatten(2).flatten(0, 1).T
+    return every.view(len(first), first.shape[1], len(second), second.shape[1]).amax((1, 3))
+
+
+def compared(first: Concepts, second: Concepts, sharing: Sharing) -> tuple[Tensor, Tensor]:
+    """``fit`` and ``alike`` (see :class:`Pair`) of each of N and each of M prompts, (N, M)."""
+    fit = fits(*shown(first.sketches, second.sketches, second.mean, sharing))
+    return fit, fits(*(unit(seen(side.sketches - second.mean, sharing.apart)) for side in (first, second)))
+
+
+def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
+    """For the one prompt of ``first`` the ``count`` other ones of ``known`` that share a picture with it best, the best first."""
+    fit, alike = (of[0].tolist() for of in compared(first, known, sharing))
+    every = zip(known.prompts, fit, alike, strict=True)
+    pairs = [Pair(first.prompts[0], *row) for row in every if row[0] != first.prompts[0]]
+    return sorted(pairs, key=lambda pair: -pair.promise)[:count]
+
+
+def best(known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
+    """The ``count`` pairs that share a picture best, the best first; a prompt is in one pair at most."""
+    fit, alike = compared(known, known, sharing)
+    promise = fit - APART * alike.clamp(min=0)
+    promise.fill_diagonal_(-torch.inf)
+    left, pairs = promise, []
+    while len(pairs) < min(count, len(known.prompts) // 2):
+        a, b = divmod(int(left.argmax()), len(known.prompts))
+        pairs.append(Pair(known.prompts[a], known.prompts[b], float(fit[a, b]), float(alike[a, b])))
+        for one in (a, b):
+            left[one], left[:, one] = -torch.inf, -torch.inf
+    return pairs
+
+
+def reranked(stage: Stage, pairs: Sequence[Pair], known: Concepts, sharing: Sharing) -> list[Pair]:
+    """``pairs`` of ``known`` prompts in the order in which the denoiser can read them, most surely first.
+
+    It is shown what the first steps of the illusion itself would come to: of the two sketches that fit best the compromise,
+    noised to JUDGED of the schedule. Six rows a pair.
+    """
+    found = []
+    for pair in pairs:
+        a, b = (known.of(prompt).sketches[0] for prompt in pair[:2])
+        every = fits(*shown(a[:, None], b[:, None], known.mean, sharing))
+        i, j = divmod(int(every.argmax()), len(b))
+        picture = sharing.compromise(*(large(of, stage.image_shape[1:])[None] for of in (a[i], b[j])))
+        said = score(stage, picture, pair[:2], sharing.looks, shares=JUDGED)
+        told = (float(of) for of in (said.alignment, said.concealment, said.worst))
+        found.append(Pair(*pair[:4], *told))
+    return sorted(found, key=lambda pair: -pair.worst)
+
+
+def suggested(
+    known: Concepts,
+    sharing: Sharing,
+    count: int,
+    prompt: str | None = None,
+    *,
+    rerank: int = 0,
+    opened: Callable[[Sequence[str | None]], Stage],
+) -> list[Pair]:
+    """The ``count`` pairs that share a picture best, all with ``prompt`` as the first of two, if it is given.
+
+    ``opened`` gives the first stage, with prompts encoded: it is asked for a ``prompt`` that is not ``known``, which is drawn on
+    the spot, and where ``rerank`` is not 0: so many of the best are :func:`reranked`.
+    """
+    if prompt is None:
+        found = best(known, sharing, rerank or count)
+    else:
+        first = known.of(prompt) or drawn(opened([None, prompt]), [prompt], known.each, known.guidance)
+        found, known = partners(first, known, sharing, rerank or count), known.joined(first)
+    if rerank:
+        found = reranked(opened([None, *dict.fromkeys(one for pair in found for one in pair[:2])]), found, known, sharing)
+    return found[:count]

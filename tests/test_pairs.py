@@ -1,0 +1,289 @@
+"""Laws of the matchmaker: what fits what, through which view, and how sketches are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import randn, refusal
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+from test_cascade import BOAT, MAN, cascade, folder  # noqa: F401  (fixtures)
+from test_cli import call, here, refused, tree  # noqa: F401  (fixtures)
+
+from phosphene.defaults import HYBRIDS
+from phosphene.expression import bands, cond, factorized
+from phosphene.models.protocol import Estimate
+from phosphene.readers import PROVENANCE, read_provenance
+from phosphene.schedule import linear
+from phosphene.tasks import pairs
+from phosphene.tasks.hybrid import part_of
+from phosphene.tasks.pairs import SIDE, Concepts, Pair, best, compared, fits, large, parted, partners, seen, small, through, unit
+from phosphene.views import VIEWS, view
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+MOVING = [name for name in VIEWS if name != "identity"]
+SELF_INVERSE = ["flip", "mirror", "rotate-180", "negate", "inner-circle"]
+WHOLE = ["flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate"]  # of these a sketch loses nothing
+seeds = st.integers(0, 99)
+
+
+def known(count: int = 12, each: int = 2, seed: int = 0, spread: float = 0.3) -> Concepts:
+    """Things that nobody drew, each with sketches of its own that are somewhat alike."""
+    own = randn(count, 1, 3, SIDE, SIDE, seed=seed) + spread * randn(count, each, 3, SIDE, SIDE, seed=seed + 1)
+    return Concepts(tuple(f"thing {k}" for k in range(count)), (own / 3).clamp(-1, 1), 4.0)
+
+
+def with_copy(name: str, seed: int = 0) -> Concepts:
+    """As ``known``, and last what thing 0 is through the view, under another name."""
+    things = known(seed=seed)
+    shown = seen(things.sketches[:1], view(name).apply)
+    return things.joined(Concepts(("a copy",), shown, 4.0))
+
+
+# What fits
+
+
+@given(seeds, st.sampled_from(SELF_INVERSE))
+def test_what_fits_is_the_same_from_either_side_of_a_view_that_undoes_itself(seed, name):
+    things = known(seed=seed)
+    fit, alike = compared(things, things, through(VIEWS[name]))
+    torch.testing.assert_close(fit, fit.T, rtol=0, atol=1e-5)
+    torch.testing.assert_close(alike, alike.T, rtol=0, atol=1e-5)
+
+
+@given(seeds, st.sampled_from([*VIEWS]))
+def test_turned_back_the_partners_change_places(seed, name):
+    """Through the inverse view the second prompt fits the first as well."""
+    things, one = known(seed=seed), VIEWS[name]
+    back = SimpleNamespace(apply=one.invert, invert=one.apply)
+    forth, undone = (compared(things, things, through(each))[0] for each in (one, back))
+    torch.testing.assert_close(forth, undone.T, rtol=0, atol=1e-5)
+    assert forth.abs().max() <= 1 + 1e-5
+
+
+@given(seeds)
+def test_as_it_is_everything_fits_itself_best(seed):
+    things = known(seed=seed)
+    fit, alike = compared(things, things, through(VIEWS["identity"]))
+    assert fit.argmax(1).tolist() == list(range(len(things.prompts)))
+    torch.testing.assert_close(fit.diagonal(), torch.ones(len(fit)))
+    torch.testing.assert_close(fit, alike, rtol=0, atol=1e-5)
+
+
+@given(seeds, st.sampled_from(WHOLE))
+def test_a_copy_is_found_through_its_view_and_not_without(seed, name):
+    things = with_copy(name, seed)
+    first = things.of("thing 0")
+    (pair, *others) = partners(first, things, through(view(name)), 5)
+    assert (pair.first, pair.second) == ("thing 0", "a copy") and pair.fit == pytest.approx(1, abs=1e-4)
+    assert all(other.fit < pair.fit for other in others)
+    plain = partners(first, things, through(VIEWS["identity"]), 12)
+    assert next(p for p in plain if p.second == "a copy").fit < 0.5
+
+
+def test_the_best_of_all_has_the_copy_and_nobody_twice():
+    things = with_copy("rotate-90")
+    found = best(things, through(VIEWS["rotate-90"]), 20)
+    assert found[0][:2] == ("thing 0", "a copy") and len(found) == 6
+    names = [name for pair in found for name in pair[:2]]
+    assert len(set(names)) == len(names)
+    assert [p.promise for p in found] == sorted((p.promise for p in found), reverse=True)
+
+
+def test_what_is_alike_as_it_is_counts_against_a_pair():
+    """A picture that is the same upside down is no illusion."""
+    things = known()
+    round_ = things.sketches[:1] + things.sketches[:1].flip(-2)
+    turned = things.sketches[1:2].flip(-2)
+    things = things.joined(Concepts(("a ball", "an orange", "a turned thing"), torch.cat([round_, round_, turned]), 4.0))
+    assert best(things, through(VIEWS["flip"]), 1)[0][:2] == ("thing 1", "a turned thing")
+    pair = next(p for p in partners(things.of("a ball"), things, through(VIEWS["flip"]), 20) if p.second == "an orange")
+    assert pair.alike == pytest.approx(1, abs=1e-4) and pair.promise == pytest.approx(pair.fit - pair.alike / 2)
+
+
+@given(seeds, st.integers(1, 3), st.integers(1, 3))
+def test_the_most_like_of_several_sketches_counts(seed, k, m):
+    a, b = unit(randn(4, k, 3, SIDE, SIDE, seed=seed)), unit(randn(5, m, 3, SIDE, SIDE, seed=seed + 1))
+    each = torch.stack([fits(a[:, i : i + 1], b[:, j : j + 1]) for i in range(k) for j in range(m)])
+    torch.testing.assert_close(fits(a, b), each.amax(0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(fits(unit(3 * a + 0.5), b), fits(a, b), rtol=0, atol=1e-5)
+
+
+@given(seeds)
+def test_of_a_hybrid_what_the_first_rules_has_to_fit_and_nothing_else(seed):
+    """Grey of one and the same, whatever the colours; of these it is asked that they differ."""
+    things = known(seed=seed)
+    colours = randn(1, 2, 3, SIDE, SIDE, seed=seed + 7)
+    other = part_of("color")(things.sketches[0]) + 0.2 * (colours - part_of("color")(colours[0]))
+    things = things.joined(Concepts(("repainted",), other, 4.0))
+    found = partners(things.of("thing 0"), things, parted("color"), 1)[0]
+    assert found.second == "repainted" and found.fit == pytest.approx(1, abs=2e-2) and found.alike < 0.5
+    assert compared(things, things, parted("color"))[1].diagonal().min() > 0.99
+
+
+@pytest.mark.parametrize("kind", HYBRIDS)
+def test_the_compromise_of_a_hybrid_is_what_its_expression_makes(kind):
+    a, b = randn(2, 1, 3, 16, 16)
+    part = part_of(kind)
+    torch.testing.assert_close(parted(kind).compromise(a, b), part(a) + (b - part(b)), rtol=0, atol=1e-5)
+    assert type(factorized(cond("a"), cond("b"), part)) and type(bands(cond("a"), cond("b"), sigmas=(2.0,)))
+
+
+@given(seeds, st.sampled_from(MOVING))
+def test_the_compromise_of_an_anagram_is_the_mean_of_what_is_seen(seed, name):
+    one = VIEWS[name]
+    a = randn(1, 3, 16, 16, seed=seed)
+    sharing = through(one)
+    torch.testing.assert_close(sharing.compromise(a, one.apply(a)), a, rtol=0, atol=1e-6)
+    assert sharing.looks[1](a).equal(one.apply(a)) and sharing.looks[0](a).equal(a)
+
+
+@given(seeds)
+def test_enlarged_and_shrunk_a_sketch_is_the_same(seed):
+    sketches = randn(2, 3, 3, SIDE, SIDE, seed=seed)
+    for size in ((64, 64), (32, 48), (16, 16)):
+        torch.testing.assert_close(small(large(sketches, size)), sketches, rtol=0, atol=1e-6)
+    flipped = seen(sketches, VIEWS["flip"].apply)
+    torch.testing.assert_close(flipped, sketches.flip(-2), rtol=0, atol=1e-6)
+
+
+# How sketches are kept
+
+
+@given(st.integers(2, 40), st.integers(1, 3), seeds)
+def test_a_sheet_is_read_as_it_was_written(tmp_path_factory, count, each, seed):
+    path = tmp_path_factory.mktemp("sheet") / "x.png"
+    things = known(count, each, seed)
+    pairs.write(things, path, command="concept_sheet", model="tiny")
+    again = pairs.read(path)
+    assert again.prompts == things.prompts and again.guidance == things.guidance and again.each == each
+    torch.testing.assert_close(again.sketches, things.sketches, rtol=0, atol=1 / 255 + 1e-6)
+    assert read_provenance(path)["model"] == "tiny"
+
+
+def test_sheets_that_are_none(tmp_path):
+    path = tmp_path / "x.png"
+    refusal(lambda: pairs.read(path), "x.png")
+    good = {"prompts": ["a", "b"], "each": 1, "guidance": 4.0}
+    wrong = [{}, {"prompts": "ab"}, {"prompts": ["a"]}, {"prompts": ["a", 3]}, {"prompts": ["a", " "]}, {"each": 0}]
+    wrong += [
+        {"each": True},
+        {"each": 10**9},
+        {"each": 5000},
+        {"each": "1"},
+        {"guidance": "4"},
+        {"guidance": 1e300},
+        {"guidance": None},
+    ]
+    wrong += [{"prompts": ["a", "a"]}]
+    for change in wrong:
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt(PROVENANCE, json.dumps({**good, **change} if change else {}))
+        Image.new("RGB", (16 * SIDE, SIDE)).save(path, pnginfo=info)
+        refusal(lambda: pairs.read(path), "--concepts", "x.png", "tools/concept_sheet.py")
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(PROVENANCE, json.dumps(good))
+    Image.new("RGB", (16 * SIDE, SIDE + 1)).save(path, pnginfo=info)
+    refusal(lambda: pairs.read(path), "256x17", "256x16")
+    Image.new("RGB", (16 * SIDE, SIDE)).save(path, pnginfo=info)
+    assert pairs.read(path).prompts == ("a", "b")
+
+
+def test_a_sketch_is_where_a_run_of_two_timesteps_ends(cascade):  # noqa: F811
+    """Of each prompt and seed alone; so what is drawn on the spot is what the sheet has."""
+    stage = cascade.stages[0]
+    whole = pairs.drawn(stage, [BOAT, MAN, f"  {BOAT.upper()} "], 2, 3.0)
+    assert whole.sketches.shape == (3, 2, 3, SIDE, SIDE)
+    assert whole.sketches[0].equal(whole.sketches[2]) and not whole.sketches[0, 0].equal(whole.sketches[0, 1])
+    torch.testing.assert_close(pairs.drawn(stage, [MAN], 2, 3.0).sketches[0], whole.sketches[1], rtol=0, atol=1e-4)
+    assert whole.of(BOAT).prompts == (BOAT,) and whole.of("a teapot") is None
+
+
+# What the denoiser says
+
+
+class Seeing:
+    """A stage that sees what is bright above from what is bright below."""
+
+    image_shape, device, schedule = (3, 64, 64), torch.device("cpu"), linear(1000)
+
+    def embed(self, prompt):
+        return torch.tensor([{"above": 1.0, "below": -1.0}.get(prompt, 0.0)])
+
+    def __call__(self, x, t, embedding):
+        """The noise, were the picture what the prompt says (and grey, for other prompts)."""
+        half = torch.ones(1, 1, 64, 1)
+        half[:, :, 32:] = -1
+        signal, sigma = self.schedule.signal_and_noise(t, x)
+        return Estimate((x - signal * embedding.view(-1, 1, 1, 1) * half) / sigma)
+
+
+def test_the_denoiser_prefers_what_it_can_read_both_ways():
+    bright = torch.ones(1, 1, 3, SIDE, SIDE)
+    bright[..., SIDE // 2 :, :] = -1
+    grey = torch.zeros(1, 1, 3, SIDE, SIDE)
+    things = Concepts(("above", "below", "nothing"), torch.cat([bright, -bright, grey]), 4.0)
+    sharing = through(VIEWS["flip"])
+    found = pairs.reranked(Seeing(), [Pair("above", "nothing", 0.9, 0.0), Pair("above", "below", 0.1, 0.0)], things, sharing)
+    assert [pair.second for pair in found] == ["below", "nothing"]
+    assert found[0].worst > 0.9 > found[1].worst and found[0].fit == 0.1 and found[0].alignment > 0
+    straight = pairs.reranked(Seeing(), [Pair("above", "below", 0.1, 0.0)], things, through(VIEWS["identity"]))
+    assert straight[0].worst < 0.5  # the view matters
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("concepts") / "tiny.png"
+    pairs.write(with_copy("flip"), path, command="concept_sheet", model="tiny")
+    return path
+
+
+def test_pairs_of_a_known_prompt_and_of_all(call, sheet, here):  # noqa: F811
+    code, out, err = call("pairs", "Thing  0", "--view", "flip", "--concepts", sheet, "--count", 3, "--json", "x.json")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == 6 and lines[1].split() == ["thing", "0", "a", "copy", "1.00", lines[1].split()[-1]]
+    assert "phosphene anagram 'thing 0' 'a copy' --view flip --best-of 16" in out
+    told = json.loads(Path("x.json").read_text())
+    assert told["command"] == "pairs" and told["pairs"][0]["second"] == "a copy" and len(told["pairs"]) == 3
+    code, out, err = call("pairs", "--view", "flip", "--concepts", sheet)
+    assert (code, err) == (0, "") and out.splitlines()[1].startswith("thing 0") and "a copy" in out.splitlines()[1]
+    code, out, err = call("pairs", "--kind", "color", "--concepts", sheet, "--count", 1)
+    assert (code, err) == (0, "") and "phosphene hybrid" in out and "--kind color" in out
+
+
+def test_pairs_of_a_prompt_that_is_drawn_and_ordered_anew(call, sheet, folder, here):  # noqa: F811
+    argv = ["pairs", BOAT, "--view", "rotate-90", "--concepts", sheet, "--model", folder, "--device", "cpu"]
+    code, out, err = call(*argv, "--count", 2, "--rerank", 4, "--json", "x.json")
+    assert (code, err) == (0, "")
+    told = json.loads(Path("x.json").read_text())["pairs"]
+    assert len(told) == 2 and told[0]["first"] == BOAT and told[0]["worst"] >= told[1]["worst"]
+    assert {"alignment", "concealment", "worst"} <= set(out.splitlines()[0].split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], ("--view: is missing", "rotate-90")),
+        (["a duck", "--view", "sideways"], "--view sideways"),
+        (["--view", "flip", "--kind", "color"], ("--kind color", "--view flip")),
+        (["--view", "identity"], "--view identity"),
+        (["--view", "four-way"], "--view four-way"),
+        (["--kind", "taste"], "--kind taste"),
+        ([" ", "--view", "flip"], "PROMPT"),
+        (["--view", "flip", "--concepts", "nowhere.png"], "--concepts nowhere.png"),
+        (["--view", "flip", "--concepts", "clock-tower"], ("clock-tower", "tools/concept_sheet.py")),
+        (["--view", "flip", "--count", "0"], "--count 0"),
+        (["--view", "flip", "--json", "."], "--json"),
+    ],
+)
+def test_pairs_that_cannot_be(refused, here, argv, words):  # noqa: F811
+    refused("pairs", *argv, words=words)
