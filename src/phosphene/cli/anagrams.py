@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from phosphene.cli import common, options
-from phosphene.cli.drawing import USUAL, Drawing
+from phosphene.cli.drawing import SCALE, SOLVER, STEPS, Drawing
 from phosphene.cli.measure import evaluate
-from phosphene.defaults import CASCADE, GUIDANCE, PAPER_VIEWS, SEED
+from phosphene.defaults import CASCADE, PAPER_VIEWS, SEED, SOLVERS
 from phosphene.errors import UserError, judge_parts, require_sharing
 from phosphene.files import write_text
 
@@ -58,9 +58,9 @@ def evaluate_anagrams(
     upscale: Annotated[
         bool, typer.Option("--upscale", help="Judge what the second stage makes; the denoiser never does.")
     ] = False,
-    solver: options.SolverName = "dpm",
-    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {USUAL}")] = None,
-    guidance: options.Guidance = GUIDANCE,
+    solver: Annotated[str | None, options.chosen(SOLVERS, f"by default {SOLVER}")] = None,
+    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {STEPS}")] = None,
+    guidance: Annotated[float | None, typer.Option(help=f"{SCALE}.", callback=options.finite)] = None,
     seed: options.Seed = SEED,
     embeddings: options.Embeddings = None,
     device: options.Device = "auto",
@@ -81,12 +81,14 @@ def evaluate_anagrams(
     drawing, place = Drawing(model=model, device=device, embeddings=embeddings, **how), common.place(device)
     named = {name: task.judge_named(name, place.device) for name in judges}
     cascade = drawing.open([None, *dict.fromkeys(prompt for pair in asked for prompt in pair)])
+    used = drawing.sampling().of(cascade.stages[0])
+    how |= {"solver": used.solver, "steps": used.steps, "guidance": used.guidance}
     todo = [(name, pair) for name in views for pair in asked]
     own = []
     with common.bar("measuring") as advance:
         for index in place.share(len(todo)):
             advance(index, len(todo), f"{todo[index][0]}, {' / '.join(todo[index][1])}")
-            own.append(task.rated(cascade, *todo[index], named, range(seed, seed + count), drawing.sampling()))
+            own.append(task.rated(cascade, *todo[index], named, range(seed, seed + count), used))
     found = [one for several in place.dealt(own, len(todo)) for one in several]
     _tell(task.table(found))
     if figures is not None and place.leads:

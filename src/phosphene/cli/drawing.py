@@ -42,7 +42,7 @@ CELL = 256
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
 SOLVER = f"{OWN_USUAL.solver} of glyph, {IF_USUAL.solver} of DeepFloyd IF and of what keeps to an image, ddim with --eta"
 STEPS = f"{OWN_USUAL.steps} of glyph, or what is usual for --solver: {USUAL}"
-SCALE = f"by default {OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd IF"
+SCALE = f"Classifier-free guidance, 1 is none; by default {OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd IF"
 LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
 
 
@@ -127,9 +127,7 @@ class Drawing(Options):
     model: options.CascadeName = CASCADE
     solver: Annotated[str | None, options.chosen(SOLVERS, f"by default {SOLVER}")] = None
     steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {STEPS}")] = None
-    guidance: Annotated[
-        float | None, typer.Option(help=f"Classifier-free guidance, 1 is none; {SCALE}.", callback=options.finite)
-    ] = None
+    guidance: Annotated[float | None, typer.Option(help=f"{SCALE}.", callback=options.finite)] = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
