@@ -210,6 +210,12 @@ REFUSED_AT_ONCE = [
     ["models", "fetch", "nowhere"],
     ["rerun", "nowhere.png"],
     ["evaluate", "class-20", "--samples", "0"],
+    ["evaluate", "class-20", "--json", "x.png", "--picture", "./x.png"],
+    ["evaluate", "class-20", "--guidance", "1," * 1000 + "1"],
+    ["denoise-digits", "--dataset", "digits", "--count", "100", "--sigma", "1," * 200 + "1"],
+    ["generate", *["a"] * 20, "--guidance-sweep", ",".join(str(k) for k in range(600))],
+    ["edit", "clock-tower", "--start", "0," * 1000 + "0"],
+    ["denoise", "clock-tower", "--t", "0," * 2000 + "0"],
     ["evaluate", "class-20", "--solver", "nope"],
     ["evaluate", "class-20", "--dataset", "nope"],
     ["evaluate", "class-20", "--guidance", "1,x"],
@@ -256,6 +262,7 @@ REFUSED_AT_ONCE = [
     ["hybrid", "a", "b", "--sigma", "2,1"],
     ["hybrid", "a", "b", "c", "--sigma", "1,2"],
     ["hybrid", "a", "b", "--sigma", "-1"],
+    ["hybrid", "a", "b", "--sigma", "1e-320"],
     ["hybrid", "a", "--from", "clock-tower", "--sigma", "5000"],
     ["hybrid", "a", "b", "--kind", "motion", "--length", "1"],
     ["anagram", "a", "b", "--view", "flip", "--weights", "1"],
@@ -270,6 +277,12 @@ REFUSED_AT_ONCE = [
     ["anagram", "a", "b", "--view", "patches:x"],
     ["anagram", "a", "b", "--view", "patches:1"],
     ["anagram", "a", "b", "--view", "jigsaw@x"],
+    ["anagram", "a", "b", "--view", "flip:3"],
+    ["anagram", "a", "b", "c", "--view", "flip", "--view", "jigsaw:3"],
+    ["anagram", "a", "b", "--view", "flip@3"],
+    ["anagram", "a", "b", "--view", "flip", "--last", "flip:3:2"],
+    ["anagram", "a", "b", "--view", "flip", "--weights", "1e308,1e308"],
+    ["overlay", "a", "b", "c", "--weights", "1,2,1e308"],
     ["generate", "a", "--solver", "ddim", "--eta", "1.5"],
     ["digits", "3", "--solver", "ddim", "--eta", "-1"],
     ["ambigram", "69", "--eta", "2"],
@@ -376,6 +389,11 @@ def test_what_can_be_refused_without_torch_is(here, lines):
     sentences = result.stderr.splitlines()
     assert len(sentences) == len(found) and all(line.startswith("phosphene: ") for line in sentences), result.stderr
     assert list(here.iterdir()) == []
+
+
+def test_a_film_without_its_encoder_says_what_to_install(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    refused("morph", "a", "b", "--animate", "x.mp4", words=("--animate x.mp4: takes ffmpeg; pip install 'phosphene[video]'",))
 
 
 def test_python_m_phosphene():

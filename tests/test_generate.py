@@ -176,6 +176,7 @@ def test_options_reach_the_picture(call, cascade):
         (["a rocket", "--steps", 3, "--timesteps", "900,0"], "--steps 3"),
         (["a rocket", "--timesteps", "0,900"], "timesteps"),
         (["a rocket", "--timesteps", "x"], "--timesteps x"),
+        (["a rocket", "--timesteps", "1000,0"], "--timesteps 1000,0: must lie in 0..999"),
         (["a rocket", "--timesteps", "990,960,...,1"], "--timesteps 990,960,...,1"),
         (["a rocket", "--timesteps", "990,...,0"], "--timesteps 990,...,0"),
         (["a rocket", "--timesteps", "990,990,...,0"], "--timesteps 990,990,...,0"),

@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import thorough
 from PIL import Image, ImageDraw
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from test_training import environment, free_port
 
@@ -41,7 +42,7 @@ from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.pictures import premultiplied, read
 from phosphene.training.text_to_image.recipe import CascadeRecipe
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer
-from phosphene.training.text_to_image.run import CascadeRun
+from phosphene.training.text_to_image.run import CascadeRun, Spoken
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
 from phosphene.training.text_to_image.stories import Stories, learned_tokenizer
 
@@ -553,6 +554,100 @@ def test_weights_alone_go_on_with_a_fresh_optimiser(shards, tmp_path):
     model.rename(tmp_path / "run" / "model")
     with pytest.raises(UserError, match=r"--resume: .* holds no checkpoint.safetensors; go on from its weights, --from"):
         CascadeRun(tiny(images=16 * 6), tmp_path / "run", shards, resume=True)
+
+
+@pytest.mark.parametrize("network", ["cascade", "upscaler"])
+def test_pictures_are_kept_a_little_larger_than_they_are_learned_unless_they_are_only_enlarged(network, shards, tmp_path):
+    run = CascadeRun(tiny(network=network), tmp_path / "run", shards)
+    assert run.trainer.cutouts.pictures.shape[-1] == {"cascade": 20, "upscaler": 16}[network]
+
+
+def test_previews_show_what_is_asked_for(shards, tmp_path):
+    read = Spoken(CascadeRun(tiny(), tmp_path / "run", shards).trainer)
+    assert torch.equal(read.embed(None), read.embed("")) and not torch.equal(read.embed("a red disc"), read.embed("a box"))
+
+
+@pytest.mark.parametrize("full", [OSError(28, "No space left on device"), SafetensorError("I/O error: No space left on device")])
+def test_a_model_that_finds_no_room_leaves_the_one_before_it(full, shards, tmp_path, monkeypatch):
+    list(CascadeRun(tiny(images=16), tmp_path / "run", shards))
+    model = tmp_path / "run" / "model"
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    run = CascadeRun(tiny(images=32), tmp_path / "run", shards, resume=True)
+
+    def half(folder):
+        folder.mkdir()
+        (folder / "half").touch()
+        raise full
+
+    monkeypatch.setattr(run.trainer, "save", half)
+    with pytest.raises(UserError, match=f"^{model}: cannot be written .*No space left on device.*; free some space"):
+        list(run)
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+    assert not list((tmp_path / "run").glob("model.*"))
+
+
+def test_odd_lines_of_a_stages_log_stop_no_run_at_its_end(shards, tmp_path):
+    list(CascadeRun(tiny(images=16), tmp_path / "run", shards))
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        odd = ({}, {"loss": "x"}, {"loss": None, "images": 8}, {"train": []})
+        log.writelines(json.dumps({"images": 16, **line}) + "\n" for line in odd)
+    (tmp_path / "run" / "loss.png").unlink()
+    list(CascadeRun(tiny(images=32), tmp_path / "run", shards, resume=True))
+    assert read_picture(tmp_path / "run" / "loss.png").width > 100
+
+
+def test_a_stage_killed_before_its_first_step_starts_again_and_no_other_does(shards, tmp_path, monkeypatch):
+    """Its model and its checkpoint are there by then, and both have learned nothing."""
+
+    def killed(*_):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(CascadeRun, "reports", killed)
+        list(CascadeRun(tiny(images=16), tmp_path / "run", shards))
+    assert (tmp_path / "run" / "model" / RECIPE).is_file() and (tmp_path / "run" / checkpoint.NAME).is_file()
+    assert [report.step for report in CascadeRun(tiny(images=16), tmp_path / "run", shards)] == [1]
+    with pytest.raises(UserError, match="--out .*already holds a run"):
+        CascadeRun(tiny(images=16), tmp_path / "run", shards)
+
+
+def test_a_stage_that_lost_its_model_says_what_can_be_done(shards, tmp_path):
+    """Before its first step nothing is lost; after it the tokenizer is, without which the weights read nothing."""
+    out = tmp_path / "run"
+    for report, remedy in ((False, "start it again without --resume"), (True, "start a new run in another --out")):
+        run = CascadeRun(tiny(images=16), out, shards)
+        if report:
+            list(run)
+        else:
+            checkpoint.save(run.trainer, out / checkpoint.NAME)
+        del run  # which holds the folder
+        shutil.rmtree(out / "model", ignore_errors=True)
+        with pytest.raises(UserError, match=f"--resume: .*run holds no model, whose tokenizer the run goes on with; .*{remedy}"):
+            CascadeRun(tiny(images=32), out, shards, resume=True)
+    list(CascadeRun(tiny(network="upscaler", images=16), tmp_path / "enlarging", shards))
+    shutil.rmtree(tmp_path / "enlarging" / "model")  # an upscaler reads nothing, so its checkpoint is all it needs
+    assert [r.step for r in CascadeRun(tiny(network="upscaler", images=32), tmp_path / "enlarging", shards, resume=True)] == [2]
+
+
+def test_other_words_are_those_that_are_named_or_those_that_the_run_has(shards, tmp_path, monkeypatch):
+    given = {}
+    for name in ("first", "second"):
+        given[name] = tmp_path / f"{name}.json"
+        Thesaurus(same={"disc": [name]}).save(given[name])
+    run = CascadeRun(tiny(images=16), tmp_path / "run", shards, wordnet=given["first"])
+    assert run.thesaurus.same == {"disc": ["first"]}
+    list(run)
+    again = {"resume": True, "out": tmp_path / "run", "data": shards}
+    for wordnet, words in ((None, "first"), (given["second"], "second")):
+        run = CascadeRun(tiny(images=32), wordnet=wordnet, **again)
+        assert run.thesaurus.same == {"disc": [words]}
+        del run  # which holds the folder
+    with pytest.raises(UserError, match="--wordnet .*shards.*: cannot be read as WordNet's"):
+        CascadeRun(tiny(), tmp_path / "other", shards, wordnet=shards)
+    assert CascadeRun(tiny(), tmp_path / "none", shards).thesaurus is None
+    monkeypatch.setattr(run_module, "WORDNET", tmp_path)  # what is installed is read where nothing is named
+    with pytest.raises(UserError, match=f"--wordnet {tmp_path}: cannot be read as WordNet's"):
+        CascadeRun(tiny(), tmp_path / "other", shards)
 
 
 def test_the_two_stages_draw_together(shards, tmp_path):

@@ -93,6 +93,8 @@ def test_a_key_or_a_type_that_no_command_writes_is_refused(call, here, arguments
         {"inputs": {"digits": "abc"}},
         {"inputs": {"digits": 5}},
         {"inputs": {"nothing": "0" * 64}},
+        {"inputs": {"model": "0" * 64}},
+        {"inputs": {"digits": "0" * 64}},
     ],
     ids=repr,
 )
@@ -101,6 +103,16 @@ def test_a_story_that_no_command_tells_is_refused(call, here, changes):  # noqa:
     before = tree(here)
     code, _, err = call("rerun", "it.png")
     assert code == 2 and err.count("\n") == 1 and tree(here) == before
+
+
+def test_a_picture_is_not_made_again_in_its_own_place(refused, here):  # noqa: F811
+    """By whatever name: it would be compared with itself."""
+    Path("deep").mkdir()
+    path = tell()
+    before = path.read_bytes()
+    for out in ("it.png", "./it.png", "deep/../it.png", str(here / "it.png")):
+        refused("rerun", "it.png", "-o", out, words="is the picture to be made again")
+        assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("story", [{}, {"command": "digits"}, {"command": "digits", "arguments": [], "model": "class-20"}])

@@ -185,6 +185,7 @@ MASKS = {
     "white on black": Image.fromarray(disc().astype(np.uint8) * 255),
     "one bit": Image.fromarray(disc()),
     "0 and 1": Image.fromarray(disc().astype(np.uint8)),
+    "0 and 1 of 16 bits": Image.fromarray(disc().astype(np.uint16)),
     "0 and 1 of 32 bits": Image.fromarray(disc().astype(np.int32)),
     "0 and 1 in floats": Image.fromarray(disc().astype(np.float32)),
     "16 bits": Image.fromarray(disc().astype(np.uint16) * 65535),

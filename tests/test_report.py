@@ -422,11 +422,16 @@ def test_the_example_of_a_page_of_ones_own(cascade, tmp_path, monkeypatch):  # n
         ("x = {x" + " . x" * 60_000 + " = 1}", ["a key of very many parts"]),
         ('"a\\nb" = 1', ['"a\\nb" is no key here']),
         ('[sections."a\\nb"]', ['sections."a\\nb" is no section']),
-        ("[sections.hybrid-pictures]\nsigma = nan", ["sigma must be a number above 0, at most 4096"]),
-        ("[sections.hybrid-pictures]\nsigma = -2", ["sigma must be a number above 0"]),
-        ("[sections.hybrid-pictures]\nsigma = 1" + "0" * 400, ["sigma must be a number above 0"]),
+        ("[sections.hybrid-pictures]\nsigma = nan", ["sigma must be a number from 0.001 to 4096"]),
+        ("[sections.hybrid-pictures]\nsigma = 1e-320", ["sigma must be a number from 0.001"]),
+        ("[sections.hybrid-pictures]\nsigma = -2", ["sigma must be a number from 0.001"]),
+        ("[sections.hybrid-pictures]\nsigma = 1" + "0" * 400, ["sigma must be a number from 0.001"]),
         ("[sections.forward]\npicture = '" + "x" * 5000 + "'", ["sections.forward.picture xxx", "no such file"]),
         ('[sections.forward]\npicture = "a\\u0000b"', ["sections.forward.picture must be the path of a picture"]),
+        ('title = "a\\u001b[31m"', ["title holds control characters"]),
+        ('lead = "a\\u0000"', ["lead holds control characters"]),
+        ('[sections.forward]\ntext = "a\\u0085"', ["sections.forward.text holds control characters"]),
+        ('[sections.setup]\nprompts = ["a", "b\\u0007"]', ["sections.setup.prompts[1] holds control characters"]),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
@@ -437,6 +442,26 @@ def test_what_a_page_of_ones_own_cannot_say(tmp_path, text, names):
     out = tmp_path / "out"
     refusal(lambda: write(out, "cpu", silent, config=file), "--config", str(file), *names)
     assert not out.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are a right there")
+def test_a_page_of_anothers_shows_no_picture_from_elsewhere(tmp_path, monkeypatch):
+    """By any way out of its folder; one of the same name where the command is typed is not the page's."""
+    (tmp_path / "page" / "deep").mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "page" / "deep"):
+        Image.new("RGB", (16, 16), "red").save(place / "own.png")
+    (tmp_path / "page" / "link.png").symlink_to(tmp_path / "own.png")
+    file = tmp_path / "page" / "page.toml"
+    monkeypatch.chdir(tmp_path)
+    for name in ("../own.png", str(tmp_path / "own.png"), "deep/../../own.png", "link.png"):
+        file.write_text(f"[sections.forward]\npicture = '{name}'")
+        for path in (file, Path("page/page.toml")):
+            refusal(lambda path=path: read_config(path), f"sections.forward.picture {name}: lies outside the folder of the page")
+    file.write_text("[sections.forward]\npicture = 'own.png'")
+    refusal(lambda: read_config(file), "own.png: no such file")
+    for name, place in (("deep/own.png", file.parent / "deep/own.png"), ("clock-tower", Path("clock-tower"))):
+        file.write_text(f"[sections.forward]\npicture = '{name}'")
+        assert read_config(file).asked["forward"]["picture"] == place
 
 
 def test_a_page_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):

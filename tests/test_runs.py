@@ -225,13 +225,16 @@ def test_a_lock_dies_with_its_process(tmp_path, kind):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize("third", [False, True])
+def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(third, tmp_path, monkeypatch):
+    """Whether a third has made its file by then or not."""
     usual = lock._lock
 
     def late(file):
         monkeypatch.setattr(lock, "_lock", usual)
         (tmp_path / ".lock").unlink()
-        (tmp_path / ".lock").touch()  # a third's
+        if third:
+            (tmp_path / ".lock").touch()
         return usual(file)
 
     monkeypatch.setattr(lock, "_lock", late)
@@ -241,13 +244,51 @@ def test_a_lock_that_is_released_while_another_opens_it_is_taken_anew(tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_is_released_once(tmp_path):
+    """Again, it leaves alone what another holds by then; and where its folder has gone, nothing is left to do."""
+    out = tmp_path / "run"
+    first = FolderLock(out, "--out")
+    first.release()
+    second = FolderLock(out, "--out")
+    first.release()
+    refusal(lambda: FolderLock(out, "--out"), "another process is writing to it")
+    shutil.rmtree(out)
+    second.release()
+    assert not out.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no such rights")
+def test_a_lock_is_a_plain_file_and_one_that_is_refused_leaves_nothing_open(tmp_path):
+    def lowest() -> int:
+        """The number that the next open file would have."""
+        number = os.open(os.devnull, os.O_RDONLY)
+        os.close(number)
+        return number
+
+    before = os.umask(0)
+    try:
+        held = FolderLock(tmp_path, "--out")
+    finally:
+        os.umask(before)
+    assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o666
+    number = lowest()
+    refusal(lambda: FolderLock(tmp_path, "--out"), "another process is writing to it")
+    assert lowest() == number
+    held.release()
+    assert lowest() < number
+
+
 @pytest.mark.skipif(os.name == "nt", reason="locks otherwise")
-def test_a_disk_without_locks_is_one_sentence_and_nothing_stays(tmp_path, monkeypatch):
+@pytest.mark.parametrize("there", [True, False])
+def test_a_disk_without_locks_is_one_sentence_and_nothing_stays(there, tmp_path, monkeypatch):
+    out = tmp_path / "new" / "folder"
+
     def none(*_):
+        if not there:  # another was as quick to remove it
+            (out / ".lock").unlink()
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", none)
-    out = tmp_path / "new" / "folder"
     refusal(lambda: FolderLock(out, "--out"), f"{out}: cannot be written (No locks available)")
     assert list(tmp_path.iterdir()) == []
 
@@ -352,8 +393,10 @@ def test_models_without_a_checkpoint_are_not_trodden_upon(call, unbroken):  # no
     Path("run", checkpoint.NAME).unlink()
     Path("broken").mkdir()
     Path("broken", checkpoint.NAME).write_bytes(b"x")
-    code, _, err = call(*TRAIN, "--out", "broken")
-    assert code == 2 and "--out broken: already holds a run" in err
+    Path("odd", checkpoint.NAME).mkdir(parents=True)
+    for name in ("broken", "odd"):
+        code, _, err = call(*TRAIN, "--out", name)
+        assert code == 2 and f"--out {name}: already holds a run" in err
     before = sorted(Path("run").rglob("*"))
     for more, words in (([], "--out run: holds the model of a run, but no"), (["--resume"], "--resume: run holds no")):
         code, _, err = call(*TRAIN, "--out", "run", *more)
@@ -501,6 +544,7 @@ KINDS = {
         "a step that is true": at(done=True),
         "a step that is a word": at(done="4"),
         "another number of steps": at(done=1),
+        "a generator's state that none has": put("generator", torch.zeros_like),
         "a generator's state cut short": put("generator", lambda v: v[:100].clone()),
         "losses of another epoch": put("losses", lambda v: v[:2].clone()),
     },
@@ -564,14 +608,36 @@ def test_a_checkpoint_without_a_sum_or_with_anothers_is_none(few, tmp_path):  # 
     trainer, path = make(small("class"), few), tmp_path / checkpoint.NAME
     told = {"position": json.dumps({"epoch": 0, "done": 0}), "recipe": json.dumps(trainer.recipe.to_json())}
     tensors = {name: value.contiguous() for name, value in trainer.state()[0].items()}
-    for extra, words in (({}, "is no checkpoint"), ({"sha256": "0" * 64}, "is damaged (its content has another SHA-256")):
-        save_file(tensors, path, {**told, **extra})
-        refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: {words}", "start a new run")
+    given = (
+        (None, "is no checkpoint"),
+        (told, "is no checkpoint"),
+        ({**told, "sha256": "0" * 64}, "is damaged (its content has"),
+    )
+    for metadata, words in given:
+        save_file(tensors, path, metadata)
+        text = refusal(lambda: checkpoint.load(make(small("class"), few), path), "start a new run")
+        assert text.startswith(f"{path}: {words}")
     for recipe in ("[" * 100_000, "{", "[]", "9" * 5000):
         told["recipe"] = recipe
         save_file(tensors, path, {**told, "sha256": checkpoint._sum(tensors, told)})
         with pytest.raises(UserError):
             checkpoint.load(make(small("class"), few), path)
+
+
+def test_only_a_whole_checkpoint_says_that_nothing_is_learned_yet(few, tmp_path):  # noqa: F811
+    """What cannot be read may hold days of work."""
+    trainer, path = make(small("class"), few), tmp_path / checkpoint.NAME
+    assert checkpoint.untouched(path) is False
+    checkpoint.save(trainer, path)
+    assert checkpoint.untouched(path) is True
+    next(trainer.run())
+    checkpoint.save(trainer, path)
+    assert checkpoint.untouched(path) is False
+    path.write_bytes(b"x")
+    assert checkpoint.untouched(path) is False
+    path.unlink()
+    path.mkdir()
+    assert checkpoint.untouched(path) is False
 
 
 def test_where_a_checkpoint_stands_is_summed_with_its_tensors(few, tmp_path):  # noqa: F811
@@ -583,6 +649,10 @@ def test_where_a_checkpoint_stands_is_summed_with_its_tensors(few, tmp_path):  #
     for name, other in (("position", {"epoch": 1, "done": 0}), ("recipe", {**trainer.recipe.to_json(), "lr": 1.0})):
         save_file(load_file(path), path, {**whole, name: json.dumps(other)})
         refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: is damaged (its content has another SHA-256")
+    for name, value in load_file(path).items():  # and what each tensor is called, whatever is in it
+        save_file({**{k: v for k, v in load_file(path).items() if k != name}, f"{name}.": value}, path, whole)
+        refusal(lambda: checkpoint.load(make(small("class"), few), path), f"{path}: is damaged (its content has another SHA-256")
+        break
 
 
 def test_a_damaged_checkpoint_is_one_sentence_on_the_command_line(call, unbroken):  # noqa: F811

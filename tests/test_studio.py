@@ -155,6 +155,18 @@ def test_an_address_that_others_reach_is_not_opened_without_a_word(refused, host
     refused("serve", "--host", host, words=(f"--host {host}", "--auth USER:PASSWORD", "--open-to-all"))
 
 
+def test_what_cannot_be_listened_at_is_one_sentence_before_a_model_is_loaded(refused, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("phosphene.web.serve._share_memory", lambda: pytest.fail("it went on"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused("serve", "--port", port, words=(f"--port {port}: cannot be listened at on 127.0.0.1 (", "; choose another."))
+    refused("serve", "--host", "", "--open-to-all", words='--host "": is empty')
+    for host, words in (("no address", "is no address"), ("x" * 300, "is no address"), ("192.0.2.1", "is not this machine's")):
+        refused("serve", "--host", host, "--open-to-all", "--port", 7991, words=(f"--host {host}: {words}", "127.0.0.1"))
+
+
 def test_a_password_that_is_none_is_refused_and_not_shown(refused, monkeypatch):  # noqa: F811
     for auth in ("secret", ":secret", "name:"):
         refused("serve", "--auth", auth, words="--auth: is no USER:PASSWORD")

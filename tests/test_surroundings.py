@@ -90,6 +90,32 @@ def test_a_device_that_is_there_is_taken(monkeypatch):
     assert choose_device("cuda:1") == torch.device("cuda:1") and choose_device("cuda") == torch.device("cuda")
 
 
+@pytest.mark.parametrize(
+    ("surroundings", "words"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE 2: is set in the surroundings without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, "WORLD_SIZE 2: is set in the surroundings without LOCAL_RANK"),
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE x: is set in the surroundings, and no whole number"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE -1: "),
+        ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK x: is set in the surroundings, and no whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "beside RANK 2"),
+    ],
+    ids=str,
+)
+def test_surroundings_that_speak_of_half_a_cluster_are_one_sentence(refused, monkeypatch, surroundings, words):  # noqa: F811
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    for argv in (("digits", "3", "--device", "cpu"), ("models",)):
+        refused(*argv, words=(words, "unset it, or start several processes with torchrun."))
+
+
+@pytest.mark.parametrize("size", ["", "0", "1"])
+def test_one_process_alone_needs_nothing_more(call, monkeypatch, size):  # noqa: F811
+    monkeypatch.setenv("WORLD_SIZE", size)
+    code, out, err = call("models")
+    assert (code, err) == (0, "") and "class-20" in out
+
+
 def test_no_network_is_one_sentence_about_the_data(refused, monkeypatch):  # noqa: F811
     import pooch
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -30,7 +31,7 @@ from phosphene.models.digits import DigitDiffusion
 from phosphene.processes import Place
 from phosphene.schedule import linear
 from phosphene.training import checkpoint
-from phosphene.training.log import read_log
+from phosphene.training.log import curve, read_log
 from phosphene.training.mnist import run as run_module
 from phosphene.training.mnist.data import PARTS, Split, load_dataset
 from phosphene.training.mnist.loop import Trainer
@@ -480,6 +481,51 @@ def test_resuming_a_finished_run_changes_no_weight(files, finished, tmp_path):
     assert [line["step"] for line in read_log(out / "log.jsonl")] == [2, 4, 6, 8, 10, 12]
 
 
+def test_a_run_asked_to_stop_in_its_last_step_has_ended(files, finished, tmp_path):
+    """Nothing is left to go on with, so nothing is said of going on."""
+    run = start(tmp_path / "run", files)
+    for _ in run:
+        run.trainer.stopping = run.done == 12
+    assert run.trainer.stopping
+    compare(tmp_path / "run", finished)
+
+
+ODD_LINES = [
+    {"step": 1, "epoch": 0.1},
+    {"step": 1, "epoch": 0.1, "loss": "x"},
+    {"step": 1, "epoch": {}, "loss": 1.0},
+    {"step": 0, "epoch": 0, "loss": 1.0},
+    {"step": 1, "epoch": 10**400, "loss": 1.0},
+    {"step": 1, "epoch": 0.1, "loss": float("nan")},
+    {"step": 1, "epoch": 0.1, "losses": [1.0, None]},
+    {"step": 1, "epoch": 0.1, "losses": 5},
+    {"step": True, "epoch": 0.1, "loss": True},
+]
+
+
+def test_odd_lines_of_a_log_stop_no_run_at_its_end(files, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.writelines(json.dumps(line) + "\n" for line in ODD_LINES)
+    before = curve(read_log(finished / "log.jsonl"))
+    list(start(tmp_path / "run", files, small("denoiser", keep=(1,)), resume=True))
+    assert curve(read_log(tmp_path / "run" / "log.jsonl")) == [*before, (0, 1.0)]
+
+
+@pytest.mark.parametrize("lost", ["model-02", "model-02-raw"])
+def test_resuming_a_finished_run_writes_the_model_that_was_lost(files, finished, tmp_path, lost):
+    """As it was; in its place may lie what is none, and then nothing is said to be done."""
+    shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / lost)
+    list(start(tmp_path / "run", files, small("denoiser", keep=(1,)), resume=True))
+    for name in ("config.json", "model.safetensors", "SHA256SUMS"):
+        assert (tmp_path / "run" / lost / name).read_bytes() == (finished / lost / name).read_bytes()
+    shutil.rmtree(tmp_path / "run" / lost)
+    (tmp_path / "run" / lost).write_text("x")
+    again = start(tmp_path / "run", files, small("denoiser", keep=(1,)), resume=True)
+    refusal(lambda: list(again), lost, "cannot be written")
+
+
 def test_an_interrupt_in_the_middle_of_a_step_loses_no_bit(files, finished, tmp_path):
     """Ctrl-C comes when it likes: here when the step has drawn its noise and moved BatchNorm's statistics."""
     out = tmp_path / "run"
@@ -603,7 +649,7 @@ def test_an_existing_run_is_not_overwritten(files, finished):
 
 def test_a_place_that_is_no_folder(files, tmp_path):
     (tmp_path / "file").write_text("x")
-    refusal(lambda: start(tmp_path / "file", files), "--out", "file")
+    refusal(lambda: start(tmp_path / "file", files), "--out", "file: is a file; name a folder.")
     refusal(lambda: start(tmp_path / "file" / "run", files), "--out", "file")
     assert contents(tmp_path) == {"file": b"x"}
 

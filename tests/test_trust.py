@@ -98,6 +98,11 @@ def test_nothing_is_written_of_weights_that_are_not_finite(refused, made, here):
         ({"beta_schedule": "linear", "beta_start": "x"}, "beta_start 'x'"),
         ({"clip_sample": "no"}, "clip_sample 'no'"),
         ({"beta_schedule": ["linear"]}, "beta_schedule"),
+        ({"clip_sample_range": 1e300}, r"clip_sample_range 1e\+300 is not supported"),
+        ({"clip_sample_range": 0}, "clip_sample_range 0"),
+        ({"clip_sample_range": 10**400}, "clip_sample_range 10"),
+        ({"sample_max_value": -1}, "sample_max_value -1"),
+        ({"dynamic_thresholding_ratio": 1.5}, "dynamic_thresholding_ratio 1.5"),
     ],
     ids=repr,
 )
@@ -164,6 +169,36 @@ def test_sums_of_a_stage_by_itself_are_compared(glyph, tmp_path):
     for name in (tmp_path, part):
         with pytest.raises(UserError, match="differs from its SHA-256"):
             open_cascade(name)
+
+
+def test_sums_of_a_cascade_hold_for_a_stage_that_is_opened_alone(glyph, call, monkeypatch):  # noqa: F811
+    weights = next(glyph.glob("stage-1/transformer/*.safetensors"))
+    own = weights.read_bytes()
+    assert call("models", "verify", glyph / "stage-1") == (0, f"{glyph}/stage-1: whole\n", "")
+    try:
+        weights.write_bytes(own[:-1] + bytes([own[-1] ^ 1]))
+        monkeypatch.chdir(glyph)
+        for name in ("stage-1", str(glyph / "stage-1"), "stage-2/../stage-1"):
+            with pytest.raises(UserError, match="differs from its SHA-256"):
+                open_cascade(name)
+            assert call("models", "verify", name)[0] == 2
+    finally:
+        weights.write_bytes(own)
+
+
+def test_sums_that_leave_weights_out_are_no_sums(glyph, made, tmp_path):  # noqa: F811
+    """As a file that was cut short does."""
+    one = Path(shutil.copytree(made["class"], tmp_path / "one"))
+    (one / folders.SUMS).write_text("")
+    with pytest.raises(UserError, match="model.safetensors: is not in SHA256SUMS"):
+        load(one)
+    lines = (glyph / folders.SUMS).read_text().splitlines(keepends=True)
+    (glyph / folders.SUMS).write_text("".join(line for line in lines if "stage-2" not in line))
+    try:
+        with pytest.raises(UserError, match="stage-2/.*is not in SHA256SUMS"):
+            open_cascade(glyph)
+    finally:
+        (glyph / folders.SUMS).write_text("".join(lines))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from conftest import Echo, TinyDenoiser, randn
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phosphene.defaults import LAID, PIECES
 from phosphene.errors import UserError
 from phosphene.expression import cond, guide, mean, viewed
 from phosphene.forward import Evaluation
@@ -67,6 +69,18 @@ def test_the_names_are_values(name):
 def test_no_two_names_are_one_view():
     assert len(set(VIEWS.values())) == len(VIEWS)
     assert Turn(1) == VIEWS["rotate-90"] and Mirror(-2) == VIEWS["flip"] != Mirror(-1)
+
+
+def test_what_is_told_of_a_view_without_torch_is_so():
+    """Which views have pieces, in which numbers, and which are laid by chance."""
+    assert {name for name, v in VIEWS.items() if getattr(v, "grid", None)} == set(PIECES)
+    assert {name for name, v in VIEWS.items() if hasattr(v, "seed")} == set(LAID)
+    for name, divisor in PIECES.items():
+        for number in range(2, 9):
+            try:
+                assert replace(VIEWS[name], grid=number).grid == number and number % divisor == 0
+            except UserError:
+                assert number % divisor
 
 
 def test_the_names_mean_what_they_say():

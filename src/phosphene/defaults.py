@@ -47,12 +47,16 @@ SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 
 
 MOST_PICTURES = 10_000
 """Of one sheet: beyond, it would not fit into memory, nor be looked at."""
+MOST_ROWS = 1000
+"""Of one sheet: so many numbers a list on the command line may have, but for one of timesteps."""
 MOST_STEPS = 100_000
 """Timesteps of a schedule at most: checked before there is a table, for the number may come from a file."""
-MOST_BLUR = 4096
-"""Pixels of a sigma or a length: what is blurred further is of one colour."""
+LEAST_BLUR, MOST_BLUR = 0.001, 4096
+"""Pixels of a sigma, or a length: what is blurred less is as it was, and what is blurred further of one colour."""
 MOST_SIGMA = 1000
 """Of noise on a picture in 0..1: nothing is left of it by then, and the square of the error is a number still."""
+MOST_WEIGHT = 10**6
+"""Of an average: beside one that heavy the others are not seen."""
 OBJECTIVES = ("noise", "velocity", "flow")
 """What an MNIST network may predict."""
 SCHEDULES = ("linear", "rescaled-linear", "squared-cosine", "straight")
@@ -63,6 +67,10 @@ NETWORKS = ("denoiser", "time", "class", "classifier")
 VIEWS = ["identity", "flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate", "skew", "patches", "pixels", "jigsaw"]
 VIEWS += ["inner-circle", "square-hinge", "rubik"]
 """Of ``views.VIEWS``."""
+PIECES = {"patches": 1, "jigsaw": 2, "square-hinge": 1, "rubik": 1}
+"""Of these views, those that may be told how many pieces they have along a side (``patches:8``), and what divides it."""
+LAID = ("patches", "pixels", "jigsaw", "rubik")
+"""Those whose pieces are laid by chance, and may be told a seed (``jigsaw@3``)."""
 WARPS = {"rotate": 359, "cylinder": 0, "cone": 0, "lens": 4}
 """Of ``warps.WARPS``, each with the largest number that may stand after its colon; 0: none may."""
 FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")

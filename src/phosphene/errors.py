@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, JUDGES, MOST_BLUR, MOST_SIGMA, MOST_STEPS, SECTIONS, VIEWS, WARPS, one_of
+from phosphene.defaults import (
+    FOUR_WAY,
+    JUDGES,
+    LAID,
+    LEAST_BLUR,
+    MOST_BLUR,
+    MOST_SIGMA,
+    MOST_STEPS,
+    MOST_WEIGHT,
+    PIECES,
+    SECTIONS,
+    VIEWS,
+    WARPS,
+    one_of,
+)
 
 
 class UserError(ValueError):
@@ -14,6 +29,25 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def shared_by() -> tuple[int, int]:
+    """Which of how many processes this one is, as torchrun says it in the surroundings.
+
+    UserError where they say what cannot be, or half of it, as those of some clusters do.
+    """
+    usual = {"RANK": "0", "WORLD_SIZE": "1"}
+    told = {name: os.environ.get(name) or value for name, value in usual.items()}
+    remedy = "unset it, or start several processes with torchrun"
+    for name, value in told.items():
+        if not (value.isdecimal() and len(value) < 7):
+            raise UserError(f"{name} {value}: is set in the surroundings, and no whole number; {remedy}.")
+    rank, world = int(told["RANK"]), int(told["WORLD_SIZE"])
+    missing = [name for name in (*usual, "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if world > 1 and (missing or rank >= world):
+        why = f"without {', '.join(missing)}" if missing else f"beside RANK {rank}"
+        raise UserError(f"WORLD_SIZE {world}: is set in the surroundings {why}; {remedy}.")
+    return rank, max(world, 1)
 
 
 def require_one_of(option: str, value: object, names: Collection[str]) -> None:
@@ -28,23 +62,29 @@ def require_two(prompts: Sequence[str], task: str, what: str) -> None:
         raise UserError(f"PROMPT: {len(prompts)} are given; {task} takes two, {what}.")
 
 
-def view_parts(name: str) -> tuple[str, int | None, int | None]:
+def view_parts(name: str, option: str = "--view") -> tuple[str, int | None, int | None]:
     """What ``jigsaw:6@3`` says: the view's own name, pieces along a side, and a seed; None where it says nothing of it.
 
-    UserError where it cannot be. Whether that view has pieces or takes a seed, the view itself knows.
+    UserError where it cannot be, whatever the picture's size; ``option`` is what says it.
     """
     plain, at, own = name.partition("@")
     known, colon, number = plain.partition(":")
     if known not in VIEWS and known not in WARPS:
-        require_one_of("--view", name, [*VIEWS, *WARPS])
+        require_one_of(option, name, [*VIEWS, *WARPS])
     fits = number.isdecimal() and len(number) < 5 and 2 <= int(number)
     if known in WARPS and (at or (colon and not (fits and int(number) <= WARPS[known]))):
         fit = f"after its colon stands a whole number, 2..{WARPS[known]}" if WARPS[known] else "leave the number out"
-        raise UserError(f"--view {name}: {known} has no seed; {fit}." if at else f"--view {name}: {fit}.")
+        raise UserError(f"{option} {name}: {known} has no seed; {fit}." if at else f"{option} {name}: {fit}.")
     if colon and not fits:
-        raise UserError(f"--view {name}: the number of pieces along a side must be a whole number from 2 on.")
+        raise UserError(f"{option} {name}: the number of pieces along a side must be a whole number from 2 on.")
+    if colon and known not in (*PIECES, *WARPS):
+        raise UserError(f"{option} {name}: {known} has no number of pieces; leave :{number} out.")
+    if colon and int(number) % PIECES.get(known, 1):
+        raise UserError(f"{option} {name}: must be an even number, such as {known}:4.")
+    if at and known not in LAID:
+        raise UserError(f"{option} {name}: {known} is not laid by chance; leave @{own} out.")
     if at and not (own.isdecimal() and len(own) < 11 and int(own) < 2**32):
-        raise UserError(f"--view {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
+        raise UserError(f"{option} {name}: after @ stands a seed, 0..{2**32 - 1}, of a view laid by chance, such as jigsaw@3.")
     return known, int(number) if colon else None, int(own) if at else None
 
 
@@ -88,8 +128,8 @@ def require_strength(value: float) -> None:
 
 def require_sigma(value: float) -> None:
     """UserError where no Gaussian blurs by ``value`` pixels."""
-    if not 0 < value <= MOST_BLUR:
-        raise UserError(f"--sigma {value:g}: must be a positive number of pixels, at most {MOST_BLUR}.")
+    if not LEAST_BLUR <= value <= MOST_BLUR:
+        raise UserError(f"--sigma {value:g}: must lie in {LEAST_BLUR}..{MOST_BLUR} pixels, such as 2.")
 
 
 def require_noise(sigmas: Sequence[float]) -> None:
@@ -120,8 +160,9 @@ def require_timesteps(option: str, steps: Sequence[int]) -> None:
 
 def require_weights(weights: Sequence[float], parts: int) -> None:
     """UserError where there is no average of so many ``parts`` by ``weights``."""
-    if len(weights) != parts or not all(math.isfinite(w) for w in weights) or abs(sum(weights)) < 1e-12:
-        raise UserError(f"--weights {[*weights]}: needs one finite weight for each of {parts} parts, with a sum other than 0.")
+    if len(weights) != parts or not all(abs(w) <= MOST_WEIGHT for w in weights) or abs(sum(weights)) < 1e-12:
+        wanted = f"needs a weight of at most {MOST_WEIGHT:,} for each of {parts} parts, with a sum other than 0"
+        raise UserError(f"--weights {[*weights]}: {wanted}.")
 
 
 def require_sigmas(sigmas: Sequence[float], parts: int) -> None:
@@ -145,6 +186,7 @@ def last_parts(text: str) -> tuple[str, int]:
     name, _, steps = text.rpartition(":")
     if name.partition("@")[0].partition(":")[0] not in VIEWS or not steps.isdecimal() or len(steps) > 6:
         raise UserError(f"--last {text}: give one of the views and a number of steps, such as identity:2.")
+    view_parts(name, "--last")
     return name, int(steps)
 
 
@@ -180,8 +222,9 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
         raise UserError(
             f"PROMPT: {prompts} are given; overlay takes one for each of two or more sheets, and one for all together."
         )
-    if weights is not None and (len(weights) != prompts or not all(math.isfinite(w) and w > 0 for w in weights)):
-        raise UserError(f"--weights {[*weights]}: give a positive number for each of {prompts} prompts.")
+    if weights is not None and (len(weights) != prompts or not all(1 / MOST_WEIGHT <= w <= MOST_WEIGHT for w in weights)):
+        wanted = f"give a positive number for each of {prompts} prompts, {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:,}"
+        raise UserError(f"--weights {[*weights]}: {wanted}.")
 
 
 def require_sharing(view: str | None, kind: str | None, prompt: str | None) -> None:

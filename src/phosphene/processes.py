@@ -7,7 +7,6 @@ NCCL on GPUs.
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from phosphene.devices import choose_device
-from phosphene.errors import UserError
+from phosphene.errors import UserError, shared_by
 
 
 class Place:
@@ -25,7 +24,7 @@ class Place:
 
     def __init__(self, device: str = "auto", alone: bool = False) -> None:
         self.rank, self.world = 0, 1
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not alone:
+        if shared_by()[1] > 1 and not alone:
             from accelerate import PartialState
 
             # Accelerate must be told of a machine without GPU: it would leave its processes to train alone, each for itself.

@@ -103,6 +103,8 @@ def read_mask(path: Path, option: str = "MASK") -> Image.Image:
 def _white(image: Image.Image, what: str) -> np.ndarray:
     """How white each pixel of a mask is meant to be, (H, W) bytes."""
     labels = np.asarray(image) if image.mode == "P" else None
+    if image.mode.partition(";")[0] == "I" and (levels := np.asarray(image)).min() >= 0 and levels.max() <= 1:
+        return levels.astype(np.uint8)  # black and white in 16 or 32 bits, which scaled would both be black
     rgba = np.asarray(_srgb(image, what))
     colour, alpha = rgba[..., :3], rgba[..., 3].astype(np.uint16)
     grey = np.asarray(Image.fromarray(colour).convert("L"))

@@ -330,11 +330,5 @@ def view(name: str, seed: int = 0) -> View:
     require_one_of("--view", known, VIEWS)  # a warp is none of them
     found = VIEWS[known]
     if pieces is not None:
-        if not getattr(found, "grid", None):
-            raise UserError(f"--view {name}: {known} has no number of pieces; leave :{pieces} out.")
         found = replace(found, grid=pieces)
-    if hasattr(found, "seed"):
-        return replace(found, seed=seed if own is None else own)
-    if own is not None:
-        raise UserError(f"--view {name}: {known} is not laid by chance; leave @{own} out.")
-    return found
+    return replace(found, seed=seed if own is None else own) if hasattr(found, "seed") else found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import typer
 
 from phosphene import __version__
-from phosphene.defaults import MOST_STEPS
-from phosphene.errors import UserError
+from phosphene.defaults import MOST_PICTURES, MOST_ROWS, MOST_STEPS
+from phosphene.errors import UserError, shared_by
 from phosphene.files import require_picture
 
 if TYPE_CHECKING:
@@ -44,8 +43,10 @@ T = TypeVar("T")
 # What the commands read
 
 
-def numbers(option: str, text: str, kind: type, example: str) -> list:
-    """The numbers of a list such as ``0,.2,1``; whole ones also as ``990,960,...,0``."""
+def numbers(option: str, text: str, kind: type, example: str, most: int = MOST_ROWS) -> list:
+    """The numbers of a list such as ``0,.2,1``, at most so many; whole ones also as ``990,960,...,0``."""
+    if (count := text.count(",") + 1) > most:
+        raise UserError(f"{option} {text[:40]}...: are {count} numbers; give at most {most}.")
     try:
         before, dots, end = text.partition(",...,")
         found = [kind(part) for part in before.split(",")]
@@ -61,18 +62,29 @@ def numbers(option: str, text: str, kind: type, example: str) -> list:
     return found
 
 
+def require_pictures(option: str, told: str, count: int) -> None:
+    """UserError where ``option``, which was ``told``, makes more pictures than a sheet has room for."""
+    if count > MOST_PICTURES:
+        told = told if len(told) < 40 else f"{told[:40]}..."
+        raise UserError(f"{option} {told}: makes {count} pictures; choose at most {MOST_PICTURES}.")
+
+
 SHARED = ["train", "evaluate"]
 """Commands that several processes do together: those that draw are added."""
 
 
 def processes() -> int:
     """How many this one is of (``torchrun``)."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return shared_by()[1]
 
 
 def leads() -> bool:
     """Whether this process is the one that writes and speaks."""
-    return processes() == 1 or os.environ.get("RANK", "0") == "0"
+    try:
+        rank, world = shared_by()
+    except UserError:
+        return True  # each that cannot tell has that to say
+    return world == 1 or rank == 0
 
 
 @cache

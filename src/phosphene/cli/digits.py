@@ -83,6 +83,7 @@ def denoise_digits(
     """
     sigmas = common.numbers("--sigma", sigma, float, "0,.2,.5,1")
     require_noise(sigmas)
+    common.require_pictures("--sigma", sigma, count * len(sigmas))
     out = common.destination(out, "denoise-digits")
     from phosphene.images import save_png
     from phosphene.models import catalogue
@@ -174,8 +175,8 @@ def _pair(digits: str | None, every: bool) -> list[int] | None:
 
 
 def _pairs(asked: list[int] | None, count: int, classes: int, model: str) -> list[tuple[int, int]]:
-    """The pair ``asked`` for, or all pairs of digits that the model knows."""
-    if asked is None and not classes:
+    """The pair ``asked`` for, or all pairs of digits that the model knows; UserError where it knows none."""
+    if not classes:
         raise UserError(f"--model {model}: knows no classes; take one that does, such as class-20.")
     known = range(classes)
     pairs = [(a, b) for a in known for b in known] if asked is None else [(asked[0], asked[1])]

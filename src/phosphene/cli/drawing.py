@@ -158,7 +158,7 @@ class Drawing(Options):
     def visited(self) -> list[int] | None:
         if self.timesteps is None:
             return None
-        steps = common.numbers("--timesteps", self.timesteps, int, "990,960,930")
+        steps = common.numbers("--timesteps", self.timesteps, int, "990,960,930", MOST_STEPS)
         require_timesteps("--timesteps", steps)
         return steps
 

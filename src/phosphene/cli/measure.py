@@ -78,8 +78,7 @@ def evaluate_models(
     """
     scales = common.numbers("--guidance", guidance, float, "0,1,2,3,5")
     require_eta(eta, solver)
-    if picture is not None:
-        require_picture(picture, "--picture")
+    _require_places(picture, figures)
     from phosphene.drawing import Sampling
     from phosphene.models import catalogue
     from phosphene.training.mnist.data import load_dataset
@@ -105,6 +104,15 @@ def evaluate_models(
     if picture is not None and place.leads:
         _draw(picture, curves, panels, ruler.real, provenance)
         common.say(f"picture in {picture}")
+
+
+def _require_places(picture: Path | None, figures: Path | None) -> None:
+    """UserError where ``picture`` cannot be written, or would take the place of the ``figures``."""
+    if picture is None:
+        return
+    require_picture(picture, "--picture")
+    if figures is not None and figures.resolve() == picture.resolve():
+        raise UserError(f"--picture {picture}: is what --json names too, so one would take the other's place; name another.")
 
 
 def _named(sections: str) -> list[str]:

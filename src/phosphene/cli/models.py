@@ -79,7 +79,7 @@ def models_verify(
     from phosphene.models import folders
 
     if name is not None:
-        if not (common.model_folder(name) / folders.SUMS).is_file():
+        if not folders.sums(common.model_folder(name)):
             raise UserError(f"{common.model_folder(name)}: holds no {folders.SUMS}, so there is nothing to compare with.")
         folders.verify(common.model_folder(name))
         return common.say(f"{name}: whole")

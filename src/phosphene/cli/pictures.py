@@ -59,10 +59,15 @@ def generate(
     A single picture is written as it is. Several are numbered beside a sheet: a column for each prompt, a row for each
     seed; many prompts of one seed are broken into rows.
     """
+    if len(prompts) > MOST_PICTURES:
+        raise UserError(f"PROMPT: {len(prompts)} are given; a sheet has room for {MOST_PICTURES}.")
     if len(prompts) * count > MOST_PICTURES:
         most = MOST_PICTURES // len(prompts)
         raise UserError(f"--count {count}: makes {len(prompts) * count} pictures; choose at most {most}.")
     swept = _swept(drawing, count, guidance_sweep, steps_sweep)
+    if guidance_sweep or steps_sweep:
+        told = ("--guidance-sweep", guidance_sweep) if guidance_sweep else ("--steps-sweep", steps_sweep)
+        common.require_pictures(*told, len(swept) * len(prompts))
     from phosphene.drawing import run
     from phosphene.images import to_images
     from phosphene.tasks.generate import generate as task

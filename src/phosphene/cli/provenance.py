@@ -59,7 +59,7 @@ def rerun(
 
     story = _checked(read_provenance(path), path)
     out = path.with_name(f"{path.stem}-again.png") if out is None else common.destination(out, story["command"])
-    if out.absolute() == path.absolute():
+    if out.resolve() == path.resolve():
         raise UserError(f"-o {out}: is the picture to be made again; choose another name.")
     story = _granted(story, path, {"--allow-model": allow_model or (), "--allow-file": allow_file or ()})
     argv, number = _argv(story, out), story.get("number")
@@ -115,7 +115,8 @@ def _checked(story: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
             what = f"{name} {json.dumps(value)[:80]}, which {story['command']} never writes"
             raise UserError(f"{path}: says {what}; {again}.")
     for name, value in story.get("inputs", {}).items():
-        if name not in options or not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
+        told = name in options and (options[name].type.name == "path" or name == "mask") and story["arguments"].get(name)
+        if not isinstance(told, str) or not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
             raise UserError(f"{path}: says it was made of {json.dumps({name: value})[:80]}, which cannot be; {again}.")
     number = story.get("number", [1, 1])
     if [type(k) for k in number] != [int, int] or not 1 <= number[0] <= number[1] <= MOST_PICTURES:

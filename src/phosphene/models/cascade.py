@@ -77,8 +77,7 @@ def open_cascade(
     folder = cascade_folder(name)
     fetched = hub.fetch(str(name), dtype, text and embeddings is None, stages) if is_on_hub(folder) else None
     parts = fetched or stage_folders(folder)[:stages]
-    for place in {folder, *parts}:
-        folders.verify(place)
+    folders.verify(folder, *parts)
     configs = [network_config(part) for part in parts]
     width = _width_of(configs, folder)
     above = [place for place in (Path(folder), *parts) if (place / "text_encoder" / "config.json").is_file()]

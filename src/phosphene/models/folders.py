@@ -120,16 +120,31 @@ def require_small(config: object, path: Path, name: str = "") -> None:
         raise UserError(f"{path}: {name} {config:g} is more than {most}, as no network here has; {AGAIN}.")
 
 
-def verify(path: Path) -> None:
-    """Compare a model folder with its SHA256SUMS. Folders without one (hand-made) are taken as they are."""
-    if not (path / SUMS).is_file():
-        return
-    for line in (path / SUMS).read_text(errors="replace").splitlines():
-        wanted, _, name = line.partition(" ")
-        file = path / name[1:]  # after a space, or the star of binary files
+def sums(path: Path) -> set[tuple[Path, str]]:
+    """The files of the model folder ``path`` whose SHA-256 is told, each with what it should be.
+
+    Those of a stage may stand in its own SHA256SUMS, and in that of the cascade that it is a part of.
+    """
+    told, stage = set(), path.resolve()
+    for folder, within in ((path, ""), (stage.parent, f"{stage.name}/")):
+        if (folder / SUMS).is_file():
+            for line in (folder / SUMS).read_text(errors="replace").splitlines():
+                wanted, _, name = line.partition(" ")
+                if (name := name[1:]).startswith(within):  # after a space, or the star of binary files
+                    told.add((path / name.removeprefix(within), wanted))
+    return told
+
+
+def verify(*paths: Path) -> None:
+    """Compare the model folders ``paths`` with their SHA256SUMS. Folders without one (hand-made) are taken as they are."""
+    told = {each for path in paths for each in sums(path)}
+    for file, wanted in sorted(told):
         if not is_file(file):
             raise UserError(f"{file}: is missing; {AGAIN}.")
         with file.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
         if found != wanted:
             raise UserError(f"{file}: differs from its SHA-256 in {SUMS}; {AGAIN}.")
+    weights = {file for path in paths if (path / SUMS).is_file() for file in path.rglob(f"*{Path(WEIGHTS).suffix}")}
+    for file in sorted(weights - {file for file, _ in told}):
+        raise UserError(f"{file}: is not in {SUMS}, so there is nothing to compare it with; {AGAIN}.")

@@ -50,6 +50,9 @@ class Scheduler(NamedTuple):
             if getattr(scheduler, name) not in known:
                 choices = ", ".join(str(value) for value in known)
                 raise UserError(f"{path}: {name} {getattr(scheduler, name)!r} is not supported; it should be {choices}.")
+        for name, (least, most) in _RANGES.items():
+            if not least <= (value := getattr(scheduler, name)) <= most:
+                raise UserError(f"{path}: {name} {value} is not supported; it should lie in {least:g}..{most:g}.")
         return scheduler
 
     def schedule(self) -> NoiseSchedule:
@@ -80,6 +83,8 @@ _KNOWN = {
     "timestep_spacing": ("leading", "linspace", "trailing"),
     "steps_offset": (0,),
 }
+_RANGES = {"dynamic_thresholding_ratio": (0, 1), "sample_max_value": (1, 1000), "clip_sample_range": (1e-3, 1000)}
+"""Beyond, what is kept of each clean estimate is a picture of one colour, or no number."""
 
 
 def read_schedule(folder: Path) -> tuple[Scheduler, NoiseSchedule]:

@@ -12,17 +12,20 @@ A section may ask for what its function in part_a, part_b or part_c has as param
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from phosphene.defaults import MOST_BLUR
+from phosphene.defaults import LEAST_BLUR, MOST_BLUR
 from phosphene.errors import UserError
-from phosphene.files import is_file
-from phosphene.readers import PAGE, read_picture, read_toml_file
+from phosphene.files import exists
+from phosphene.readers import PAGE, read_picture, read_toml_file, sample
 from phosphene.report.sections import SECTIONS, Section
 
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""What HTML may not hold, and a terminal obeys."""
 TITLE = "Fun with diffusion models"
 
 
@@ -87,15 +90,14 @@ def _known(path: Path, above: str, table: Mapping[str, Any], keys: tuple[str, ..
 def _value(path: Path, key: str, value: Any, kind: Any) -> Any:
     """``value`` as ``kind``: text, a number, a picture's path, or a tuple of such."""
     parts = get_args(kind)
-    if kind is float and type(value) in (int, float) and 0 < value <= MOST_BLUR:  # all numbers here are sigmas
+    if kind is float and type(value) in (int, float) and LEAST_BLUR <= value <= MOST_BLUR:  # all numbers here are sigmas
         return float(value)
     if kind is str and isinstance(value, str):
+        if CONTROL.search(value):
+            raise UserError(f"--config {path}: {key} holds control characters, which no page shows; leave them out.")
         return value
     if kind is Path and isinstance(value, str) and value.isprintable():
-        picture = path.parent / value
-        picture = picture if is_file(picture) else Path(value)  # the name of a sample, or refused
-        read_picture(picture, f"--config {path}: {key}")
-        return picture
+        return _picture(path, key, value)
     if get_origin(kind) is tuple and isinstance(value, list):
         every = parts[0] if parts[-1] is Ellipsis else None
         if every is not None and value:
@@ -105,11 +107,25 @@ def _value(path: Path, key: str, value: Any, kind: Any) -> Any:
     raise UserError(f"--config {path}: {key} must be {_said(kind)}.")
 
 
+def _picture(path: Path, key: str, value: str) -> Path:
+    """Where the picture called ``value`` lies: in the folder of the page at ``path``, or among the samples."""
+    picture, what = path.parent / value, f"--config {path}: {key}"
+    if not exists(picture):
+        if sample(Path(value)) is None:
+            raise UserError(f"{what} {value}: no such file in the folder of the page; name a picture there, or a sample's name.")
+        picture = Path(value)
+    elif not picture.resolve().is_relative_to(path.parent.resolve()):
+        # Whoever wrote the page is not always whoever makes it, and then shows it to others.
+        raise UserError(f"{what} {value}: lies outside the folder of the page; put a copy into it.")
+    read_picture(picture, what)
+    return picture
+
+
 def _said(kind: Any) -> str:
     """What a value of ``kind`` is, in words."""
     parts = get_args(kind)
     if not parts:
-        return {str: "text", float: f"a number above 0, at most {MOST_BLUR}", Path: "the path of a picture"}[kind]
+        return {str: "text", float: f"a number from {LEAST_BLUR} to {MOST_BLUR}", Path: "the path of a picture"}[kind]
     if parts[-1] is Ellipsis:
         return f"a list, each of it {_said(parts[0])}"
     return f"a list of {' and '.join(_said(part) for part in parts)}"

@@ -100,11 +100,21 @@ def read_log(path: Path) -> list[dict]:
     return lines
 
 
+def is_number(value: object) -> bool:
+    """Whether ``value``, out of a log, is a number that can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
 def curve(lines: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """(epoch, loss) of every step in the ``lines`` of a log, or, where they have means alone, of every line."""
+    """(epoch, loss) of every step in the ``lines`` of a log, or, where they have means alone, of every line.
+
+    What says neither, as another hand may have written it, is left out.
+    """
     points = []
     for line in lines:
-        every = line.get(LOSSES) or [line["loss"]]
-        step = line["epoch"] / line["step"]
+        every = line.get(LOSSES) or [line.get("loss")]
+        if not isinstance(every, list) or not all(map(is_number, (line.get("epoch"), line.get("step"), *every))):
+            continue
+        step = line["epoch"] / max(1, line["step"])
         points += [(line["epoch"] - step * (len(every) - 1 - k), loss) for k, loss in enumerate(every)]
     return points

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import socket
 import threading
 from contextlib import suppress
 from typing import Annotated
@@ -36,8 +39,11 @@ def serve(
         raise UserError("serve: the studio takes gradio; pip install 'phosphene[web]'.")
     from phosphene.web.guard import is_loopback
 
+    if not host.strip():
+        raise UserError('--host "": is empty; leave it out, or name an address of this machine.')
     if not is_loopback(host) and who is None and not open_to_all:
         raise UserError(f"--host {host}: others reach that address; add --auth USER:PASSWORD, or --open-to-all if they may.")
+    _require_free(host, port)
     _share_memory()
     place = str(common.device(device))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends it as Ctrl-C does
@@ -49,6 +55,26 @@ def serve(
             threading.Event().wait()
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_IGN)  # it is ending already
+
+
+def _require_free(host: str, port: int) -> None:
+    """UserError where nothing can listen at ``port`` of ``host``, before a model is loaded for it."""
+    try:
+        places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise UserError(f"--host {host}: is no address; take 127.0.0.1, or one that this machine has.") from error
+    refusals = []
+    for family, kind, protocol, _, address in places:  # a name may have several, and one of them will do
+        try:
+            with socket.socket(family, kind, protocol) as trial:
+                if os.name != "nt":  # as servers do: what has just ended is no hindrance
+                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                return trial.bind(address)
+        except OSError as error:
+            refusals.append(error)
+    if all(error.errno == errno.EADDRNOTAVAIL for error in refusals):
+        raise UserError(f"--host {host}: is not this machine's; take 127.0.0.1, or an address that it has.")
+    raise UserError(f"--port {port}: cannot be listened at on {host} ({refusals[-1].strerror}); choose another.")
 
 
 def _user(auth: str | None) -> tuple[str, str] | None:

@@ -217,6 +217,8 @@ class Trainer:
         if tensors.get("count", self.count).ne(steps).any():
             raise ValueError(f"count is not the {steps} steps of its position")
         others = {"generator": self.generator.get_state(), "count": self.count, "losses": self.losses}
+        if (drawn := tensors.get("generator", others["generator"])).dtype == torch.uint8:
+            torch.Generator(self.generator.device).set_state(drawn)  # refuses what is no state, before anything is changed
         checkpoint.scatter(tensors, self._networks, [self.optimiser], steps, **others)
         self.generator.set_state(others["generator"])
         self.epoch, self.done = epoch, done

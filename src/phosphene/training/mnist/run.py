@@ -15,6 +15,7 @@ from phosphene import __version__
 from phosphene.errors import UserError
 from phosphene.images import save_png
 from phosphene.models import catalogue
+from phosphene.models.folders import WEIGHTS
 from phosphene.plots import loss_curves
 from phosphene.training import checkpoint
 from phosphene.training.log import LOSSES, curve
@@ -105,11 +106,22 @@ class Run(TrainingRun):
         if picture is not None:
             save_png(picture, self.out / "samples" / f"epoch-{epoch:02d}.png", {"recipe": self.recipe.to_json(), "epoch": epoch})
         if self._kept:
-            config = {**self.config, "epoch": epoch, "recipe": self.recipe.to_json(), "phosphene": __version__}
-            for suffix, network in (("", trainer.average), ("-raw", trainer.network)):
-                weights = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-                catalogue.write(self.out / f"model-{epoch:02d}{suffix}", {**config, "average": not suffix}, weights)
+            self._write("", "-raw")
         return figures
+
+    def _write(self, *suffixes: str) -> None:
+        """The models of the epoch just ended that have these ``suffixes``: the average, and the weights themselves."""
+        epoch, networks = self.trainer.epoch, {"": self.trainer.average, "-raw": self.trainer.network}
+        config = {**self.config, "epoch": epoch, "recipe": self.recipe.to_json(), "phosphene": __version__}
+        for suffix in suffixes:
+            weights = {k: v for k, v in networks[suffix].state_dict().items() if not k.endswith("num_batches_tracked")}
+            catalogue.write(self.out / f"model-{epoch:02d}{suffix}", {**config, "average": not suffix}, weights)
+
+    def keep(self) -> None:
+        """What a resumed run was to have kept by now, and somebody removed: nothing is said to be there that is not."""
+        if self._kept and self.trainer.done == 0:
+            folders = {suffix: self.out / f"model-{self.trainer.epoch:02d}{suffix}" for suffix in ("", "-raw")}
+            self._write(*(suffix for suffix, folder in folders.items() if not (folder / WEIGHTS).is_file()))
 
     def curves(self, lines: Sequence[dict]) -> None:
         title = f"{self.recipe.network}, {self.recipe.dataset}"

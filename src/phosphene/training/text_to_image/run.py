@@ -35,6 +35,7 @@ from phosphene.plots import loss_curves
 from phosphene.readers import read_json_file
 from phosphene.sampler import last
 from phosphene.training import checkpoint
+from phosphene.training.log import is_number
 from phosphene.training.options import RECIPE, RESTARTED, whole
 from phosphene.training.run import TrainingRun
 from phosphene.training.text_to_image.captions import Thesaurus
@@ -183,7 +184,10 @@ class CascadeRun(TrainingRun):
 
     def curves(self, lines: Sequence[dict]) -> None:
         named = {"training": "loss", **{name: name for name in self.trainer.checked}}
-        points = {curve: [(line["images"], line[name]) for line in lines if name in line] for curve, name in named.items()}
+        points = {
+            curve: [(line["images"], line[name]) for line in lines if is_number(line.get("images")) and is_number(line.get(name))]
+            for curve, name in named.items()
+        }
         loss_curves(points, self.out / "loss.png", "loss of the average and of the steps", x="images seen")
 
     def keep(self) -> None:
