@@ -181,7 +181,7 @@ def test_options_reach_the_picture(call, cascade):
         (["a rocket", "--timesteps", "990,...,0"], "--timesteps 990,...,0"),
         (["a rocket", "--timesteps", "990,990,...,0"], "--timesteps 990,990,...,0"),
         (["a rocket", "--steps", 0], "--steps 0"),
-        (["a rocket", "--eta", 0.5], "--eta 0.5"),
+        (["a rocket", "--solver", "dpm", "--eta", 0.5], "--eta 0.5"),
         (["a rocket", "--solver", "magic"], "--solver magic"),
         (["a rocket", "--guidance", "nan"], "--guidance nan"),
         (["a rocket", "--model", "nowhere"], "--model nowhere"),

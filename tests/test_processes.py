@@ -94,7 +94,7 @@ def lines(models: Path) -> list[list[str]]:
         ("evaluate", models / "class", *judge, *digits, *quick, "--json", "figures.json", "--picture", "panel.png"),
         ("evaluate", "anagrams", "--pairs", models / "pairs.txt", "--view", "flip", "--steps", 1, "--json", "table.json"),
         ("report",),
-        ("generate", "a cat", "--eta", "1"),
+        ("generate", "a cat", "--solver", "dpm", "--eta", "1"),
     )
     return [[str(word) for word in words] for words in found]
 
@@ -173,7 +173,7 @@ def test_commands_write_the_same_files_and_say_it_once(shared, tmp_path, monkeyp
     assert silent == "codes [0, 0, 0, 0, 0, 2, 2] files 0\n" and not quiet
     assert [line for line in err.splitlines() if line.startswith("phosphene: ")] == [
         f"phosphene: report: is done by one process; start it without torchrun, which is for {', '.join(cli.common.SHARED)}.",
-        "phosphene: --eta 1: belongs to ddim, not to ancestral; leave it out, or take --solver ddim.",
+        "phosphene: --eta 1: belongs to ddim, not to dpm; leave it out, or take --solver ddim.",
     ]
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
     assert pictures == sorted(path.name for path in folder.glob("*.png")) and len(pictures) == 10

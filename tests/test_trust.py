@@ -293,7 +293,7 @@ def test_timesteps_in_a_config_are_counted_first(refused, made, here, little_mem
         ("transformer/config.json", {"num_layers": 10**9}, "num_layers 1e+09 is more than"),
         ("transformer/config.json", {"sample_size": 10**6}, "sample_size in 1..4096"),
         ("transformer/config.json", {"sample_size": "64"}, "sample_size in 1..4096"),
-        ("transformer/config.json", {"attention_head_dim": 10**6}, "cross_attention_dim 320"),
+        ("transformer/config.json", {"attention_head_dim": 10**6}, "cross_attention_dim 384"),
         ("transformer/config.json", {"num_layers": 3}, "does not fit"),
         ("text_encoder/config.json", {"d_model": 10**6}, "does not fit"),
         ("text_encoder/config.json", {"vocab_size": 10**9}, "vocab_size 1e+09 is more than"),

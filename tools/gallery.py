@@ -55,6 +55,8 @@ def command(name: str) -> list[str]:
 
 PAGE = """# Gallery
 
+**Drawn by the `glyph` of emoji and icons that shipped before: today's makes other pictures of these commands.**
+
 Twelve anagrams and six hybrids of the embedded model, 256x256 pixels, unretouched. Of each, sixteen seeds (180 to 195) were drawn
 at 64x64 in twenty steps of DPM-Solver++, and the second stage enlarged the one that the model itself judged to read best
 (`--best-of 16`). The pairs were chosen to suit it, from some hundred and forty that were tried, so this is a choice of pairs, not

@@ -39,7 +39,7 @@ class Usual(NamedTuple):
 
 IF_USUAL = Usual("ancestral", None, 7.0)
 """As Part A samples DeepFloyd IF, with the guidance of diffusers."""
-OWN_USUAL = Usual("dpm", 12, 4.0)
+OWN_USUAL = Usual("dpm", 16, 4.0)
 """Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md)."""
 
 SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 8), "heun": Steps(20, 8)}

@@ -138,10 +138,7 @@ def load_weights(network: nn.Module, folder: Path, name: str) -> None:
     """Load the shards ``name*.safetensors`` of ``folder`` into ``network``."""
     shards = _shards(folder, name)
     weights.require_fit(lambda: network, shards)
-    held: dict[str, Tensor] = {}
-    for shard in shards:
-        held |= weights.load(shard)
-    weights.load_into(network, held, shards[0])
+    weights.fill(network, shards)
 
 
 def _filled(build: Callable[[], Network], folder: Path, name: str) -> Network:

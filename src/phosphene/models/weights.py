@@ -131,6 +131,18 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> 
     network.load_state_dict({name: weights[name] for name in given}, strict=False)
 
 
+@torch.no_grad()
+def fill(network: nn.Module, paths: Iterable[Path]) -> None:
+    """Load the weights of ``paths`` into ``network``, which they fit: one tensor beside it in memory, where none is int8."""
+    own = network.state_dict()
+    for path in paths:
+        with _opened(path) as file:
+            names = list(file.keys())
+            whole = load(path) if any(name.endswith(SCALE) for name in names) else {}
+            for name in whole or names:
+                own[name].copy_(whole[name] if whole else file.get_tensor(name))
+
+
 def _compare(network: nn.Module, weights: Mapping[str, tuple[int, ...]], path: Path) -> set[str]:
     """Names of ``weights`` (shapes by name) that ``network`` has; UserError where names or shapes differ."""
     own = network.state_dict()
