@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from phosphene.cli import common, options
-from phosphene.cli.drawing import SCALE, SOLVER, STEPS, Drawing
+from phosphene.cli.drawing import Drawing, Scale, Solver, Steps
 from phosphene.cli.measure import evaluate
-from phosphene.defaults import CASCADE, PAPER_VIEWS, SEED, SOLVERS
+from phosphene.defaults import CASCADE, PAPER_VIEWS, SEED
 from phosphene.errors import UserError, judge_parts, require_sharing
 from phosphene.files import write_text
 
@@ -58,9 +58,9 @@ def evaluate_anagrams(
     upscale: Annotated[
         bool, typer.Option("--upscale", help="Judge what the second stage makes; the denoiser never does.")
     ] = False,
-    solver: Annotated[str | None, options.chosen(SOLVERS, f"by default {SOLVER}")] = None,
-    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {STEPS}")] = None,
-    guidance: Annotated[float | None, typer.Option(help=f"{SCALE}.", callback=options.finite)] = None,
+    solver: Solver = None,
+    steps: Steps = None,
+    guidance: Scale = None,
     seed: options.Seed = SEED,
     embeddings: options.Embeddings = None,
     device: options.Device = "auto",

@@ -40,10 +40,19 @@ if TYPE_CHECKING:
 CELL = 256
 """Pixels of a picture on a sheet, at least."""
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
-SOLVER = f"{OWN_USUAL.solver} of glyph, {IF_USUAL.solver} of DeepFloyd IF and of what keeps to an image, ddim with --eta"
-STEPS = f"{OWN_USUAL.steps} of glyph, or what is usual for --solver: {USUAL}"
-SCALE = f"Classifier-free guidance, 1 is none; by default {OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd IF"
 LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
+
+_SOLVER = f"{OWN_USUAL.solver} of glyph, {IF_USUAL.solver} of DeepFloyd IF and of what keeps to an image, ddim with --eta"
+_SCALE = f"{OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd IF"
+Solver = Annotated[str | None, options.chosen(SOLVERS, f"by default {_SOLVER}")]
+Steps = Annotated[
+    int | None,
+    options.steps_of(f"of the first stage; by default {OWN_USUAL.steps} of glyph, or what is usual for --solver: {USUAL}"),
+]
+Scale = Annotated[
+    float | None, typer.Option(help=f"Classifier-free guidance, 1 is none; by default {_SCALE}.", callback=options.finite)
+]
+"""Of a cascade: where nothing is said, they are its own."""
 
 
 @dataclass
@@ -125,9 +134,9 @@ class Drawing(Options):
     """The options of a command that draws from text."""
 
     model: options.CascadeName = CASCADE
-    solver: Annotated[str | None, options.chosen(SOLVERS, f"by default {SOLVER}")] = None
-    steps: Annotated[int | None, options.steps_of(f"of the first stage; by default {STEPS}")] = None
-    guidance: Annotated[float | None, typer.Option(help=f"{SCALE}.", callback=options.finite)] = None
+    solver: Solver = None
+    steps: Steps = None
+    guidance: Scale = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True

@@ -143,10 +143,11 @@ def load_weights(network: nn.Module, folder: Path, name: str) -> None:
 
 def _filled(build: Callable[[], Network], folder: Path, name: str) -> Network:
     """What ``build`` makes, filled with the shards ``name*.safetensors`` of ``folder``."""
-    weights.require_fit(build, _shards(folder, name))
+    shards = _shards(folder, name)
+    weights.require_fit(build, shards)
     with weights.Unfilled():
         network = build()
-    load_weights(network, folder, name)
+    weights.fill(network, shards)
     return network
 
 
