@@ -69,12 +69,12 @@ def score(judge: Judge, pictures: Tensor, prompts: Sequence[str]) -> Score:
 
 
 def _plain(subject: Subject) -> bool:
-    """Whether the caption is short and its picture may be mirrored: no lettering, no directions."""
-    return len(subject.caption.split()) <= 2 and not subject.handed
+    """Whether the name is short and its picture may be mirrored: no lettering, no directions."""
+    return len(subject.called.split()) <= 2 and not subject.handed
 
 
 def seen(cutouts: Cutouts, count: int = 200, seed: int = 0) -> list[Asked]:
-    """Prompts for ``count`` pictures of the cut-outs that are trained with, styles by turns, no two alike."""
+    """Prompts for ``count`` pictures of the cut-outs trained with, as they are called there, styles by turns, no two alike."""
     chance = random.Random(f"seen {seed}")
     by_style: dict[str, list[Asked]] = {}
     told = set()
@@ -83,7 +83,7 @@ def seen(cutouts: Cutouts, count: int = 200, seed: int = 0) -> list[Asked]:
         if held_out(subject.concept):
             continue
         name = STYLES.get(subject.style, (subject.style,))[0]
-        prompt = " ".join(filter(None, (subject.caption, name) if subject.style == MASK else (name, subject.caption)))
+        prompt = " ".join(filter(None, (subject.called, name) if subject.style == MASK else (name, subject.called)))
         if prompt not in told:
             told.add(prompt)
             by_style.setdefault(subject.style, []).append(Asked(prompt, index))
@@ -103,7 +103,7 @@ def compositions(cutouts: Cutouts, count: int = 100, seed: int = 0) -> list[Comp
     styles: dict[str, set[str]] = {}
     for subject in cutouts.subjects:
         if _plain(subject):
-            styles.setdefault(subject.caption, set()).add(subject.style)
+            styles.setdefault(subject.called, set()).add(subject.style)
     painted = sorted(name for name, of in styles.items() if of and MASK not in of)
     icons = sorted(name for name, of in styles.items() if of == {MASK})
     words = sorted({STYLES[s][0] for of in styles.values() for s in of if s in STYLES and s != MASK})

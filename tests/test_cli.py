@@ -933,8 +933,11 @@ OPTIONS = {
     "time": {"objective", "schedule", "timesteps", "time-spread", "time-mean", "compile"},
     "class": {"objective", "schedule", "timesteps", "time-spread", "time-mean", "drop", "compile"},
     "classifier": {"compile"},
-    "cascade": {"drop", "target", "patch", "hidden", "layers", "heads", "held-out", "teacher", "wordnet", "minutes", "cooldown"},
-    "upscaler": {"target", "patch", "hidden", "layers", "heads", "held-out", "wordnet", "minutes", "cooldown"},
+    "cascade": {
+        *("drop", "target", "patch", "hidden", "layers", "heads", "held-out", "teacher", "wordnet", "minutes", "cooldown"),
+        *("shift", "listens"),
+    },
+    "upscaler": {"target", "patch", "hidden", "layers", "heads", "held-out", "wordnet", "minutes", "cooldown", "shift"},
     "retrieval": {"drop", "held-out", "wordnet", "minutes", "cooldown"},
 }
 """Of each network; all have --lr and --seed."""

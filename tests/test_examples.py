@@ -60,8 +60,10 @@ def test_the_gigabytes_of_deepfloyd_are_those_of_its_configs():
 def test_a_command_in_a_document_is_one(document):
     """It has the options that are given, and takes their values; but for models and files that the reader is to have."""
     text = document.read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = re.findall(r"^(phosphene [^\n]*)$", text, re.MULTILINE) + re.findall(r"`(phosphene [^`\n]*)`", text)
-    for line in lines:
+    started = r"(?:torchrun [^`\n]*?-m )?(phosphene "
+    lines = re.findall(rf"^ *{started}[^\n]*)$", text, re.MULTILINE)
+    inline = re.findall(rf"`{started}[^`]*)`", re.sub("^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    for line in lines + [" ".join(each.split()) for each in inline]:
         command, words = typer.main.get_command(app), shlex.split(line, comments=True)[1:]
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]

@@ -845,6 +845,21 @@ def test_a_taught_text_encoder_stays_as_it_was_taught(judged, shards, tmp_path):
     assert [report.step for report in again] == [4]
 
 
+def test_a_taught_text_encoder_may_learn_along_at_a_share_of_the_rate(judged, shards, tmp_path):
+    recipe = tiny(images=16 * 3, warmup=1, ema=0.0)
+    moved = []
+    for share in (0.1, 1.0):
+        run = CascadeRun(replace(recipe, listens=share), tmp_path / str(share), shards, teacher=judged[2])
+        before = {k: v.clone() for k, v in run.trainer.painter.text.named_parameters()}
+        list(run)
+        changes = [(v - before[k]).abs().max() for k, v in run.trainer.painter.text.named_parameters()]
+        assert max(changes) > 0
+        moved.append(max(changes).item())
+    assert moved[0] == pytest.approx(moved[1] / 10, rel=0.3)  # what Adam moves by is the rate
+    with pytest.raises(UserError, match="--listens 1.5: must lie in 0..1"):
+        replace(recipe, listens=1.5)
+
+
 def test_a_run_may_change_its_teacher_and_keeps_how_to_draw(judged, shards, tmp_path):
     run = CascadeRun(tiny(images=16 * 4), tmp_path / "run", shards)
     list(run)

@@ -49,8 +49,9 @@ shown that, and reads no prompt. All of it, with what failed: docs/embedded-mode
 
 {figures}
 The blind naming is of `docs/prompts.txt`, whose first seeds somebody named who saw numbered pictures only (`python
-tools/blind_sheets.py docs/prompts.txt`). The judge of captions is the retrieval model that taught the text encoder, so what
-it says is flattering; of the real pictures it gets {real} (`python benchmarks/glyph_results.py`). Colours, numbers and sides
+tools/blind_sheets.py docs/prompts.txt`). The judge of captions is a retrieval model of another seed than the
+one that taught the text encoder; of the emoji and game icons that it is asked about it gets {real} of the real pictures (`python
+benchmarks/glyph_results.py`). Colours, numbers and sides
 are measured by detectors, on compositions that training left out (`python benchmarks/held_out.py`).
 
 ## Limits
@@ -106,7 +107,7 @@ def figures_table(figures: dict) -> str:
             f"{blind['object'] / blind['of']:.0%}; {blind['whole'] / blind['of']:.0%}",
         ),
         ("never shown together: found by detectors (in scenes as composed)", found),
-        ("200 seen captions, all styles: top-1, top-5", f"{seen['top1']:.1%}, {seen['top5']:.1%}"),
+        ("200 seen captions, emoji and game icons: top-1, top-5", f"{seen['top1']:.1%}, {seen['top5']:.1%}"),
         (f"100 compositions never seen: the object right, among {parts['objects']:.0f}", f"{parts['object']:.0%}"),
         (f"the same: colour or style right, among {parts['words']:.1f}", f"{parts['word']:.0%}"),
         (

@@ -47,7 +47,7 @@ class Judge:
 
     @property
     def sharpness(self) -> float:
-        return float(self.network.space.sharpness.exp().clamp(max=100))
+        return float(self.network.space.sharpness.detach().exp().clamp(max=100))
 
     @torch.no_grad()
     def texts(self, prompts: Sequence[str], most: int = 1024) -> Tensor:

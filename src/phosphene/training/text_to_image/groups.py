@@ -173,6 +173,17 @@ def working(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(text, layers, place.ground.row())
 
 
+def crossing(cast: Casting, chance: random.Random) -> Scene | None:
+    """A bridge over a river."""
+    place = chosen_place("river", chance)
+    bridge = cast.named(("bridge", "arch bridge", "stone bridge", "wooden bridge", "suspension bridge"), chance)
+    if bridge is None or cast.shapes[bridge.index].opaque:
+        return None
+    layer = cast.stand(bridge, 0.5, chance.uniform(0.78, 0.86), chance.uniform(0.8, 0.95), place, chance, shadow=0.0)
+    text = f"{with_article(bridge.name)} {chance.choice(('over', 'over', 'across'))} a river"
+    return Scene(text, [layer], place.ground.row())
+
+
 def garden(cast: Casting, chance: random.Random) -> Scene | None:
     """Flowers in a row."""
     place = chosen_place(chance.choice(("field", "park", "hills")), chance)
@@ -228,7 +239,7 @@ def flight(cast: Casting, chance: random.Random) -> Scene | None:
     )
 
 
-GROUPS = (campfire, campfire, market, forest_life, working, working, garden, flight)
+GROUPS = (campfire, campfire, market, forest_life, working, working, garden, flight, crossing)
 
 
 def group(cast: Casting, chance: random.Random) -> Scene | None:

@@ -39,8 +39,12 @@ class CascadeRecipe(BaseRecipe):
     cooldown: float = option(0.0, "Last share of images or minutes, in which the rate falls.", change=RESUMED)
     weight_decay: float = option(0.01, change=RESUMED)
     ema: float = option(0.9995, "Memory of the moving average of the weights.", change=RESUMED)
-    shift: float = option(1.0, change=RESUMED)  # above 1, timesteps are nearer to noise: u -> shift u / (1 + (shift - 1) u)
-    listens: bool = option(False, change=RESTARTED)  # a taught text encoder goes on learning with the network
+    shift: float = option(
+        1.0, "Above 1, more of the timesteps are near to noise.", PAINTERS, change=RESUMED
+    )  # see StageTrainer.loss
+    listens: float = option(
+        0.0, "Share of the rate at which a taught text encoder learns along; 0: not at all.", ("cascade",), change=RESTARTED
+    )
     seed: int = option(SEED, "Of weights, stories and noise.", change=RESUMED, min=0, max=2**32 - 1)
     drop: float = option(0.1, "Share of captions withheld.", READERS, change=RESUMED)
     target: str = option("sample", f"Predict {one_of(TARGETS)}.", PAINTERS)
@@ -74,6 +78,8 @@ class CascadeRecipe(BaseRecipe):
         self.require("micro_batch", self.micro_batch >= 0, "must be 0, for what is usual, or more")
         self.require("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")
         self.require("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
+        self.require("shift", math.isfinite(self.shift) and self.shift > 0, "must be a positive number, such as 1.5")
+        self.require("listens", 0 <= self.listens <= 1, "must lie in 0..1")
 
     @property
     def steps(self) -> int:

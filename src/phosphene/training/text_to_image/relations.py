@@ -12,14 +12,14 @@ from phosphene.training.text_to_image.phrases import with_article
 from phosphene.training.text_to_image.settings import chosen_paper, chosen_place
 
 FLOORLESS = ("sky", "space", "sea", "underwater")
-RELATIONS = ("next to", "and", "and", "on", "under", "above", "left of", "right of", "in front of", "behind")
+RELATIONS = ("next to", "and", "on", "under", "above", "left of", "right of", "left of", "right of", "in front of", "behind")
 WORDS = {
     "next to": ("{} next to {}", "{} beside {}"),
     "and": ("{} and {}",),
     "left of": ("{} left of {}", "{} to the left of {}"),
     "right of": ("{} right of {}", "{} to the right of {}"),
     "on": ("{} on {}", "{} on top of {}"),
-    "above": ("{} above {}", "{} over {}"),
+    "above": ("{} above {}",),  # a bridge over a river is not up in the sky
     "under": ("{} under {}", "{} below {}"),
     "in front of": ("{} in front of {}",),
     "behind": ("{} behind {}",),

@@ -184,7 +184,7 @@ def _among(
     return cast.stand(thing, x, base + chance.uniform(-0.02, 0.02), tall * (1.0 if row else 0.8), place, chance)
 
 
-SHARES = {"single": 0.51, "icon": 0.03, "here": 0.15, "place": 0.05, "pair": 0.10, "count": 0.07, "worn": 0.045, "group": 0.045}
+SHARES = {"single": 0.50, "icon": 0.03, "here": 0.12, "place": 0.05, "pair": 0.15, "count": 0.07, "worn": 0.04, "group": 0.04}
 """Of the kinds of scene in a batch."""
 TRIES = 8
 MANNERED = 0.25

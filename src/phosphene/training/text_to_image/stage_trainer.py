@@ -70,7 +70,7 @@ class Painter(nn.Module):
     def __init__(self, recipe: CascadeRecipe, vocabulary: int) -> None:
         super().__init__()
         upscaler = recipe.network == "upscaler"
-        self.text = None if upscaler else text_encoder(recipe, vocabulary).requires_grad_(not recipe.taught or recipe.listens)
+        self.text = None if upscaler else text_encoder(recipe, vocabulary).requires_grad_(not recipe.taught or recipe.listens > 0)
         self.image = PatchTransformer(
             sample_size=recipe.size,
             patch_size=recipe.patch,
@@ -158,9 +158,12 @@ class StageTrainer:
         learned = {name: p for name, p in self.painter.named_parameters() if p.requires_grad}
         inner = [n for n, p in learned.items() if recipe.optimizer == "muon" and "_blocks." in n and n.endswith("weight")]
         matrices = [learned.pop(name) for name in inner]
+        heard = [learned.pop(name) for name in list(learned) if recipe.taught and name.startswith("text.")]
         decayed = [p for p in learned.values() if p.ndim >= 2]
         plain = [p for p in learned.values() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        if heard:
+            groups.append({"params": heard, "weight_decay": 0.0, "share": recipe.listens})
         chosen: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=on_gpu)]
         if matrices:
             chosen.append(Muon(matrices, recipe.lr, recipe.weight_decay))
@@ -257,7 +260,7 @@ class StageTrainer:
     def _update(self, batch: Batch, rate: float) -> None:
         """One step: gradients of the whole batch, taken in pieces, then the optimisers and the average."""
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         # Noise is a function of seed, step and process: what a resumed run draws does not hang on what it drew before.
         self.generator.manual_seed((self.recipe.seed * 1_000_003 + self.step) * MOST_PROCESSES + self.place.rank)
         mean = torch.zeros((), device=self.device)
