@@ -133,7 +133,7 @@ def measure(name: str, options: argparse.Namespace, told: dict) -> None:
     assert apart < (0.02 if device.type == "cuda" else 1e-4), f"{name}: the networks differ by {apart:.2%}"
     with FlopCounterMode(display=False) as counter:
         ours(x, t, read)
-    found = {"apart": apart, "floor_ms": counter.get_total_flops() / told["rate"] * 1e3}
+    found = told["shapes"][name] = {"apart": apart, "floor_ms": counter.get_total_flops() / told["rate"] * 1e3}
 
     def add(what: str, call: Callable[[], object], steps: int = 1) -> None:
         begun = time.perf_counter()
@@ -143,6 +143,8 @@ def measure(name: str, options: argparse.Namespace, told: dict) -> None:
         warm = time.perf_counter() - begun
         found[what] = [each * 1e3 / steps for each in timed(call, device)] + [warm]
         print(name, what, *(f"{each:.2f}" for each in found[what]), flush=True)
+        if options.json:  # after each: compiling takes minutes, and a machine may be taken away
+            options.json.write_text(json.dumps(told, indent=1) + "\n")
 
     add("diffusers, the network", lambda: theirs(x, t, encoder_hidden_states=text).sample)
     add("ours, the network, eager", lambda: ours(x, t, read))
@@ -151,9 +153,9 @@ def measure(name: str, options: argparse.Namespace, told: dict) -> None:
     add("ours, the network, as a graph", lambda: network(seen, t, text)[0])
     add("diffusers, the loop", loops.theirs, options.steps)
     add("ours, the loop", loops.ours, options.steps)
-    add("ours, an anagram of two views", loops.anagram, options.steps)
     pictures, peers = loops.ours(), loops.theirs()
     found["pictures apart"] = ((pictures - peers).norm() / peers.norm()).item()
+    add("ours, an anagram of two views", loops.anagram, options.steps)
     print(
         name, f"networks apart {apart:.1e}, pictures {found['pictures apart']:.1e}, floor {found['floor_ms']:.2f} ms", flush=True
     )
@@ -166,7 +168,6 @@ def measure(name: str, options: argparse.Namespace, told: dict) -> None:
         loops.pipeline.unet = theirs = theirs.to(memory_format=torch.channels_last)
         theirs.forward = torch.compile(theirs.forward, mode="reduce-overhead")
         add("diffusers, the loop, compiled", loops.theirs, options.steps)
-    told["shapes"][name] = found
 
 
 def main() -> None:
@@ -185,8 +186,6 @@ def main() -> None:
     print(where, f"{told['rate'] / 1e12:.2f} TFLOP/s, pictures apart {told['pictures apart']:.1e}", flush=True)
     for name in options.shapes:
         measure(name, options, told)
-        if options.json:
-            options.json.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -124,6 +124,18 @@ SAMPLED = ("Generate", "Edit", "Anagram", "Hybrid", "Overlay", "Compose", "Morph
 """Tabs with sliders for how it is sampled."""
 
 
+def test_what_goes_with_a_prompt_is_said_as_one_types(visitor):
+    from phosphene.web.widgets import fitting
+
+    panel = visitor.open("Anagram")
+    panel.get_by_text("May share a picture with it").wait_for(timeout=SOON)
+    panel.get_by_label("As it stands").fill("a cat")
+    known = fitting("a cat", "flip")
+    panel.get_by_text(known).wait_for(timeout=SOON)
+    panel.get_by_label("As it stands").fill("a cat and no other")
+    panel.get_by_text("Nothing is known of what goes with it").wait_for(timeout=SOON)
+
+
 @pytest.mark.parametrize("tab", [*SAMPLED, "Denoise", "Digits", "Ambigram"])
 def test_each_tab_does_its_job(visitor, tmp_path, tab):
     panel, command = visitor.open(tab), tab.lower()
@@ -140,7 +152,7 @@ def test_each_tab_does_its_job(visitor, tmp_path, tab):
     if tab == "Anagram":
         turned = panel.get_by_role("button", name="Turn the picture")
         turned.click()
-        assert turned.get_attribute("aria-pressed") == "true" and panel.locator(".studio-look output").inner_text() == "a bell"
+        assert turned.get_attribute("aria-pressed") == "true" and panel.locator(".studio-look output").inner_text() == "a basket"
         assert "scaleY(-1)" in turned.locator("img").get_attribute("style")
         assert "above 0 it does" in visitor.status(panel)
     if tab == "Hybrid":
@@ -148,7 +160,7 @@ def test_each_tab_does_its_job(visitor, tmp_path, tab):
         looked = panel.locator(".walk img")
         wide = looked.evaluate("image => image.clientWidth")
         blur = re.search(r"blur\(([\d.]+)px\)", looked.get_attribute("style"))
-        assert float(blur[1]) == pytest.approx(1.5 * 2.5 / 64 * wide) and "scale(0.4)" in looked.get_attribute("style")
+        assert float(blur[1]) == pytest.approx(1.5 * 3 / 64 * wide) and "scale(0.4)" in looked.get_attribute("style")
     if tab == "Morph":
         shown = panel.locator(".walk img:visible")
         first = shown.get_attribute("src")
@@ -433,22 +445,22 @@ def test_the_page_can_be_played_with(browser, report):
     page.goto(report.as_uri())
     figure = page.locator(".turning").first
     button, reading = figure.locator("button"), figure.locator(".reading")
-    assert reading.inner_text() == "a tulip"
+    assert reading.inner_text() == "a mushroom"
     button.hover()
-    assert reading.inner_text() == "a bell" and "scaleY(-1)" in figure.locator("img").get_attribute("style")
+    assert reading.inner_text() == "a basket" and "scaleY(-1)" in figure.locator("img").get_attribute("style")
     page.mouse.move(0, 0)
     button.focus()
     page.keyboard.press("Enter")
-    assert reading.inner_text() == "a bell" and button.get_attribute("aria-pressed") == "true"
+    assert reading.inner_text() == "a basket" and button.get_attribute("aria-pressed") == "true"
     figure = page.locator(".far").first
-    assert figure.locator(".reading").inner_text() == "a smiling face" and figure.locator("output").inner_text() == "from 0.5 m"
+    assert figure.locator(".reading").inner_text() == "a frowning face" and figure.locator("output").inner_text() == "from 0.5 m"
     figure.locator("input").focus()
     page.keyboard.press("End")
-    assert figure.locator(".reading").inner_text() == "a red heart"
-    # The blur comes before the picture shrinks, and is wider than that of a 64-pixel picture's 2.5 which parts the bands.
+    assert figure.locator(".reading").inner_text() == "a red apple"
+    # The blur comes before the picture shrinks, and is wider than that of a 64-pixel picture's 3 which parts the bands.
     style, width = figure.locator("img").get_attribute("style"), figure.locator("img").evaluate("each => each.clientWidth")
     assert style.index("blur") < style.index("scale(0.4)")
-    assert float(re.search(r"blur\(([\d.]+)px\)", style)[1]) > 1.4 * 2.5 * width / 64
+    assert float(re.search(r"blur\(([\d.]+)px\)", style)[1]) > 1.4 * 3 * width / 64
     enlarge = page.locator("button.large").first
     enlarge.click()
     page.locator("dialog[open] img").wait_for()

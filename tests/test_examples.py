@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ import phosphene.__main__  # noqa: F401 (all commands)
 from phosphene.cli.common import app
 from phosphene.defaults import VIEWS, WARPS
 from phosphene.errors import UserError
-from phosphene.readers import SAMPLES
+from phosphene.models import folders
+from phosphene.readers import SAMPLES, read_provenance
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
@@ -79,6 +81,17 @@ def test_a_command_in_a_document_is_one(document):
 def test_what_a_document_links_to_is_there(document):
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
     assert not [link for link in links if "://" not in link and not (document.parent / link).exists()]
+
+
+def test_a_picture_in_the_documents_is_of_a_model_that_ships():
+    """Nobody else has the folder of its maker, which its provenance would tell."""
+    told = {}
+    for path in ROOT.glob("docs/**/*.png"):
+        with suppress(UserError):  # a photograph of a page says nothing
+            told[path.name] = read_provenance(path).get("model")
+    named = {name: model for name, model in told.items() if model is not None}
+    ours = {folder.name for folder in folders.EMBEDDED.iterdir()}
+    assert len(named) > 20 and not [name for name, model in named.items() if model not in ours]
 
 
 def test_the_readme_names_every_view_and_every_sample():

@@ -15,8 +15,9 @@ from PIL import Image, PngImagePlugin
 from test_cascade import BOAT, MAN, cascade, folder  # noqa: F401  (fixtures)
 from test_cli import call, here, refused, tree  # noqa: F401  (fixtures)
 
-from phosphene.defaults import HYBRIDS
+from phosphene.defaults import CONCEPTS, HYBRIDS
 from phosphene.expression import bands, cond, factorized
+from phosphene.models.cascade import open_cascade
 from phosphene.models.protocol import Estimate
 from phosphene.readers import PROVENANCE, read_provenance
 from phosphene.schedule import linear
@@ -25,6 +26,7 @@ from phosphene.tasks.hybrid import part_of
 from phosphene.tasks.pairs import SIDE, Concepts, Pair, best, compared, fits, large, parted, partners, seen, small, through, unit
 from phosphene.views import VIEWS, view
 
+ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 MOVING = [name for name in VIEWS if name != "identity"]
 SELF_INVERSE = ["flip", "mirror", "rotate-180", "negate", "inner-circle"]
@@ -258,6 +260,28 @@ def test_pairs_of_a_known_prompt_and_of_all(call, sheet, here):  # noqa: F811
     assert (code, err) == (0, "") and out.splitlines()[1].startswith("thing 0") and "a copy" in out.splitlines()[1]
     code, out, err = call("pairs", "--kind", "color", "--concepts", sheet, "--count", 1)
     assert (code, err) == (0, "") and "phosphene hybrid" in out and "--kind color" in out
+
+
+def test_the_sheet_that_ships_is_of_the_model_that_ships():
+    """Its things are those of the tool's list, and glyph sketches them as it shows."""
+    known = pairs.read(CONCEPTS)
+    assert list(known.prompts) == (ROOT / "tools" / "concepts.txt").read_text().splitlines() and known.each == 2
+    whole = open_cascade("glyph", stages=1)
+    whole.encode([None, "a castle"])
+    drawn = pairs.drawn(whole.stages[0], ["a castle"], known.each, known.guidance)
+    apart = (drawn.sketches - known.of("a castle").sketches).abs().mean()
+    assert apart < 0.02 < (drawn.sketches - known.of("a house").sketches).abs().mean()
+
+
+def test_what_may_share_a_picture_is_said_where_it_is_known():
+    widgets = pytest.importorskip("phosphene.web.widgets")
+    told = widgets.fitting("A  cat", "flip")
+    known = pairs.read(CONCEPTS)
+    second = [pair.second for pair in partners(known.of("a cat"), known, through(view("flip")), 8)]
+    assert told.endswith(f": {', '.join(second)}.") and "a cat" not in second
+    assert told != widgets.fitting("a cat", "rotate-90")
+    for prompt, name in (("zzz", "flip"), ("", "flip"), ("a cat", "cylinder")):
+        assert widgets.fitting(prompt, name).startswith("Nothing is known")
 
 
 def test_pairs_of_a_prompt_that_is_drawn_and_ordered_anew(call, sheet, folder, here):  # noqa: F811

@@ -54,10 +54,6 @@ def pairs(
     """
     require_sharing(view, kind, prompt)
     sheet = concepts or CONCEPTS
-    if not sheet.is_file():
-        raise UserError(
-            "--concepts: is missing, and none ships with this installation; make a sheet with tools/concept_sheet.py."
-        )
     from phosphene.tasks import pairs as task
     from phosphene.views import view as named
 

@@ -43,9 +43,9 @@ CALLED = {
     "sketch-face": "a face in a few strokes",
 }
 """What the sample pictures show."""
-ANAGRAMS = (("a tulip", "a bell"), ("a black heart", "a spade suit"), ("a drop of blood", "a red balloon"))
-HYBRIDS = (("a red heart", "a smiling face"), ("a tangerine", "a smiling face"), ("a red apple", "a frowning face"))
-SIGMA = 2.5
+ANAGRAMS = (("a mushroom", "a basket"), ("a tree", "a bell pepper"), ("a house", "a strawberry"))
+HYBRIDS = (("a red apple", "a frowning face"), ("a pumpkin", "a cat face"), ("a tree", "an owl"))
+SIGMA = 3.0
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""
 NEAR, WIDTH, ACUITY = 0.5, 0.068, math.radians(1 / 60)
 """How far a reader sits from the page, how wide 256 of its pixels are (both in metres), and the blur of a good eye."""

@@ -82,8 +82,8 @@ def framed(image: Image.Image, colour: tuple[int, int, int] = (46, 160, 90), wid
 @section(BEYOND, "C 3", "More ways to look: negatives, quarter turns, pieces", (9, 60))
 def more_views(
     desk: Desk,
-    negative: tuple[str, str] = ("a skull on a black background", "a ghost icon"),
-    quarter: tuple[str, str] = ("a crescent moon", "a banana"),
+    negative: tuple[str, str] = ("a water drop", "a campfire"),
+    quarter: tuple[str, str] = ("sunglasses", "a chess pawn"),
     pieces: tuple[str, str] = ("a cat face", "a dog face"),
 ) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))

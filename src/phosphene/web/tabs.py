@@ -59,11 +59,14 @@ def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
 def anagram_tab(studio: Studio, _: gr.Tab) -> None:
     bench = Bench(studio, "anagram", "dpm")
     with bench.laid_out(look=lambda job, values: widgets.turning_picture(job.pictures, values[:2], values[2])):
-        first = bench.ask("", gr.Textbox("a tulip", label="As it stands"), widgets.prompt)
-        other = bench.ask("", gr.Textbox("a bell", label="In the other view"), widgets.prompt)
+        first = bench.ask("", gr.Textbox("a mushroom", label="As it stands"), widgets.prompt)
+        other = bench.ask("", gr.Textbox("a basket", label="In the other view"), widgets.prompt)
         view = bench.ask("--view", gr.Dropdown(STUDIO_VIEWS, value="flip", label="The other view"))
-        hearts, balloons = ["a black heart", "a spade suit", "flip"], ["a drop of blood", "a red balloon", "flip"]
-        gr.Examples([hearts, balloons, ["keycap 6", "keycap 9", "rotate-180"]], [first, other, view])
+        fitting = gr.Markdown(widgets.fitting("a mushroom", "flip"))
+        for asked in (first, view):
+            asked.change(widgets.fitting, [first, view], fitting, show_progress="hidden", queue=False)
+        peppers, skulls = ["a tree", "a bell pepper", "flip"], ["a skull", "sunglasses", "rotate-180"]
+        gr.Examples([peppers, skulls, ["sunglasses", "a chess pawn", "rotate-90"]], [first, other, view])
         bench.ask("--best-of", widgets.choosing(), widgets.number)
 
 
@@ -74,10 +77,10 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
 
     bench = Bench(studio, "hybrid", "dpm")
     with bench.laid_out(look=walk):
-        far = bench.ask("", gr.Textbox("a red heart", label="From afar"), widgets.prompt)
-        near = bench.ask("", gr.Textbox("a smiling face", label="From near"), widgets.prompt)
-        gr.Examples([["a tangerine", "a smiling face"], ["a red apple", "a frowning face"]], [far, near])
-        sigma = gr.Slider(0.5, 5, 2.5, step=0.25, label="Where they part (blur, in 64ths of the picture)")
+        far = bench.ask("", gr.Textbox("a red apple", label="From afar"), widgets.prompt)
+        near = bench.ask("", gr.Textbox("a frowning face", label="From near"), widgets.prompt)
+        gr.Examples([["a pumpkin", "a cat face"], ["a tree", "an owl"]], [far, near])
+        sigma = gr.Slider(0.5, 5, 3, step=0.25, label="Where they part (blur, in 64ths of the picture)")
         bench.ask("--sigma", sigma, widgets.number)
         bench.ask("--best-of", widgets.choosing(), widgets.number)
 

@@ -9,21 +9,24 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from phosphene.defaults import MEANING, SEED, SOLVERS
+from phosphene.defaults import CONCEPTS, MEANING, SEED, SOLVERS
 from phosphene.errors import UserError, is_warp
 from phosphene.images import fitted
 from phosphene.readers import SAMPLES, read_picture
+from phosphene.tasks import pairs
 from phosphene.tasks.animate import turn_css
 from phosphene.views import view
 from phosphene.web.jobs import SIDE, Job, Studio, Update
 
 MOST_CHARACTERS, MOST_PROMPTS, MOST_BEST = 200, 6, 8
+SUGGESTED = 8
 CANVAS = 384
 """Pixels of the canvas that visitors paint on."""
 Look = Callable[[Job, tuple], str]
@@ -47,6 +50,21 @@ def source(picture: Image.Image) -> str:
     held = io.BytesIO()
     picture.save(held, "PNG")
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}"
+
+
+@lru_cache(maxsize=1)
+def _known() -> pairs.Concepts:
+    return pairs.read(CONCEPTS)
+
+
+@lru_cache(maxsize=256)
+def fitting(prompt: str, name: str) -> str:
+    """What may share a picture with ``prompt`` through the view ``name``, of what is known (``tasks/pairs.py``), as Markdown."""
+    first = None if is_warp(name) else _known().of(prompt)
+    if first is None:
+        return "Nothing is known of what goes with it; of a cat, a house, a heart there is."
+    found = pairs.partners(first, _known(), pairs.through(view(name)), SUGGESTED)
+    return f"May share a picture with it: {', '.join(pair.second for pair in found)}."
 
 
 def turning_picture(pictures: Sequence[Image.Image], prompts: Sequence[str], name: str) -> str:
