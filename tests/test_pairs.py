@@ -279,9 +279,11 @@ def test_what_may_share_a_picture_is_said_where_it_is_known():
     known = pairs.read(CONCEPTS)
     second = [pair.second for pair in partners(known.of("a cat"), known, through(view("flip")), 8)]
     assert told.endswith(f": {', '.join(second)}.") and "a cat" not in second
-    assert told != widgets.fitting("a cat", "rotate-90")
+    assert told != widgets.fitting("a cat", "rotate-90") and told == widgets.fitting("a cat", "flip")
+    kept = widgets._partners.cache_info().currsize
     for prompt, name in (("zzz", "flip"), ("", "flip"), ("a cat", "cylinder")):
         assert widgets.fitting(prompt, name).startswith("Nothing is known")
+    assert widgets._partners.cache_info().currsize == kept  # what visitors type is not kept
 
 
 def test_pairs_of_a_prompt_that_is_drawn_and_ordered_anew(call, sheet, folder, here):  # noqa: F811

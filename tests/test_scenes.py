@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from phosphene.training.text_to_image import casting, phrases, places, relations, scenes
+from phosphene.training.text_to_image import casting, groups, phrases, places, relations, scenes
 from phosphene.training.text_to_image import cutouts as cutouts_room
 from phosphene.training.text_to_image import grounds as g
 from phosphene.training.text_to_image.captions import COLOURS, Subject
@@ -238,6 +238,20 @@ def test_as_many_are_shown_as_are_said(cast):
     counted = [scene for scene in many(cast, "count") if scene.text.split()[0] in numbers]
     assert len(counted) > 300
     assert all(len(scene.layers) == numbers[scene.text.split()[0]] for scene in counted)
+
+
+def test_a_bridge_over_a_river_stands_in_it_and_not_in_the_sky(cast, monkeypatch):
+    monkeypatch.setattr(cast, "named", lambda names, chance: Thing(cast.painted["cat"][0], names[0], names[0], {}))
+    for seed in range(40):
+        scene = groups.crossing(cast, random.Random(seed))
+        (layer,) = scene.layers
+        (x, _), (_, down, _, up) = centre(layer, cast), layer.place
+        foot = ((cast.shapes[layer.index].bottom * 2 - 1 - up) / down + 1) / 2
+        assert scene.text in ("a bridge over a river", "a bridge across a river") and scene.ground is not None
+        assert x == pytest.approx(0.5, abs=0.02) and 0.75 < foot < 0.9
+    monkeypatch.setattr(cast, "named", lambda names, chance: None)
+    assert groups.crossing(cast, random.Random(0)) is None
+    assert not any("over" in words for words in relations.WORDS["above"])
 
 
 @pytest.mark.parametrize("relation", relations.WORDS)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from blind_sheets import read_prompts
+
 from phosphene.models.cascade import open_cascade
-from phosphene.tasks.pairs import AT_ONCE, drawn, read, tidy, write
+from phosphene.tasks.pairs import AT_ONCE, drawn, read, write
 
 THINGS = Path(__file__).parent / "concepts.txt"
 
@@ -27,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("concepts.png"))
     parser.add_argument("--resume", action="store_true", help="go on with the sheet at --out, of the same model")
     options = parser.parse_args()
-    prompts = list(dict.fromkeys(filter(None, map(tidy, options.things.read_text(encoding="utf-8").splitlines()))))
+    prompts = read_prompts(options.things)
     cascade = open_cascade(options.model, options.device, stages=1)
     cascade.encode([None, *prompts])
     cascade.free_text()

@@ -58,13 +58,18 @@ def _known() -> pairs.Concepts:
 
 
 @lru_cache(maxsize=256)
+def _partners(prompt: str, name: str) -> str:
+    """Of a known ``prompt``. Each takes half a second, and visitors type; what they type is not kept unless it is known."""
+    found = pairs.partners(_known().of(prompt), _known(), pairs.through(view(name)), SUGGESTED)
+    return ", ".join(pair.second for pair in found)
+
+
 def fitting(prompt: str, name: str) -> str:
     """What may share a picture with ``prompt`` through the view ``name``, of what is known (``tasks/pairs.py``), as Markdown."""
-    first = None if is_warp(name) else _known().of(prompt)
-    if first is None:
+    known = pairs.tidy(prompt)
+    if is_warp(name) or known not in _known().prompts:
         return "Nothing is known of what goes with it; of a cat, a house, a heart there is."
-    found = pairs.partners(first, _known(), pairs.through(view(name)), SUGGESTED)
-    return f"May share a picture with it: {', '.join(pair.second for pair in found)}."
+    return f"May share a picture with it: {_partners(known, name)}."
 
 
 def turning_picture(pictures: Sequence[Image.Image], prompts: Sequence[str], name: str) -> str:
