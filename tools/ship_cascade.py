@@ -48,11 +48,10 @@ shown that, and reads no prompt. All of it, with what failed: docs/embedded-mode
 ## What it is worth
 
 {figures}
-The blind naming is of `docs/prompts.txt`, whose first seeds somebody named who saw numbered pictures only (`python
-tools/blind_sheets.py docs/prompts.txt`). The judge of captions is a retrieval model of another seed than the
-one that taught the text encoder; of the emoji and game icons that it is asked about it gets {real} of the real pictures (`python
-benchmarks/glyph_results.py`). Colours, numbers and sides
-are measured by detectors, on compositions that training left out (`python benchmarks/held_out.py`).
+The blind naming is of `docs/prompts.txt`, whose first seeds somebody named who saw numbered pictures only. The judge of captions
+is a retrieval model of another seed than the one that taught the text encoder; of the emoji and game icons that it is asked about
+it gets {real} of the real pictures. Colours, numbers and sides are measured by detectors, on compositions
+that training left out. The commands: docs/embedded-model.md.
 
 ## Limits
 
