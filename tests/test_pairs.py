@@ -22,8 +22,10 @@ from phosphene.models.protocol import Estimate
 from phosphene.readers import PROVENANCE, read_provenance
 from phosphene.schedule import linear
 from phosphene.tasks import pairs
+from phosphene.tasks import tried as tries
 from phosphene.tasks.hybrid import part_of
 from phosphene.tasks.pairs import SIDE, Concepts, Pair, best, compared, fits, large, parted, partners, seen, small, through, unit
+from phosphene.tasks.tried import Tried, experience
 from phosphene.views import VIEWS, view
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +34,7 @@ MOVING = [name for name in VIEWS if name != "identity"]
 SELF_INVERSE = ["flip", "mirror", "rotate-180", "negate", "inner-circle"]
 WHOLE = ["flip", "mirror", "rotate-90", "rotate-180", "rotate-270", "negate"]  # of these a sketch loses nothing
 seeds = st.integers(0, 99)
+EVERY_PIXEL = torch.arange(3.0 * 64 * 64).view(1, 3, 64, 64)
 
 
 def known(count: int = 12, each: int = 2, seed: int = 0, spread: float = 0.3) -> Concepts:
@@ -238,6 +241,80 @@ def test_the_denoiser_prefers_what_it_can_read_both_ways():
     assert straight[0].worst < 0.5  # the view matters
 
 
+# What was tried
+
+NAMED = ("view", "first", "second", "reads", "seeds")
+
+
+def tried(*rows) -> tuple[Tried, ...]:
+    return tuple(Tried(*row) for row in rows)
+
+
+@given(st.sampled_from(MOVING))
+def test_what_was_tried_in_a_view_was_tried_in_its_inverse_the_other_way_round(name):
+    pairs_there = experience(tried((name, "a", "b", 0.4, 16)), VIEWS[name])
+    assert pairs_there == ({("a", "b"): 0.4, ("b", "a"): 0.4} if name in SELF_INVERSE else {("a", "b"): 0.4})
+    back = [other for other in MOVING if torch.equal(*(look(EVERY_PIXEL) for look in (VIEWS[name].invert, VIEWS[other].apply)))]
+    for other in back:
+        assert experience(tried((name, "a", "b", 0.4, 16)), VIEWS[other])["b", "a"] == 0.4
+    assert name not in ("rotate-90", "rotate-270") or len(back) == 1
+    assert experience(tried((name, "a", "b", 0.4, 16)), None) == {}
+
+
+def test_what_read_goes_first_what_did_not_last_and_a_promise_between():
+    things = with_copy("flip")
+    reads = [
+        ("flip", "thing 0", "thing 3", 0.9, 16),
+        ("flip", "thing 5", "thing 0", 0.3, 16),
+        ("flip", "thing 0", "a copy", 0.0, 6),
+    ]
+    known_of = things._replace(tried=tried(*reads, ("rotate-90", "thing 0", "thing 7", 1.0, 16)))
+    found = partners(things.of("thing 0"), known_of, through(view("flip")), 20)
+    assert [pair.second for pair in found[:1]] == ["thing 3"] and found[0].reads == 0.9
+    assert found[-1].second == "a copy" and found[-1].reads == 0.0 and len(found) == 12
+    middle = found[1:-1]  # 0.3 is below the mean of what was tried, 0.4
+    assert middle[-1].second == "thing 5" and all(pair.reads is None for pair in middle[:-1])
+    assert [pair.promise for pair in middle[:-1]] == sorted((pair.promise for pair in middle[:-1]), reverse=True)
+    whole = best(known_of, through(view("flip")), 4)
+    assert whole[0][:2] in (("thing 0", "thing 3"), ("thing 3", "thing 0")) and whole[0].reads == 0.9
+    assert all(pair.reads is None for pair in best(things, through(view("flip")), 4))
+
+
+def test_the_best_that_were_tried_of_all_views_none_twice():
+    rows = [("flip", "a", "b", 0.2, 16), ("skew", "b", "a", 0.7, 16), ("flip", "c", "a", 0.5, 16), ("flip", "c", "d", 0.04, 6)]
+    assert [pair[:3] for pair in tries.of(tried(*rows), None, 9)] == [("skew", "b", "a"), ("flip", "c", "a")]
+    assert [pair[:3] for pair in tries.of(tried(*rows), "c", 9)] == [("flip", "c", "a")]
+    assert tries.of(tried(*rows), "d", 9) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [""],
+        ["\t".join(NAMED), "flip\tthing 0\tthing 1\t0.5"],
+        ["\t".join(NAMED), "flip\tthing 0\tthing 1\tnan\t16"],
+        ["\t".join(NAMED), "sideways\tthing 0\tthing 1\t0.5\t16"],
+        ["\t".join(NAMED), "flip\tthing 0\tnobody\t0.5\t16"],
+        ["flip\tthing 0\tthing 1\t0.5\t16"],
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path, lines):
+    pairs.write(known(), tmp_path / "x.png", command="concept_sheet")
+    (tmp_path / "x.tsv").write_text("\n".join(lines) + "\n")
+    refusal(lambda: pairs.read(tmp_path / "x.png"), "x.tsv: line", "tools/try_pairs.py")
+
+
+def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  # noqa: F811
+    known = pairs.read(CONCEPTS)
+    assert len(known.tried) > 1000 and {pair.view for pair in known.tried} >= {"flip", "rotate-90", "rotate-180", "jigsaw"}
+    code, out, err = call("pairs", "Police  Car", "--json", "x.json")
+    assert (code, err) == (0, "") and "--view" in out.splitlines()[-2]
+    told = json.loads(Path("x.json").read_text())["pairs"]
+    assert all("a police car" in (pair["first"], pair["second"]) for pair in told)
+    reads = [pair["reads"] for pair in told]
+    assert reads == sorted(reads, reverse=True) and reads[0] > 0.3
+
+
 # The command
 
 
@@ -298,7 +375,8 @@ def test_pairs_of_a_prompt_that_is_drawn_and_ordered_anew(call, sheet, folder, h
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], ("--view: is missing", "rotate-90")),
+        (["zzz"], ("--view: of 'zzz' nothing that reads is known", "rotate-90")),
+        (["a duck", "--rerank", "4"], "--rerank 4"),
         (["a duck", "--view", "sideways"], "--view sideways"),
         (["--view", "flip", "--kind", "color"], ("--kind color", "--view flip")),
         (["--view", "identity"], "--view identity"),

@@ -18,30 +18,30 @@ DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = DOCS / "images" / "gallery"
 
 ANAGRAMS = {
-    "tree-pepper": ("a tree", "a bell pepper", "flip", 181),
-    "mushroom-basket": ("a mushroom", "a basket", "flip", 189),
-    "house-strawberry": ("a house", "a strawberry", "flip", 192),
-    "house-face": ("a house", "a flushed face", "flip", 184),
-    "house-frown": ("a house", "a confused face", "flip", 181),
-    "mushroom-frown": ("a mushroom", "a disappointed face", "flip", 183),
+    "police-cow": ("a police car", "a cow", "flip", 189),
+    "bicycle-mouse": ("a bicycle", "a mouse face", "flip", 193),
+    "anchor-whale": ("an anchor", "a spouting whale", "rotate-90", 187),
+    "scorpion-rooster": ("a scorpion", "a rooster", "rotate-180", 189),
+    "martini-volcano": ("a martini glass", "a volcano", "rotate-180", 191),
+    "parachute-tent": ("a parachute", "a circus tent", "rotate-180", 194),
+    "heart-apple": ("a heart", "a red apple", "rotate-90", 186),
+    "pretzel-pumpkin": ("a pretzel", "a pumpkin", "flip", 194),
+    "book-telephone": ("a book", "a telephone", "jigsaw", 188),
+    "alien-salad": ("an alien", "a green salad", "flip", 195),
+    "bee-tree": ("a bee", "a christmas tree", "rotate-90", 189),
+    "pushpin-screwdriver": ("a pushpin", "a screwdriver", "rotate-180", 190),
+    "book-shirt": ("a green book", "a t-shirt", "rotate-90", 188),
+    "bank-piano": ("a classical building", "a musical keyboard", "rotate-180", 193),
+    "balloon-fire": ("a hot air balloon", "fire", "inner-circle", 188),
+    "heel-flag": ("a high-heeled shoe", "a triangular flag", "flip", 188),
     "castle-bank": ("a castle", "a bank", "flip", 190),
-    "heart-barn": ("a heart", "a barn", "flip", 181),
-    "tree-melon": ("a tree", "a melon", "flip", 186),
-    "boat-calendar": ("a boat", "a calendar", "flip", 194),
     "sunglasses-pawn": ("sunglasses", "a chess pawn", "rotate-90", 191),
-    "duck-cow": ("a duck", "a cow", "rotate-90", 194),
-    "snail-crystal": ("a snail", "a crystal ball", "rotate-90", 180),
-    "skull-sunglasses": ("a skull", "sunglasses", "rotate-180", 182),
-    "bird-apple": ("a bird", "an apple", "rotate-180", 187),
-    "apple-balloon": ("an apple", "a balloon", "rotate-180", 185),
-    "owl-worker": ("an owl", "an office worker", "rotate-180", 188),
-    "drop-campfire": ("a water drop", "a campfire", "negate", 184),
-    "drop-underwear": ("a water drop", "an underwear", "jigsaw", 186),
-    "sunglasses-pen": ("sunglasses", "a pen", "skew", 191),
-    "plug-sunglasses": ("sunglasses", "an electric plug", "square-hinge", 193),
     "wine-pawn": ("a glass of wine", "a chess pawn", "square-hinge", 182),
-    "pushpin-hanger": ("a pushpin", "a clothes hanger", "inner-circle", 191),
-    "apple-smile": ("a red apple", "a smiling face", "rotate:135", 180),
+    "drop-campfire": ("a water drop", "a campfire", "negate", 184),
+    "sunglasses-pen": ("sunglasses", "a pen", "skew", 191),
+    "apple-balloon": ("an apple", "a balloon", "rotate-180", 185),
+    "mushroom-frown": ("a mushroom", "a disappointed face", "flip", 183),
+    "bird-apple": ("a bird", "an apple", "rotate-180", 187),
 }
 READ = PICTURES / "read.json"
 
@@ -55,17 +55,18 @@ def command(name: str) -> list[str]:
 PAGE = """# Gallery
 
 {count} anagrams in {views} views by the embedded model, 256x256 pixels, unretouched: each is what its command draws, as it is
-and in the view. All pairs but the last were suggested by `phosphene pairs`, from an earlier sheet of 1,000 things, which had
-a flushed face, a disappointed face and "an underwear", too. Of each, sixteen seeds were drawn at 64x64, retrieval models
-looked at all of them (S and A of [illusions.md](illusions.md)), and among some hundred and fifty favourites of theirs a
-person chose: a choice of pairs and of seeds, as galleries are. How often pairs read that nobody chose stands in
-[illusions.md](illusions.md).
+and in the view. Most pairs are of the table of `phosphene pairs` (how it was made: [illusions.md](illusions.md)); four are of
+an earlier sheet (a water drop and a campfire, an apple and a balloon, a bird and an apple, a mushroom and a disappointed
+face). Of each, ten or sixteen seeds were drawn, of which retrieval models took the one that read best to them. Judges are
+easily pleased: of 96 pairs that read best to them, two people who knew nothing both named nine right both ways. So people
+chose: {count} of some two hundred such pictures, by their looks and by the names that others had given them. It is a choice of
+pairs and of seeds, as galleries are. How often pairs read that nobody chose stands in [illusions.md](illusions.md).
 
 "Named" is what somebody said who saw each reading by itself, as a numbered picture among {pictures} in shuffled order, and
-knew nothing of prompts or views; the first name counts (a chess piece is a pawn, a fire a campfire, a sad face a confused or
-a disappointed one, a dog's face no flushed one). **In {both} of {count} both readings were named right**, in {one} exactly
-one, in {none} neither. Two earlier namers, by whose names these {count} were chosen out of 57, had named both readings right
-in 16 of them. The failures stay where they are.
+knew nothing of prompts or views; the first name counts (a chess piece is a pawn, a fire a campfire, a sad face a disappointed
+one, a cocktail glass a martini glass, a temple a classical building but no bank, and a bowl no salad). **In {both} of {count}
+both readings were named right**, in {one} exactly one, in {none} neither; a second person named both right in 20. Neither had
+had a say in the choice. The failures stay where they are.
 
     python tools/gallery.py --again    # draws all of it
 

@@ -229,8 +229,6 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
 
 def require_sharing(view: str | None, kind: str | None, prompt: str | None) -> None:
     """UserError where it is not one way, a ``view`` or a ``kind`` of hybrid, in which pairs are to share a picture."""
-    if view is None and kind is None:
-        raise UserError(f"--view: is missing; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
     if view is not None and kind is not None:
         raise UserError(f"--kind {kind}: is of hybrids, and --view {view} of anagrams; leave one of the two out.")
     if view in ("identity", "four-way"):

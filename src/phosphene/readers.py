@@ -232,6 +232,17 @@ def _no_number(name: str) -> float:
 # Lists
 
 
+def read_lines(path: Path, what: str, again: str) -> list[str]:
+    """The lines of the text file at ``path``. UserError where it is missing, too long, or no text in UTF-8."""
+    content = _text_of(path, what, again, MOST_TEXT)
+    if len(content) > MOST_TEXT:
+        raise UserError(f"{what}: is more than {MOST_TEXT:,} bytes of text; {again}.")
+    try:
+        return content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what}: is no text in UTF-8; {again}.") from error
+
+
 def read_pairs_file(path: Path, option: str) -> list[tuple[str, str]]:
     """The pairs of prompts in the text file at ``path``, which ``option`` names: a line each, a comma or a tab between the two.
 
@@ -240,14 +251,7 @@ def read_pairs_file(path: Path, option: str) -> list[tuple[str, str]]:
     what, again, pairs = f"{option} {path}", "write two prompts a line, with a comma between them", []
     if not exists(path):
         raise UserError(f"{what}: no such file; {again}.")
-    content = _text_of(path, what, again, MOST_TEXT)
-    if len(content) > MOST_TEXT:
-        raise UserError(f"{what}: is more than {MOST_TEXT:,} bytes of text; {again}.")
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{what}: is no text in UTF-8; {again}.") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path, what, again), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         prompts = tuple(part.strip() for part in line.split("\t" if "\t" in line else ","))

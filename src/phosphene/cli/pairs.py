@@ -12,7 +12,7 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.cli.drawing import Drawing
-from phosphene.defaults import CASCADE, CONCEPTS, HYBRIDS
+from phosphene.defaults import CASCADE, CONCEPTS, HYBRIDS, VIEWS
 from phosphene.errors import UserError, require_sharing
 from phosphene.files import is_file, write_text
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from phosphene.tasks.pairs import Pair
+    from phosphene.tasks.tried import Tried
 
 
 @options.checked
@@ -49,22 +50,33 @@ def pairs(
 ) -> None:
     """List the prompts that can share one picture: an anagram seen in a --view, or a hybrid of a --kind.
 
-    They are looked for among the broad shapes of some thousand things as the model begins to draw them. A PROMPT that is none of
-    those is drawn on the spot.
+    They are looked for among the broad shapes of many things as the model begins to draw them; those that were tried and read
+    come first. A PROMPT that is none of those is drawn on the spot. With neither: the best that were tried, in whatever view.
     """
     require_sharing(view, kind, prompt)
     sheet = concepts or CONCEPTS
     from phosphene.tasks import pairs as task
+    from phosphene.tasks import tried
     from phosphene.views import view as named
 
-    how = {"embeddings": embeddings, "text_encoder": text_encoder}
-    drawing = Drawing(model=model, device=device, upscale=False, **how)
-    sharing = task.parted(kind) if view is None else task.through(named(view))
-    found = task.suggested(
-        task.read(sheet), sharing, count, prompt, rerank=rerank, opened=lambda prompts: drawing.open(prompts).stages[0]
-    )
-    command = ["hybrid", "--kind", kind] if view is None else ["anagram", "--view", view]
-    _show(found, [command[0], *found[0][:2], *command[1:], "--best-of", "16"])
+    known = task.read(sheet)
+    if view is None and kind is None:
+        if rerank:
+            raise UserError(f"--rerank {rerank}: is of one --view or --kind; name one, or leave it out.")
+        own = None if prompt is None else known.of(prompt)
+        found = [] if prompt and not own else tried.of(known.tried, own and own.prompts[0], count)
+        if not found:
+            of = f"of {prompt!r} nothing that reads is known yet" if known.tried else "is missing"
+            raise UserError(f"--view: {of}; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
+        best = found[0]
+        _show(found, ["anagram", best.first, best.second, "--view", best.view, "--best-of", "16"])
+    else:
+        how = {"embeddings": embeddings, "text_encoder": text_encoder}
+        drawing = Drawing(model=model, device=device, upscale=False, **how)
+        sharing = task.parted(kind) if view is None else task.through(named(view))
+        found = task.suggested(known, sharing, count, prompt, rerank=rerank, opened=lambda asked: drawing.open(asked).stages[0])
+        command = ["hybrid", "--kind", kind] if view is None else ["anagram", "--view", view]
+        _show(found, [command[0], *found[0][:2], *command[1:], "--best-of", "16"])
     if figures is not None:
         told = {"prompt": prompt, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
         story = common.provenance("pairs", model, told)
@@ -72,9 +84,13 @@ def pairs(
         common.say(f"pairs in {figures}")
 
 
-def _show(found: Sequence[Pair], command: Sequence[str]) -> None:
+def _show(found: Sequence[Pair | Tried], command: Sequence[str]) -> None:
     """A table of the pairs, and what draws the first of them."""
-    columns = [name for name in found[0]._fields[2:] if getattr(found[0], name) is not None]
-    rows = [[pair.first, pair.second, *(f"{getattr(pair, name):.2f}" for name in columns)] for pair in found]
-    common.table(["first", "second", *columns], rows, left=2)
+    names = ["first", "second", *(name for name in found[0]._fields if name not in ("first", "second"))]
+    columns = [name for name in names if any(getattr(pair, name) is not None for pair in found)]
+    common.table(columns, [[_told(getattr(pair, name)) for name in columns] for pair in found], left=2)
     common.say(f"the first of them is drawn by: phosphene {shlex.join(command)}")
+
+
+def _told(value: str | float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

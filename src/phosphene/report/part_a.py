@@ -43,7 +43,7 @@ CALLED = {
     "sketch-face": "a face in a few strokes",
 }
 """What the sample pictures show."""
-ANAGRAMS = (("a mushroom", "a basket"), ("a tree", "a bell pepper"), ("a house", "a strawberry"))
+ANAGRAMS = (("a mushroom", "a basket"), ("an alien", "a green salad"), ("a pretzel", "a pumpkin"))
 HYBRIDS = (("a red apple", "a frowning face"), ("a pumpkin", "a cat face"), ("a tree", "an owl"))
 SIGMA = 3.0
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""

@@ -3,12 +3,13 @@
 What an anagram shows is settled at high noise, where the mean of what is seen in each view is still a compromise of broad
 shapes. So a prompt is known here by its *sketches*: what the model takes the clean picture for when it has come a fifth of the
 way from noise, 16x16 pixels, from a few seeds. Two prompts fit if the sketch of one, seen as the illusion shows it, is like a
-sketch of the other.
+sketch of the other. Of what fits well some reads and most does not: so many such pairs were drawn and judged beforehand, and
+what was tried goes before what was not (``tasks/tried.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from phosphene.sampler import last
 from phosphene.tasks.generate import generate
 from phosphene.tasks.hybrid import part_of
 from phosphene.tasks.score import Reading, score
+from phosphene.tasks.tried import Tried, experience, read_tried
 from phosphene.views import View
 
 SIDE = 16
@@ -49,12 +51,22 @@ def tidy(prompt: str) -> str:
     return " ".join(prompt.lower().split())
 
 
+def bare(prompt: str) -> str:
+    """``prompt`` tidied, without an article."""
+    article, _, rest = tidy(prompt).partition(" ")
+    return rest if rest and article in ("a", "an", "the") else tidy(prompt)
+
+
 class Concepts(NamedTuple):
-    """N prompts, ``sketches`` of each, (N, seeds, C, 16, 16) in [-1, 1], and the guidance scale that those were drawn at."""
+    """N prompts, ``sketches`` of each, (N, seeds, C, 16, 16) in [-1, 1], and the guidance scale that those were drawn at.
+
+    ``tried``: pairs of them that were drawn as anagrams.
+    """
 
     prompts: tuple[str, ...]
     sketches: Tensor
     guidance: float
+    tried: tuple[Tried, ...] = ()
 
     @property
     def each(self) -> int:
@@ -66,10 +78,10 @@ class Concepts(NamedTuple):
         return self.sketches.mean((0, 1))
 
     def of(self, prompt: str) -> Concepts | None:
-        """Those of one ``prompt``, whatever its case and spaces; None where it is not among them."""
-        if tidy(prompt) not in self.prompts:
+        """Those of one ``prompt``, whatever its case, spaces and article; None where it is not among them."""
+        at = next((k for k, known in enumerate(self.prompts) if bare(known) == bare(prompt)), None)
+        if at is None:
             return None
-        at = self.prompts.index(tidy(prompt))
         return self._replace(prompts=self.prompts[at : at + 1], sketches=self.sketches[at : at + 1])
 
     def joined(self, more: Concepts) -> Concepts:
@@ -82,6 +94,7 @@ class Pair(NamedTuple):
 
     ``fit``: -1..1, how like the sketches are as the illusion shows them; ``alike``: the same where it should tell them apart,
     which is, of anagrams, as they are, and, of hybrids, in what the first prompt does not rule.
+    ``reads``: 0..1, once it was tried, see :class:`~phosphene.tasks.tried.Tried`.
     ``alignment``, ``concealment``, ``worst``: once the denoiser has judged, see :class:`~phosphene.tasks.score.Score`.
     """
 
@@ -89,13 +102,14 @@ class Pair(NamedTuple):
     second: str
     fit: float
     alike: float
+    reads: float | None = None
     alignment: float | None = None
     concealment: float | None = None
     worst: float | None = None
 
     @property
     def promise(self) -> float:
-        """What pairs are ordered by."""
+        """What pairs that were not tried are ordered by."""
         return self.fit - APART * max(self.alike, 0.0)
 
 
@@ -109,6 +123,7 @@ class Sharing:
     compromise: Callable[[Tensor, Tensor], Tensor]  # from pictures of both to one
     apart: Reading  # at a sketch of either, where they should differ
     turns: bool  # whether the reader turns the picture, rather than seeing part of it
+    view: View | None = None  # of an anagram
 
 
 def _same(x: Tensor) -> Tensor:
@@ -132,6 +147,7 @@ def through(view: View) -> Sharing:
         compromise=lambda a, b: (a + view.invert(b)) / 2,
         apart=_same,
         turns=True,
+        view=view,
     )
 
 
@@ -202,7 +218,10 @@ def write(concepts: Concepts, path: Path, **story: object) -> None:
 
 
 def read(path: Path, option: str = "--concepts") -> Concepts:
-    """What :func:`write` wrote, to an eighth bit. UserError, naming ``option``, where ``path`` holds nothing such."""
+    """What :func:`write` wrote, to an eighth bit, and the pairs that were tried, where a .tsv of the same name has some.
+
+    UserError, naming ``option``, where ``path`` holds nothing such.
+    """
     story = read_provenance(path)
     prompts, each, guidance = (story.get(name) for name in ("prompts", "each", "guidance"))
     texts = isinstance(prompts, list) and len(prompts) > 1 and all(isinstance(p, str) and p == tidy(p) != "" for p in prompts)
@@ -219,7 +238,8 @@ def read(path: Path, option: str = "--concepts") -> Concepts:
         size, right = (f"{width}x{height}" for width, height in (picture.size, wanted))
         raise UserError(f"{option} {path}: is {size} pixels, and {len(prompts)} prompts take {right}; {AGAIN}.")
     cells = to_tensor(picture)[0].view(3, rows, SIDE, COLUMNS * each, SIDE).permute(1, 3, 0, 2, 4)
-    return Concepts(tuple(prompts), cells.reshape(-1, each, 3, SIDE, SIDE)[: len(prompts)].contiguous(), float(guidance))
+    sketches = cells.reshape(-1, each, 3, SIDE, SIDE)[: len(prompts)].contiguous()
+    return Concepts(tuple(prompts), sketches, float(guidance), read_tried(path.with_suffix(".tsv"), prompts))
 
 
 # Pairs
@@ -259,20 +279,31 @@ def compared(first: Concepts, second: Concepts, sharing: Sharing) -> tuple[Tenso
 def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
     """For the one prompt of ``first`` the ``count`` other ones of ``known`` that share a picture with it best, the best first."""
     fit, alike = (of[0].tolist() for of in compared(first, known, sharing))
+    prompt, reads = first.prompts[0], experience(known.tried, sharing.view)
     every = zip(known.prompts, fit, alike, strict=True)
-    pairs = [Pair(first.prompts[0], *row) for row in every if row[0] != first.prompts[0]]
-    return sorted(pairs, key=lambda pair: -pair.promise)[:count]
+    pairs = [Pair(prompt, *row, reads.get((prompt, row[0]))) for row in every if row[0] != prompt]
+    usual = _usual(reads)
+    return sorted(pairs, key=lambda pair: (-(usual if pair.reads is None else pair.reads), -pair.promise))[:count]
+
+
+def _usual(reads: Mapping[tuple[str, str], float]) -> float:
+    """How often a pair reads of which nothing is known: as those that were tried, in the mean."""
+    return sum(reads.values()) / len(reads) if reads else 0.0
 
 
 def best(known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
     """The ``count`` pairs that share a picture best, the best first; a prompt is in one pair at most."""
     fit, alike = compared(known, known, sharing)
-    promise = fit - APART * alike.clamp(min=0)
-    promise.fill_diagonal_(-torch.inf)
-    left, pairs = promise, []
-    while len(pairs) < min(count, len(known.prompts) // 2):
-        a, b = divmod(int(left.argmax()), len(known.prompts))
-        pairs.append(Pair(known.prompts[a], known.prompts[b], float(fit[a, b]), float(alike[a, b])))
+    reads, names = experience(known.tried, sharing.view), known.prompts
+    at, usual = {name: k for k, name in enumerate(names)}, _usual(reads)
+    left = fit - APART * alike.clamp(min=0)  # of promise: within (-2, 1)
+    for (first, second), share in reads.items():
+        left[at[first], at[second]] += 100 * (share - usual)  # so that a promise decides between equals alone
+    left.fill_diagonal_(-torch.inf)
+    pairs = []
+    while len(pairs) < min(count, len(names) // 2):
+        a, b = divmod(int(left.argmax()), len(names))
+        pairs.append(Pair(names[a], names[b], float(fit[a, b]), float(alike[a, b]), reads.get((names[a], names[b]))))
         for one in (a, b):
             left[one], left[:, one] = -torch.inf, -torch.inf
     return pairs
@@ -292,7 +323,7 @@ def reranked(stage: Stage, pairs: Sequence[Pair], known: Concepts, sharing: Shar
         picture = sharing.compromise(*(large(of, stage.image_shape[1:])[None] for of in (a[i], b[j])))
         said = score(stage, picture, pair[:2], sharing.looks, shares=JUDGED)
         told = (float(of) for of in (said.alignment, said.concealment, said.worst))
-        found.append(Pair(*pair[:4], *told))
+        found.append(Pair(*pair[:5], *told))
     return sorted(found, key=lambda pair: -pair.worst)
 
 

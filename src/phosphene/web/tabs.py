@@ -65,8 +65,8 @@ def anagram_tab(studio: Studio, _: gr.Tab) -> None:
         fitting = gr.Markdown(widgets.fitting("a mushroom", "flip"))
         for asked in (first, view):
             asked.change(widgets.fitting, [first, view], fitting, show_progress="hidden", queue=False)
-        peppers, skulls = ["a tree", "a bell pepper", "flip"], ["a skull", "sunglasses", "rotate-180"]
-        gr.Examples([peppers, skulls, ["sunglasses", "a chess pawn", "rotate-90"]], [first, other, view])
+        aliens, parachutes = ["an alien", "a green salad", "flip"], ["a parachute", "a circus tent", "rotate-180"]
+        gr.Examples([aliens, parachutes, ["sunglasses", "a chess pawn", "rotate-90"]], [first, other, view])
         bench.ask("--best-of", widgets.choosing(), widgets.number)
 
 

@@ -1,0 +1,202 @@
+"""Draw pairs of the things on a sheet as anagrams, have judges look, and keep how they read: the table beside the sheet.
+
+    python tools/try_pairs.py --judge retrieval:A --judge retrieval:B --device cuda --batch 384
+
+For each thing its best partners by their sketches (tasks/pairs.py) are drawn from six seeds; of those that read best, three for
+each thing, ten more. What a judge reads is a softmax over all things of the sheet; what counts is the weaker reading, by the
+mean of the judges' log-probabilities. Pairs of the same thing under two names, and those of which the best picture shows both
+prompts at once, are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phosphene.defaults import CONCEPTS, SEED
+from phosphene.drawing import Sampling, Task, run
+from phosphene.evaluation.matching import Matcher, open_matcher
+from phosphene.expression import cond, guide, mean, viewed
+from phosphene.models.cascade import open_cascade
+from phosphene.models.stage import Stage
+from phosphene.sampler import last
+from phosphene.tasks import pairs
+from phosphene.tasks.generate import generate
+from phosphene.tasks.tried import Tried
+from phosphene.views import view
+
+TURNS = ("flip", "rotate-180", "rotate-90")
+"""Views in which every thing gets its partners tried."""
+OTHERS = ("negate", "inner-circle", "jigsaw", "square-hinge", "skew", "rubik")
+"""Views of which the best pairs alone are tried."""
+PARTNERS, BEST, THINGS = 6, 260, 3
+FIRST, THEN = range(SEED, SEED + 6), range(SEED + 6, SEED + 16)
+STEPS = (12, 16)
+READABLE = 0.2
+"""A thing that judges do not take for itself so surely when it is drawn alone is nobody's partner."""
+SAME, APART = 0.65, 0.75
+"""Cosine of two prompts from which on they are one thing; how surely a reading must be told from the other prompt."""
+
+Pair = tuple[str, str]
+
+
+class Found(NamedTuple):
+    """Log-probabilities (judges, readings, prompts) of one picture."""
+
+    said: Tensor
+
+    @property
+    def reads(self) -> float:
+        """How sure the weaker reading is of its own prompt."""
+        return float(self.said.mean(0).diagonal().amin().exp())
+
+    @property
+    def told_apart(self) -> float:
+        """How surely the weaker reading shows its own prompt rather than the other."""
+        return float(self.said.mean(0).softmax(1).diagonal().amin())
+
+
+class Trial:
+    """A stage that draws and judges that look, over the things of a sheet."""
+
+    def __init__(self, stage: Stage, judges: Sequence[Matcher], things: pairs.Concepts, batch: int) -> None:
+        self.stage, self.judges, self.things, self.batch = stage, judges, things, batch
+        self.at = {prompt: k for k, prompt in enumerate(things.prompts)}
+        self.texts = [judge.texts(things.prompts) for judge in judges]
+        self.found: dict[str, dict[Pair, list[Found]]] = defaultdict(lambda: defaultdict(list))
+
+    def said(self, pictures: Tensor, asked: Sequence[Sequence[str]]) -> Tensor:
+        """Log-probabilities (judges, prompts, N): of picture k, those of the prompts ``asked[...][k]`` among all things."""
+        own = torch.tensor([[self.at[prompt] for prompt in prompts] for prompts in asked])
+        found = []
+        for judge, texts in zip(self.judges, self.texts, strict=True):
+            scores = (judge.pictures(pictures.float()) @ texts.T * judge.sharpness).log_softmax(1).cpu()
+            found.append(scores.gather(1, own.T).T)
+        return torch.stack(found)
+
+    def batches(self, jobs: Sequence[tuple], size: int) -> Iterator[tuple[Sequence, Sequence]]:
+        """Parts of ``jobs``, and each filled up to ``size``: a network is compiled for one size."""
+        for start in range(0, len(jobs), size):
+            part = jobs[start : start + size]
+            yield part, [*part, *[part[-1]] * (size - len(part))]
+
+    def alone(self) -> Tensor:
+        """How surely each thing is read that is drawn alone, (things,)."""
+        how = Sampling("dpm", STEPS[0], guidance=self.things.guidance, max_rows=4 * self.batch)
+        jobs, sure = [(prompt, seed) for prompt in self.things.prompts for seed in FIRST], []
+        for part, whole in self.batches(jobs, 2 * self.batch):
+            prompts, seeds = zip(*whole, strict=True)
+            pictures = last(run(generate(prompts), self.stage, seeds, sampling=how))[: len(part)]
+            sure.append(self.said(pictures, [prompts[: len(part)]]).mean(0)[0].exp())
+        return torch.cat(sure).view(-1, len(FIRST)).mean(1)
+
+    def draw(self, todo: Sequence[Pair], name: str, seeds: Sequence[int], steps: int) -> None:
+        """Draw each pair from ``seeds`` in the view ``name``, and keep what judges say."""
+        how = Sampling("dpm", steps, guidance=self.things.guidance, max_rows=4 * self.batch)
+        turn = view(name)
+        for part, whole in self.batches([(*pair, seed) for pair in todo for seed in seeds], self.batch):
+            firsts, seconds, own = zip(*whole, strict=True)
+
+            def asks(_: Stage, scale: float, firsts=firsts, seconds=seconds):
+                return mean(guide(cond(*firsts), scale=scale), viewed(guide(cond(*seconds), scale=scale), turn))
+
+            drawn = last(run(Task(asks), self.stage, own, sampling=how))[: len(part)].clamp(-1, 1)
+            asked = [firsts[: len(part)], seconds[: len(part)]]
+            said = torch.stack([self.said(drawn, asked), self.said(turn.apply(drawn), asked)], 1)
+            for k, (first, second, _) in enumerate(part):
+                self.found[name][first, second].append(Found(said[..., k]))
+
+    def reads(self, name: str, pair: Pair) -> float:
+        own = self.found[name][pair]
+        return sum(found.reads for found in own) / len(own)
+
+    def again(self, name: str) -> list[Pair]:
+        """Of each thing the pairs that read best."""
+        of = defaultdict(list)
+        for pair in self.found[name]:
+            for thing in pair if _undoes_itself(name) else pair[:1]:
+                of[thing].append(pair)
+        best = (sorted(own, key=lambda pair: -self.reads(name, pair))[:THINGS] for own in of.values())
+        return sorted({pair for own in best for pair in own}, key=lambda pair: -self.reads(name, pair))
+
+    def table(self, seeds: int) -> list[Tried]:
+        """What was found, less what is no pair."""
+        alike = sum(texts @ texts.T for texts in self.texts).cpu() / len(self.texts)
+        rows = []
+        for name, tried in self.found.items():
+            for (first, second), own in tried.items():
+                clear = max(own, key=lambda found: found.reads).told_apart >= APART or len(own) < seeds
+                if clear and alike[self.at[first], self.at[second]] < SAME:
+                    rows.append(Tried(name, first, second, self.reads(name, (first, second)), len(own)))
+        return sorted(rows, key=lambda row: (row.view, row.first, -row.reads))
+
+
+def _undoes_itself(name: str) -> bool:
+    x = torch.arange(3.0 * 64 * 64).view(1, 3, 64, 64)
+    return torch.equal(view(name).apply(view(name).apply(x)), x)
+
+
+def candidates(things: pairs.Concepts, name: str, readable: Tensor) -> list[Pair]:
+    """Pairs to try in the view ``name``, by their sketches."""
+    fit, alike = pairs.compared(things, things, pairs.through(view(name)))
+    promise = fit - pairs.APART * alike.clamp(min=0)
+    promise[:, ~readable] = -torch.inf
+    promise.fill_diagonal_(-torch.inf)
+    if name not in TURNS:
+        promise[~readable] = -torch.inf
+    chosen, uses = {}, defaultdict(int)
+    count = len(things.prompts)
+    if name in TURNS:
+        order = [(a, b) for a in range(count) for b in promise[a].topk(min(PARTNERS, count - 1)).indices.tolist()]
+    else:
+        order = [divmod(k, count) for k in promise.flatten().argsort(descending=True)[: 100 * BEST].tolist()]
+    for a, b in order:
+        if promise[a, b] == -torch.inf or (_undoes_itself(name) and (b, a) in chosen):
+            continue
+        if name not in TURNS and (max(uses[a], uses[b]) >= THINGS or len(chosen) >= BEST):
+            continue
+        chosen[a, b] = True
+        uses[a], uses[b] = uses[a] + 1, uses[b] + 1
+    return [(things.prompts[a], things.prompts[b]) for a, b in chosen]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--concepts", type=Path, default=CONCEPTS, help="a sheet of tools/concept_sheet.py")
+    parser.add_argument("--judge", action="append", required=True, help="retrieval:FOLDER or clip:MODEL; several are asked")
+    parser.add_argument("--model", default="glyph")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
+    parser.add_argument("--things", type=int, help="try so many alone, the first")
+    parser.add_argument("--out", type=Path, default=Path("tried.tsv"))
+    options = parser.parse_args()
+    things = pairs.read(options.concepts)
+    things = things._replace(prompts=things.prompts[: options.things], sketches=things.sketches[: options.things])
+    cascade = open_cascade(options.model, options.device, stages=1)
+    cascade.encode([None, *things.prompts])
+    stage = cascade.stages[0]
+    if options.device != "cpu":
+        stage.network.compile()
+    trial = Trial(stage, [open_matcher(name, options.device) for name in options.judge], things, options.batch)
+    readable = trial.alone() >= READABLE
+    print(f"{int(readable.sum())} of {len(things.prompts)} things are read alone", flush=True)
+    for name in (*TURNS, *OTHERS):
+        for seeds, steps, todo in ((FIRST, STEPS[0], candidates), (THEN, STEPS[1], None)):
+            pairs_here = todo(things, name, readable) if todo else trial.again(name)
+            trial.draw(pairs_here, name, seeds, steps)
+            shares = [trial.reads(name, pair) for pair in pairs_here] or [0.0]
+            print(f"{name}: {len(pairs_here)} pairs, {sum(shares) / len(shares):.2f} in the mean", flush=True)
+    rows = trial.table(len(FIRST) + len(THEN))
+    lines = ["\t".join(Tried._fields), *(f"{r.view}\t{r.first}\t{r.second}\t{r.reads:.2f}\t{r.seeds}" for r in rows)]
+    options.out.write_text("\n".join(lines) + "\n")
+    print(f"{len(rows)} pairs in {options.out}")
+
+
+if __name__ == "__main__":
+    main()
