@@ -1,4 +1,4 @@
-"""Draw the anagrams of docs/gallery.md, each by its command, and write the page: python tools/gallery.py [--again]
+"""Draw the anagrams and hybrids of docs/gallery.md, each by its command, and write the page: python tools/gallery.py [--again]
 
 Pictures that are there already stay, unless ``--again`` (``--only NAME ...``: of these). What somebody named them who saw each
 reading by itself, as a numbered picture, stands in docs/images/gallery/read.json: the two names, and which were right ("both",
@@ -12,6 +12,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -43,13 +44,20 @@ ANAGRAMS = {
     "mushroom-frown": ("a mushroom", "a disappointed face", "flip", 183),
     "bird-apple": ("a bird", "an apple", "rotate-180", 187),
 }
+HYBRIDS = {}
+"""What is seen from afar, what from near, the blur that parts them, and a seed."""
 READ = PICTURES / "read.json"
 
 
 def command(name: str) -> list[str]:
     """What makes the sheet called ``name``, and the picture beside it."""
-    first, second, view, seed = ANAGRAMS[name]
-    return ["phosphene", "anagram", first, second, "--view", view, "--seed", str(seed), "--sheet", "-o", f"{name}.png"]
+    if name in HYBRIDS:
+        kind, (first, second, sigma, seed) = "hybrid", HYBRIDS[name]
+        how = ["--sigma", f"{sigma:g}"]
+    else:
+        kind, (first, second, view, seed) = "anagram", ANAGRAMS[name]
+        how = ["--view", view]
+    return ["phosphene", kind, first, second, *how, "--seed", str(seed), "--sheet", "-o", f"{name}.png"]
 
 
 PAGE = """# Gallery
@@ -75,27 +83,37 @@ had a say in the choice. The failures stay where they are.
 {rows}"""
 
 
-def page() -> str:
-    """docs/gallery.md."""
-    read = json.loads(READ.read_text()) if READ.is_file() else {}
+def rows(names: Iterable[str], read: Mapping[str, Sequence[str]]) -> str:
+    """Lines of a table: picture, command, the two names, and which of them were right."""
     lines = []
-    for name in ANAGRAMS:
+    for name in names:
         first, second, right = read.get(name, ["", "", "not named yet"])
         picture = f"![{name}](images/gallery/{name}.png)"
         lines.append(f"| {picture} | `{shlex.join(command(name))}` | {first}; {second} | {right} |\n")
-    reads = [read.get(name, [""])[-1] for name in ANAGRAMS]
-    told = {
-        "none": reads.count("neither"),
-        "pictures": 2 * len(ANAGRAMS),
-        "both": reads.count("both"),
-        "one": sum(r in ("first", "second") for r in reads),
-    }
-    return PAGE.format(count=len(ANAGRAMS), views=len({view for *_, view, _ in ANAGRAMS.values()}), rows="".join(lines), **told)
+    return "".join(lines)
+
+
+def page() -> str:
+    """docs/gallery.md."""
+    read = json.loads(READ.read_text()) if READ.is_file() else {}
+    reads, hybrids = ([read.get(name, [""])[-1] for name in names] for names in (ANAGRAMS, HYBRIDS))
+    return PAGE.format(
+        count=len(ANAGRAMS),
+        views=len({view for *_, view, _ in ANAGRAMS.values()}),
+        pictures=2 * len(ANAGRAMS),
+        both=reads.count("both"),
+        one=sum(r in ("first", "second") for r in reads),
+        none=reads.count("neither"),
+        hybrids=len(HYBRIDS),
+        change=hybrids.count("both"),
+        rows=rows(ANAGRAMS, read),
+        hybrid_rows=rows(HYBRIDS, read),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=ANAGRAMS, default=list(ANAGRAMS))
+    parser.add_argument("--only", nargs="+", choices=[*ANAGRAMS, *HYBRIDS], default=[*ANAGRAMS, *HYBRIDS])
     parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)

@@ -166,6 +166,11 @@ def candidates(things: pairs.Concepts, name: str, readable: Tensor) -> list[Pair
     return [(things.prompts[a], things.prompts[b]) for a, b in chosen]
 
 
+def write(rows: Sequence[Tried], path: Path) -> None:
+    lines = ["\t".join(Tried._fields), *(f"{r.view}\t{r.first}\t{r.second}\t{r.reads:.2f}\t{r.seeds}" for r in rows)]
+    path.write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--concepts", type=Path, default=CONCEPTS, help="a sheet of tools/concept_sheet.py")
@@ -193,8 +198,7 @@ def main() -> None:
             shares = [trial.reads(name, pair) for pair in pairs_here] or [0.0]
             print(f"{name}: {len(pairs_here)} pairs, {sum(shares) / len(shares):.2f} in the mean", flush=True)
     rows = trial.table(len(FIRST) + len(THEN))
-    lines = ["\t".join(Tried._fields), *(f"{r.view}\t{r.first}\t{r.second}\t{r.reads:.2f}\t{r.seeds}" for r in rows)]
-    options.out.write_text("\n".join(lines) + "\n")
+    write(rows, options.out)
     print(f"{len(rows)} pairs in {options.out}")
 
 
