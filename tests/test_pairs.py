@@ -163,10 +163,10 @@ def test_enlarged_and_shrunk_a_sketch_is_the_same(seed):
 @given(st.integers(2, 40), st.integers(1, 3), seeds)
 def test_a_sheet_is_read_as_it_was_written(tmp_path_factory, count, each, seed):
     path = tmp_path_factory.mktemp("sheet") / "x.png"
-    things = known(count, each, seed)
+    things = known(count, each, seed)._replace(hard=frozenset({"thing 1"}))
     pairs.write(things, path, command="concept_sheet", model="tiny")
     again = pairs.read(path)
-    assert again.prompts == things.prompts and again.guidance == things.guidance and again.each == each
+    assert again.hard == {"thing 1"} and again.tried == () and again.prompts == things.prompts and again.guidance == things.guidance and again.each == each
     torch.testing.assert_close(again.sketches, things.sketches, rtol=0, atol=1 / 255 + 1e-6)
     assert read_provenance(path)["model"] == "tiny"
 
@@ -185,7 +185,7 @@ def test_sheets_that_are_none(tmp_path):
         {"guidance": 1e300},
         {"guidance": None},
     ]
-    wrong += [{"prompts": ["a", "a"]}]
+    wrong += [{"prompts": ["a", "a"]}, {"hard": ["c"]}, {"hard": "a"}, {"hard": [1]}]
     for change in wrong:
         info = PngImagePlugin.PngInfo()
         info.add_itxt(PROVENANCE, json.dumps({**good, **change} if change else {}))
@@ -285,6 +285,18 @@ def test_the_best_that_were_tried_of_all_views_none_twice():
     assert [pair[:3] for pair in tries.of(tried(*rows), None, 9)] == [("skew", "b", "a"), ("flip", "c", "a")]
     assert [pair[:3] for pair in tries.of(tried(*rows), "c", 9)] == [("flip", "c", "a")]
     assert tries.of(tried(*rows), "d", 9) == []
+    assert tries.of(tried(*rows), None, 9, {"c"}) == list(tried(rows[1]))
+    assert tries.of(tried(*rows), "c", 9, {"c"}) == list(tried(rows[2]))
+
+
+def test_what_is_hard_to_name_is_nobodys_partner():
+    things = with_copy("flip")
+    hard = things._replace(hard=frozenset({"a copy", "thing 4"}), tried=tried(("flip", "thing 0", "thing 4", 0.9, 16)))
+    found = partners(things.of("thing 0"), hard, through(view("flip")), 20)
+    assert len(found) == 10 and not {pair.second for pair in found} & hard.hard
+    assert partners(things.of("a copy"), hard, through(view("flip")), 1)[0].second == "thing 0"  # it may be asked for all the same
+    whole = best(hard, through(view("flip")), 20)
+    assert len(whole) == 5 and not {name for pair in whole for name in pair[:2]} & hard.hard
 
 
 @pytest.mark.parametrize(
@@ -343,6 +355,7 @@ def test_the_sheet_that_ships_is_of_the_model_that_ships():
     """Its things are those of the tool's list, and glyph sketches them as it shows."""
     known = pairs.read(CONCEPTS)
     assert list(known.prompts) == (ROOT / "tools" / "concepts.txt").read_text().splitlines() and known.each == 2
+    assert known.hard == {*(ROOT / "tools" / "hard.txt").read_text().splitlines()}
     whole = open_cascade("glyph", stages=1)
     whole.encode([None, "a castle"])
     drawn = pairs.drawn(whole.stages[0], ["a castle"], known.each, known.guidance)

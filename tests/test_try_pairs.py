@@ -19,7 +19,7 @@ from phosphene.tasks.tried import read_tried
 from phosphene.views import view
 
 sys.path.append(str(Path(__file__).parent.parent / "tools"))
-import try_pairs  # noqa: E402
+import try_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 

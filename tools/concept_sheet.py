@@ -3,7 +3,8 @@
     python tools/concept_sheet.py --model glyph --guidance 4 --out concepts.png
 
 The things are those of ``concepts.txt``, a prompt a line: what most of the pictures that glyph learned from show, less what
-is hard to tell or none of what people come for. A sheet says which prompts it shows, so that it can be read without that.
+is hard to tell or none of what people come for. Those of ``hard.txt`` were not named right by somebody who saw glyph's first
+drawing of each alone, and are nobody's partners. A sheet says which prompts it shows, so that it can be read without that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from blind_sheets import read_prompts
 from phosphene.models.cascade import open_cascade
 from phosphene.tasks.pairs import AT_ONCE, drawn, read, write
 
-THINGS = Path(__file__).parent / "concepts.txt"
+THINGS, HARD = (Path(__file__).parent / name for name in ("concepts.txt", "hard.txt"))
 
 
 def main() -> None:
@@ -25,11 +26,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--things", type=Path, default=THINGS, help="a text file with a prompt a line")
+    parser.add_argument("--hard", type=Path, default=HARD, help="those of them that are hard to name, likewise")
     parser.add_argument("--each", type=int, default=2, help="seeds of each")
     parser.add_argument("--out", type=Path, default=Path("concepts.png"))
     parser.add_argument("--resume", action="store_true", help="go on with the sheet at --out, of the same model")
     options = parser.parse_args()
     prompts = read_prompts(options.things)
+    hard = frozenset(read_prompts(options.hard)) & {*prompts}
     cascade = open_cascade(options.model, options.device, stages=1)
     cascade.encode([None, *prompts])
     cascade.free_text()
@@ -40,7 +43,7 @@ def main() -> None:
         part = prompts[0 if whole is None else len(whole.prompts) :][:AT_ONCE]
         more = drawn(cascade.stages[0], part, options.each, options.guidance)
         whole = more if whole is None else whole.joined(more)
-        write(whole, options.out, command="concept_sheet", model=Path(options.model).name)  # a machine may be taken away
+        write(whole._replace(hard=hard), options.out, command="concept_sheet", model=Path(options.model).name)  # a machine may be taken away
         print(f"{len(whole.prompts)} of {len(prompts)} drawn", flush=True)
     print(f"{len(prompts)} things, {options.out.stat().st_size:,} bytes, in {options.out}")
 

@@ -64,7 +64,7 @@ def pairs(
         if rerank:
             raise UserError(f"--rerank {rerank}: is of one --view or --kind; name one, or leave it out.")
         own = None if prompt is None else known.of(prompt)
-        found = [] if prompt and not own else tried.of(known.tried, own and own.prompts[0], count)
+        found = [] if prompt and not own else tried.of(known.tried, own and own.prompts[0], count, known.hard)
         if not found:
             of = f"of {prompt!r} nothing that reads is known yet" if known.tried else "is missing"
             raise UserError(f"--view: {of}; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")

@@ -60,12 +60,14 @@ def bare(prompt: str) -> str:
 class Concepts(NamedTuple):
     """N prompts, ``sketches`` of each, (N, seeds, C, 16, 16) in [-1, 1], and the guidance scale that those were drawn at.
 
-    ``tried``: pairs of them that were drawn as anagrams.
+    ``hard``: those that somebody who saw them drawn alone did not name: nobody's partners. ``tried``: pairs of them that were
+    drawn as anagrams.
     """
 
     prompts: tuple[str, ...]
     sketches: Tensor
     guidance: float
+    hard: frozenset[str] = frozenset()
     tried: tuple[Tried, ...] = ()
 
     @property
@@ -213,7 +215,8 @@ def write(concepts: Concepts, path: Path, **story: object) -> None:
     cells = torch.ones(rows * COLUMNS, each, channels, SIDE, SIDE)
     cells[:count] = concepts.sketches
     whole = cells.view(rows, COLUMNS * each, channels, SIDE, SIDE).permute(2, 0, 3, 1, 4)
-    known = {"prompts": concepts.prompts, "each": each, "guidance": concepts.guidance}
+    hard = [prompt for prompt in concepts.prompts if prompt in concepts.hard]
+    known = {"prompts": concepts.prompts, "each": each, "guidance": concepts.guidance, "hard": hard}
     save_png(to_images(whole.reshape(1, channels, rows * SIDE, -1))[0], path, {**story, **known})
 
 
@@ -224,9 +227,10 @@ def read(path: Path, option: str = "--concepts") -> Concepts:
     """
     story = read_provenance(path)
     prompts, each, guidance = (story.get(name) for name in ("prompts", "each", "guidance"))
-    texts = isinstance(prompts, list) and len(prompts) > 1 and all(isinstance(p, str) and p == tidy(p) != "" for p in prompts)
+    hard = story.get("hard", [])
+    lists = all(isinstance(of, list) and all(isinstance(p, str) and p == tidy(p) != "" for p in of) for of in (prompts, hard))
     numbers = type(each) is int and each >= 1 and isinstance(guidance, int | float) and abs(guidance) < 1e6
-    if not (texts and numbers and len(set(prompts)) == len(prompts)):
+    if not (lists and numbers and 1 < len(prompts) == len(set(prompts)) and set(hard) <= set(prompts)):
         raise UserError(f"{option} {path}: does not say what it shows; {AGAIN}.")
     if len(prompts) * each > MOST:
         raise UserError(
@@ -239,7 +243,7 @@ def read(path: Path, option: str = "--concepts") -> Concepts:
         raise UserError(f"{option} {path}: is {size} pixels, and {len(prompts)} prompts take {right}; {AGAIN}.")
     cells = to_tensor(picture)[0].view(3, rows, SIDE, COLUMNS * each, SIDE).permute(1, 3, 0, 2, 4)
     sketches = cells.reshape(-1, each, 3, SIDE, SIDE)[: len(prompts)].contiguous()
-    return Concepts(tuple(prompts), sketches, float(guidance), read_tried(path.with_suffix(".tsv"), prompts))
+    return Concepts(tuple(prompts), sketches, float(guidance), frozenset(hard), read_tried(path.with_suffix(".tsv"), prompts))
 
 
 # Pairs
@@ -281,7 +285,7 @@ def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> 
     fit, alike = (of[0].tolist() for of in compared(first, known, sharing))
     prompt, reads = first.prompts[0], experience(known.tried, sharing.view)
     every = zip(known.prompts, fit, alike, strict=True)
-    pairs = [Pair(prompt, *row, reads.get((prompt, row[0]))) for row in every if row[0] != prompt]
+    pairs = [Pair(prompt, *row, reads.get((prompt, row[0]))) for row in every if row[0] not in {prompt, *known.hard}]
     usual = _usual(reads)
     return sorted(pairs, key=lambda pair: (-(usual if pair.reads is None else pair.reads), -pair.promise))[:count]
 
@@ -300,8 +304,10 @@ def best(known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
     for (first, second), share in reads.items():
         left[at[first], at[second]] += 100 * (share - usual)  # so that a promise decides between equals alone
     left.fill_diagonal_(-torch.inf)
+    for one in (at[name] for name in known.hard):
+        left[one], left[:, one] = -torch.inf, -torch.inf
     pairs = []
-    while len(pairs) < min(count, len(names) // 2):
+    while len(pairs) < min(count, (len(names) - len(known.hard)) // 2):
         a, b = divmod(int(left.argmax()), len(names))
         pairs.append(Pair(names[a], names[b], float(fit[a, b]), float(alike[a, b]), reads.get((names[a], names[b]))))
         for one in (a, b):

@@ -76,13 +76,15 @@ def experience(tried: Sequence[Tried], through: View | None) -> dict[tuple[str, 
     return found
 
 
-def of(tried: Sequence[Tried], prompt: str | None, count: int) -> list[Tried]:
+def of(tried: Sequence[Tried], prompt: str | None, count: int, hard: Collection[str] = ()) -> list[Tried]:
     """The ``count`` pairs that read best of all views, those with ``prompt`` as one of the two, if it is given.
 
-    No pair stands there twice, and none that hardly ever reads.
+    No pair stands there twice, none that hardly ever reads, and none with what is ``hard`` to name, but for the prompt itself.
     """
     found: dict[frozenset[str], Tried] = {}
+    unfit = frozenset(hard)
     for pair in sorted(tried, key=lambda pair: -pair.reads):
-        if pair.reads >= WORTH and (prompt is None or prompt in pair[1:3]):
-            found.setdefault(frozenset(pair[1:3]), pair)
+        both = frozenset(pair[1:3])
+        if pair.reads >= WORTH and (prompt is None or prompt in both) and not (both - {prompt}) & unfit:
+            found.setdefault(both, pair)
     return list(found.values())[:count]
