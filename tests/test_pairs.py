@@ -166,7 +166,13 @@ def test_a_sheet_is_read_as_it_was_written(tmp_path_factory, count, each, seed):
     things = known(count, each, seed)._replace(hard=frozenset({"thing 1"}))
     pairs.write(things, path, command="concept_sheet", model="tiny")
     again = pairs.read(path)
-    assert again.hard == {"thing 1"} and again.tried == () and again.prompts == things.prompts and again.guidance == things.guidance and again.each == each
+    assert (
+        again.hard == {"thing 1"}
+        and again.tried == ()
+        and again.prompts == things.prompts
+        and again.guidance == things.guidance
+        and again.each == each
+    )
     torch.testing.assert_close(again.sketches, things.sketches, rtol=0, atol=1 / 255 + 1e-6)
     assert read_provenance(path)["model"] == "tiny"
 
@@ -294,7 +300,9 @@ def test_what_is_hard_to_name_is_nobodys_partner():
     hard = things._replace(hard=frozenset({"a copy", "thing 4"}), tried=tried(("flip", "thing 0", "thing 4", 0.9, 16)))
     found = partners(things.of("thing 0"), hard, through(view("flip")), 20)
     assert len(found) == 10 and not {pair.second for pair in found} & hard.hard
-    assert partners(things.of("a copy"), hard, through(view("flip")), 1)[0].second == "thing 0"  # it may be asked for all the same
+    assert (
+        partners(things.of("a copy"), hard, through(view("flip")), 1)[0].second == "thing 0"
+    )  # it may be asked for all the same
     whole = best(hard, through(view("flip")), 20)
     assert len(whole) == 5 and not {name for pair in whole for name in pair[:2]} & hard.hard
 

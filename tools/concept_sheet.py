@@ -43,7 +43,9 @@ def main() -> None:
         part = prompts[0 if whole is None else len(whole.prompts) :][:AT_ONCE]
         more = drawn(cascade.stages[0], part, options.each, options.guidance)
         whole = more if whole is None else whole.joined(more)
-        write(whole._replace(hard=hard), options.out, command="concept_sheet", model=Path(options.model).name)  # a machine may be taken away
+        write(
+            whole._replace(hard=hard), options.out, command="concept_sheet", model=Path(options.model).name
+        )  # a machine may be taken away
         print(f"{len(whole.prompts)} of {len(prompts)} drawn", flush=True)
     print(f"{len(prompts)} things, {options.out.stat().st_size:,} bytes, in {options.out}")
 

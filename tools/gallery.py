@@ -44,7 +44,20 @@ ANAGRAMS = {
     "mushroom-frown": ("a mushroom", "a disappointed face", "flip", 183),
     "bird-apple": ("a bird", "an apple", "rotate-180", 187),
 }
-HYBRIDS = {}
+HYBRIDS = {
+    "tree-owl": ("a tree", "an owl", 3.0, 181),
+    "planet-frog": ("a planet", "a frog face", 3.0, 183),
+    "house-dog": ("a house", "a dog face", 3.0, 182),
+    "cookie-clock": ("a cookie", "a clock", 3.0, 180),
+    "tree-castle": ("a tree", "a castle", 3.0, 183),
+    "tree-lion": ("a tree", "a lion face", 3.0, 181),
+    "house-cat": ("a house", "a cat face", 3.0, 180),
+    "house-owl": ("a house", "an owl", 3.0, 181),
+    "tomato-ladybug": ("a tomato", "a ladybug", 3.0, 182),
+    "tree-skull": ("a tree", "a skull", 3.0, 180),
+    "mountain-wolf": ("a mountain", "a wolf", 3.0, 180),
+    "planet-cat": ("a planet", "a cat face", 3.0, 182),
+}
 """What is seen from afar, what from near, the blur that parts them, and a seed."""
 READ = PICTURES / "read.json"
 
@@ -80,7 +93,19 @@ had a say in the choice. The failures stay where they are.
 
 | | command | named | reads |
 |---|---|---|---|
-{rows}"""
+{rows}
+## Hybrids
+
+{hybrids} of them, of frequencies, chosen by looks from some two hundred pictures of sixty pairs, three or four seeds each. "From
+afar" is the picture as an eye sees it that blurs by the sigma, shrunk to a pixel a sigma (`FromAfar` in `tasks/hybrid.py`). Two
+people who knew nothing saw half of all readings each, and of no hybrid both. **{change} of {hybrids} change**: what was
+named from afar is the first prompt (a globe is a planet) and what was named from near the second. Of twelve others, seven of
+them a fruit or a heart with a face, five had changed strictly so: a face on an orange is "an orange". Named are the first
+names, from afar and from near.
+
+| | command | named | reads |
+|---|---|---|---|
+{hybrid_rows}"""
 
 
 def rows(names: Iterable[str], read: Mapping[str, Sequence[str]]) -> str:

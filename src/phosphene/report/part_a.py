@@ -44,7 +44,7 @@ CALLED = {
 }
 """What the sample pictures show."""
 ANAGRAMS = (("a mushroom", "a basket"), ("an alien", "a green salad"), ("a pretzel", "a pumpkin"))
-HYBRIDS = (("a red apple", "a frowning face"), ("a pumpkin", "a cat face"), ("a tree", "an owl"))
+HYBRIDS = (("a house", "a dog face"), ("a cookie", "a clock"), ("a tree", "an owl"))
 SIGMA = 3.0
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""
 NEAR, WIDTH, ACUITY = 0.5, 0.068, math.radians(1 / 60)
