@@ -26,13 +26,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--things", type=Path, default=THINGS, help="a text file with a prompt a line")
-    parser.add_argument("--hard", type=Path, default=HARD, help="those of them that are hard to name, likewise")
+    parser.add_argument("--hard", type=Path, help="those of them that are hard to name, likewise; by default glyph's, for glyph")
     parser.add_argument("--each", type=int, default=2, help="seeds of each")
     parser.add_argument("--out", type=Path, default=Path("concepts.png"))
     parser.add_argument("--resume", action="store_true", help="go on with the sheet at --out, of the same model")
     options = parser.parse_args()
     prompts = read_prompts(options.things)
-    hard = frozenset(read_prompts(options.hard)) & {*prompts}
+    listed = options.hard or (HARD if options.model == "glyph" else None)
+    hard = frozenset(read_prompts(listed) if listed else ()) & {*prompts}
     cascade = open_cascade(options.model, options.device, stages=1)
     cascade.encode([None, *prompts])
     cascade.free_text()
@@ -43,10 +44,9 @@ def main() -> None:
         part = prompts[0 if whole is None else len(whole.prompts) :][:AT_ONCE]
         more = drawn(cascade.stages[0], part, options.each, options.guidance)
         whole = more if whole is None else whole.joined(more)
-        write(
-            whole._replace(hard=hard), options.out, command="concept_sheet", model=Path(options.model).name
-        )  # a machine may be taken away
+        write(whole, options.out, command="concept_sheet", model=Path(options.model).name)  # a machine may be taken away
         print(f"{len(whole.prompts)} of {len(prompts)} drawn", flush=True)
+    write(whole._replace(hard=hard), options.out, command="concept_sheet", model=Path(options.model).name)
     print(f"{len(prompts)} things, {options.out.stat().st_size:,} bytes, in {options.out}")
 
 

@@ -75,19 +75,20 @@ def command(name: str) -> list[str]:
 
 PAGE = """# Gallery
 
-{count} anagrams in {views} views by the embedded model, 256x256 pixels, unretouched: each is what its command draws, as it is
-and in the view. Most pairs are of the table of `phosphene pairs` (how it was made: [illusions.md](illusions.md)); four are of
-an earlier sheet (a water drop and a campfire, an apple and a balloon, a bird and an apple, a mushroom and a disappointed
-face). Of each, ten or sixteen seeds were drawn, of which retrieval models took the one that read best to them. Judges are
-easily pleased: of 96 pairs that read best to them, two people who knew nothing both named nine right both ways. So people
-chose: {count} of some two hundred such pictures, by their looks and by the names that others had given them. It is a choice of
-pairs and of seeds, as galleries are. How often pairs read that nobody chose stands in [illusions.md](illusions.md).
+Here are {count} anagrams in {views} views by the embedded model, 256x256 pixels, unretouched: each is what its command
+draws, as it is and in the view. Most pairs are of the table of `phosphene pairs` (how it was made:
+[illusions.md](illusions.md)); four are of an earlier sheet (a water drop and a campfire, an apple and a balloon, a bird
+and an apple, a mushroom and a disappointed face). Of each, ten or sixteen seeds were drawn, of which retrieval models
+took the one that read best to them. Judges are easily pleased: of 96 pairs that read best to them, two people who knew
+nothing both named nine right both ways. So people chose: {count} of some two hundred such pictures, by their looks and
+by the names that others had given them. It is a choice of pairs and of seeds, as galleries are. How often pairs read
+that nobody chose stands in [illusions.md](illusions.md).
 
 "Named" is what somebody said who saw each reading by itself, as a numbered picture among {pictures} in shuffled order, and
 knew nothing of prompts or views; the first name counts (a chess piece is a pawn, a fire a campfire, a sad face a disappointed
 one, a cocktail glass a martini glass, a temple a classical building but no bank, and a bowl no salad). **In {both} of {count}
-both readings were named right**, in {one} exactly one, in {none} neither; a second person named both right in 20. Neither had
-had a say in the choice. The failures stay where they are.
+both readings were named right**, in {one} exactly one, in {none} neither; a second person, whose names are not shown, named both
+right in 20. Neither of the two had had a say in the choice. The failures stay where they are.
 
     python tools/gallery.py --again    # draws all of it
 
@@ -96,12 +97,12 @@ had a say in the choice. The failures stay where they are.
 {rows}
 ## Hybrids
 
-{hybrids} of them, of frequencies, chosen by looks from some two hundred pictures of sixty pairs, three or four seeds each. "From
+Here are {hybrids}, of frequencies, chosen by looks from some two hundred pictures of sixty pairs, three or four seeds each. "From
 afar" is the picture as an eye sees it that blurs by the sigma, shrunk to a pixel a sigma (`FromAfar` in `tasks/hybrid.py`). Two
 people who knew nothing saw half of all readings each, and of no hybrid both. **{change} of {hybrids} change**: what was
-named from afar is the first prompt (a globe is a planet) and what was named from near the second. Of twelve others, seven of
-them a fruit or a heart with a face, five had changed strictly so: a face on an orange is "an orange". Named are the first
-names, from afar and from near.
+named from afar is the first prompt (a globe is a planet) and what was named from near the second. Of twelve that were shown
+before, seven of them a fruit or a heart with a face, five had changed by the same rule, and are among these; a face on an
+orange was "an orange". Named are the first names, from afar and from near.
 
 | | command | named | reads |
 |---|---|---|---|
@@ -128,7 +129,7 @@ def page() -> str:
         pictures=2 * len(ANAGRAMS),
         both=reads.count("both"),
         one=sum(r in ("first", "second") for r in reads),
-        none=reads.count("neither"),
+        none=reads.count("neither") or "none",
         hybrids=len(HYBRIDS),
         change=hybrids.count("both"),
         rows=rows(ANAGRAMS, read),

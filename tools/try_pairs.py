@@ -4,14 +4,15 @@
 
 For each thing its best partners by their sketches (tasks/pairs.py) are drawn from six seeds; of those that read best, three for
 each thing, ten more. What a judge reads is a softmax over all things of the sheet; what counts is the weaker reading, by the
-mean of the judges' log-probabilities. Pairs of the same thing under two names, and those of which the best picture shows both
-prompts at once, are left out.
+mean of the judges' log-probabilities. Pairs of the same thing under two names are left out, and of those that were drawn again
+such as show both prompts at once in their best picture (of the others too few were seen to tell). The table is read where it
+lies beside its sheet: concepts.tsv for concepts.png.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,7 @@ from phosphene.models.stage import Stage
 from phosphene.sampler import last
 from phosphene.tasks import pairs
 from phosphene.tasks.generate import generate
-from phosphene.tasks.tried import Tried
+from phosphene.tasks.tried import Tried, experience
 from phosphene.views import view
 
 TURNS = ("flip", "rotate-180", "rotate-90")
@@ -62,6 +63,13 @@ class Found(NamedTuple):
         return float(self.said.mean(0).softmax(1).diagonal().amin())
 
 
+def batches(jobs: Sequence[tuple], size: int) -> Iterator[tuple[Sequence, Sequence]]:
+    """Parts of ``jobs``, and each filled up to ``size``: a network is compiled for one size."""
+    for start in range(0, len(jobs), size):
+        part = jobs[start : start + size]
+        yield part, [*part, *[part[-1]] * (size - len(part))]
+
+
 class Trial:
     """A stage that draws and judges that look, over the things of a sheet."""
 
@@ -80,17 +88,11 @@ class Trial:
             found.append(scores.gather(1, own.T).T)
         return torch.stack(found)
 
-    def batches(self, jobs: Sequence[tuple], size: int) -> Iterator[tuple[Sequence, Sequence]]:
-        """Parts of ``jobs``, and each filled up to ``size``: a network is compiled for one size."""
-        for start in range(0, len(jobs), size):
-            part = jobs[start : start + size]
-            yield part, [*part, *[part[-1]] * (size - len(part))]
-
     def alone(self) -> Tensor:
         """How surely each thing is read that is drawn alone, (things,)."""
         how = Sampling("dpm", STEPS[0], guidance=self.things.guidance, max_rows=4 * self.batch)
         jobs, sure = [(prompt, seed) for prompt in self.things.prompts for seed in FIRST], []
-        for part, whole in self.batches(jobs, 2 * self.batch):
+        for part, whole in batches(jobs, 2 * self.batch):
             prompts, seeds = zip(*whole, strict=True)
             pictures = last(run(generate(prompts), self.stage, seeds, sampling=how))[: len(part)]
             sure.append(self.said(pictures, [prompts[: len(part)]]).mean(0)[0].exp())
@@ -100,7 +102,7 @@ class Trial:
         """Draw each pair from ``seeds`` in the view ``name``, and keep what judges say."""
         how = Sampling("dpm", steps, guidance=self.things.guidance, max_rows=4 * self.batch)
         turn = view(name)
-        for part, whole in self.batches([(*pair, seed) for pair in todo for seed in seeds], self.batch):
+        for part, whole in batches([(*pair, seed) for pair in todo for seed in seeds], self.batch):
             firsts, seconds, own = zip(*whole, strict=True)
 
             def asks(_: Stage, scale: float, firsts=firsts, seconds=seconds):
@@ -118,9 +120,9 @@ class Trial:
 
     def again(self, name: str) -> list[Pair]:
         """Of each thing the pairs that read best."""
-        of = defaultdict(list)
+        of, either = defaultdict(list), _undoes_itself(name)
         for pair in self.found[name]:
-            for thing in pair if _undoes_itself(name) else pair[:1]:
+            for thing in pair if either else pair[:1]:
                 of[thing].append(pair)
         best = (sorted(own, key=lambda pair: -self.reads(name, pair))[:THINGS] for own in of.values())
         return sorted({pair for own in best for pair in own}, key=lambda pair: -self.reads(name, pair))
@@ -138,32 +140,39 @@ class Trial:
 
 
 def _undoes_itself(name: str) -> bool:
-    x = torch.arange(3.0 * 64 * 64).view(1, 3, 64, 64)
-    return torch.equal(view(name).apply(view(name).apply(x)), x)
+    return ("b", "a") in experience([Tried(name, "a", "b", 1.0, 1)], view(name))
 
 
 def candidates(things: pairs.Concepts, name: str, readable: Tensor) -> list[Pair]:
-    """Pairs to try in the view ``name``, by their sketches."""
-    fit, alike = pairs.compared(things, things, pairs.through(view(name)))
-    promise = fit - pairs.APART * alike.clamp(min=0)
+    """Pairs to try in the view ``name``, by their sketches; nobody's partner is what is not ``readable`` (things,) alone."""
+    promise = pairs.promised(*pairs.compared(things, things, pairs.through(view(name))))
     promise[:, ~readable] = -torch.inf
     promise.fill_diagonal_(-torch.inf)
-    if name not in TURNS:
-        promise[~readable] = -torch.inf
-    chosen, uses = {}, defaultdict(int)
-    count = len(things.prompts)
-    if name in TURNS:
-        order = [(a, b) for a in range(count) for b in promise[a].topk(min(PARTNERS, count - 1)).indices.tolist()]
-    else:
-        order = [divmod(k, count) for k in promise.flatten().argsort(descending=True)[: 100 * BEST].tolist()]
-    for a, b in order:
-        if promise[a, b] == -torch.inf or (_undoes_itself(name) and (b, a) in chosen):
-            continue
-        if name not in TURNS and (max(uses[a], uses[b]) >= THINGS or len(chosen) >= BEST):
-            continue
-        chosen[a, b] = True
-        uses[a], uses[b] = uses[a] + 1, uses[b] + 1
+    chosen = (_partners if name in TURNS else _best)(promise, readable, _undoes_itself(name))
     return [(things.prompts[a], things.prompts[b]) for a, b in chosen]
+
+
+def _partners(promise: Tensor, readable: Tensor, either: bool) -> list[tuple[int, int]]:
+    """Of each thing the PARTNERS best; no pair twice where it is the same ``either`` way round."""
+    chosen: dict[tuple[int, int], None] = {}
+    for a, row in enumerate(promise):
+        for b in row.topk(min(PARTNERS, len(row) - 1)).indices.tolist():
+            if row[b] > -torch.inf and not (either and (b, a) in chosen):
+                chosen[a, b] = None
+    return list(chosen)
+
+
+def _best(promise: Tensor, readable: Tensor, either: bool) -> list[tuple[int, int]]:
+    """The BEST of all pairs, a thing in THINGS of them at most."""
+    chosen, uses = {}, Counter()
+    for k in promise[readable].flatten().argsort(descending=True)[: 100 * BEST].tolist():
+        row, b = divmod(k, promise.shape[1])
+        a = int(readable.nonzero()[row])
+        if promise[a, b] == -torch.inf or len(chosen) == BEST or max(uses[a], uses[b]) >= THINGS or (either and (b, a) in chosen):
+            continue
+        chosen[a, b] = None
+        uses.update((a, b))
+    return list(chosen)
 
 
 def write(rows: Sequence[Tried], path: Path) -> None:

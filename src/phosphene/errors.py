@@ -228,7 +228,7 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
 
 
 def require_sharing(view: str | None, kind: str | None, prompt: str | None) -> None:
-    """UserError where it is not one way, a ``view`` or a ``kind`` of hybrid, in which pairs are to share a picture."""
+    """UserError where pairs are to share a picture in two ways, a ``view`` and a ``kind`` of hybrid, or in one that cannot be."""
     if view is not None and kind is not None:
         raise UserError(f"--kind {kind}: is of hybrids, and --view {view} of anagrams; leave one of the two out.")
     if view in ("identity", "four-way"):

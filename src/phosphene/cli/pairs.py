@@ -31,7 +31,12 @@ def _is_sheet(option: str, value: Path) -> None:
 
 @app.command()
 def pairs(
-    prompt: Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="The first of two; left out: the best of all.")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PROMPT]", help="The first of two, or one of them where no --view is named; left out: the best of all."
+        ),
+    ] = None,
     view: Annotated[str | None, typer.Option(help="Of an anagram: flip, rotate-90, ...; see phosphene anagram.")] = None,
     kind: Annotated[str | None, options.chosen(HYBRIDS, "of a hybrid, in the place of --view")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Pairs to list.")] = 12,
@@ -66,17 +71,18 @@ def pairs(
         own = None if prompt is None else known.of(prompt)
         found = [] if prompt and not own else tried.of(known.tried, own and own.prompts[0], count, known.hard)
         if not found:
-            of = f"of {prompt!r} nothing that reads is known yet" if known.tried else "is missing"
+            of = "is missing" if prompt is None else f"of {prompt!r} nothing that reads is known yet"
             raise UserError(f"--view: {of}; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
-        best = found[0]
-        _show(found, ["anagram", best.first, best.second, "--view", best.view, "--best-of", "16"])
+        command = ["anagram", "--view", found[0].view]
     else:
         how = {"embeddings": embeddings, "text_encoder": text_encoder}
         drawing = Drawing(model=model, device=device, upscale=False, **how)
         sharing = task.parted(kind) if view is None else task.through(named(view))
         found = task.suggested(known, sharing, count, prompt, rerank=rerank, opened=lambda asked: drawing.open(asked).stages[0])
+        if not found:
+            raise UserError(f"--concepts {sheet}: has too few things that can be named; take another sheet.")
         command = ["hybrid", "--kind", kind] if view is None else ["anagram", "--view", view]
-        _show(found, [command[0], *found[0][:2], *command[1:], "--best-of", "16"])
+    _show(found, [command[0], found[0].first, found[0].second, *command[1:], "--best-of", "16"])
     if figures is not None:
         told = {"prompt": prompt, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
         story = common.provenance("pairs", model, told)

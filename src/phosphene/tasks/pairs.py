@@ -290,8 +290,13 @@ def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> 
     return sorted(pairs, key=lambda pair: (-(usual if pair.reads is None else pair.reads), -pair.promise))[:count]
 
 
+def promised(fit: Tensor, alike: Tensor) -> Tensor:
+    """:attr:`Pair.promise` of many."""
+    return fit - APART * alike.clamp(min=0)
+
+
 def _usual(reads: Mapping[tuple[str, str], float]) -> float:
-    """How often a pair reads of which nothing is known: as those that were tried, in the mean."""
+    """How surely a pair reads of which nothing is known: as those that were tried, in the mean."""
     return sum(reads.values()) / len(reads) if reads else 0.0
 
 
@@ -300,9 +305,9 @@ def best(known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
     fit, alike = compared(known, known, sharing)
     reads, names = experience(known.tried, sharing.view), known.prompts
     at, usual = {name: k for k, name in enumerate(names)}, _usual(reads)
-    left = fit - APART * alike.clamp(min=0)  # of promise: within (-2, 1)
+    left = promised(fit, alike)  # within -1.5..1, so that it decides between pairs alone that read alike
     for (first, second), share in reads.items():
-        left[at[first], at[second]] += 100 * (share - usual)  # so that a promise decides between equals alone
+        left[at[first], at[second]] += 1000 * (share - usual)
     left.fill_diagonal_(-torch.inf)
     for one in (at[name] for name in known.hard):
         left[one], left[:, one] = -torch.inf, -torch.inf

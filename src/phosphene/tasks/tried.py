@@ -16,7 +16,7 @@ from phosphene.readers import read_lines
 from phosphene.views import View, view
 
 WORTH = 0.05
-"""A pair that reads less often is not worth trying again."""
+"""A pair that reads less surely is not worth trying again."""
 AGAIN = "make it again with tools/try_pairs.py, or remove it"
 
 
@@ -79,7 +79,7 @@ def experience(tried: Sequence[Tried], through: View | None) -> dict[tuple[str, 
 def of(tried: Sequence[Tried], prompt: str | None, count: int, hard: Collection[str] = ()) -> list[Tried]:
     """The ``count`` pairs that read best of all views, those with ``prompt`` as one of the two, if it is given.
 
-    No pair stands there twice, none that hardly ever reads, and none with what is ``hard`` to name, but for the prompt itself.
+    No pair stands there twice, none that hardly reads, and none with what is ``hard`` to name, but for the prompt itself.
     """
     found: dict[frozenset[str], Tried] = {}
     unfit = frozenset(hard)
