@@ -176,7 +176,7 @@ REFUSED_AT_ONCE = [
     ["edit", "clock-tower", "--fit", "stretch"],
     ["inpaint", "castle-hill", "castle-hill-mask", "--blend", "poisson"],
     ["overlay", "a", "b", "c", "--animate", "slide.mov"],
-    ["pairs"],
+    ["pairs", "a", "--rerank", "4"],
     ["pairs", "a", "--view", "sideways"],
     ["pairs", "--view", "identity"],
     ["pairs", "--view", "flip", "--kind", "color"],

@@ -59,6 +59,8 @@ def pairs(
     come first. A PROMPT that is none of those is drawn on the spot. With neither: the best that were tried, in whatever view.
     """
     require_sharing(view, kind, prompt)
+    if rerank and view is None and kind is None:
+        raise UserError(f"--rerank {rerank}: is of one --view or --kind; name one, or leave it out.")
     sheet = concepts or CONCEPTS
     from phosphene.tasks import pairs as task
     from phosphene.tasks import tried
@@ -66,8 +68,6 @@ def pairs(
 
     known = task.read(sheet)
     if view is None and kind is None:
-        if rerank:
-            raise UserError(f"--rerank {rerank}: is of one --view or --kind; name one, or leave it out.")
         own = None if prompt is None else known.of(prompt)
         found = [] if prompt and not own else tried.of(known.tried, own and own.prompts[0], count, known.hard)
         if not found:
