@@ -288,11 +288,11 @@ def test_what_read_goes_first_what_did_not_last_and_a_promise_between():
 
 def test_the_best_that_were_tried_of_all_views_none_twice():
     rows = [("flip", "a", "b", 0.2, 16), ("skew", "b", "a", 0.7, 16), ("flip", "c", "a", 0.5, 16), ("flip", "c", "d", 0.04, 6)]
-    assert [pair[:3] for pair in tries.of(tried(*rows), None, 9)] == [("skew", "b", "a"), ("flip", "c", "a")]
-    assert [pair[:3] for pair in tries.of(tried(*rows), "c", 9)] == [("flip", "c", "a")]
-    assert tries.of(tried(*rows), "d", 9) == []
-    assert tries.of(tried(*rows), None, 9, {"c"}) == list(tried(rows[1]))
-    assert tries.of(tried(*rows), "c", 9, {"c"}) == list(tried(rows[2]))
+    assert [pair[:3] for pair in tries.best_tried(tried(*rows), None, 9)] == [("skew", "b", "a"), ("flip", "c", "a")]
+    assert [pair[:3] for pair in tries.best_tried(tried(*rows), "c", 9)] == [("flip", "c", "a")]
+    assert tries.best_tried(tried(*rows), "d", 9) == []
+    assert tries.best_tried(tried(*rows), None, 9, {"c"}) == list(tried(rows[1]))
+    assert tries.best_tried(tried(*rows), "c", 9, {"c"}) == list(tried(rows[2]))
 
 
 def test_what_is_hard_to_name_is_nobodys_partner():
@@ -357,6 +357,13 @@ def test_pairs_of_a_known_prompt_and_of_all(call, sheet, here):  # noqa: F811
     assert (code, err) == (0, "") and out.splitlines()[1].startswith("thing 0") and "a copy" in out.splitlines()[1]
     code, out, err = call("pairs", "--kind", "color", "--concepts", sheet, "--count", 1)
     assert (code, err) == (0, "") and "phosphene hybrid" in out and "--kind color" in out
+
+
+def test_a_sheet_of_which_nothing_can_be_named_is_refused(refused, tmp_path):  # noqa: F811
+    things = known(3)
+    pairs.write(things._replace(hard=frozenset(things.prompts[1:])), tmp_path / "x.png", command="concept_sheet")
+    for asked in (["thing 0"], []):
+        refused("pairs", *asked, "--view", "flip", "--concepts", tmp_path / "x.png", words=("x.png", "another sheet"))
 
 
 def test_the_sheet_that_ships_is_of_the_model_that_ships():

@@ -148,11 +148,13 @@ def candidates(things: pairs.Concepts, name: str, readable: Tensor) -> list[Pair
     promise = pairs.promised(*pairs.compared(things, things, pairs.through(view(name))))
     promise[:, ~readable] = -torch.inf
     promise.fill_diagonal_(-torch.inf)
-    chosen = (_partners if name in TURNS else _best)(promise, readable, _undoes_itself(name))
+    if name not in TURNS:
+        promise[~readable] = -torch.inf
+    chosen = (_partners if name in TURNS else _best)(promise, _undoes_itself(name))
     return [(things.prompts[a], things.prompts[b]) for a, b in chosen]
 
 
-def _partners(promise: Tensor, readable: Tensor, either: bool) -> list[tuple[int, int]]:
+def _partners(promise: Tensor, either: bool) -> list[tuple[int, int]]:
     """Of each thing the PARTNERS best; no pair twice where it is the same ``either`` way round."""
     chosen: dict[tuple[int, int], None] = {}
     for a, row in enumerate(promise):
@@ -162,16 +164,16 @@ def _partners(promise: Tensor, readable: Tensor, either: bool) -> list[tuple[int
     return list(chosen)
 
 
-def _best(promise: Tensor, readable: Tensor, either: bool) -> list[tuple[int, int]]:
+def _best(promise: Tensor, either: bool) -> list[tuple[int, int]]:
     """The BEST of all pairs, a thing in THINGS of them at most."""
     chosen, uses = {}, Counter()
-    for k in promise[readable].flatten().argsort(descending=True)[: 100 * BEST].tolist():
-        row, b = divmod(k, promise.shape[1])
-        a = int(readable.nonzero()[row])
-        if promise[a, b] == -torch.inf or len(chosen) == BEST or max(uses[a], uses[b]) >= THINGS or (either and (b, a) in chosen):
-            continue
-        chosen[a, b] = None
-        uses.update((a, b))
+    for k in promise.flatten().argsort(descending=True)[: 100 * BEST].tolist():
+        a, b = divmod(k, len(promise))
+        if promise[a, b] == -torch.inf or len(chosen) == BEST:
+            break
+        if max(uses[a], uses[b]) < THINGS and not (either and (b, a) in chosen):
+            chosen[a, b] = None
+            uses.update((a, b))
     return list(chosen)
 
 

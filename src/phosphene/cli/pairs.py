@@ -63,13 +63,11 @@ def pairs(
         raise UserError(f"--rerank {rerank}: is of one --view or --kind; name one, or leave it out.")
     sheet = concepts or CONCEPTS
     from phosphene.tasks import pairs as task
-    from phosphene.tasks import tried
     from phosphene.views import view as named
 
     known = task.read(sheet)
     if view is None and kind is None:
-        own = None if prompt is None else known.of(prompt)
-        found = [] if prompt and not own else tried.of(known.tried, own and own.prompts[0], count, known.hard)
+        found = task.anywhere(known, prompt, count)
         if not found:
             of = "is missing" if prompt is None else f"of {prompt!r} nothing that reads is known yet"
             raise UserError(f"--view: {of}; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")

@@ -29,7 +29,7 @@ from phosphene.sampler import last
 from phosphene.tasks.generate import generate
 from phosphene.tasks.hybrid import part_of
 from phosphene.tasks.score import Reading, score
-from phosphene.tasks.tried import Tried, experience, read_tried
+from phosphene.tasks.tried import Tried, best_tried, experience, read_tried
 from phosphene.views import View
 
 SIDE = 16
@@ -284,8 +284,9 @@ def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> 
     """For the one prompt of ``first`` the ``count`` other ones of ``known`` that share a picture with it best, the best first."""
     fit, alike = (of[0].tolist() for of in compared(first, known, sharing))
     prompt, reads = first.prompts[0], experience(known.tried, sharing.view)
+    unfit = {prompt, *known.hard}
     every = zip(known.prompts, fit, alike, strict=True)
-    pairs = [Pair(prompt, *row, reads.get((prompt, row[0]))) for row in every if row[0] not in {prompt, *known.hard}]
+    pairs = [Pair(prompt, *row, reads.get((prompt, row[0]))) for row in every if row[0] not in unfit]
     usual = _usual(reads)
     return sorted(pairs, key=lambda pair: (-(usual if pair.reads is None else pair.reads), -pair.promise))[:count]
 
@@ -318,6 +319,14 @@ def best(known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
         for one in (a, b):
             left[one], left[:, one] = -torch.inf, -torch.inf
     return pairs
+
+
+def anywhere(known: Concepts, prompt: str | None, count: int) -> list[Tried]:
+    """The ``count`` tried pairs that read best in whatever view, with ``prompt`` as one of the two, if it is given."""
+    if prompt is None:
+        return best_tried(known.tried, None, count, known.hard)
+    own = known.of(prompt)
+    return [] if own is None else best_tried(known.tried, own.prompts[0], count, known.hard)
 
 
 def reranked(stage: Stage, pairs: Sequence[Pair], known: Concepts, sharing: Sharing) -> list[Pair]:

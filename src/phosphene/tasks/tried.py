@@ -76,7 +76,7 @@ def experience(tried: Sequence[Tried], through: View | None) -> dict[tuple[str, 
     return found
 
 
-def of(tried: Sequence[Tried], prompt: str | None, count: int, hard: Collection[str] = ()) -> list[Tried]:
+def best_tried(tried: Sequence[Tried], prompt: str | None, count: int, hard: Collection[str] = ()) -> list[Tried]:
     """The ``count`` pairs that read best of all views, those with ``prompt`` as one of the two, if it is given.
 
     No pair stands there twice, none that hardly reads, and none with what is ``hard`` to name, but for the prompt itself.
