@@ -211,7 +211,11 @@ def test_a_sketch_is_where_a_run_of_two_timesteps_ends(cascade):  # noqa: F811
     whole = pairs.drawn(stage, [BOAT, MAN, f"  {BOAT.upper()} "], 2, 3.0)
     assert whole.sketches.shape == (3, 2, 3, SIDE, SIDE)
     assert whole.sketches[0].equal(whole.sketches[2]) and not whole.sketches[0, 0].equal(whole.sketches[0, 1])
-    torch.testing.assert_close(pairs.drawn(stage, [MAN], 2, 3.0).sketches[0], whole.sketches[1], rtol=0, atol=1e-4)
+    # A kernel rounds by the number of rows; the clean estimate near pure noise makes 1e-6 in the noise a hundred times
+    # and more of it (sigma / signal, and again by guidance). Half a grey level is what nobody sees; other seeds are far off.
+    alone = pairs.drawn(stage, [MAN], 2, 3.0).sketches[0]
+    torch.testing.assert_close(alone, whole.sketches[1], rtol=0, atol=1 / 255)
+    assert not torch.allclose(alone, whole.sketches[0], rtol=0, atol=20 / 255)
     assert whole.of(BOAT).prompts == (BOAT,) and whole.of("a teapot") is None
 
 
