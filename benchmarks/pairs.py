@@ -23,7 +23,7 @@ from PIL import Image
 from phosphene.drawing import Sampling, run
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
-from phosphene.tasks import pairs
+from phosphene.tasks import pairs, sketches
 from phosphene.tasks.anagram import anagram
 from phosphene.tasks.anagram_table import JUDGED_FROM
 from phosphene.tasks.score import Score, score
@@ -43,7 +43,7 @@ FIRSTS = (
 GROUPS = ("suggested", "random")
 
 
-def asked(known: pairs.Concepts, opened: object, count: int) -> list[dict]:
+def asked(known: sketches.Concepts, opened: object, count: int) -> list[dict]:
     """The pairs of both groups, by turns."""
     found, lots = [], random.Random(SEED)
     for first, name in FIRSTS[:count]:
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("pairs"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    cascade, known = open_cascade(options.model, options.device, stages=1), pairs.read(options.concepts)
+    cascade, known = open_cascade(options.model, options.device, stages=1), sketches.read(options.concepts)
     stage = cascade.stages[0]
     found = asked(known, lambda prompts: stage, options.firsts)
     cascade.encode([None, *dict.fromkeys(pair[which] for pair in found for which in ("first", "second"))])

@@ -19,6 +19,7 @@ HOUSE = Path(phosphene.__file__).parent
 FLOORS = (
     ("", "defaults"),
     ("errors",),
+    ("notation", "launch"),
     ("files",),
     ("devices", "schedule", "readers"),
     ("models.protocol", "processes"),
@@ -103,7 +104,8 @@ def test_what_the_command_line_imports_at_first_is_light():
         return {(n.module if isinstance(n, ast.ImportFrom) else n.names[0].name).partition(".")[0] for n in top}
 
     heavy = {"torch", "numpy", "PIL", "matplotlib", "safetensors", "diffusers", "transformers", "gradio"}
-    light = ["defaults", "files", "errors", "training.options", "training.mnist.recipes", "training.text_to_image.recipe"]
+    ground = ["defaults", "files", "errors", "notation", "launch"]
+    light = [*ground, "training.options", "training.mnist.recipes", "training.text_to_image.recipe"]
     for name in [*light, *(name for name in SOURCES if name.startswith("cli"))]:
         assert not at_first(name) & heavy, name
 

@@ -21,10 +21,11 @@ from phosphene.models.cascade import open_cascade
 from phosphene.models.protocol import Estimate
 from phosphene.readers import PROVENANCE, read_provenance
 from phosphene.schedule import linear
-from phosphene.tasks import pairs
+from phosphene.tasks import pairs, sketches
 from phosphene.tasks import tried as tries
 from phosphene.tasks.hybrid import part_of
-from phosphene.tasks.pairs import SIDE, Concepts, Pair, best, compared, fits, large, parted, partners, seen, small, through, unit
+from phosphene.tasks.pairs import Pair, best, compared, fits, parted, partners, through, unit
+from phosphene.tasks.sketches import SIDE, Concepts, large, seen, small
 from phosphene.tasks.tried import Tried, experience
 from phosphene.views import VIEWS, view
 
@@ -164,8 +165,8 @@ def test_enlarged_and_shrunk_a_sketch_is_the_same(seed):
 def test_a_sheet_is_read_as_it_was_written(tmp_path_factory, count, each, seed):
     path = tmp_path_factory.mktemp("sheet") / "x.png"
     things = known(count, each, seed)._replace(hard=frozenset({"thing 1"}))
-    pairs.write(things, path, command="concept_sheet", model="tiny")
-    again = pairs.read(path)
+    sketches.write(things, path, command="concept_sheet", model="tiny")
+    again = sketches.read(path)
     assert (
         again.hard == {"thing 1"}
         and again.tried == ()
@@ -179,7 +180,7 @@ def test_a_sheet_is_read_as_it_was_written(tmp_path_factory, count, each, seed):
 
 def test_sheets_that_are_none(tmp_path):
     path = tmp_path / "x.png"
-    refusal(lambda: pairs.read(path), "x.png")
+    refusal(lambda: sketches.read(path), "x.png")
     good = {"prompts": ["a", "b"], "each": 1, "guidance": 4.0}
     wrong = [{}, {"prompts": "ab"}, {"prompts": ["a"]}, {"prompts": ["a", 3]}, {"prompts": ["a", " "]}, {"each": 0}]
     wrong += [
@@ -196,24 +197,24 @@ def test_sheets_that_are_none(tmp_path):
         info = PngImagePlugin.PngInfo()
         info.add_itxt(PROVENANCE, json.dumps({**good, **change} if change else {}))
         Image.new("RGB", (16 * SIDE, SIDE)).save(path, pnginfo=info)
-        refusal(lambda: pairs.read(path), "--concepts", "x.png", "tools/concept_sheet.py")
+        refusal(lambda: sketches.read(path), "--concepts", "x.png", "tools/concept_sheet.py")
     info = PngImagePlugin.PngInfo()
     info.add_itxt(PROVENANCE, json.dumps(good))
     Image.new("RGB", (16 * SIDE, SIDE + 1)).save(path, pnginfo=info)
-    refusal(lambda: pairs.read(path), "256x17", "256x16")
+    refusal(lambda: sketches.read(path), "256x17", "256x16")
     Image.new("RGB", (16 * SIDE, SIDE)).save(path, pnginfo=info)
-    assert pairs.read(path).prompts == ("a", "b")
+    assert sketches.read(path).prompts == ("a", "b")
 
 
 def test_a_sketch_is_where_a_run_of_two_timesteps_ends(cascade):  # noqa: F811
     """Of each prompt and seed alone; so what is drawn on the spot is what the sheet has."""
     stage = cascade.stages[0]
-    whole = pairs.drawn(stage, [BOAT, MAN, f"  {BOAT.upper()} "], 2, 3.0)
+    whole = sketches.drawn(stage, [BOAT, MAN, f"  {BOAT.upper()} "], 2, 3.0)
     assert whole.sketches.shape == (3, 2, 3, SIDE, SIDE)
     assert whole.sketches[0].equal(whole.sketches[2]) and not whole.sketches[0, 0].equal(whole.sketches[0, 1])
     # A kernel rounds by the number of rows; the clean estimate near pure noise makes 1e-6 in the noise a hundred times
     # and more of it (sigma / signal, and again by guidance). Half a grey level is what nobody sees; other seeds are far off.
-    alone = pairs.drawn(stage, [MAN], 2, 3.0).sketches[0]
+    alone = sketches.drawn(stage, [MAN], 2, 3.0).sketches[0]
     torch.testing.assert_close(alone, whole.sketches[1], rtol=0, atol=1 / 255)
     assert not torch.allclose(alone, whole.sketches[0], rtol=0, atol=20 / 255)
     assert whole.of(BOAT).prompts == (BOAT,) and whole.of("a teapot") is None
@@ -323,13 +324,13 @@ def test_what_is_hard_to_name_is_nobodys_partner():
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, lines):
-    pairs.write(known(), tmp_path / "x.png", command="concept_sheet")
+    sketches.write(known(), tmp_path / "x.png", command="concept_sheet")
     (tmp_path / "x.tsv").write_text("\n".join(lines) + "\n")
-    refusal(lambda: pairs.read(tmp_path / "x.png"), "x.tsv: line", "tools/try_pairs.py")
+    refusal(lambda: sketches.read(tmp_path / "x.png"), "x.tsv: line", "tools/try_pairs.py")
 
 
 def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  # noqa: F811
-    known = pairs.read(CONCEPTS)
+    known = sketches.read(CONCEPTS)
     assert len(known.tried) > 1000 and {pair.view for pair in known.tried} >= {"flip", "rotate-90", "rotate-180", "jigsaw"}
     code, out, err = call("pairs", "Police  Car", "--json", "x.json")
     assert (code, err) == (0, "") and "--view" in out.splitlines()[-2]
@@ -345,7 +346,7 @@ def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  
 @pytest.fixture(scope="module")
 def sheet(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("concepts") / "tiny.png"
-    pairs.write(with_copy("flip"), path, command="concept_sheet", model="tiny")
+    sketches.write(with_copy("flip"), path, command="concept_sheet", model="tiny")
     return path
 
 
@@ -365,19 +366,19 @@ def test_pairs_of_a_known_prompt_and_of_all(call, sheet, here):  # noqa: F811
 
 def test_a_sheet_of_which_nothing_can_be_named_is_refused(refused, tmp_path):  # noqa: F811
     things = known(3)
-    pairs.write(things._replace(hard=frozenset(things.prompts[1:])), tmp_path / "x.png", command="concept_sheet")
+    sketches.write(things._replace(hard=frozenset(things.prompts[1:])), tmp_path / "x.png", command="concept_sheet")
     for asked in (["thing 0"], []):
         refused("pairs", *asked, "--view", "flip", "--concepts", tmp_path / "x.png", words=("x.png", "another sheet"))
 
 
 def test_the_sheet_that_ships_is_of_the_model_that_ships():
     """Its things are those of the tool's list, and glyph sketches them as it shows."""
-    known = pairs.read(CONCEPTS)
+    known = sketches.read(CONCEPTS)
     assert list(known.prompts) == (ROOT / "tools" / "concepts.txt").read_text().splitlines() and known.each == 2
     assert known.hard == {*(ROOT / "tools" / "hard.txt").read_text().splitlines()}
     whole = open_cascade("glyph", stages=1)
     whole.encode([None, "a castle"])
-    drawn = pairs.drawn(whole.stages[0], ["a castle"], known.each, known.guidance)
+    drawn = sketches.drawn(whole.stages[0], ["a castle"], known.each, known.guidance)
     apart = (drawn.sketches - known.of("a castle").sketches).abs().mean()
     assert apart < 0.02 < (drawn.sketches - known.of("a house").sketches).abs().mean()
 
@@ -385,7 +386,8 @@ def test_the_sheet_that_ships_is_of_the_model_that_ships():
 def test_what_may_share_a_picture_is_said_where_it_is_known():
     widgets = pytest.importorskip("phosphene.web.widgets")
     told = widgets.fitting("A  cat", "flip")
-    known = pairs.read(CONCEPTS)
+    assert told == widgets.fitting("cat", "flip")  # articles do not count, as in the command
+    known = sketches.read(CONCEPTS)
     second = [pair.second for pair in partners(known.of("a cat"), known, through(view("flip")), 8)]
     assert told.endswith(f": {', '.join(second)}.") and "a cat" not in second
     assert told != widgets.fitting("a cat", "rotate-90") and told == widgets.fitting("a cat", "flip")

@@ -28,7 +28,7 @@ from test_training import write_set
 
 from phosphene.images import save_animation
 from phosphene.models import weights
-from phosphene.tasks import pairs
+from phosphene.tasks import sketches
 from phosphene.training.mnist import run as mnist_run
 from phosphene.training.mnist.data import Split, load_dataset
 from phosphene.training.text_to_image import run as stage_run
@@ -159,7 +159,7 @@ def test_no_call_that_fails_leaves_a_trace(name, call, here, made, cascade, monk
 
     (given / "x.txt").write_text("a fox, a hen\n")
     if name == "pairs":
-        pairs.write(pairs.Concepts(("a fox", "a hen"), torch.rand(2, 1, 3, 16, 16), 4.0), given / "x.png")
+        sketches.write(sketches.Concepts(("a fox", "a hen"), torch.rand(2, 1, 3, 16, 16), 4.0), given / "x.png")
 
     def fresh() -> None:
         for path in here.iterdir():

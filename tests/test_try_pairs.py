@@ -14,7 +14,7 @@ from test_cascade import BOAT, MAN, cascade, folder  # noqa: F401  (fixtures)
 from phosphene.drawing import Sampling, run
 from phosphene.sampler import last
 from phosphene.tasks.anagram import anagram
-from phosphene.tasks.pairs import SIDE, Concepts
+from phosphene.tasks.sketches import SIDE, Concepts
 from phosphene.tasks.tried import read_tried
 from phosphene.views import view
 

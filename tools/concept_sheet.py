@@ -1,4 +1,4 @@
-"""Draw small early sketches of known things, for ``phosphene pairs``: see ``tasks/pairs.py``.
+"""Draw small early sketches of known things, for ``phosphene pairs``: see ``tasks/sketches.py``.
 
     python tools/concept_sheet.py --model glyph --guidance 4 --out concepts.png
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from blind_sheets import read_prompts
 
 from phosphene.models.cascade import open_cascade
-from phosphene.tasks.pairs import AT_ONCE, drawn, read, write
+from phosphene.tasks.sketches import AT_ONCE, drawn, read, write
 
 THINGS, HARD = (Path(__file__).parent / name for name in ("concepts.txt", "hard.txt"))
 

@@ -49,7 +49,7 @@ from phosphene.models.transformer import PatchTransformer
 from phosphene.models.unet import MnistUNet
 from phosphene.readers import read_mask, read_pairs_file, read_picture, read_provenance
 from phosphene.report.page import read_config
-from phosphene.tasks import pairs
+from phosphene.tasks import sketches
 from phosphene.training import checkpoint
 from phosphene.training.log import read_log
 from phosphene.training.mnist.data import load_dataset
@@ -99,7 +99,7 @@ def sketched() -> list[bytes]:
     """A sheet of sketches."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.png"
-        pairs.write(pairs.Concepts(("a fox", "a hen"), torch.zeros(2, 1, 3, pairs.SIDE, pairs.SIDE), 4.0), path)
+        sketches.write(sketches.Concepts(("a fox", "a hen"), torch.zeros(2, 1, 3, sketches.SIDE, sketches.SIDE), 4.0), path)
         return [path.read_bytes()]
 
 
@@ -267,7 +267,7 @@ READERS: dict[str, tuple[str, Callable[[], list[bytes]], Callable[[Path], object
     "pictures": ("x.png", pictures, read_picture),
     "masks": ("x.png", pictures, read_mask),
     "provenance": ("x.png", told, read_provenance),
-    "sheets": ("x.png", sketched, pairs.read),
+    "sheets": ("x.png", sketched, sketches.read),
     "pairs": ("x.txt", lambda: [b"# mine\na duck, a rabbit\na man, old\tfruit\n"], lambda path: read_pairs_file(path, "--pairs")),
     "weights": ("x.safetensors", lambda: [tensors({"a": torch.ones(3, 2), "b": torch.ones(2).half()})], weights.load),
     "embeddings": ("x.pth", lambda: [saved({"a fox": torch.zeros(1, TOKENS, 2)})], lambda path: read_embeddings(path, 2)),

@@ -2,8 +2,8 @@
 
     python tools/try_pairs.py --judge retrieval:A --judge retrieval:B --device cuda --batch 384
 
-For each thing its best partners by their sketches (tasks/pairs.py) are drawn from six seeds; of those that read best, three for
-each thing, ten more. What a judge reads is a softmax over all things of the sheet; what counts is the weaker reading, by the
+For each thing its best partners by their sketches (tasks/sketches.py) are drawn from six seeds; of those that read best, three
+for each thing, ten more. What a judge reads is a softmax over all things of the sheet; what counts is the weaker reading, by the
 mean of the judges' log-probabilities. Pairs of the same thing under two names are left out, and of those that were drawn again
 such as show both prompts at once in their best picture (of the others too few were seen to tell). The table is read where it
 lies beside its sheet: concepts.tsv for concepts.png.
@@ -27,7 +27,7 @@ from phosphene.expression import cond, guide, mean, viewed
 from phosphene.models.cascade import open_cascade
 from phosphene.models.stage import Stage
 from phosphene.sampler import last
-from phosphene.tasks import pairs
+from phosphene.tasks import pairs, sketches
 from phosphene.tasks.generate import generate
 from phosphene.tasks.tried import Tried, experience
 from phosphene.views import view
@@ -73,7 +73,7 @@ def batches(jobs: Sequence[tuple], size: int) -> Iterator[tuple[Sequence, Sequen
 class Trial:
     """A stage that draws and judges that look, over the things of a sheet."""
 
-    def __init__(self, stage: Stage, judges: Sequence[Matcher], things: pairs.Concepts, batch: int) -> None:
+    def __init__(self, stage: Stage, judges: Sequence[Matcher], things: sketches.Concepts, batch: int) -> None:
         self.stage, self.judges, self.things, self.batch = stage, judges, things, batch
         self.at = {prompt: k for k, prompt in enumerate(things.prompts)}
         self.texts = [judge.texts(things.prompts) for judge in judges]
@@ -143,7 +143,7 @@ def _undoes_itself(name: str) -> bool:
     return ("b", "a") in experience([Tried(name, "a", "b", 1.0, 1)], view(name))
 
 
-def candidates(things: pairs.Concepts, name: str, readable: Tensor) -> list[Pair]:
+def candidates(things: sketches.Concepts, name: str, readable: Tensor) -> list[Pair]:
     """Pairs to try in the view ``name``, by their sketches; nobody's partner is what is not ``readable`` (things,) alone."""
     promise = pairs.promised(*pairs.compared(things, things, pairs.through(view(name))))
     promise[:, ~readable] = -torch.inf
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--things", type=int, help="try so many alone, the first")
     parser.add_argument("--out", type=Path, default=Path("tried.tsv"))
     options = parser.parse_args()
-    things = pairs.read(options.concepts)
+    things = sketches.read(options.concepts)
     things = things._replace(prompts=things.prompts[: options.things], sketches=things.sketches[: options.things])
     cascade = open_cascade(options.model, options.device, stages=1)
     cascade.encode([None, *things.prompts])

@@ -16,7 +16,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from phosphene.devices import choose_device
-from phosphene.errors import UserError, shared_by
+from phosphene.errors import UserError
+from phosphene.launch import shared_by
 
 
 class Place:

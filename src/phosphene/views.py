@@ -12,9 +12,10 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError, require_one_of, view_parts
+from phosphene.errors import UserError, require_one_of
 from phosphene.frequency import REFERENCE_SIZE
 from phosphene.moved import MOST_CUT, Mark, Moved, Plan, pixel_centres
+from phosphene.notation import view_parts
 
 
 class View(Protocol):

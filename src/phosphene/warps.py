@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.defaults import PRINTED
-from phosphene.errors import UserError, view_parts
+from phosphene.errors import UserError
 from phosphene.frequency import REFERENCE_SIZE
+from phosphene.notation import view_parts
 from phosphene.views import Mark, pixel_centres
 
 MOST_SAMPLES = 8

@@ -12,8 +12,9 @@ from phosphene.cli import common, options
 from phosphene.cli.drawing import Drawing, Scale, Solver, Steps
 from phosphene.cli.measure import evaluate
 from phosphene.defaults import CASCADE, PAPER_VIEWS, SEED
-from phosphene.errors import UserError, judge_parts, require_sharing
+from phosphene.errors import UserError
 from phosphene.files import write_text
+from phosphene.notation import judge_parts, require_sharing
 
 JUDGED = (
     "A and C are the means of alignment and concealment; a tenth of the pictures is above A.9 and C.9. denoiser is the network "

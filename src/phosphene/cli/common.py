@@ -17,8 +17,9 @@ import typer
 
 from phosphene import __version__
 from phosphene.defaults import MOST_PICTURES, MOST_ROWS, MOST_STEPS
-from phosphene.errors import UserError, shared_by
+from phosphene.errors import UserError
 from phosphene.files import require_picture
+from phosphene.launch import shared_by
 
 if TYPE_CHECKING:
     import torch

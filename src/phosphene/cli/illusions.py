@@ -11,22 +11,18 @@ from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
 from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, one_of
-from phosphene.errors import (
-    UserError,
+from phosphene.errors import UserError, require_length, require_sigma, require_two, require_weights
+from phosphene.files import require_file
+from phosphene.notation import (
     is_warp,
     last_parts,
     require_hybrid,
-    require_length,
     require_mean,
     require_overlay,
-    require_sigma,
-    require_two,
     require_views,
     require_warps,
-    require_weights,
     view_parts,
 )
-from phosphene.files import require_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

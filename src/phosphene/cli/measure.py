@@ -15,8 +15,9 @@ from typer.core import TyperGroup
 from phosphene.cli import common, options
 from phosphene.cli.common import Advance, app
 from phosphene.defaults import CASCADE, PART_B, SEED
-from phosphene.errors import UserError, require_eta, require_sections
+from phosphene.errors import UserError, require_eta
 from phosphene.files import require_picture, require_writable, write_text
+from phosphene.notation import require_sections
 
 if TYPE_CHECKING:
     from PIL import Image

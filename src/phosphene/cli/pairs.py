@@ -13,8 +13,9 @@ from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.cli.drawing import Drawing
 from phosphene.defaults import CASCADE, CONCEPTS, HYBRIDS, VIEWS
-from phosphene.errors import UserError, require_sharing
+from phosphene.errors import UserError
 from phosphene.files import is_file, write_text
+from phosphene.notation import require_sharing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,9 +64,10 @@ def pairs(
         raise UserError(f"--rerank {rerank}: is of one --view or --kind; name one, or leave it out.")
     sheet = concepts or CONCEPTS
     from phosphene.tasks import pairs as task
+    from phosphene.tasks.sketches import read
     from phosphene.views import view as named
 
-    known = task.read(sheet)
+    known = read(sheet)
     if view is None and kind is None:
         found = task.anywhere(known, prompt, count)
         if not found:

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.errors import UserError, judge_parts
+from phosphene.errors import UserError
 from phosphene.models import tokens
 from phosphene.models.diffusers_files import loading, quiet, read_json, require_whole
 from phosphene.models.patch_stage import load_weights
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
+from phosphene.notation import judge_parts
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of what CLIP learned from, by channel (Radford et al. 2021): where ``preprocessor_config.json`` says nothing else."""

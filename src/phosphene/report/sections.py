@@ -18,10 +18,10 @@ from torch import Tensor
 
 from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
-from phosphene.errors import require_sections
 from phosphene.images import fitted, save_png, sheet, to_images, to_tensor
 from phosphene.models import catalogue
 from phosphene.models.cascade import Cascade, open_cascade
+from phosphene.notation import require_sections
 from phosphene.sampler import last
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from phosphene import sampler
-from phosphene.errors import UserError, last_parts
+from phosphene.errors import UserError
 from phosphene.expression import Expression, Mean
 from phosphene.models.protocol import Denoiser
+from phosphene.notation import last_parts
 from phosphene.schedule import CLEAN
 from phosphene.tasks.score import Reading, score
 from phosphene.views import View, view

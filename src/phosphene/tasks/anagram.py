@@ -7,10 +7,11 @@ from typing import Literal
 
 from phosphene.defaults import REDUCTIONS
 from phosphene.drawing import Asked, Reading, Task
-from phosphene.errors import UserError, is_warp, require_mean, require_one_of, require_views, require_warps, require_weights
+from phosphene.errors import UserError, require_one_of, require_weights
 from phosphene.expression import mean, sheets, viewed
 from phosphene.folds import Seen, Sheet
 from phosphene.models.protocol import Denoiser
+from phosphene.notation import is_warp, require_mean, require_views, require_warps
 from phosphene.sampler import Relay
 from phosphene.tasks.agreement import ending, following
 from phosphene.tasks.generate import asked

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from phosphene.defaults import BANDS, HYBRIDS
 from phosphene.drawing import Reading, Task
-from phosphene.errors import UserError, require_hybrid, require_one_of
+from phosphene.errors import UserError, require_one_of
 from phosphene.expression import Expression, bands, factorized, mean
 from phosphene.frequency import REFERENCE_SIZE, Component, Grayscale, LowPass, MotionBlur
 from phosphene.models.protocol import Denoiser
+from phosphene.notation import require_hybrid
 from phosphene.tasks.generate import asked, asking
 from phosphene.tasks.score import Score, score
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phosphene.drawing import Reading, Task
-from phosphene.errors import UserError, require_overlay
+from phosphene.errors import UserError
 from phosphene.expression import Expression, sheets
 from phosphene.folds import Overlaid, Sheet
 from phosphene.models.protocol import Denoiser
+from phosphene.notation import require_overlay
 from phosphene.tasks.generate import asked
 from phosphene.tasks.score import score
 

@@ -17,10 +17,11 @@ import gradio as gr
 from PIL import Image
 
 from phosphene.defaults import CONCEPTS, MEANING, SEED, SOLVERS
-from phosphene.errors import UserError, is_warp
+from phosphene.errors import UserError
 from phosphene.images import fitted
+from phosphene.notation import is_warp
 from phosphene.readers import SAMPLES, read_picture
-from phosphene.tasks import pairs
+from phosphene.tasks import pairs, sketches
 from phosphene.tasks.animate import turn_css
 from phosphene.views import view
 from phosphene.web.jobs import SIDE, Job, Studio, Update
@@ -53,8 +54,8 @@ def source(picture: Image.Image) -> str:
 
 
 @lru_cache(maxsize=1)
-def _known() -> pairs.Concepts:
-    return pairs.read(CONCEPTS)
+def _known() -> sketches.Concepts:
+    return sketches.read(CONCEPTS)
 
 
 @lru_cache(maxsize=256)
@@ -66,10 +67,10 @@ def _partners(prompt: str, name: str) -> str:
 
 def fitting(prompt: str, name: str) -> str:
     """What may share a picture with ``prompt`` through the view ``name``, of what is known (``tasks/pairs.py``), as Markdown."""
-    known = pairs.tidy(prompt)
-    if is_warp(name) or known not in _known().prompts:
+    known = _known().of(prompt)
+    if is_warp(name) or known is None:
         return "Nothing is known of what goes with it; of a cat, a house, a heart there is."
-    return f"May share a picture with it: {_partners(known, name)}."
+    return f"May share a picture with it: {_partners(known.prompts[0], name)}."
 
 
 def turning_picture(pictures: Sequence[Image.Image], prompts: Sequence[str], name: str) -> str:
