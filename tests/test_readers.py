@@ -78,11 +78,24 @@ def test_grey_of_many_bits_is_the_same_grey(tmp_path, values, suffix):
     assert np.array_equal(np.asarray(read_cutout(content, "it"))[..., :3], found)
 
 
-@pytest.mark.parametrize("values", [[np.nan], [np.inf], [-1.0], [1e9]])
+@pytest.mark.parametrize("values", [[np.nan], [np.inf], [-1.0], [1e9], [0, 1.2], [0, 300.0]])
 def test_grey_without_a_white_is_refused(tmp_path, values):
     path = grey(np.resize(np.array(values, dtype=np.float32), (8, 8)), tmp_path / "odd.tif")
     with pytest.raises(UserError, match=r"odd\.tif: has values from .*scale them"):
         read_picture(path)
+
+
+@pytest.mark.parametrize("most", [255, 4095])
+def test_grey_of_fewer_bits_than_it_has_room_for_is_refused(tmp_path, most):
+    """It would come out black."""
+    path = grey((RAMP * most).astype(np.uint16), tmp_path / "dark.png")
+    with pytest.raises(UserError, match=rf"dark\.png: has values from 0 to {most}; scale them to 0\.\.65535"):
+        read_picture(path)
+
+
+def test_what_sharpening_leaves_above_white_is_white(tmp_path):
+    found = np.asarray(read_picture(grey((RAMP * 1.03).astype(np.float32), tmp_path / "sharp.tif")))
+    assert found.max() == 255 and np.abs(found[..., 0] - np.minimum(RAMP * 1.03, 1) * 255).max() <= 1
 
 
 def test_pixels_of_another_kind_are_refused(tmp_path):
@@ -190,6 +203,7 @@ MASKS = {
     "0 and 1 in floats": Image.fromarray(disc().astype(np.float32)),
     "16 bits": Image.fromarray(disc().astype(np.uint16) * 65535),
     "white strokes on a clear layer": layered(np.array([255, 255, 255]), disc() * 255),
+    "thin white strokes on a clear layer": layered(np.array([255, 255, 255]), disc() * 120),
     "black and white, the outside clear": layered(
         disc()[..., None] * 255, np.where(np.arange(32) < 28, 255, 0) * np.ones((32, 1))
     ),
@@ -228,6 +242,9 @@ def test_a_soft_mask_stays_soft(tmp_path):
         (Image.new("L", (16, 16), 3), "black"),
         (Image.new("L", (16, 16), 255), "white"),
         (Image.new("L", (16, 16), 252), "white"),
+        (Image.new("L", (16, 16), 130), "one grey all over"),
+        (layered(np.array([200, 0, 0]), disc() * 255), "mostly clear, with paint on it"),
+        (layered(np.zeros(3), disc() * 255), "mostly clear, with paint on it"),
         (Image.new("RGBA", (16, 16), (255, 255, 255, 255)), "white"),
         (Image.new("RGBA", (16, 16), (0, 0, 0, 0)), "white"),
         (Image.new("I;16", (16, 16), 65535), "white"),
@@ -235,7 +252,7 @@ def test_a_soft_mask_stays_soft(tmp_path):
 )
 def test_a_mask_of_one_colour_is_refused(tmp_path, image, word):
     image.save(tmp_path / "mask.png")
-    with pytest.raises(UserError, match=rf"--mask .*mask\.png: is all {word}"):
+    with pytest.raises(UserError, match=rf"--mask .*mask\.png: is (all )?{word}"):
         read_mask(tmp_path / "mask.png", "--mask")
 
 

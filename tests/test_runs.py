@@ -19,7 +19,7 @@ import torch
 from conftest import refusal, thorough
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_cli import call, here, tree  # noqa: F401  (fixtures)
+from test_cli import call, here, made, tree  # noqa: F401  (fixtures)
 from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
 from test_training import environment, few, free_port, make, small  # noqa: F401
 
@@ -90,9 +90,12 @@ def step(number: int, act, monkeypatch) -> None:
 # How it ends
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_saves_and_leaves_by_the_door(number, code, call, unbroken, monkeypatch):  # noqa: F811
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each, _ in SIGNALS}
     with monkeypatch.context() as patch:
         step(3, lambda: signal.raise_signal(number), patch)
         found, out, err = call(*TRAIN, "--out", "run")
@@ -104,7 +107,7 @@ def test_a_signal_saves_and_leaves_by_the_door(number, code, call, unbroken, mon
     same(Path("run"), unbroken, logged=False)  # what ended between two reports was reported
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_ends_a_page_and_it_goes_on(number, code, call, here, monkeypatch):  # noqa: F811
     from phosphene.report import page
 
@@ -117,6 +120,56 @@ def test_a_signal_ends_a_page_and_it_goes_on(number, code, call, here, monkeypat
         found, _, err = call("report", "--quick", "--sections", "1.1", "-o", "page", "--device", "cpu")
     assert (found, err) == (code, "phosphene: interrupted.\n") and not [path for path in here.rglob(".*") if path.is_file()]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_amid_an_import_waits_for_its_end(tmp_path, monkeypatch):
+    """Libraries call Python from C++ there, and an exception raised in that ends the process by SIGABRT."""
+    (tmp_path / "halfway.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with cli._interruptible() as came:
+        import halfway
+
+        assert halfway.whole and came == []
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+    assert came == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_ignores_that_the_terminal_goes_away_goes_on():
+    """As ``nohup`` has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with cli._interruptible() as came:
+            signal.raise_signal(signal.SIGHUP)
+        assert came == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_picture_made_again_is_interrupted_once(call, here, made, monkeypatch):  # noqa: F811
+    digits = ["digits", "3", "--model", made["class"], "--steps", 2, "-o", "it.png"]
+    assert call(*digits)[0] == 0
+    monkeypatch.setattr("phosphene.cli.drawing.Options.draw", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    code, _, err = call("rerun", "it.png", "--allow-model", made["class"])
+    assert (code, err) == (143, "phosphene: interrupted.\n")
+
+
+def test_a_stdout_that_is_closed_is_no_hindrance(tmp_path):
+    line = f"exec {sys.executable} -m phosphene digits 3 --steps 2 -o it.png >&- 2>&-"
+    assert subprocess.run(["sh", "-c", line], cwd=tmp_path, env=environment()).returncode == 0
+    assert (tmp_path / "it.png").is_file()
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "is damaged or no safetensors file"), (None, "holds no recipe.json")])
+def test_a_run_that_lost_what_it_was_starts_elsewhere(call, here, content, words):  # noqa: F811
+    """Not each sentence sends to the other."""
+    assert call(*TRAIN, "--out", "run")[0] == 0
+    if content is None:
+        Path("run/recipe.json").unlink()
+    else:
+        Path("run/checkpoint.safetensors").write_bytes(content)
+    code, _, err = call(*TRAIN, "--out", "run", "--resume")
+    assert code == 2 and words in err and err.endswith("start a new run in another --out.\n")
 
 
 def test_a_container_that_is_stopped_saves(tmp_path, unbroken):

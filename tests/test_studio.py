@@ -58,9 +58,9 @@ class Client:
         connection.close()
         return found
 
-    def upload(self, content: bytes = PICTURE, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-        head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
-        body = head + content + b"\r\n--x--\r\n"
+    def upload(self, content: bytes = PICTURE, name: str = "a.png", **headers: str) -> tuple[int, bytes, dict[str, str]]:
+        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\nContent-Type: image/png\r\n\r\n'
+        body = head.encode() + content + b"\r\n--x--\r\n"
         return self.ask("POST", f"{API}/upload", body, Content_Type="multipart/form-data; boundary=x", **headers)
 
     def join(self, label: str, session: str, **values: object) -> int:
@@ -124,6 +124,7 @@ def test_a_name_that_another_site_lets_point_here_is_not_answered(client):
         {"Origin": "https://evil.example"},
         {"Origin": "http://127.0.0.1:1"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"},
         {"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "cors"},
     ],
@@ -143,11 +144,28 @@ def test_the_studios_own_page_and_a_link_to_it_are_answered(client):
 
 
 def test_every_answer_says_what_its_page_may_load(client):
-    for path in ("/", "/config", "/nothing-here", f"{API}/file=/etc/passwd"):
+    for path in ("/", "/config", "/nothing-here", f"{API}/info"):
         headers = client.ask("GET", path)[2]
         policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
         assert policy["default-src"] == "'self'" and policy["frame-ancestors"] == "'none'" and policy["object-src"] == "'none'"
         assert "http" not in headers["content-security-policy"] and headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.svg", "a.xhtml", "a.png"])
+def test_what_a_visitor_uploaded_runs_no_script_of_his(client, name):
+    """It lies on the studio's own origin: what is no picture is not shown, and in nothing does a script run."""
+    script = b"<html xmlns='http://www.w3.org/1999/xhtml'><script>alert(1)</script></html>"
+    place = json.loads(client.upload(script, name)[1])[0]
+    code, content, headers = client.ask("GET", f"{API}/file={place}")
+    assert (code, content) == (200, script)
+    assert headers["content-security-policy"] == "default-src 'none'; sandbox" and headers["x-content-type-options"] == "nosniff"
+    assert headers.get("content-disposition", "").startswith("attachment") or headers["content-type"] == "image/png"
+
+
+def test_what_nobody_can_press_is_no_error_of_ours(client, caplog):
+    for index in (99_999, -1, "x", None):
+        body = json.dumps({"data": [], "fn_index": index, "session_hash": "x"}).encode()
+        assert 400 <= client.ask("POST", f"{API}/queue/join", body, Content_Type="application/json")[0] < 500
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "studio.example"])

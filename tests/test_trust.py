@@ -28,6 +28,7 @@ from phosphene.models.cascade import open_cascade
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.text import PromptCut
 from phosphene.schedule import linear
+from phosphene.training.mnist.recipes import Recipe
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.recipe import CascadeRecipe
 from phosphene.training.text_to_image.run import _taught, saved_recipe
@@ -79,6 +80,91 @@ def test_nothing_is_written_of_weights_that_are_not_finite(refused, made, here):
     (folder / folders.SUMS).unlink()
     for argv in (["digits", "3"], ["digits", "34", "--count", 2], ["ambigram", "69"]):
         refused(*argv, "--model", "nan", "--steps", 2, words=("--model", "NaN"))
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.complex64], ids=str)
+def test_weights_of_another_type_draw_nothing(refused, made, here, kind):  # noqa: F811
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(made["class"], here / "odd"))
+    held = load_file(folder / folders.WEIGHTS)
+    save_file(
+        {name: value.to(kind) if value.is_floating_point() else value for name, value in held.items()}, folder / folders.WEIGHTS
+    )
+    (folder / folders.SUMS).unlink()
+    refused("digits", "3", "--model", "odd", "--steps", 2, words=("is of type", "floating point"))
+
+
+def test_what_is_no_file_is_no_model(refused, made, here):  # noqa: F811
+    """A pipe may never end, and a SHA256SUMS that is none would compare nothing."""
+    for name, words in ((folders.WEIGHTS, "model.safetensors: is no file"), (folders.SUMS, "SHA256SUMS: is no file")):
+        folder = Path(shutil.copytree(made["class"], here / name.lower()))
+        if name == folders.WEIGHTS:
+            (folder / folders.SUMS).unlink()
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        refused("digits", "3", "--model", folder.name, words=words)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"network": {"width": -1}}, "config.json: no network is as it says"),
+        ({"schedule": {"kind": "linear", "steps": "300"}}, "steps '300' is no whole number"),
+        ({"schedule": {"kind": "linear", "steps": 1.5}}, "steps 1.5 is no whole number"),
+    ],
+    ids=str,
+)
+def test_a_config_that_cannot_be_is_named(refused, made, here, values, words):  # noqa: F811
+    folder = Path(shutil.copytree(made["class"], here / "odd"))
+    own = json.loads((folder / folders.CONFIG).read_text())
+    changed(folder / folders.CONFIG, **{key: own[key] | value for key, value in values.items()})
+    (folder / folders.SUMS).unlink()
+    refused("digits", "3", "--model", "odd", words=words)
+
+
+# What is written over
+
+
+def test_a_picture_is_not_written_over_what_it_is_made_of(refused, here):  # noqa: F811
+    from PIL import Image
+
+    for name in ("it.png", "mask.png"):
+        Image.fromarray(torch.arange(4096).view(64, 64).remainder(256).byte().numpy()).save(here / name)
+    for out in ("it.png", "./it.png"):
+        refused("edit", "it.png", "--prompt", "a fox", "-o", out, words=("-o it.png", "is what it is made of"))
+    refused("inpaint", "it.png", "mask.png", "-o", "mask.png", words=("-o mask.png", "(mask)"))
+
+
+def test_pictures_beside_a_sheet_take_nobodys_place(refused, call, made, here):  # noqa: F811
+    digits = ["digits", "34", "--model", made["class"], "--steps", 2, "-o", "it.png"]
+    (here / "it-2.png").write_bytes(b"a photograph")
+    refused(*digits, words=("-o it.png: it-2.png beside it is no picture of phosphene's", "choose another name"))
+    (here / "it-2.png").unlink()
+    assert call(*digits)[0] == 0 and call(*digits)[0] == 0  # its own it replaces
+
+
+def test_a_mask_that_would_repaint_nothing_is_refused(refused, here):  # noqa: F811
+    from PIL import Image
+
+    image = Image.new("RGB", (640, 640), "teal")
+    image.save(here / "it.png")
+    speck = Image.new("L", image.size)
+    speck.putpixel((300, 300), 255)  # of the first stage's pixels a hundredth
+    speck.save(here / "mask.png")
+    refused("inpaint", "it.png", "mask.png", "--prompt", "a fox", words=("nowhere white", "64x64 pixels"))
+
+
+def test_a_home_folder_is_not_a_folder_called_tilde(call, made, here, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("HOME", str(here / "home"))
+    assert call("digits", "3", "--model", made["class"], "--steps", 2, "--out=~/it.png")[0] == 0
+    assert (here / "home" / "it.png").is_file() and not (here / "~").exists()
+
+
+@pytest.mark.parametrize("out", ["x" * 240 + ".png", "/proc/it.png"], ids=["long", "proc"])
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_drawn(refused, here, monkeypatch, out):  # noqa: F811
+    monkeypatch.setattr("phosphene.cli.drawing.Options.draw", lambda *_, **__: pytest.fail("it was drawn"))
+    refused("digits", "3", "-o", out, words=(f"-o {out}: cannot be written", "choose another place"))
 
 
 # Schedulers
@@ -257,7 +343,7 @@ def little_memory():
     ("network", "words"),
     [
         ({"width": 10**6}, "does not fit"),
-        ({"width": 10**12}, "width 1e+12 is more than"),
+        ({"width": 10**12}, "width 1000000000000 is more than"),
         ({"width": 9}, "does not fit"),
         ({"width": "8"}, "no network has the sizes"),
         ({"width": -1}, "--width -1"),
@@ -290,14 +376,17 @@ def test_timesteps_in_a_config_are_counted_first(refused, made, here, little_mem
 @pytest.mark.parametrize(
     ("file", "values", "words"),
     [
-        ("transformer/config.json", {"num_layers": 10**9}, "num_layers 1e+09 is more than"),
+        ("transformer/config.json", {"num_layers": 10**9}, "num_layers 1000000000 is more than"),
         ("transformer/config.json", {"sample_size": 10**6}, "sample_size in 1..4096"),
         ("transformer/config.json", {"sample_size": "64"}, "sample_size in 1..4096"),
         ("transformer/config.json", {"attention_head_dim": 10**6}, "cross_attention_dim 384"),
         ("transformer/config.json", {"num_layers": 3}, "does not fit"),
+        ("transformer/config.json", {"sample_size": 4096}, "does not make 1..256 patches a side"),
+        ("transformer/config.json", {"patch_size": "4"}, "patch_size 4 does not make"),
+        ("transformer/config.json", {"in_channels": 10**400}, "in_channels 1000"),
         ("text_encoder/config.json", {"d_model": 10**6}, "does not fit"),
-        ("text_encoder/config.json", {"vocab_size": 10**9}, "vocab_size 1e+09 is more than"),
-        ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers 1e+09 is more than"),
+        ("text_encoder/config.json", {"vocab_size": 10**9}, "vocab_size 1000000000 is more than"),
+        ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers 1000000000 is more than"),
         ("tokenizer/tokenizer_config.json", {"model_max_length": 10**9}, "model_max_length 1000000000"),
         ("tokenizer/tokenizer_config.json", {"model_max_length": 1e30}, "model_max_length 1e+30"),
         ("tokenizer/tokenizer_config.json", {"model_max_length": "24"}, "model_max_length '24'"),
@@ -346,6 +435,12 @@ def test_what_another_run_left_is_one_sentence(tmp_path, held):
     readers += [CascadeRecipe.read] * (isinstance(held, bytes) or "lr" in held)
     for reader in readers:
         refusal(lambda reader=reader: reader(tmp_path))
+
+
+@pytest.mark.parametrize("values", [{"epochs": True}, {"epochs": 1.5}, {"lr": "0.1"}, {"network": 5}], ids=str)
+def test_a_recipe_of_other_types_is_one_sentence(values):
+    (name,) = values
+    refusal(lambda: Recipe.from_json(Recipe("class").to_json() | values), "recipe.json", f"{name} is {values[name]!r}")
 
 
 @pytest.mark.parametrize("line", ["fox", "fox n", "fox n x", "fox n 1 @ 1 0 99999999", "fox n 1 @ 1 0 -5", "fox n 9 @ 1 0 3", ""])

@@ -130,7 +130,13 @@ def write_text(path: Path, text: str) -> None:
 def require_writable(path: Path, what: str = "-o") -> None:
     """Fail early, before hours of work, where ``path`` could not be written. Leaves nothing behind."""
     parent = Path(path).absolute().parent
-    while not parent.exists():
+    try:
+        if parent.is_dir():
+            _empty(Path(path)).unlink()  # the name may be too long, or the place one that nothing can be written to
+            return
+    except OSError as error:
+        raise UserError(f"{what} {path}: {unwritable(error)}") from error
+    while not exists(parent):
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(f"{what} {path}: {parent} cannot be written to; choose another place.")

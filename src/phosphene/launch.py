@@ -1,10 +1,14 @@
-"""How this process was started: alone, or as one of several. Without torch, so that it is known before anything is loaded."""
+"""How this process was started, alone or as one of several, and what ends it. Without torch: it is known before all else."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 from phosphene.errors import UserError
+
+ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+"""What Ctrl-C sends, what ``docker stop`` does, and what a terminal does that goes away."""
 
 
 def shared_by() -> tuple[int, int]:

@@ -46,8 +46,12 @@ SAMPLES = Path(__file__).parent / "assets" / "images"
 PLAIN = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 """Pillow's modes of eight bits that it turns into RGB as they are meant."""
 
-FULL = {"I;16": (65535,), "I": (255, 65535, 2**31 - 1), "F": (1, 255, 65535)}
+FULL = {"I;16": (1, 65535), "I": (1, 255, 65535, 2**31 - 1), "F": (1, 255, 65535)}
 """What white may be in its other modes of grey: the first of these that no pixel is above."""
+DARK = 16
+"""By how much the brightest pixel is below white where that cannot be what was meant, as of 12 bits in 16: it would be black."""
+ABOVE = 1.05
+"""How far above white sharpening and resampling may leave a pixel in floating point."""
 
 NEARLY = 16
 """Levels of 255 from black or white within which compression and rounding leave either."""
@@ -83,9 +87,10 @@ def read_cutout(content: bytes, where: object) -> Image.Image:
 def read_mask(path: Path, option: str = "MASK") -> Image.Image:
     """The mask at ``path``, of mode L: 255 where something is to be repainted, 0 where not.
 
-    White says so; or, where a picture has transparent holes, those. Masks of 0 and 1 count as black and white; an indexed
-    mask whose colours are no greys (a label map) is white wherever its index is not 0. UserError as :func:`read_picture`,
-    and where all of it is black, or all white.
+    White says so, of whatever opacity on a clear layer; or, where a picture has transparent holes, those. Masks of 0 and 1
+    count as black and white; an indexed mask whose colours are no greys (a label map) is white wherever its index is not 0.
+    UserError as :func:`read_picture`, where all of it is black, white or one grey, and where other paint than black and
+    white covers the lesser part of a clear layer: that may be what is to change, or what is to stay.
     """
     what = f"{option} {path}"
     image = _decoded(picture_file(path, option), what)
@@ -97,14 +102,14 @@ def read_mask(path: Path, option: str = "MASK") -> Image.Image:
         raise UserError(f"{what}: is all black, so nothing would be repainted; paint white what is to change.")
     if mask.min() > 255 - NEARLY:
         raise UserError(f"{what}: is all white, so nothing would be kept; paint black what is to stay.")
+    if int(mask.max()) - int(mask.min()) < NEARLY:
+        raise UserError(f"{what}: is one grey all over; paint white what is to change, and black what is to stay.")
     return Image.fromarray(mask)
 
 
 def _white(image: Image.Image, what: str) -> np.ndarray:
     """How white each pixel of a mask is meant to be, (H, W) bytes."""
     labels = np.asarray(image) if image.mode == "P" else None
-    if image.mode.partition(";")[0] == "I" and (levels := np.asarray(image)).min() >= 0 and levels.max() <= 1:
-        return levels.astype(np.uint8)  # black and white in 16 or 32 bits, which scaled would both be black
     rgba = np.asarray(_srgb(image, what))
     colour, alpha = rgba[..., :3], rgba[..., 3].astype(np.uint16)
     grey = np.asarray(Image.fromarray(colour).convert("L"))
@@ -113,10 +118,15 @@ def _white(image: Image.Image, what: str) -> np.ndarray:
         return np.where(labels > 0, 255, 0).astype(np.uint8) if coloured or grey.max() == 0 else grey
     if alpha.min() > 255 - NEARLY:
         return grey
-    seen = grey[alpha >= 128]
+    paint = alpha >= NEARLY
+    seen = grey[paint]
     inked = seen.size > 0 and (seen > 255 - NEARLY).any() and ((seen < NEARLY) | (seen > 255 - NEARLY)).mean() > 0.9
-    # Black and white on a clear layer is a mask that somebody painted; anything else is a picture with holes.
-    return (grey * alpha // 255 if inked else 255 - alpha).astype(np.uint8)
+    if inked:  # black and white on a clear layer is a mask that somebody painted, with a brush that may be thin
+        return (grey * alpha // alpha.max()).astype(np.uint8)
+    if seen.size and paint.mean() < 0.5:
+        why = "is mostly clear, with paint on it that is not black and white"
+        raise UserError(f"{what}: {why}; paint white what is to change, and black what is to stay.")
+    return (255 - alpha).astype(np.uint8)  # a picture with holes
 
 
 def picture_file(path: Path, option: str) -> Path:
@@ -178,11 +188,12 @@ def _scaled(image: Image.Image, what: str) -> Image.Image:
     """Grey of 16 or 32 bits, whole or floating, as eight."""
     values = np.asarray(image).astype(np.float64)
     kind = "I;16" if image.mode.startswith("I;16") else image.mode
-    white = next((most for most in FULL[kind] if values.max() <= most), None) if np.isfinite(values).all() else None
-    if white is None or values.min() < 0:
-        held = f"{values.min():g} to {values.max():g}"
-        raise UserError(f"{what}: has values from {held}; scale them to 0..{FULL[kind][0]}, or save it in 8 bits.")
-    return Image.fromarray((values / white * 255).round().astype(np.uint8))
+    most, above = values.max(), ABOVE if kind == "F" else 1
+    white = next((full for full in FULL[kind] if most <= full * above), None) if np.isfinite(values).all() else None
+    if white is None or values.min() < 0 or (white != FULL[kind][0] and most <= white / DARK):
+        held, usual = f"{values.min():g} to {most:g}", FULL[kind][kind != "F"]
+        raise UserError(f"{what}: has values from {held}; scale them to 0..{usual}, or save it in 8 bits.")
+    return Image.fromarray((values / white * 255).clip(0, 255).round().astype(np.uint8))
 
 
 # JSON

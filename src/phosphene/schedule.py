@@ -162,6 +162,8 @@ def _linear_abar(steps: int, beta_start: float, beta_end: float) -> Tensor:
 
 
 def _counted(steps: int) -> int:
+    if type(steps) is not int:
+        raise UserError(f"schedule: steps {steps!r} is no whole number; give one.")
     if not 1 <= steps <= MOST_STEPS:
         raise UserError(f"--timesteps {steps}: must lie in 1..{MOST_STEPS}.")
     return steps

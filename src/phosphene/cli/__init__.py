@@ -5,8 +5,10 @@ Nothing heavy is imported before a command runs: ``phosphene --help`` must not w
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
+import os
 import re
 import signal
 import sys
@@ -14,16 +16,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import cache
 from importlib import import_module
+from types import FrameType
 
 import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from phosphene.cli import common
+from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.errors import UserError
 from phosphene.files import unwritable
+from phosphene.launch import ENDING
 
 # Each adds its commands, in this order.
 for _part in ("train", "digits", "pictures", "illusions", "pairs", "measure", "anagrams", "models", "provenance"):
@@ -33,40 +38,77 @@ for _part in ("train", "digits", "pictures", "illusions", "pairs", "measure", "a
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv`` by default) and return its exit code.
 
-    Whatever is the user's to mend is one line on stderr and exit code 2; Ctrl-C is one line and 130, SIGTERM the same and 143.
+    Whatever is the user's to mend is one line on stderr and exit code 2; Ctrl-C is one line and 130, SIGTERM the same and 143,
+    SIGHUP 129.
     """
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell closed it (>&-)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (stays open to the end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # signs that it lacks, and names that are no text, are written out
             stream.reconfigure(errors="backslashreplace")
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None  # boxes and colours are for terminals
-    with _terminable() as terminated:
+    with _interruptible() as came:
         try:
             return perform(arguments)
         except Failed as failure:
             if failure.sentence and (common.leads() or not failure.common):
                 print(f"phosphene: {common.visible(failure.sentence)}", file=sys.stderr)
-            return 128 + signal.SIGTERM if terminated and failure.code == 130 else failure.code
+            return 128 + came[0] if came and failure.code == 130 else failure.code
+        except KeyboardInterrupt:  # where typer no longer looks
+            print("phosphene: interrupted.", file=sys.stderr)
+            return 128 + (came or [signal.SIGINT])[0]
+
+
+LATER = 0.05
+"""Seconds until a signal that came amid an import comes again."""
 
 
 @contextmanager
-def _terminable() -> Iterator[list[int]]:
-    """SIGTERM, which is what ``docker stop`` sends, ends a command as Ctrl-C does; the list has it then."""
-    terminated: list[int] = []
+def _interruptible() -> Iterator[list[int]]:
+    """While the block lasts, KeyboardInterrupt is raised by each of ENDING that is not ignored; the list has what came.
 
-    def terminate(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # it is ending already
-        terminated.append(number)
+    Amid an import it waits: libraries call Python from C++ there, which an exception would end by SIGABRT.
+    """
+    came: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if _importing(frame):
+            later = threading.Timer(LATER, signal.raise_signal, [number])
+            later.daemon = True
+            return later.start()
+        if number != signal.SIGINT:
+            signal.signal(number, signal.SIG_IGN)  # it is ending already
+        came.append(number)
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
-        yield terminated
+        yield came
         return
-    before = signal.signal(signal.SIGTERM, terminate)
+    # What is ignored stays so: nohup, and a shell's jobs in the background.
+    before = {each: signal.signal(each, end) for each in ENDING if signal.getsignal(each) != signal.SIG_IGN}
     try:
-        yield terminated
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        _deaf_at_exit()  # last, so that it comes before what libraries do at exit
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)  # None: it was not Python's
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether ``frame`` is run for an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@cache
+def _deaf_at_exit() -> None:
+    """What comes once all is done and said would only change the exit code."""
+    atexit.register(lambda: [signal.signal(each, signal.SIG_IGN) for each in ENDING])
 
 
 class Failed(Exception):
@@ -121,7 +163,9 @@ def _require_shared(command: str) -> None:
 
 def _system(error: OSError) -> str:
     """What to say of what the system refused."""
-    where = error.filename or "a file"
+    if error.errno == errno.ENOENT and not error.filename:
+        return "the working folder: is no longer there; go to another one."
+    where = error.filename or "the terminal, or the file that stands in for it"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
         return f"{where}: {unwritable(error)}"
     return f"{where}: {error.strerror}." if error.filename else str(error)
@@ -141,8 +185,10 @@ def _usage(error: TyperException) -> str:
     """What is wrong with the command line, with the option and the value in front as everywhere else."""
     option, message = getattr(error, "param", None), error.format_message()
     wrong = re.search(r"'?([^':]*)'? (is not .*)", message)
-    if option is None or wrong is None:
+    name = None if option is None else options.called(option)
+    if name is not None and wrong is None and isinstance(error, typer.BadParameter):
+        return f"{name}: {error.message}"
+    if name is None or wrong is None:
         return message
-    name = option.human_readable_name if option.param_type_name == "argument" else max(option.opts, key=len)
     why = re.sub(r"valid int( range)?", "whole number", re.sub(r"valid float( range)?", "number", wrong[2]))
     return f"{name} {wrong[1].strip()}: {why.replace('<=x<=', ' to ')}"

@@ -225,7 +225,9 @@ def drawing_command(command: Callable) -> Callable:
             raise UserError('PROMPT "": is empty; say what to draw.')
         drawing.command = name
         drawing.arguments = dict(values)
-        command(drawing=drawing, **values | {"out": common.destination(values["out"], name)})
+        out = common.destination(values["out"], name)
+        require_apart(out, values)
+        command(drawing=drawing, **values | {"out": out})
 
     parameters = []
     for parameter in inspect.signature(command).parameters.values():
@@ -248,6 +250,13 @@ REMADE: list[str] = []
 
 ELSEWHERE = ("out", "animate", "paper", "data", "compiled")
 """Options that say where something lies or goes, or how fast, and so are no part of how it was made."""
+
+
+def require_apart(out: Path, options: Mapping[str, Any]) -> None:
+    """UserError where the picture ``out`` would take the place of one of the files that the ``options`` name."""
+    for name, path in _files(options).items():
+        if out.exists() and path.exists() and out.samefile(path):
+            raise UserError(f"-o {out}: is what it is made of ({name}); choose another name.")
 
 
 def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:

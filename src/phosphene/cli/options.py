@@ -11,21 +11,26 @@ import typer
 
 from phosphene.defaults import DATASETS, MOST_PICTURES, MOST_STEPS, PAPERS, SOLVERS, one_of
 from phosphene.errors import UserError, require_finite, require_one_of, require_share
-from phosphene.files import exists, require_file
+from phosphene.files import exists, expanded, require_file
 
 
 def path(text: str | Path) -> Path:
     """What ``--out`` names. An empty text would be the working folder, which a script with an unset variable did not mean."""
     if not str(text).strip():
         raise typer.BadParameter("is empty; name a file or a folder.")
-    return Path(text)
+    return expanded(text)
+
+
+def called(option: Any) -> str:
+    """What a reader calls an option or argument of typer's."""
+    return option.human_readable_name if option.param_type_name == "argument" else max(option.opts, key=len)
 
 
 def checked(check: Callable[[str, Any], object]) -> Callable[[typer.CallbackParam, Any], Any]:
     """What typer calls: ``check`` of an option's name and each value that it is given."""
 
     def callback(option: typer.CallbackParam, value: Any) -> Any:
-        name = option.human_readable_name if option.param_type_name == "argument" else max(option.opts, key=len)
+        name = called(option)
         for each in value if isinstance(value, list) else [value]:
             if each is not None:
                 check(name, each)

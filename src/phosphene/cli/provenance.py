@@ -64,35 +64,36 @@ def rerun(
     story = _granted(story, path, {"--allow-model": allow_model or (), "--allow-file": allow_file or ()})
     argv, number = _argv(story, out), story.get("number")
     common.say(shlex.join(["phosphene", *argv]) + (f"  # picture {number[0]} of {number[1]}" if number else ""))
-    if code := _again(argv) if number is None else _one_of_many(story, number, out):
-        raise typer.Exit(code)
+    if number is None:
+        _again(argv)
+    else:
+        _one_of_many(story, number, out)
     same = path.read_bytes() == out.read_bytes()
     common.say(
         f"{out} is {path}, byte for byte" if same else f"{out} differs from {path}: another machine, version or model made it"
     )
 
 
-def _again(argv: Sequence[str]) -> int:
-    from phosphene.cli import main
+def _again(argv: Sequence[str]) -> None:
+    """Run a command line; what it came to nothing by is Failed, which is said once, by the outer one."""
+    from phosphene.cli import perform
 
-    return main(argv)
+    perform(argv)
 
 
-def _one_of_many(story: Mapping[str, Any], number: Sequence[int], out: Path) -> int:
-    """Draw all, for a picture's last bits may depend on those beside it, and keep the one as ``out``; the exit code."""
+def _one_of_many(story: Mapping[str, Any], number: Sequence[int], out: Path) -> None:
+    """Draw all, for a picture's last bits may depend on those beside it, and keep the one as ``out``."""
     from phosphene.files import replacing
 
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         whole = Path(folder) / "all.png"
-        if code := _again(_argv(story, whole)):
-            return code
+        _again(_argv(story, whole))
         alone = common.numbered(whole, *number)
         if not alone.is_file():
             raise UserError(f"number {number}: there is no such picture among those that are made.")
         made = alone.read_bytes()
     with replacing(out) as temporary:
         temporary.write_bytes(made)
-    return 0
 
 
 def _options(command: str) -> dict[str, TyperArgument | TyperOption]:

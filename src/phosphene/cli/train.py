@@ -18,7 +18,7 @@ from phosphene.cli.options import Data, Device, finite, path, there
 from phosphene.defaults import one_of
 from phosphene.errors import UserError
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed, shared_in_vain
-from phosphene.training.options import RECIPE, BaseRecipe, options_of, require_resumable
+from phosphene.training.options import RECIPE, BaseRecipe, options_of, require_recipe, require_resumable
 from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, stage_recipe, weights_alone
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=path)]
@@ -80,6 +80,7 @@ def _digits(
     settings = resumed(network, out, **changes) if resume else recipe(network, **changes)
     if resume:
         require_resumable(out)
+        require_recipe(out)
     from phosphene.training.mnist.run import Run
 
     run = Run(settings, out, data, resume, device, compiled, save_every)
@@ -153,6 +154,7 @@ def _stage(
         settings = stage_recipe(network, **changes)
     if resume:
         require_resumable(out, weights_alone(out))
+        require_recipe(out)
     from phosphene.training.text_to_image.pictures import count
     from phosphene.training.text_to_image.run import CascadeRun
 

@@ -30,6 +30,8 @@ PATCHES = "PixArtTransformer2DModel"
 
 MOST_SIDE = 4096
 """Pixels of a stage's pictures: a number in a file must not take all memory."""
+MOST_PATCHES = 256
+"""Patches of a transformer along a side, each of which attends to all."""
 
 
 def network_folder(part: Path) -> Path:
@@ -54,6 +56,10 @@ def network_config(part: Path) -> dict:
     sizes = config.get("sample_size") if isinstance(config.get("sample_size"), list) else [config.get("sample_size")]
     if not all(type(size) is int and 1 <= size <= MOST_SIDE for size in sizes) or len(sizes) not in (1, 2):
         raise UserError(f"{path}: says no sample_size in 1..{MOST_SIDE}, the height of its pictures; {AGAIN}.")
+    if config["_class_name"] == PATCHES:  # where no weight depends on how many there are, so that only this bounds them
+        side = config.get("patch_size")
+        if type(side) is not int or side < 1 or max(sizes) // side > MOST_PATCHES:
+            raise UserError(f"{path}: patch_size {str(side)[:40]} does not make 1..{MOST_PATCHES} patches a side; {AGAIN}.")
     return config
 
 

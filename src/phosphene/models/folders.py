@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from phosphene.errors import UserError
-from phosphene.files import expanded, is_file
+from phosphene.files import exists, expanded, is_file
 from phosphene.readers import read_json_file
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
@@ -117,7 +117,7 @@ def require_small(config: object, path: Path, name: str = "") -> None:
         for value in config:
             require_small(value, path, name)
     elif isinstance(config, int | float) and abs(config) > (most := MOST_LAYERS if "layers" in name else MOST_NUMBER):
-        raise UserError(f"{path}: {name} {config:g} is more than {most}, as no network here has; {AGAIN}.")
+        raise UserError(f"{path}: {name} {str(config)[:40]} is more than {most}, as no network here has; {AGAIN}.")
 
 
 def sums(path: Path) -> set[tuple[Path, str]]:
@@ -127,7 +127,9 @@ def sums(path: Path) -> set[tuple[Path, str]]:
     """
     told, stage = set(), path.resolve()
     for folder, within in ((path, ""), (stage.parent, f"{stage.name}/")):
-        if (folder / SUMS).is_file():
+        if exists(folder / SUMS) and not is_file(folder / SUMS):  # a pipe, a device or a folder says nothing to compare with
+            raise UserError(f"{folder / SUMS}: is no file; {AGAIN}.")
+        if is_file(folder / SUMS):
             for line in (folder / SUMS).read_text(errors="replace").splitlines():
                 wanted, _, name = line.partition(" ")
                 if (name := name[1:]).startswith(within):  # after a space, or the star of binary files

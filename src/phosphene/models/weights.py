@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from phosphene.errors import UserError, require_one_of
-from phosphene.files import replacing, unwritable
+from phosphene.files import exists, is_file, replacing, unwritable
 
 Network = TypeVar("Network", bound=nn.Module)
 STORAGES = ("float32", "float16", "int8")
@@ -78,8 +78,8 @@ def require_fit(build: Callable[[], Network], paths: Sequence[Path]) -> Network:
     try:
         with torch.device("meta"), Unfilled():
             network = build()
-    except UserError:
-        raise
+    except UserError as error:  # which speaks of options that nobody gave
+        raise UserError(f"{paths[0].with_name('config.json')}: no network is as it says: {error}") from error
     except (RuntimeError, ArithmeticError, MemoryError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{paths[0]}: no network has the sizes that its config.json says ({reason}).") from error
@@ -90,6 +90,8 @@ def require_fit(build: Callable[[], Network], paths: Sequence[Path]) -> Network:
 @contextmanager
 def _opened(path: Path) -> Iterator[safe_open]:
     """A safetensors file; UserError where it is none, or is damaged where it is read."""
+    if exists(path) and not is_file(path):  # a pipe may never end
+        raise UserError(f"{path}: is no file; fetch or train it again.")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -121,14 +123,23 @@ def mapped(paths: Iterable[Path], dtype: torch.dtype) -> dict[str, Tensor]:
     held: dict[str, Tensor] = {}
     for path in paths:
         with _opened(path) as file:
-            held |= {name: file.get_tensor(name).to(dtype) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            held |= {name: _real(value, name, path).to(dtype) for name, value in found.items()}
     return held
+
+
+def _real(value: Tensor, name: str, path: Path) -> Tensor:
+    """``value``; UserError where it holds whole or complex numbers, which would be taken for weights and are none."""
+    if not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UserError(f"{path}: {name} is of type {kind}, and weights are floating point numbers; fetch or train it again.")
+    return value
 
 
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load ``weights`` (read from ``path``) into ``network``; UserError where names or shapes differ."""
     given = _compare(network, {name: tuple(value.shape) for name, value in weights.items()}, path)
-    network.load_state_dict({name: weights[name] for name in given}, strict=False)
+    network.load_state_dict({name: _real(weights[name], name, path) for name in given}, strict=False)
 
 
 @torch.no_grad()
@@ -140,7 +151,7 @@ def fill(network: nn.Module, paths: Iterable[Path]) -> None:
             names = list(file.keys())
             whole = load(path) if any(name.endswith(SCALE) for name in names) else {}
             for name in whole or names:
-                own[name].copy_(whole[name] if whole else file.get_tensor(name))
+                own[name].copy_(_real(whole[name] if whole else file.get_tensor(name), name, path))
 
 
 def _compare(network: nn.Module, weights: Mapping[str, tuple[int, ...]], path: Path) -> set[str]:

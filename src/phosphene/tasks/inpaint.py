@@ -40,8 +40,11 @@ def inpaint(image: Tensor, mask: Tensor, prompt: str | None = None, *, negative:
 def require_mask(mask: Tensor, option: str = "MASK") -> Tensor:
     """``mask`` within 0..1: see :func:`~phosphene.expression.clamped_mask`. UserError where it leaves nothing to repaint."""
     mask = clamped_mask(mask, option)
-    if float(mask.max()) == 0:
-        raise UserError(f"{option}: is all black, so nothing would be repainted; paint white what is to change.")
+    if float(mask.max()) < 0.5:  # at every step what is drawn counts for less than what is kept, so that it never comes up
+        size = "x".join(str(n) for n in mask.shape[:-3:-1])
+        raise UserError(
+            f"{option}: is nowhere white at the model's {size} pixels, so nothing would be repainted; paint more of it white."
+        )
     return mask
 
 

@@ -120,7 +120,11 @@ def save(trainer: Resumable, path: Path) -> None:
 
 def load(trainer: Resumable, path: Path) -> None:
     """Continue ``trainer`` from ``path``; UserError where the file is missing, damaged or of another recipe."""
-    tensors, anew = weights.load(path), "start a new run in another --out"
+    anew = "start a new run in another --out"
+    try:
+        tensors = weights.load(path)
+    except UserError as error:  # whose remedy is a model's
+        raise UserError(f"{str(error).rpartition('; ')[0]}; {anew}.") from error
     try:
         with safe_open(path, framework="pt") as file:
             told = file.metadata() or {}

@@ -34,6 +34,10 @@ def options_of(recipe: type, network: str) -> dict[str, Mapping[str, Any]]:
     return {name: metadata for name, metadata in options.items() if network in (metadata["networks"] or (network,))}
 
 
+KINDS = {"int": int, "float": int | float, "str": str, "bool": bool}
+"""Types of a recipe's fields, as JSON has them."""
+
+
 def require_resumable(out: Path, weights_alone: str = WEIGHTS_ALONE) -> None:
     """UserError where ``out`` holds no checkpoint to go on from; ``weights_alone`` is what to do with models without one."""
     if (out / CHECKPOINT).exists():
@@ -44,6 +48,12 @@ def require_resumable(out: Path, weights_alone: str = WEIGHTS_ALONE) -> None:
     elif (out / RECIPE).exists():
         remedy = "it ended before its first step, start it again without --resume"
     raise UserError(f"--resume: {out} holds no {CHECKPOINT}; {remedy}.")
+
+
+def require_recipe(out: Path) -> None:
+    """UserError where the run in ``out`` no longer says what it trained."""
+    if not (out / RECIPE).exists():
+        raise UserError(f"--resume: {out} holds no {RECIPE}, which says what was trained; start a new run in another --out.")
 
 
 def whole(position: Mapping[str, Any], name: str, most: float = math.inf) -> int:
@@ -86,8 +96,12 @@ class BaseRecipe:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The recipe of :meth:`to_json`; fields that are no more are left out. UserError where it is damaged."""
-        known = {each.name for each in fields(cls)}
+        known = {each.name: each.type for each in fields(cls)}
         try:
+            for name, value in values.items():
+                kind = KINDS.get(known.get(name, ""), object)
+                if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool and kind is not object):
+                    raise TypeError(f"{name} is {value!r}, and should be of type {known[name]}")
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
         except (TypeError, AttributeError, OverflowError) as error:
             raise UserError(f"{RECIPE}: is incomplete or damaged ({error}); start the run anew.") from error

@@ -16,6 +16,7 @@ from typing import Any
 
 from phosphene.errors import UserError
 from phosphene.files import require_writable, sweep
+from phosphene.launch import ENDING
 from phosphene.processes import Place
 from phosphene.training import checkpoint
 from phosphene.training.checkpoint import Resumable
@@ -28,7 +29,7 @@ class TrainingRun(ABC):
     """Trains ``recipe`` into the folder ``out``; iterating makes it go and yields its reports. ``resume`` goes on in the folder.
 
     UserError where it cannot start: then nothing is written. A run holds its folder from its making to the end of its
-    iteration. Ctrl-C and SIGTERM end it after the step in progress, with a checkpoint; then KeyboardInterrupt is raised.
+    iteration. Ctrl-C, SIGTERM and SIGHUP end it after the step in progress, with a checkpoint; then KeyboardInterrupt is raised.
     """
 
     by = "step"
@@ -144,7 +145,7 @@ class TrainingRun(ABC):
 
 @contextmanager
 def asked_to_stop(trainer: Resumable) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM end the run after the step in progress: between steps the state is whole, within one it is not.
+    """Ctrl-C, SIGTERM and SIGHUP end the run after the step in progress: between steps the state is whole, within one it is not.
 
     Which of them came is in the list.
     """
@@ -157,7 +158,8 @@ def asked_to_stop(trainer: Resumable) -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    ending = [each for each in ENDING if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]  # as nohup has it
+    before = {number: signal.signal(number, stop) for number in ending}
     try:
         yield asked
     finally:

@@ -37,6 +37,12 @@ HEADERS = {
 }
 
 
+FILE_ROUTE = "/file="
+"""In the path of an answer that is a file: a result, or what some visitor uploaded."""
+PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif")
+"""What is shown in a browser: pictures that can hold no script, as SVG can."""
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens at ``host``."""
     try:
@@ -96,7 +102,12 @@ class Guard:
             if not fits:
                 full = PlainTextResponse("Others are uploading too much at the moment; try again in a minute.", 507)
                 return await full(scope, receive, send)
-            await self.app(scope, receive, with_headers(send))
+            try:
+                await self.app(scope, receive, with_headers(send, FILE_ROUTE in scope["path"]))
+            except LookupError:  # what gradio raises at a button that there is not, before it has answered
+                if not scope["path"].endswith("/queue/join"):
+                    raise
+                await PlainTextResponse("The page has no such button; load it again.", 400)(scope, receive, send)
 
     @contextmanager
     def _heard(self, scope: Scope) -> Iterator[None]:
@@ -122,11 +133,19 @@ def _uploaded(scope: Scope, headers: Headers) -> int:
 def foreign(headers: Headers) -> PlainTextResponse | None:
     """The answer to what another site's page asks for; None to what the studio's own page, or no page, does."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-    here = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    here = origin is None or _host_of(origin) == headers.get("host", "").lower()
     follows = headers.get("sec-fetch-mode") == "navigate" and origin is None  # somebody clicked on a link to the studio
     if here and (site in ("same-origin", "none") or follows):
         return None
     return PlainTextResponse("This studio answers its own page alone.", 403)
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of a browser's ``Origin``; None where it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def oversized(headers: Headers) -> PlainTextResponse | None:
@@ -139,14 +158,18 @@ def oversized(headers: Headers) -> PlainTextResponse | None:
     return None
 
 
-def with_headers(send: Send) -> Send:
-    """``send``, with HEADERS on every answer."""
+def with_headers(send: Send, is_file: bool = False) -> Send:
+    """``send``, with HEADERS on every answer. What a visitor may have uploaded runs no script, and is shown if a picture."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
+            if is_file:
+                headers["content-security-policy"] = "default-src 'none'; sandbox"
+                if headers.get("content-type", "").partition(";")[0] not in PICTURES:
+                    headers["content-disposition"] = "attachment"
         await send(message)
 
     return sending

@@ -16,6 +16,7 @@ from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.defaults import CASCADE
 from phosphene.errors import UserError
+from phosphene.launch import ENDING
 
 
 @app.command()
@@ -46,14 +47,13 @@ def serve(
     _require_free(host, port)
     _share_memory()
     place = str(common.device(device))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container ends it as Ctrl-C does
     from phosphene.web.studio import open_studio
 
     with open_studio(model, place, host, port, who, embeddings) as (_, url):
         common.say(f"the studio is at {url} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in ENDING:
             signal.signal(each, signal.SIG_IGN)  # it is ending already
 
 

@@ -95,6 +95,8 @@ def load_dataset(name: str, data: Path | None = None, fetch: bool = True) -> Dat
     """
     require_one_of("--dataset", name, DATASETS)
     if name == "digits":
+        if data is not None:
+            raise UserError(f"--data {data}: is not read for digits, which come with scikit-learn; leave it out.")
         return _scikit_digits()
     if data is not None and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder; name one that holds {PARTS[0]}.gz and its three companions.")

@@ -53,7 +53,7 @@ class Recipe(BaseRecipe):
         self.require("schedule", self.schedule in SCHEDULES, f"choose one of {', '.join(SCHEDULES)}")
         self.require("timesteps", 2 <= self.timesteps <= MOST_STEPS, f"must lie in 2..{MOST_STEPS}")
         self.require("dataset", self.dataset in DATASETS, f"choose one of {', '.join(DATASETS)}")
-        self.require("time_spread", 0 <= self.time_spread < math.inf, "must be 0 (uniform) or above, such as 1")
+        self.require("time_spread", 0 <= self.time_spread <= 100, "must lie in 0 (uniform)..100, such as 1")
         self.require("time_mean", math.isfinite(self.time_mean), "must be a finite number, such as 0")
         self.require("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
         self.require("sigma", math.isfinite(self.sigma) and self.sigma > 0, "must be positive")

@@ -91,7 +91,7 @@ def _entries(path: Path) -> Iterator[_Entry]:
 def _shards(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    return sorted(p for p in path.glob("*.tar") if not _hidden(p.name))
+    return sorted(p for p in path.glob("*.tar") if not _hidden(p.name) and is_file(p))  # a pipe may never end
 
 
 def _hidden(name: str) -> bool:
