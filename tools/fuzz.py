@@ -4,7 +4,9 @@
 
 A reader may answer or raise UserError: anything else, thirty seconds of a processor, or two gigabytes, ends the run with exit
 code 1 and leaves the file in out/fuzz. What is handed in are whole files with bytes changed, put in, taken out and doubled, or,
-of those that are JSON, with values changed; hypothesis chooses, a new seed every round. Each reader runs in a process of its own.
+of those that are JSON, with values changed; hypothesis chooses, a new seed every round. A damaged file that reaches lines (of
+phosphene, Pillow or Python's parsers) which none before it reached is damaged further in the rounds that follow: by these lines
+it gets deeper than chance does. Each reader runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -62,6 +64,39 @@ FOUND = Path("out/fuzz")
 SECONDS, BYTES = 30, 2 * 2**30
 ROUND = 200
 """Files between two looks at the clock."""
+KEPT = 300
+"""Damaged files that are damaged further, at most: the newest."""
+FOLLOWED = ("phosphene", "PIL", "json", "tomllib", "tarfile", "zipfile", "gzip", "csv")
+"""Packages and modules whose lines are followed."""
+
+
+class Reached:
+    """The lines that anything has reached while it was followed."""
+
+    def __init__(self) -> None:
+        self.lines: set[tuple[object, int]] = set()
+        self._own: dict[object, bool] = {}
+
+    def follow(self, call: Callable[[], object]) -> bool:
+        """Call it; whether it reached a line that nothing did before."""
+        before = len(self.lines)
+        sys.settrace(self._enter)
+        try:
+            call()
+        finally:
+            sys.settrace(None)
+            self.grew = len(self.lines) > before
+        return self.grew
+
+    def _enter(self, frame: FrameType, event: str, argument: object) -> Callable | None:
+        code = frame.f_code
+        if code not in self._own:
+            self._own[code] = any(part in FOLLOWED for part in Path(code.co_filename).with_suffix("").parts)
+        return self._line if self._own[code] else None
+
+    def _line(self, frame: FrameType, event: str, argument: object) -> Callable:
+        self.lines.add((frame.f_code, frame.f_lineno))
+        return self._line
 
 
 def pictures() -> list[bytes]:
@@ -356,23 +391,29 @@ def fuzz(name: str, minutes: float) -> None:
     """One reader, in this process; exits with 1 where it fails."""
     warnings.simplefilter("ignore")  # of libraries, about what they were handed
     file, seeds, reader = READERS[name]
-    count, refused, slowest = 0, 0, 0.0
+    count, refused, slowest, reached, deeper = 0, 0, 0.0, Reached(), []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / file
         path.parent.mkdir(exist_ok=True)
 
         def check(which: int, changes: Sequence[tuple[str, int, bytes]], values: Sequence[tuple[int, int]]) -> None:
             nonlocal count, refused, slowest
+            every = [*whole, *deeper]
+            of = every[which % len(every)]
             # Of JSON most damage of bytes leaves no JSON: half of its files are otherwise whole.
             reshapes = structured and count % 2
-            path.write_bytes(reshaped(whole[which], values) if reshapes else damaged(whole[which], changes))
+            content = reshaped(of, values) if reshapes else damaged(of, changes)
+            path.write_bytes(content)
             begun = time.process_time()
             try:
-                reader(path)
+                reached.follow(lambda: reader(path))
             except UserError as error:
                 refused += 1
                 assert "\n" not in str(error), f"more than a line: {error}"
             count, slowest = count + 1, max(slowest, time.process_time() - begun)
+            if reached.grew and (reshapes or not structured):  # what is damaged in its bytes is no JSON to change values of
+                deeper.append(content)
+                del deeper[:-KEPT]
             assert slowest < SECONDS, f"took {slowest:.0f} s"
             held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             assert held * 1024 < BYTES, f"took {held * 1024:,} bytes"
@@ -380,8 +421,8 @@ def fuzz(name: str, minutes: float) -> None:
         number, whole, structured = 0, seeds(), path.suffix in (".json", ".jsonl")
         for content in whole:  # these are read, and what that takes is loaded
             path.write_bytes(content)
-            reader(path)
-        usual = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            reached.follow(lambda: reader(path))
+        usual, known = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(reached.lines)
         due = time.monotonic() + 60 * minutes
         how = settings(
             max_examples=ROUND, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
@@ -389,7 +430,7 @@ def fuzz(name: str, minutes: float) -> None:
         while time.monotonic() < due:
             number += 1
             try:
-                seed(number)(how(given(st.sampled_from(range(len(whole))), CHANGES, RESHAPES)(check)))()
+                seed(number)(how(given(st.integers(0, 2**20), CHANGES, RESHAPES)(check)))()
             except Exception as error:
                 FOUND.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, FOUND / f"{name}-{path.name}")
@@ -398,7 +439,8 @@ def fuzz(name: str, minutes: float) -> None:
                 sys.exit(f"{type(error).__name__}: {str(error)[:500]}")
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     worst = f"at most {slowest:.2f} s, {held / 1024:.0f} MB in all, {(held - usual) / 1024:.0f} MB more than at first"
-    print(f"{name}: {count:,} files, {refused:,} refused, none failed; {worst}", flush=True)
+    lines = f"{len(reached.lines):,} lines reached, {len(reached.lines) - known:,} of them by damaged files alone"
+    print(f"{name}: {count:,} files, {refused:,} refused, none failed; {lines}; {worst}", flush=True)
 
 
 def main() -> None:
