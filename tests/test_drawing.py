@@ -22,6 +22,7 @@ from phosphene.expression import cond, guide
 from phosphene.models.protocol import Estimate
 from phosphene.sampler import SOLVERS, ancestral, ddim, dpm_solver, last, resampled
 from phosphene.schedule import CLEAN, linear
+from phosphene.tasks.ambigram import ambigram, judge
 from phosphene.tasks.anagram import anagram
 from phosphene.tasks.hybrid import hybrid
 from phosphene.tasks.score import score
@@ -155,6 +156,38 @@ def test_a_hybrid_is_judged_by_what_each_prompt_rules():
     picture = red.expand(1, 3, 8, 8)
     assert hybrid(["light", "red"], kind="color").judge(stage, picture, [0]).score > 0.9
     assert hybrid(["red", "light"], kind="color").judge(stage, picture, [0]).score < 0.1
+
+
+class Glance(torch.nn.Module):
+    """Reads what is bright above as a 6 and, less surely, what is bright below as a 9."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(2, 10)
+        torch.nn.init.zeros_(self.head.bias)
+        torch.nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            self.head.weight[6, 0], self.head.weight[9, 1] = 6.0, 4.0
+
+    def features(self, x):
+        return x.unflatten(2, (2, -1)).mean((1, 3, 4))
+
+
+def test_an_ambigram_is_judged_as_it_stands_and_turned():
+    above = torch.zeros(1, 1, 28, 28)
+    above[:, :, :14] = 1
+    six, nine = (float(torch.tensor([surety] + [0.0] * 9).softmax(0)[0]) for surety in (6, 4))
+    low = (1 - six) / 9, (1 - nine) / 9  # what each is thought to be any other digit
+    expected = {(6, 9): (nine, True), (9, 6): (min(low), False), (6, 6): (low[1], False), (9, 9): (low[0], False)}
+    for pair, (least, read) in expected.items():
+        found = judge(Glance(), above, [pair])
+        assert found.score.tolist() == pytest.approx([least], rel=1e-4) and found.read.tolist() == [read], pair
+    every = judge(Glance(), above.repeat(4, 1, 1, 1), list(expected))  # a pair for each picture
+    assert every.score.tolist() == pytest.approx([least for least, _ in expected.values()], rel=1e-4)
+    assert every.read.tolist() == [read for _, read in expected.values()]
+    # By the task, each row is judged by its own pair.
+    task = ambigram(list(expected), Glance())
+    assert task.judge(None, above.repeat(2, 1, 1, 1), [2, 0]).read.tolist() == [False, True]
 
 
 # A run
