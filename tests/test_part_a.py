@@ -74,6 +74,23 @@ def test_each_command_draws_and_can_be_run_again(call, here, cascade, name):  # 
         assert one.size == three.size and one.tobytes() != three.tobytes()
 
 
+def test_the_one_step_is_asked_as_the_run_but_for_guidance_nobody_named(call, here, cascade, monkeypatch):  # noqa: F811
+    from phosphene.cli import pictures
+
+    found, attempts = [], pictures._attempts
+    monkeypatch.setattr(pictures, "_attempts", lambda *what: found.append(what[1]) or attempts(*what))
+    argv = ["denoise", "ball.png", "--prompt", "a rocket", "--t", 600, "--start", 3, *STEPS, "--model", cascade]
+    guided = ["--guidance", 7]
+    several = [[], ["--guidance", 1], guided, ["--no-threshold"], [*guided, "--guidance-norm", 0.01]]
+    several += [[*guided, "--guidance-parallel", 0], [*guided, "--negative", "a skull"]]
+    for more in several:
+        assert call(*argv, *more) == (0, "pictures in denoise.png\n", "")
+    usual, one, *others = [level.estimate for (level,) in found]
+    assert usual.equal(one)
+    for k, other in enumerate(others):
+        assert not any(other.equal(each) for each in (usual, *others[:k])), several[k + 2]
+
+
 def test_sweeps_are_rows(call, here, cascade):  # noqa: F811
     base = ["generate", "a rocket", "a skull", "--model", cascade, "--no-upscale"]
     assert call(*base, "--guidance-sweep", "1,5,9", *STEPS, "-o", "guidance.png")[0] == 0

@@ -137,14 +137,14 @@ def denoise(
 ) -> None:
     """Noise IMAGE, and try to undo it: by a blur, in one step, in many steps.
 
-    Below each picture stand its PSNR (in dB) and SSIM against the original. The timesteps of the last row are Part A's,
-    990, 960, ..., 0, unless --steps or --timesteps say others.
+    Below each picture stand its PSNR (in dB) and SSIM against the original. The one step is not guided, being the mean of
+    all pictures that may lie under the noise, unless --guidance says how much. The timesteps of the last row are Part
+    A's, 990, 960, ..., 0, unless --steps or --timesteps say others.
     """
     times = _timesteps("--t", t, "250,500,750")
     from phosphene.drawing import run
     from phosphene.images import fitted, to_tensor
     from phosphene.readers import read_picture
-    from phosphene.sampler import generators
     from phosphene.tasks import denoise as task
     from phosphene.tasks.edit import edit
 
@@ -153,9 +153,10 @@ def denoise(
     (stage,) = drawing.open([prompt]).stages
     clean = to_tensor(fitted(picture, stage.image_shape[1:], fit))
     undone = edit(clean, [start], prompt or None, negative=drawing.negative)
-    how = task.many_steps(stage, drawing.sampling()).of(stage, undone.stays)
-    found = task.levels(stage, undone.asks(stage, how.guidance), clean, times, generators([drawing.seed]))
-    steps = common.with_progress(run(undone, stage, [drawing.seed], sampling=how, place=common.place(drawing.device)))
+    how, seeds = drawing.sampling(), [drawing.seed]
+    many = run(undone, stage, seeds, sampling=task.many_steps(stage, how), place=common.place(drawing.device))
+    found = task.levels(stage, clean, times, seeds, prompt or None, negative=drawing.negative, sampling=how)
+    steps = common.with_progress(many)
     states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
     common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
 
