@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import pkgutil
+from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,6 @@ from conftest import TinyDenoiser, randn, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-import phosphene
 from phosphene.drawing import Sampling, Task, best, run
 from phosphene.expression import cond, guide
 from phosphene.models.protocol import Estimate
@@ -286,26 +287,82 @@ def test_an_edit_is_of_every_picture_whenever_it_joins():
 
 # Nothing goes round it
 
-ROOT = Path(phosphene.__file__).parent
+HOME = Path(__file__).parent.parent
+WITHIN = {"sampler.denoise": "drawing", "forward.Evaluation": "sampler", "sampling.threshold": "drawing"}
+"""What makes a step of a run, and the one module that uses it."""
 
 
-def test_only_drawing_calls_the_loop():
-    callers = set()
-    for file in ROOT.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            from_sampler = isinstance(node, ast.ImportFrom) and node.module == "phosphene.sampler"
-            if from_sampler and "denoise" in [name.name for name in node.names]:
-                callers.add(file.relative_to(ROOT).as_posix())
-            if isinstance(node, ast.Attribute) and node.attr == "denoise" and ast.unparse(node.value).endswith("sampler"):
-                callers.add(file.relative_to(ROOT).as_posix())
-    assert callers == {"drawing.py"}
-    notebook = json.loads((Path(__file__).parent.parent / "examples" / "walkthrough.ipynb").read_text(encoding="utf-8"))
-    assert not any("denoise(" in "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+@cache
+def meaning(dotted: str) -> object:
+    """What a dotted name of the package stands for; None where it is none."""
+    try:
+        return pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError, ValueError):  # the last: what an attribute is taken of is more than a name
+        return None
+
+
+def uses(source: str, package: str = "") -> set[str]:
+    """Which of WITHIN a module uses, by whatever name: imported, under an alias, or as an attribute of a module."""
+    tree, bound = ast.parse(source), defaultdict(set)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            for name in node.names:
+                for each in vars(meaning(module)) if name.name == "*" and meaning(module) else [name.name]:
+                    bound[name.asname or each].add(f"{module}.{each}")
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                bound[name.asname or name.name.partition(".")[0]].add(name.name if name.asname else name.name.partition(".")[0])
+    dotted = {each for several in bound.values() for each in several}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            first, _, rest = ast.unparse(node).partition(".")
+            dotted |= {f"{each}.{rest}" for each in bound.get(first, ())}
+    sought = {id(meaning(f"phosphene.{name}")): name for name in WITHIN}
+    found = (meaning(each) for each in dotted if each.partition(".")[0] == "phosphene")
+    return {sought[id(value)] for value in found if id(value) in sought}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from phosphene.sampler import denoise",
+        "from phosphene import denoise as loop",
+        "import phosphene\nphosphene.denoise(1)",
+        "import phosphene as p\nloop = p.denoise",
+        "import phosphene.sampler\nphosphene.sampler.denoise(1)",
+        "def late():\n    from phosphene import sampler as s\n    s.denoise(1)",
+        "from phosphene.drawing import denoise",
+        "from phosphene.sampler import *",
+        "from ..sampler import denoise",
+        "from .. import sampler\nsampler.denoise(1)",
+    ],
+)
+def test_whoever_uses_the_loop_is_found(source):
+    assert "sampler.denoise" in uses(source, "phosphene.tasks")
+    assert not uses(source.replace("denoise", "draw").replace("*", "draw"), "phosphene.tasks")
+
+
+def test_nothing_goes_round_the_one_way_to_draw():
+    """Nor do benchmarks, tools and notebooks; the modules that define these are not looked at."""
+    users = defaultdict(set)
+    for folder in ("src", "benchmarks", "tools"):
+        for file in sorted((HOME / folder).rglob("*.py")):
+            package = ".".join(file.relative_to(HOME / folder).parent.parts)
+            for name in uses(file.read_text(encoding="utf-8"), package):
+                users[name].add(f"{package}.{file.stem}")
+    for file in (HOME / "examples").glob("*.ipynb"):
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+        for name in uses("\n".join(line for line in lines if not line.startswith(("%", "!")))):
+            users[name].add(file.name)
+    assert users == {name: {f"phosphene.{user}"} for name, user in WITHIN.items()}
 
 
 def test_the_readme_s_python_runs(capsys):
     """Block after block in one namespace, with fewer steps."""
-    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    text = (HOME / "README.md").read_text(encoding="utf-8")
     held: dict = {}
     for block in text.split("```python\n")[1:]:
         exec(block.partition("```")[0].replace('Sampling("dpm")', 'Sampling("dpm", 1, upscale_steps=1)').replace("16", "2"), held)
