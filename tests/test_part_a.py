@@ -13,9 +13,14 @@ from PIL import Image, ImageDraw
 from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
+from phosphene.defaults import SEED
+from phosphene.drawing import Sampling, run
 from phosphene.images import PAPER, fitted, rescaled, save_animation, to_images, to_tensor
+from phosphene.models.cascade import open_cascade
 from phosphene.readers import MOST_PIXELS, SAMPLES, read_picture, read_provenance
+from phosphene.sampler import last
 from phosphene.tasks.animate import MOVE
+from phosphene.tasks.hybrid import completed
 
 STEPS = ["--steps", 4]
 
@@ -249,6 +254,20 @@ def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, 
     assert (read_picture("low.png").tobytes() == read_picture("high.png").tobytes()) == (kind == "scale")
     code, out, err = call("rerun", "high.png", "-o", "again.png", *allowed(cascade))
     assert code == 0 and "byte for byte" in out, err
+
+
+@pytest.mark.parametrize("band", ["low", "high"])
+def test_a_photo_keeps_its_place_in_the_second_stage_too(call, here, cascade, band):  # noqa: F811
+    """What the command writes is drawn of the photo at the size of either stage."""
+    command = ["hybrid", "a skull", "--from", "ball.png", "--band", band, "--model", cascade, *STEPS, "-o", "from.png"]
+    assert call(*command)[0] == 0
+    model, photo = open_cascade(cascade), read_picture("ball.png")
+    small, large = (to_tensor(fitted(photo, stage.image_shape[1:])) for stage in model.stages)
+    both, first = (
+        last(run(completed(small, "a skull", band=band, large=kept), model, [SEED], sampling=Sampling(steps=4)))
+        for kept in (large, None)
+    )
+    assert read_picture("from.png").tobytes() == to_images(both)[0].tobytes() != to_images(first)[0].tobytes()
 
 
 def test_motion_has_a_length_and_a_direction(call, here, cascade):  # noqa: F811
