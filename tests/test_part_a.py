@@ -374,7 +374,7 @@ def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
         (["compose", "a", "b", "--mask", "star"], ["--mask star"]),
         (["compose", "a", "--mask", "left"], ["PROMPT", "two"]),
         (["anagram", "--view", "flip"], ["PROMPT"]),
-        (["denoise", "ball.png", "--t", "1000"], ["--t 1000", "0..999"]),
+        (["denoise", "ball.png", "--start", "1", "--t", "1000"], ["--t 1000", "0..999"]),
         (["denoise", "ball.png", "--t", "x"], ["--t x"]),
         (["denoise", "ball.png", "--start", "4"], ["--start 4", "0..3"]),
         (["morph", "a"], ["PROMPT", "two"]),

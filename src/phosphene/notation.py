@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, JUDGES, LAID, MOST_WEIGHT, PIECES, SECTIONS, VIEWS, WARPS
+from phosphene.defaults import FOUR_WAY, JUDGES, LAID, MOST_WEIGHT, PIECES, SECTIONS, VIEWS, WARPS, one_of
 from phosphene.errors import UserError, require_one_of, require_sigmas
 
 
@@ -56,6 +56,12 @@ def require_views(names: Sequence[Any], prompts: int) -> list[Any]:
         named = ", ".join(str(name) for name in whole) or "none"
         raise UserError(f"--view {named}: {prompts} prompts need {max(prompts - 1, 1)} views besides the picture as it is.")
     return whole
+
+
+def require_chance(names: Sequence[str], seed: int) -> None:
+    """UserError where a ``seed`` is named (0 is none) and none of the views ``names`` would be laid by it."""
+    if seed and not any(known in LAID and own is None for known, _, own in map(view_parts, names)):
+        raise UserError(f"--view-seed {seed}: is of {one_of(LAID)} without a seed of their own, such as jigsaw; leave it out.")
 
 
 def last_parts(text: str) -> tuple[str, int]:

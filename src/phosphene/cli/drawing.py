@@ -182,6 +182,7 @@ class Drawing(Options):
         place = common.device(self.device)
         how |= {"stages": 2 if self.upscale else 1, "offload": self.offload, "compiled": self.compiled}
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
+        self.require_use(cascade)
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
         with warnings.catch_warnings(action="ignore", category=PromptCut):  # it is said below, each time
             cascade.encode(asked)
@@ -189,10 +190,23 @@ class Drawing(Options):
         for prompt in asked:
             if cut := cascade.text.cut.get(tidy(prompt or "")):
                 common.say(cut)
+        return cascade
+
+    def require_use(self, cascade: Cascade) -> None:
+        """UserError where an option was given that changes nothing of what ``cascade`` draws."""
         for name, value in self.of_the_second():
             if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")
-        return cascade
+        if self.upscale_guidance is not None and not cascade.stages[1].reads:
+            raise UserError(
+                f"--upscale-guidance {self.upscale_guidance:g}: the second stage of {self.model} reads no prompt, and so nothing "
+                "guides it; leave it out."
+            )
+        if self.guides(cascade):
+            return
+        for name in (*(["negative"] if self.negative else []), *self.bends()):
+            option, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            raise UserError(f"{option} {value}: says how to guide, and at --guidance 1 nothing does; leave one of the two out.")
 
     def guides(self, cascade: Cascade) -> bool:
         """Whether a stage that reads text is asked for what to stay away from: at guidance 1 it is not."""

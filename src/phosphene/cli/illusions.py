@@ -16,6 +16,7 @@ from phosphene.files import require_file
 from phosphene.notation import (
     is_warp,
     last_parts,
+    require_chance,
     require_hybrid,
     require_mean,
     require_overlay,
@@ -79,6 +80,7 @@ def anagram(
     from phosphene.images import require_animation, save_animation
 
     names = require_views(view, len(prompts))
+    require_chance(names, view_seed)
     shares = weights if weights in (None, "auto") else common.numbers("--weights", weights, float, "1,1.5 or auto")
     if isinstance(shares, list):
         require_weights(shares, len(prompts))
@@ -140,7 +142,7 @@ def hybrid(
         if value is not None and kind != of:
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
     sigmas = _sigmas(sigma)
-    _require_bands(prompts, kind, sigma, sigmas, from_, band, best_of)
+    _require_bands(prompts, kind, sigma, sigmas, from_, band, fit, best_of)
     _require_page(paper, out)
     from phosphene.frequency import MotionBlur
     from phosphene.tasks.hybrid import SIGMAS
@@ -177,11 +179,13 @@ def _require_bands(
     sigmas: Sequence[float] | None,
     from_: Path | None,
     band: str | None,
+    fit: str,
     best_of: int,
 ) -> None:
     """UserError where what a hybrid is made of does not fit together."""
-    if from_ is None and band is not None:
-        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+    for name, value, what in (("--band", band, "what is kept of"), ("--fit", fit, "how to cut")):
+        if from_ is None and value not in (None, "crop"):
+            raise UserError(f"{name} {value}: says {what} --from; name a picture there, or leave it out.")
     if from_ is not None and (len(prompts) != 1 or best_of > 1):
         raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
     if from_ is not None and (sigma == "auto" or (sigmas is not None and len(sigmas) != 1)):

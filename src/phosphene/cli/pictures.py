@@ -75,7 +75,7 @@ def generate(
     cascade = drawing.open(prompts)
     asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
-    if len(swept) == 1:
+    if "" in swept:  # what is swept says how it was sampled
         drawing.settle(asked, cascade)
     place = common.place(drawing.device)
     within = {"place": place} if len(swept) == 1 else {}  # of several processes each draws whole rows of a sweep
@@ -98,6 +98,8 @@ def _swept(drawing: Drawing, count: int, guidance: str | None, steps: str | None
     if count > 1 or None not in sweeps.values():
         raise UserError(f"{option} {sweeps[option]}: makes the rows of the sheet; leave --count and the other sweep out.")
     if guidance is not None:
+        if drawing.guidance is not None:
+            raise UserError(f"--guidance-sweep {guidance}: --guidance says which already; leave one of the two out.")
         scales = common.numbers(option, guidance, float, "1,3,5,7,10")
         return {f"guidance {scale:g}": replace(drawing, guidance=scale) for scale in scales}
     for name, value in (("--timesteps", drawing.timesteps), ("--steps", drawing.steps)):
@@ -243,6 +245,8 @@ def inpaint(
 
     Prints how much the picture changes across the mask's border, against beside it: 1 is no seam.
     """
+    if compare and blend != "laplacian":
+        raise UserError(f"--blend {blend}: --compare shows all of them; leave one of the two out.")
     from phosphene.images import sheet, to_images
     from phosphene.tasks import inpaint as task
 
