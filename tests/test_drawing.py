@@ -204,6 +204,20 @@ def test_every_stage_is_drawn_whatever_the_sampling(sampling):
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in list(inspect.signature(run).parameters.values())[3:])
 
 
+NUMBERS = ["steps", "eta", "resample", "guidance", "upscale_guidance", "upscale_steps", "noise_level", "max_rows"]
+
+
+@pytest.mark.parametrize("name", [*NUMBERS, "guidance_parallel", "guidance_norm"])
+def test_what_must_be_a_number_is_refused_where_it_is_none(name):
+    """The tuple of one for each stage that guidance once was, and a text. A number of its kind is taken."""
+    stage = First()
+    option = "--" + name.replace("_", "-")
+    for value in ((7.0,), "7"):
+        refusal(lambda value=value: run(BOAT, stage, [1], sampling=Sampling(**{name: value})), f"{option} {value!r}", "number")
+    refusal(lambda: guide(cond("a boat"), scale=(7.0,)), "--guidance (7.0,)")
+    assert stage.calls == []
+
+
 def test_each_stage_has_its_own_guidance_steps_and_level():
     seen = []
     task = Task(lambda stage, scale: seen.append((stage.image_shape[-1], scale)) or cond("a boat"))
