@@ -11,7 +11,7 @@ import typer
 
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
-from phosphene.defaults import BLENDS, FITS, MOST_PICTURES, MOST_STEPS
+from phosphene.defaults import BLENDS, FITS, MOST_PICTURES, MOST_STEPS, START, STARTS, TIMES, listed
 from phosphene.errors import UserError, require_steps, require_strength
 
 if TYPE_CHECKING:
@@ -130,10 +130,10 @@ def denoise(
     image: Picture,
     drawing: Drawing,
     prompt: Prompt = "",
-    t: Annotated[str, typer.Option("--t", help="Timesteps to noise it to.")] = "250,500,750",
+    t: Annotated[str, typer.Option("--t", help="Timesteps to noise it to.")] = listed(TIMES),
     start: Annotated[
         int, typer.Option(min=0, max=MOST_STEPS, help="How many of the steps are left out before the many-step row.")
-    ] = 10,
+    ] = START,
     fit: Fit = "crop",
     out: options.Out = Path("denoise.png"),
 ) -> None:
@@ -143,7 +143,7 @@ def denoise(
     all pictures that may lie under the noise, unless --guidance says how much. The timesteps of the last row are Part
     A's, 990, 960, ..., 0, unless --steps or --timesteps say others.
     """
-    times = _timesteps("--t", t, "250,500,750")
+    times = _timesteps("--t", t, listed(TIMES))
     from phosphene.drawing import run
     from phosphene.images import fitted, to_tensor
     from phosphene.readers import read_picture
@@ -187,7 +187,7 @@ def edit(
     drawing: Drawing,
     prompt: Prompt = "",
     start: Annotated[
-        str | None, typer.Option(help="Start indices: how many steps are left out. [default: 1,3,5,7,10,20]")
+        str | None, typer.Option(help=f"Start indices: how many steps are left out. [default: {listed(STARTS)}]")
     ] = None,
     strength: Annotated[
         float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.", callback=_is_strength)
@@ -201,7 +201,7 @@ def edit(
     """
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
-    named = None if start is None else _timesteps("--start", start, "1,3,5,7,10,20")
+    named = None if start is None else _timesteps("--start", start, listed(STARTS))
     from phosphene.images import fitted, sheet, to_images, to_tensor
     from phosphene.readers import read_picture
     from phosphene.tasks.edit import edit as task
@@ -219,13 +219,11 @@ def edit(
 
 def _starts(named: list[int] | None, strength: float | None, steps: int) -> list[int]:
     """Where an edit of ``steps`` steps starts; as in Part A, where nothing is said of it."""
-    from phosphene.tasks.edit import STARTS, start_of
+    from phosphene.tasks.edit import start_of, starts_of
 
     if strength is not None:
         return [start_of(strength, steps)]
-    if named is not None:
-        return named
-    return [usual for usual in STARTS if usual < steps] or [0]
+    return starts_of(steps) if named is None else named
 
 
 @drawing_command
