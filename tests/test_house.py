@@ -25,6 +25,7 @@ FLOORS = (
     ("models.protocol", "processes"),
     ("frequency", "guidance", "images", "plots"),
     ("moved", "pyramid"),
+    ("pieces",),
     ("views",),
     ("warps",),
     ("folds",),

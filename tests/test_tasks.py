@@ -19,6 +19,7 @@ from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import cond, factorized, guide, mean, viewed
 from phosphene.forward import Evaluation
 from phosphene.frequency import Grayscale, LowPass, MotionBlur, low_pass
+from phosphene.moved import Plan
 from phosphene.sampler import last
 from phosphene.schedule import linear
 from phosphene.tasks.anagram import anagram, views_named
@@ -31,7 +32,7 @@ from phosphene.tasks.hybrid import completed, hybrid, part_of
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.score import score
-from phosphene.views import VIEWS, Plan, view
+from phosphene.views import VIEWS, view
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 QUICK = Sampling(steps=5)
