@@ -172,7 +172,7 @@ def test_views_of_an_anagram(call, here, cascade):  # noqa: F811
     assert Path("turn.mp4").read_bytes()[4:8] == b"ftyp"
 
 
-def test_a_sheet_shows_each_reading_and_the_picture_lies_low_res_it(call, here, cascade):  # noqa: F811
+def test_a_sheet_shows_each_reading_and_the_picture_lies_beside_it(call, here, cascade):  # noqa: F811
     argv = ["anagram", "a rocket", "a skull", "--view", "rotate-90", "--model", cascade, *STEPS, "--no-upscale"]
     assert call(*argv, "-o", "alone.png")[0] == 0 and call(*argv, "--sheet", "-o", "all.png")[0] == 0
     with Image.open("alone.png") as alone, Image.open("all.png") as sheet, Image.open("all-1.png") as beside:

@@ -173,9 +173,9 @@ class Rubik(Moved):
         if self.grid > MOST_CUT:
             return Mark("beside", "Its squares are too small to cut; the small picture shows what they make.")
         ways = (("to the left", "to the right"), ("up", "down"))
-        told = [f"{('row', 'column')[way]} {line + 1} {ways[way][by > 0]}" for way, line, by in self.slides()]
+        moves = [f"{('row', 'column')[way]} {line + 1} {ways[way][by > 0]}" for way, line, by in self.slides()]
         how = "Cut along the lines, and slide by a square, so that what leaves on one side comes in on the other"
-        return Mark("pieces", f"{how}: {', '.join(told)}.")
+        return Mark("pieces", f"{how}: {', '.join(moves)}.")
 
     def slides(self) -> list[tuple[int, int, int]]:
         """In order: 0 for a row or 1 for a column, which of them, and 1 for right and down or -1 for left and up."""

@@ -78,8 +78,8 @@ class Sampling(NamedTuple):
         self.table()  # refuses a solver that is none
         if self.timesteps is not None:
             if any(t >= stage.schedule.steps for t in self.timesteps):
-                told, most = ",".join(map(str, self.timesteps)), stage.schedule.steps - 1
-                raise UserError(f"--timesteps {told}: must lie in 0..{most}, the model's timesteps.")
+                timesteps, most = ",".join(map(str, self.timesteps)), stage.schedule.steps - 1
+                raise UserError(f"--timesteps {timesteps}: must lie in 0..{most}, the model's timesteps.")
             return list(self.timesteps)
         scheduler = getattr(stage, "scheduler", None)
         usual = SOLVERS.get(self.solver, SOLVERS["ddim"])[scheduler is None]  # a new solver takes as many as ddim

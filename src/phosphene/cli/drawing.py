@@ -83,8 +83,8 @@ class Options:
 
     def bends(self) -> dict[str, Any]:
         """How guidance is bent, as a :class:`~phosphene.drawing.Sampling` has it, as far as it is said."""
-        told, option = self.guidance_interval, "--guidance-interval"
-        interval = None if told is None else tuple(common.numbers(option, told, int, "200,800"))
+        text, option = self.guidance_interval, "--guidance-interval"
+        interval = None if text is None else tuple(common.numbers(option, text, int, "200,800"))
         every = {"guidance_interval": interval, "guidance_parallel": self.guidance_parallel, "guidance_norm": self.guidance_norm}
         return {name: value for name, value in every.items() if value is not None}
 
@@ -282,8 +282,8 @@ def inputs(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _files(options: Mapping[str, Any]) -> dict[str, Path]:
-    told = ((name.rstrip("_"), value) for name, value in options.items() if name not in ELSEWHERE)
-    return {n: Path(v) for n, v in told if isinstance(v, Path) or (n == "mask" and v not in SHAPES)}
+    named = ((name.rstrip("_"), value) for name, value in options.items() if name not in ELSEWHERE)
+    return {n: Path(v) for n, v in named if isinstance(v, Path) or (n == "mask" and v not in SHAPES)}
 
 
 def sha256(path: Path) -> str:

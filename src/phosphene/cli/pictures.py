@@ -66,8 +66,8 @@ def generate(
         raise UserError(f"--count {count}: makes {len(prompts) * count} pictures; choose at most {most}.")
     swept = _swept(drawing, count, guidance_sweep, steps_sweep)
     if guidance_sweep or steps_sweep:
-        told = ("--guidance-sweep", guidance_sweep) if guidance_sweep else ("--steps-sweep", steps_sweep)
-        common.require_pictures(*told, len(swept) * len(prompts))
+        sweep = ("--guidance-sweep", guidance_sweep) if guidance_sweep else ("--steps-sweep", steps_sweep)
+        common.require_pictures(*sweep, len(swept) * len(prompts))
     from phosphene.drawing import run
     from phosphene.images import to_images
     from phosphene.tasks.generate import generate as task
