@@ -141,7 +141,8 @@ class Drawing(Options):
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
     upscale_guidance: Annotated[
-        float | None, typer.Option(help=f"Of the second stage; {UPSCALE_GUIDANCE:g} by default.", callback=options.finite)
+        float | None,
+        typer.Option(help=f"Of a second stage that reads the prompt; {UPSCALE_GUIDANCE:g} by default.", callback=options.finite),
     ] = None
     upscale_steps: Annotated[
         int | None, typer.Option(min=1, max=MOST_STEPS, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")
