@@ -391,7 +391,7 @@ def test_networks_run_in_their_own_precision_and_answer_in_single(folder, cascad
 
 
 @pytest.mark.parametrize("view", ["flip", "rotate-90", "negate"])
-def test_a_view_shows_the_picture_low_res_as_well(cascade, view):
+def test_a_view_shows_the_picture_beside_as_well(cascade, view):
     stage, view = cascade.stages[1], VIEWS[view]
     x, beside = randn(2, *LARGE, seed=1), randn(2, *LARGE, seed=2)
     through = Evaluation(viewed(guide(cond(BOAT)), view), stage, low_res=beside)(x, 400)
@@ -415,7 +415,7 @@ def test_a_run_through_a_view_is_the_run_of_what_it_shows(cascade):
     torch.testing.assert_close(through, flip.invert(make(cond(BOAT), flip.apply(x), flip.apply(beside))), rtol=1e-4, atol=1e-4)
 
 
-def test_the_law_of_expressions_holds_low_res_a_picture(cascade):
+def test_the_law_of_expressions_holds_beside_a_picture(cascade):
     # Shown the same noise through its view, each leaf says that noise, and so does the whole: whatever lies beside.
     x, beside, shown = randn(2, 3, 8, 8, seed=1), randn(2, 5, 8, 8, seed=2), []
 

@@ -459,7 +459,7 @@ def test_seeds_count_on_row_by_row(call, made):
     assert (cell(Path("sheet.png"), 1, 2) - one).abs().max() <= 1 and (cell(Path("sheet.png"), 0, 2) - one).abs().max() > 10
 
 
-def test_a_digit_alone_is_a_file_of_its_own_size_and_several_lie_low_res_their_sheet(call, made):
+def test_a_digit_alone_is_a_file_of_its_own_size_and_several_lie_beside_their_sheet(call, made):
     argv = ["--model", made["class"], "--solver", "dpm", "--steps", 2]
     assert call("digits", "3", *argv)[1] == "1 picture in digits.png\n"
     assert size(Path("digits.png")) == (28, 28) and [p.name for p in Path().glob("*.png")] == ["digits.png"]
@@ -788,7 +788,7 @@ def test_evaluate_models_of_every_kind(call, made):
     assert all(f"{f['psnr']:.2f}" in out for f in by_kind[2])
 
 
-def test_evaluate_draws_samples_low_res_real_digits(call, made):
+def test_evaluate_draws_samples_beside_real_digits(call, made):
     argv = ["--dataset", "digits", "--classifier", made["classifier"], "--samples", 100, "--steps", 2, "--guidance", "1,2"]
     code, _, err = call("evaluate", made["class"], *argv, "--picture", "samples.png")
     assert (code, err) == (0, "")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import pkgutil
+from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,12 @@ from conftest import TinyDenoiser, randn, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
-import phosphene
 from phosphene.drawing import Sampling, Task, best, run
 from phosphene.expression import cond, guide
 from phosphene.models.protocol import Estimate
 from phosphene.sampler import SOLVERS, ancestral, ddim, dpm_solver, last, resampled
 from phosphene.schedule import CLEAN, linear
+from phosphene.tasks.ambigram import ambigram, judge
 from phosphene.tasks.anagram import anagram
 from phosphene.tasks.hybrid import hybrid
 from phosphene.tasks.score import score
@@ -157,6 +159,38 @@ def test_a_hybrid_is_judged_by_what_each_prompt_rules():
     assert hybrid(["red", "light"], kind="color").judge(stage, picture, [0]).score < 0.1
 
 
+class Glance(torch.nn.Module):
+    """Reads what is bright above as a 6 and, less surely, what is bright below as a 9."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(2, 10)
+        torch.nn.init.zeros_(self.head.bias)
+        torch.nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            self.head.weight[6, 0], self.head.weight[9, 1] = 6.0, 4.0
+
+    def features(self, x):
+        return x.unflatten(2, (2, -1)).mean((1, 3, 4))
+
+
+def test_an_ambigram_is_judged_as_it_stands_and_turned():
+    above = torch.zeros(1, 1, 28, 28)
+    above[:, :, :14] = 1
+    six, nine = (float(torch.tensor([surety] + [0.0] * 9).softmax(0)[0]) for surety in (6, 4))
+    low = (1 - six) / 9, (1 - nine) / 9  # what each is thought to be any other digit
+    expected = {(6, 9): (nine, True), (9, 6): (min(low), False), (6, 6): (low[1], False), (9, 9): (low[0], False)}
+    for pair, (least, read) in expected.items():
+        found = judge(Glance(), above, [pair])
+        assert found.score.tolist() == pytest.approx([least], rel=1e-4) and found.read.tolist() == [read], pair
+    every = judge(Glance(), above.repeat(4, 1, 1, 1), list(expected))  # a pair for each picture
+    assert every.score.tolist() == pytest.approx([least for least, _ in expected.values()], rel=1e-4)
+    assert every.read.tolist() == [read for _, read in expected.values()]
+    # By the task, each row is judged by its own pair.
+    task = ambigram(list(expected), Glance())
+    assert task.judge(None, above.repeat(2, 1, 1, 1), [2, 0]).read.tolist() == [False, True]
+
+
 # A run
 
 
@@ -168,6 +202,20 @@ def test_every_stage_is_drawn_whatever_the_sampling(sampling):
         (1, 3, 16, 16),
     ]
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in list(inspect.signature(run).parameters.values())[3:])
+
+
+NUMBERS = ["steps", "eta", "resample", "guidance", "upscale_guidance", "upscale_steps", "noise_level", "max_rows"]
+
+
+@pytest.mark.parametrize("name", [*NUMBERS, "guidance_parallel", "guidance_norm"])
+def test_what_must_be_a_number_is_refused_where_it_is_none(name):
+    """The tuple of one for each stage that guidance once was, and a text. A number of its kind is taken."""
+    stage = First()
+    option = "--" + name.replace("_", "-")
+    for value in ((7.0,), "7"):
+        refusal(lambda value=value: run(BOAT, stage, [1], sampling=Sampling(**{name: value})), f"{option} {value!r}", "number")
+    refusal(lambda: guide(cond("a boat"), scale=(7.0,)), "--guidance (7.0,)")
+    assert stage.calls == []
 
 
 def test_each_stage_has_its_own_guidance_steps_and_level():
@@ -253,26 +301,82 @@ def test_an_edit_is_of_every_picture_whenever_it_joins():
 
 # Nothing goes round it
 
-ROOT = Path(phosphene.__file__).parent
+HOME = Path(__file__).parent.parent
+WITHIN = {"sampler.denoise": "drawing", "forward.Evaluation": "sampler", "sampling.threshold": "drawing"}
+"""What makes a step of a run, and the one module that uses it."""
 
 
-def test_only_drawing_calls_the_loop():
-    callers = set()
-    for file in ROOT.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            from_sampler = isinstance(node, ast.ImportFrom) and node.module == "phosphene.sampler"
-            if from_sampler and "denoise" in [name.name for name in node.names]:
-                callers.add(file.relative_to(ROOT).as_posix())
-            if isinstance(node, ast.Attribute) and node.attr == "denoise" and ast.unparse(node.value).endswith("sampler"):
-                callers.add(file.relative_to(ROOT).as_posix())
-    assert callers == {"drawing.py"}
-    notebook = json.loads((Path(__file__).parent.parent / "examples" / "walkthrough.ipynb").read_text(encoding="utf-8"))
-    assert not any("denoise(" in "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+@cache
+def meaning(dotted: str) -> object:
+    """What a dotted name of the package stands for; None where it is none."""
+    try:
+        return pkgutil.resolve_name(dotted)
+    except (ImportError, AttributeError, ValueError):  # the last: what an attribute is taken of is more than a name
+        return None
+
+
+def uses(source: str, package: str = "") -> set[str]:
+    """Which of WITHIN a module uses, by whatever name: imported, under an alias, or as an attribute of a module."""
+    tree, bound = ast.parse(source), defaultdict(set)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            for name in node.names:
+                for each in vars(meaning(module)) if name.name == "*" and meaning(module) else [name.name]:
+                    bound[name.asname or each].add(f"{module}.{each}")
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                bound[name.asname or name.name.partition(".")[0]].add(name.name if name.asname else name.name.partition(".")[0])
+    dotted = {each for several in bound.values() for each in several}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            first, _, rest = ast.unparse(node).partition(".")
+            dotted |= {f"{each}.{rest}" for each in bound.get(first, ())}
+    sought = {id(meaning(f"phosphene.{name}")): name for name in WITHIN}
+    found = (meaning(each) for each in dotted if each.partition(".")[0] == "phosphene")
+    return {sought[id(value)] for value in found if id(value) in sought}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from phosphene.sampler import denoise",
+        "from phosphene import denoise as loop",
+        "import phosphene\nphosphene.denoise(1)",
+        "import phosphene as p\nloop = p.denoise",
+        "import phosphene.sampler\nphosphene.sampler.denoise(1)",
+        "def late():\n    from phosphene import sampler as s\n    s.denoise(1)",
+        "from phosphene.drawing import denoise",
+        "from phosphene.sampler import *",
+        "from ..sampler import denoise",
+        "from .. import sampler\nsampler.denoise(1)",
+    ],
+)
+def test_whoever_uses_the_loop_is_found(source):
+    assert "sampler.denoise" in uses(source, "phosphene.tasks")
+    assert not uses(source.replace("denoise", "draw").replace("*", "draw"), "phosphene.tasks")
+
+
+def test_nothing_goes_round_the_one_way_to_draw():
+    """Nor do benchmarks, tools and notebooks; the modules that define these are not looked at."""
+    users = defaultdict(set)
+    for folder in ("src", "benchmarks", "tools"):
+        for file in sorted((HOME / folder).rglob("*.py")):
+            package = ".".join(file.relative_to(HOME / folder).parent.parts)
+            for name in uses(file.read_text(encoding="utf-8"), package):
+                users[name].add(f"{package}.{file.stem}")
+    for file in (HOME / "examples").glob("*.ipynb"):
+        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+        lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+        for name in uses("\n".join(line for line in lines if not line.startswith(("%", "!")))):
+            users[name].add(file.name)
+    assert users == {name: {f"phosphene.{user}"} for name, user in WITHIN.items()}
 
 
 def test_the_readme_s_python_runs(capsys):
     """Block after block in one namespace, with fewer steps."""
-    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    text = (HOME / "README.md").read_text(encoding="utf-8")
     held: dict = {}
     for block in text.split("```python\n")[1:]:
         exec(block.partition("```")[0].replace('Sampling("dpm")', 'Sampling("dpm", 1, upscale_steps=1)').replace("16", "2"), held)

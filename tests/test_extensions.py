@@ -7,6 +7,7 @@ with it.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene.readers import read_picture
+
+TESTS = Path(__file__).parent
 
 SOLVER = """
 from phosphene import defaults, sampler
@@ -49,7 +52,7 @@ KIND = """
 import torch
 from torch import nn
 
-from phosphene.models import catalogue
+from phosphene.models import catalogue, folders
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import schedule_from
 
@@ -82,6 +85,7 @@ def build(network, config):
     return Mixed(network, schedule_from(config["schedule"]))
 
 catalogue.KINDS["mixer"] = catalogue.Kind(Mixer, build, role="diffusion")
+folders.ROLES["mixer"] = "diffusion"
 """
 
 RUN = "import sys; sys.path.insert(0, '.'); import extension; from phosphene.__main__ import main; sys.exit(main())"
@@ -99,6 +103,25 @@ def extended(tmp_path, monkeypatch):
         return result.stdout
 
     return run
+
+
+RECIPES = {"Adding a solver": SOLVER, "Adding a view": VIEW, "Adding a model": KIND}
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_a_recipe_names_all_tables_and_keeps_the_laws_of_the_house(extended, title):
+    """What the text names is all that an extension writes to, and tables that must agree then do."""
+    text = (TESTS.parent / "CONTRIBUTING.md").read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
+    tables = re.findall(r"^(\w+)\.([A-Z]+)(?:\[|\.append)", RECIPES[title], re.MULTILINE)
+    assert len(tables) == 2
+    for module, table in tables:
+        assert re.search(rf"`({module}\.)?{table}`", text), f"{module}.{table}"
+    house = f"""
+import sys; sys.path[:0] = ['.', {str(TESTS)!r}]
+import extension, test_house
+test_house.test_names_without_torch_are_those_of_the_tables()
+"""
+    extended(RECIPES[title], code=house)
 
 
 def test_a_solver_is_offered_and_draws(extended):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from phosphene.errors import UserError
 from phosphene.frequency import Grayscale, LowPass, MotionBlur, gaussian_taps, low_pass
+from phosphene.moved import Moved
 from phosphene.pyramid import blend, collapse, laplacian_pyramid
-from phosphene.views import VIEWS, Moved
+from phosphene.views import VIEWS
 
 odd_sizes = st.integers(0, 5).map(lambda half: 2 * half + 1)
 sigmas = st.floats(0.2, 6)

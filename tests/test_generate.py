@@ -152,6 +152,39 @@ def test_prompts_stand_side_by_side_and_seeds_one_below_another(call, cascade):
     assert far <= 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["generate", "a", "--upscale-guidance", 9], ["--upscale-guidance 9", "reads no prompt"]),
+        (["generate", "a", "--negative", "red", "--guidance", 1], ["--negative red", "--guidance 1"]),
+        (["edit", "clock-tower", "--guidance-norm", 0.2, "--guidance", 1], ["--guidance-norm 0.2", "--guidance 1"]),
+        (
+            ["anagram", "a", "b", "--view", "flip", "--guidance-parallel", 0, "--guidance", 1],
+            ["--guidance-parallel 0", "nothing"],
+        ),
+        (["generate", "a", "--guidance-interval", "1,9", "--guidance", 1, "--no-upscale"], ["--guidance-interval 1,9"]),
+        (["generate", "a", "--guidance-sweep", "1,9", "--guidance", 7], ["--guidance-sweep 1,9", "--guidance says"]),
+        (["anagram", "a", "b", "--view", "flip", "--view-seed", 7], ["--view-seed 7", "jigsaw"]),
+        (["anagram", "a", "b", "--view", "jigsaw@3", "--view-seed", 7], ["--view-seed 7", "seed of their own"]),
+        (["hybrid", "a", "b", "--fit", "pad"], ["--fit pad", "--from"]),
+        (["inpaint", "castle-hill", "castle-hill-mask", "--compare", "--blend", "paste"], ["--blend paste", "--compare"]),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(call, cascade, argv, words):
+    code, out, err = call(*argv, "--model", cascade, "--steps", 2, "-o", "x.png")
+    assert (code, out) == (2, "") and err.count("\n") == 1 and not Path("x.png").exists()
+    assert all(word in err for word in words), err
+
+
+def test_a_sweep_of_one_can_be_run_again(call, cascade):
+    """Its picture says what was swept, and nothing of the same that was not so."""
+    for name in ("guidance", "steps"):
+        assert call("generate", "a", f"--{name}-sweep", 2, "--model", cascade, "--no-upscale", "-o", "one.png")[0] == 0
+        assert read_provenance(Path("one.png"))["arguments"][name] is None
+        code, out, err = call("rerun", "one.png", "-o", "again.png", "--allow-model", cascade)
+        assert code == 0 and "byte for byte" in out, err
+
+
 def test_options_reach_the_picture(call, cascade):
     base = ["generate", "a rocket", "--model", cascade, "--no-upscale", "--steps", 4]
     changes = [[], ["--guidance", 1], ["--negative", "a skull"], ["--seed", 5], ["--solver", "ddim"], ["--no-threshold"]]

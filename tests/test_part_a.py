@@ -13,9 +13,14 @@ from PIL import Image, ImageDraw
 from test_cascade import BARE, IF_1, IF_2, tiny_text, tiny_unet
 from test_generate import call, cascade, size  # noqa: F401  (fixtures)
 
+from phosphene.defaults import SEED
+from phosphene.drawing import Sampling, run
 from phosphene.images import PAPER, fitted, rescaled, save_animation, to_images, to_tensor
+from phosphene.models.cascade import open_cascade
 from phosphene.readers import MOST_PIXELS, SAMPLES, read_picture, read_provenance
+from phosphene.sampler import last
 from phosphene.tasks.animate import MOVE
+from phosphene.tasks.hybrid import completed
 
 STEPS = ["--steps", 4]
 
@@ -72,6 +77,23 @@ def test_each_command_draws_and_can_be_run_again(call, here, cascade, name):  # 
     assert call(name, *COMMANDS[name], "--model", cascade, *steps, "--seed", 9, "-o", "three.png")[0] == 0
     with Image.open("one.png") as one, Image.open("three.png") as three:
         assert one.size == three.size and one.tobytes() != three.tobytes()
+
+
+def test_the_one_step_is_asked_as_the_run_but_for_guidance_nobody_named(call, here, cascade, monkeypatch):  # noqa: F811
+    from phosphene.cli import pictures
+
+    found, attempts = [], pictures._attempts
+    monkeypatch.setattr(pictures, "_attempts", lambda *what: found.append(what[1]) or attempts(*what))
+    argv = ["denoise", "ball.png", "--prompt", "a rocket", "--t", 600, "--start", 3, *STEPS, "--model", cascade]
+    guided = ["--guidance", 7]
+    several = [[], ["--guidance", 1], guided, ["--no-threshold"], [*guided, "--guidance-norm", 0.01]]
+    several += [[*guided, "--guidance-parallel", 0], [*guided, "--negative", "a skull"]]
+    for more in several:
+        assert call(*argv, *more) == (0, "pictures in denoise.png\n", "")
+    usual, one, *others = [level.estimate for (level,) in found]
+    assert usual.equal(one)
+    for k, other in enumerate(others):
+        assert not any(other.equal(each) for each in (usual, *others[:k])), several[k + 2]
 
 
 def test_sweeps_are_rows(call, here, cascade):  # noqa: F811
@@ -150,7 +172,7 @@ def test_views_of_an_anagram(call, here, cascade):  # noqa: F811
     assert Path("turn.mp4").read_bytes()[4:8] == b"ftyp"
 
 
-def test_a_sheet_shows_each_reading_and_the_picture_lies_low_res_it(call, here, cascade):  # noqa: F811
+def test_a_sheet_shows_each_reading_and_the_picture_lies_beside_it(call, here, cascade):  # noqa: F811
     argv = ["anagram", "a rocket", "a skull", "--view", "rotate-90", "--model", cascade, *STEPS, "--no-upscale"]
     assert call(*argv, "-o", "alone.png")[0] == 0 and call(*argv, "--sheet", "-o", "all.png")[0] == 0
     with Image.open("alone.png") as alone, Image.open("all.png") as sheet, Image.open("all-1.png") as beside:
@@ -232,6 +254,20 @@ def test_a_photo_may_take_a_place_in_hybrids_of_every_kind(call, here, cascade, 
     assert (read_picture("low.png").tobytes() == read_picture("high.png").tobytes()) == (kind == "scale")
     code, out, err = call("rerun", "high.png", "-o", "again.png", *allowed(cascade))
     assert code == 0 and "byte for byte" in out, err
+
+
+@pytest.mark.parametrize("band", ["low", "high"])
+def test_a_photo_keeps_its_place_in_the_second_stage_too(call, here, cascade, band):  # noqa: F811
+    """What the command writes is drawn of the photo at the size of either stage."""
+    command = ["hybrid", "a skull", "--from", "ball.png", "--band", band, "--model", cascade, *STEPS, "-o", "from.png"]
+    assert call(*command)[0] == 0
+    model, photo = open_cascade(cascade), read_picture("ball.png")
+    small, large = (to_tensor(fitted(photo, stage.image_shape[1:])) for stage in model.stages)
+    both, first = (
+        last(run(completed(small, "a skull", band=band, large=kept), model, [SEED], sampling=Sampling(steps=4)))
+        for kept in (large, None)
+    )
+    assert read_picture("from.png").tobytes() == to_images(both)[0].tobytes() != to_images(first)[0].tobytes()
 
 
 def test_motion_has_a_length_and_a_direction(call, here, cascade):  # noqa: F811
@@ -338,7 +374,7 @@ def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
         (["compose", "a", "b", "--mask", "star"], ["--mask star"]),
         (["compose", "a", "--mask", "left"], ["PROMPT", "two"]),
         (["anagram", "--view", "flip"], ["PROMPT"]),
-        (["denoise", "ball.png", "--t", "1000"], ["--t 1000", "0..999"]),
+        (["denoise", "ball.png", "--start", "1", "--t", "1000"], ["--t 1000", "0..999"]),
         (["denoise", "ball.png", "--t", "x"], ["--t x"]),
         (["denoise", "ball.png", "--start", "4"], ["--start 4", "0..3"]),
         (["morph", "a"], ["PROMPT", "two"]),

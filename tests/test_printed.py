@@ -15,7 +15,8 @@ from test_generate import call, cascade  # noqa: F401  (fixtures)
 from test_part_a import here  # noqa: F401  (a fixture)
 
 from phosphene.defaults import PAPERS
-from phosphene.moved import MARKS
+from phosphene.moved import MARKS, Moved
+from phosphene.pieces import Patches
 from phosphene.readers import read_provenance
 from phosphene.tasks import printed
 from phosphene.tasks.printed import (
@@ -31,7 +32,7 @@ from phosphene.tasks.printed import (
     pixels,
     slide,
 )
-from phosphene.views import VIEWS, Moved, Patches, view
+from phosphene.views import VIEWS, view
 
 PICTURE = randn(3, 16, 16).clamp(-1, 1)
 

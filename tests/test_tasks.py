@@ -19,7 +19,8 @@ from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import cond, factorized, guide, mean, viewed
 from phosphene.forward import Evaluation
 from phosphene.frequency import Grayscale, LowPass, MotionBlur, low_pass
-from phosphene.sampler import generators, last
+from phosphene.moved import Plan
+from phosphene.sampler import last
 from phosphene.schedule import linear
 from phosphene.tasks.anagram import anagram, views_named
 from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turn_frames
@@ -31,7 +32,7 @@ from phosphene.tasks.hybrid import completed, hybrid, part_of
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.score import score
-from phosphene.views import VIEWS, Plan, view
+from phosphene.views import VIEWS, view
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 QUICK = Sampling(steps=5)
@@ -461,7 +462,7 @@ def test_default_starts_fit_the_default_run(stage):
 
 def test_levels_are_the_forward_process_a_blur_and_one_step(stage):
     image, times = low_pass(randn(1, *SMALL, seed=5), 1.0), [100, 600]
-    found = levels(stage, cond(BOAT), image, times, generators([3]))
+    found = levels(stage, image, times, [3], BOAT)
     noise = torch.randn(1, *SMALL, generator=torch.Generator().manual_seed(3))
     for level, t in zip(found, times, strict=True):
         abar = float(stage.schedule.abar[t])
@@ -470,8 +471,28 @@ def test_levels_are_the_forward_process_a_blur_and_one_step(stage):
         same(level.blurred, low_pass(noisy, 2.0, 7))
         answer, _ = asked(stage, noisy, t, BOAT)
         clean = (noisy - math.sqrt(1 - abar) * answer) / math.sqrt(abar)
-        same(level.estimate, threshold(stage)(clean), 1e-4)
-    refusal(lambda: levels(stage, cond(BOAT), image, [1000], generators([3])), "--t 1000", "0..999")
+        same(level.estimate, threshold(stage)(clean), 1e-4)  # of a mean there is no guidance, unless it is asked for
+    refusal(lambda: levels(stage, image, [1000], [3], BOAT), "--t 1000", "0..999")
+
+
+def test_the_one_step_is_sampled_as_a_run_is(stage):
+    """Whatever the solver, and whatever a run takes from where it begins: guidance, what bends it, thresholds."""
+    image, t = low_pass(randn(1, *SMALL, seed=5), 1.0), 600
+    noise = torch.randn(1, *SMALL, generator=torch.Generator().manual_seed(3))
+    noisy = stage.schedule.add_noise(image, t, noise)
+    plain = Sampling(timesteps=[t, 0], guidance=7.0)
+    for sampling in (
+        plain,
+        *(plain._replace(solver=solver) for solver in ("ddim", "dpm", "heun")),
+        plain._replace(threshold=False),
+        plain._replace(guidance_norm=0.01),
+        plain._replace(guidance_parallel=0.0),
+        plain._replace(guidance_interval=(0, 300)),
+        plain._replace(resample=2),
+    ):
+        (level,) = levels(stage, image, [t], [3], BOAT, negative=MAN, sampling=sampling)
+        begun = next(run(edit(image, [0], BOAT, negative=MAN), stage, [3], sampling=sampling))
+        assert level.noisy.equal(noisy) and level.estimate.equal(begun.x0), sampling
 
 
 def test_many_steps_are_part_a_s_unless_others_are_named(stage):

@@ -16,8 +16,11 @@ from phosphene.defaults import LAID, PIECES
 from phosphene.errors import UserError
 from phosphene.expression import cond, guide, mean, viewed
 from phosphene.forward import Evaluation
+from phosphene.moved import Moved, pixel_centres
+from phosphene.pieces import Jigsaw, Patches
 from phosphene.schedule import linear
-from phosphene.views import VIEWS, Identity, Jigsaw, Mirror, Moved, Negate, Patches, Turn, pixel_centres, view
+from phosphene.tasks.animate import sliding
+from phosphene.views import VIEWS, Identity, Mirror, Negate, Turn, view
 
 every_view = pytest.mark.parametrize("name", VIEWS)
 moved = pytest.mark.parametrize("name", [name for name, v in VIEWS.items() if isinstance(v, Moved)])
@@ -311,8 +314,8 @@ def slides(x, view):
 @given(grid=st.integers(2, 5), seed=st.integers(0, 99), size=st.integers(5, 20))
 def test_rows_and_columns_of_a_rubiks_face_slide_in_turn_and_what_is_left_over_stays(grid, seed, size):
     x, v = randn(1, 2, size, size, seed=seed), view(f"rubik:{grid}@{seed}")
-    assert v.apply(x).equal(slides(x, v)) and v.slid(x).equal(slides(x, v)) and v.slid(x, 0.0).equal(x)
-    assert v.slid(x.repeat_interleave(3, -1).repeat_interleave(3, -2), 1.0, 3)[..., ::3, ::3].equal(slides(x, v))
+    assert v.apply(x).equal(slides(x, v)) and sliding(x, v).equal(slides(x, v)) and sliding(x, v, 0.0).equal(x)
+    assert sliding(x.repeat_interleave(3, -1).repeat_interleave(3, -2), v, 1.0, 3)[..., ::3, ::3].equal(slides(x, v))
     ways = [way for way, _, _ in v.slides()]
     assert ways == [0, 1, 0, 1] and all(by in (-1, 1) for _, _, by in v.slides())
     for way in (0, 1):  # no slide undoes another

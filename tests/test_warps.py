@@ -21,14 +21,14 @@ from test_tasks import rows
 
 from phosphene.drawing import Sampling, run
 from phosphene.folds import Seen, Sheet
-from phosphene.moved import MARKS
+from phosphene.moved import MARKS, pixel_centres
 from phosphene.readers import read_provenance
 from phosphene.sampler import last
 from phosphene.tasks import printed
 from phosphene.tasks.anagram import anagram, folded, views_named
 from phosphene.tasks.animate import MARGIN, on_the_way, turn_frames
 from phosphene.tasks.printed import MARKINGS, SIDE, TOP, anagram_pages, laid_out, pixels
-from phosphene.views import VIEWS, Identity, pixel_centres, view
+from phosphene.views import VIEWS, Identity, view
 from phosphene.warps import WARPS, Cone, Cylinder, Lens, Rotated, Warp, warp
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -77,6 +77,14 @@ FOUR_WAY = ("identity", "rotate-90", "rotate-180", "rotate-270")
 """The views that ``four-way`` stands for."""
 REDUCTIONS = ("mean", "alternate")
 """How the readings of an anagram share a step: all are heard and averaged, or each has every n-th step for itself."""
+TIMES, START = (250, 500, 750), 10
+"""Part A's: the timesteps that a photo is noised to, and how many of its steps are left out where it is denoised in many."""
+STARTS = (1, 3, 5, 7, 10, 20)
+"""Part A's too: how many steps an edit leaves out."""
+SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
+"""Blurs that part two or three prompts of a hybrid, in pixels of a 64-pixel picture; 2 is Part A's."""
+SWEEP, SWEPT_AT = 15.0, 0.0
+"""How far a picture sweeps by in a hybrid of motion, in pixels of 64, and at which angle: sideways."""
 HYBRIDS = ("frequency", "color", "motion", "scale")
 """Into which parts a hybrid parts a picture."""
 BANDS = ("low", "high")
@@ -140,6 +148,11 @@ FITS = ("crop", "pad")
 """How a picture is given the shape of a model's: its middle, or all of it with white beside."""
 OFFLOADS = ("none", "stages", "layers")
 """What may wait in main memory until it is needed: nothing, the stage that is not at work, all layers but the one at work."""
+
+
+def listed(numbers: Iterable[float]) -> str:
+    """``3,1.2``, as options take it."""
+    return ",".join(f"{number:g}" for number in numbers)
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -154,14 +154,14 @@ def _drawn(
     own: Sequence[int] = place.share(count)  # and those of them that are drawn here
     source, picture, verdict, step = _some(source, own, count), task.part(own, count).small, None, None
     for k, plan in enumerate(plans):
-        told = seeds if task.mix else tuple(seeds[i] for i in own)
+        own_seeds = seeds if task.mix else tuple(seeds[i] for i in own)
         noise = None if mixed is None else mixed[list(own)]
         part = task.part(own, count)
         for step in plan.part(own, count).steps(part, source, len(own), picture, noise) if own else ():
             picture = step.xt
             if step.t == CLEAN and place.world == 1:
                 _require_finite(plan.stage, picture)
-            yield Step(*step, k, told, verdict)
+            yield Step(*step, k, own_seeds, verdict)
         if not own:
             picture = torch.empty(0, *plan.shape, device=_device(plan.stage))
         if best_of > 1 and verdict is None:
@@ -172,10 +172,10 @@ def _drawn(
             if own:
                 yield Step(step.index, step.total, CLEAN, picture, picture, k, tuple(seeds[i] for i in own), verdict)
     if place.world > 1:
-        whole, told = place.gathered(picture, len(left)), seeds if task.mix else tuple(seeds[i] for i in left)
+        whole, kept = place.gathered(picture, len(left)), seeds if task.mix else tuple(seeds[i] for i in left)
         _require_finite(plans[-1].stage, whole)
         index, total = (0, 1) if step is None else step[:2]
-        yield Step(index, total, CLEAN, whole, whole, len(plans) - 1, told, verdict)
+        yield Step(index, total, CLEAN, whole, whole, len(plans) - 1, kept, verdict)
 
 
 def _some(source: Generators, rows: Sequence[int], count: int) -> Generators:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from numbers import Integral, Real
 
 from phosphene.defaults import LEAST_BLUR, MOST_BLUR, MOST_SIGMA, MOST_STEPS, MOST_WEIGHT, one_of
 
@@ -27,8 +28,15 @@ def require_two(prompts: Sequence[str], task: str, what: str) -> None:
         raise UserError(f"PROMPT: {len(prompts)} are given; {task} takes two, {what}.")
 
 
+def require_number(option: str, value: object, whole: bool = False) -> None:
+    """UserError where ``value`` is no single number, or not a ``whole`` one: a text, or a tuple of one for each stage."""
+    if not isinstance(value, Integral if whole else Real):
+        raise UserError(f"{option} {value!r}: must be a {'whole ' if whole else ''}number.")
+
+
 def require_finite(option: str, value: float) -> None:
     """UserError where ``value`` is infinite or no number."""
+    require_number(option, value)
     if not math.isfinite(value):
         raise UserError(f"{option} {value:g}: must be a finite number.")
 

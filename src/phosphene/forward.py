@@ -99,15 +99,15 @@ class Evaluation:
         # Where memory is short the rectangle is cut between pictures, never between the conditions that share one.
         most = max((self.max_rows or k * len(pictures)) // k, 1)
         answers = []
-        for part, told in zip(pictures.split(most), embedding.split(most, dim=1), strict=True):
+        for part, rows in zip(pictures.split(most), embedding.split(most, dim=1), strict=True):
             times = torch.full((k * len(part),), t, dtype=torch.long, device=x.device)
-            answers.append(self.denoiser(part, times, told.flatten(0, 1)))
+            answers.append(self.denoiser(part, times, rows.flatten(0, 1)))
         count = len(asked.leaves)
         noise = _by_leaf([a.noise for a in answers], k, count)
         learned = [a.variance for a in answers if a.variance is not None]
         variance = _by_leaf(learned, k, count) if learned else [None] * count
         answers = {leaf: Estimate(n, v) for leaf, n, v in zip(asked.leaves, noise, variance, strict=True)}
-        return _fold(expression, (), _Said(answers, x, self.denoiser.schedule.level(t)))
+        return _fold(expression, (), _Answers(answers, x, self.denoiser.schedule.level(t)))
 
     def _pass(self, expression: Expression) -> _Pass:
         needed = tuple(dict.fromkeys(leaves(expression)))
@@ -147,10 +147,10 @@ def _through(x: Tensor, path: Path) -> Tensor:
     return x
 
 
-class _Said(NamedTuple):
+class _Answers(NamedTuple):
     """What the leaves answered, and of what: ``x``, whose level is ``abar``."""
 
-    answers: dict[Leaf, Estimate]
+    by_leaf: dict[Leaf, Estimate]
     x: Tensor
     abar: float
 
@@ -167,32 +167,32 @@ def rectification(estimates: Sequence[Tensor], weights: Sequence[float | Tensor]
     return (1 + spread.clamp(min=0) / size).sqrt()
 
 
-def _fold(expression: Expression, path: Path, said: _Said) -> Estimate:
+def _fold(expression: Expression, path: Path, answers: _Answers) -> Estimate:
     """The noise is folded linearly. The variance is not linear: see each case."""
     match expression:
         case Cond(conditions):
-            return said.answers[path, conditions]
+            return answers.by_leaf[path, conditions]
         case Guide(toward, away, scale, how):
             if scale == 1:
-                return _fold(toward, path, said)
+                return _fold(toward, path, answers)
             if scale == 0:
-                return _fold(away, path, said)
-            to, off = _fold(toward, path, said), _fold(away, path, said)
-            seen = said.x if how == PLAIN else _through(said.x, path)
-            return Estimate(how.combined(to.noise, off.noise, scale, seen, said.abar), to.variance)
+                return _fold(away, path, answers)
+            to, off = _fold(toward, path, answers), _fold(away, path, answers)
+            picture = answers.x if how == PLAIN else _through(answers.x, path)
+            return Estimate(how.combined(to.noise, off.noise, scale, picture, answers.abar), to.variance)
         case Mean(parts, weights, rectified):
             terms = [(w, p) for p, w in zip(parts, weights, strict=True) if isinstance(w, Tensor) or w != 0]
-            weights, estimates = [w for w, _ in terms], [_fold(p, path, said) for _, p in terms]
+            weights, estimates = [w for w, _ in terms], [_fold(p, path, answers) for _, p in terms]
             noise = sum(w * e.noise for w, e in zip(weights, estimates, strict=True))
             if rectified:
                 noise = noise * rectification([e.noise for e in estimates], weights, noise)
             return Estimate(noise, _average([e.variance for e in estimates]))
         case Viewed(part, view):
-            inner = _fold(part, path if isinstance(view, Identity) else (*path, view), said)
+            inner = _fold(part, path if isinstance(view, Identity) else (*path, view), answers)
             variance = None if inner.variance is None else view.sign * view.invert(inner.variance)
             return Estimate(view.invert(inner.noise), variance)
         case Bands(parts, sigmas):
-            estimates = [_fold(p, path, said) for p in parts]
+            estimates = [_fold(p, path, answers) for p in parts]
             # Telescoped: each part is blurred once or twice, and what one band loses the next one gains.
             noise = estimates[-1].noise
             for i, sigma in enumerate(sigmas):
@@ -200,15 +200,15 @@ def _fold(expression: Expression, path: Path, said: _Said) -> Estimate:
                 noise = noise + LowPass(sigma)(difference)
             return Estimate(noise, _average([e.variance for e in estimates]))
         case Factorized(part, rest, component):
-            a, b = _fold(part, path, said), _fold(rest, path, said)
+            a, b = _fold(part, path, answers), _fold(rest, path, answers)
             return Estimate(b.noise + component(a.noise - b.noise), _average([a.variance, b.variance]))
         case Masked(inside, outside, mask):
-            a, b = _fold(inside, path, said), _fold(outside, path, said)
+            a, b = _fold(inside, path, answers), _fold(outside, path, answers)
             m = mask.to(a.noise)
             variance = None if a.variance is None else m * a.variance + (1 - m) * b.variance
             return Estimate(m * a.noise + (1 - m) * b.noise, variance)
         case Sheets(parts):
-            own = [_fold(p, (*path, Sheet(k, len(parts))), said) for k, p in enumerate(parts)]
+            own = [_fold(p, (*path, Sheet(k, len(parts))), answers) for k, p in enumerate(parts)]
             variance = None if own[0].variance is None else torch.cat([e.variance for e in own], dim=1)
             return Estimate(torch.cat([e.noise for e in own], dim=1), variance)
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.defaults import SWEEP, SWEPT_AT
 from phosphene.errors import UserError, require_finite, require_length, require_sigma
 
 REFERENCE_SIZE = 64
@@ -91,8 +92,8 @@ class MotionBlur:
     ``angle`` is the way it passes, in degrees: 0 from left to right, 90 from below to above; the way back blurs the same.
     """
 
-    length: float = 15.0
-    angle: float = 0.0
+    length: float = SWEEP
+    angle: float = SWEPT_AT
 
     def __post_init__(self) -> None:
         require_length(self.length)

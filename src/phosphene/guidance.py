@@ -30,8 +30,8 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if self.interval is not None and not (len(self.interval) == 2 and 0 <= self.interval[0] <= self.interval[1]):
-            told = ",".join(str(t) for t in self.interval)
-            raise UserError(f"--guidance-interval {told}: give its lowest and its highest timestep, such as 200,800.")
+            bounds = ",".join(str(t) for t in self.interval)
+            raise UserError(f"--guidance-interval {bounds}: give its lowest and its highest timestep, such as 200,800.")
         if not math.isfinite(self.parallel):
             raise UserError(f"--guidance-parallel {self.parallel}: must be a finite number; 1 is plain guidance.")
         if self.norm is not None and not (self.norm > 0 and math.isfinite(self.norm)):

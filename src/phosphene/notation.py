@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, JUDGES, LAID, MOST_WEIGHT, PIECES, SECTIONS, VIEWS, WARPS
+from phosphene.defaults import FOUR_WAY, JUDGES, LAID, MOST_WEIGHT, PIECES, SECTIONS, VIEWS, WARPS, one_of
 from phosphene.errors import UserError, require_one_of, require_sigmas
 
 
@@ -58,6 +58,12 @@ def require_views(names: Sequence[Any], prompts: int) -> list[Any]:
     return whole
 
 
+def require_chance(names: Sequence[str], seed: int) -> None:
+    """UserError where a ``seed`` is named (0 is none) and none of the views ``names`` would be laid by it."""
+    if seed and not any(known in LAID and own is None for known, _, own in map(view_parts, names)):
+        raise UserError(f"--view-seed {seed}: is of {one_of(LAID)} without a seed of their own, such as jigsaw; leave it out.")
+
+
 def last_parts(text: str) -> tuple[str, int]:
     """What ``VIEW:STEPS`` of ``--last`` says (``patches:8:2`` has a view with a number). UserError where it cannot be."""
     name, _, steps = text.rpartition(":")
@@ -69,9 +75,9 @@ def last_parts(text: str) -> tuple[str, int]:
 
 def require_mean(reduce: str, weights: object, rectified: bool, last: str | None) -> None:
     """UserError where an anagram's views take turns, and an option is of their mean."""
-    told = [f"--weights {weights}"] * (weights is not None) + ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
-    if told and reduce != "mean":
-        raise UserError(f"{told[0]}: is of --reduce mean; leave it out with alternate.")
+    others = [f"--weights {weights}"] * (weights is not None) + ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
+    if others and reduce != "mean":
+        raise UserError(f"{others[0]}: is of --reduce mean; leave it out with alternate.")
 
 
 def require_warps(names: Sequence[str], reduce: str, weights: Any, rectified: bool, last: str | None) -> None:
@@ -80,10 +86,12 @@ def require_warps(names: Sequence[str], reduce: str, weights: Any, rectified: bo
         raise UserError(
             f"--view {', '.join(names)}: one is not orthogonal, and wants the picture as it is beside it; add identity."
         )
-    told = [f"--reduce {reduce}"] * (reduce != "mean") + ["--weights auto"] * (weights == "auto")
-    told += ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
-    if told:
-        raise UserError(f"{told[0]}: is of orthogonal views, whose estimates have a mean; leave it out with {', '.join(names)}.")
+    others = [f"--reduce {reduce}"] * (reduce != "mean") + ["--weights auto"] * (weights == "auto")
+    others += ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
+    if others:
+        raise UserError(
+            f"{others[0]}: is of orthogonal views, whose estimates have a mean; leave it out with {', '.join(names)}."
+        )
     if weights is not None and not all(math.isfinite(w) and w > 0 for w in weights):
         raise UserError(f"--weights {[*weights]}: give a positive number for each of {len(names)} views.")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 from phosphene import sampler
 from phosphene.defaults import IF_USUAL, SOLVERS, UPSCALE_GUIDANCE
-from phosphene.errors import UserError, require_eta
+from phosphene.errors import UserError, require_eta, require_number
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import Solver, Threshold, ancestral, clamp, ddim
 
@@ -37,8 +37,11 @@ class Sampling(NamedTuple):
         """How ``stage`` is sampled: as it says, what it leaves open as the model says, and what is the second stage's own.
 
         What ``stays`` with an image, starting from it or being edited towards it on the way, walks the ancestral path that
-        Part A counts its starts on.
+        Part A counts its starts on. UserError where what must be a number is none.
         """
+        for name, whole in _NUMBERS.items():
+            if (value := getattr(self, name)) is not None:
+                require_number(f"--{name.replace('_', '-')}", value, whole)
         usual, own = getattr(stage, "usual", IF_USUAL), self
         if own.guidance is None:
             own = own._replace(guidance=usual.guidance)
@@ -75,13 +78,18 @@ class Sampling(NamedTuple):
         self.table()  # refuses a solver that is none
         if self.timesteps is not None:
             if any(t >= stage.schedule.steps for t in self.timesteps):
-                told, most = ",".join(map(str, self.timesteps)), stage.schedule.steps - 1
-                raise UserError(f"--timesteps {told}: must lie in 0..{most}, the model's timesteps.")
+                timesteps, most = ",".join(map(str, self.timesteps)), stage.schedule.steps - 1
+                raise UserError(f"--timesteps {timesteps}: must lie in 0..{most}, the model's timesteps.")
             return list(self.timesteps)
         scheduler = getattr(stage, "scheduler", None)
         usual = SOLVERS.get(self.solver, SOLVERS["ddim"])[scheduler is None]  # a new solver takes as many as ddim
         count = min(usual, stage.schedule.steps) if self.steps is None else self.steps
         return stage.schedule.timesteps(count, "linspace" if scheduler is None else scheduler.timestep_spacing)
+
+
+_KINDS = {int: True, int | None: True, float: False, float | None: False}
+_NUMBERS = {name: _KINDS[kind] for name, kind in get_type_hints(Sampling).items() if kind in _KINDS}
+"""Fields of a Sampling that are one number each, and whether that must be a whole one."""
 
 
 def threshold(stage: Denoiser) -> Threshold | None:

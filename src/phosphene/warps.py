@@ -25,8 +25,8 @@ from torch import Tensor
 from phosphene.defaults import PRINTED
 from phosphene.errors import UserError
 from phosphene.frequency import REFERENCE_SIZE
+from phosphene.moved import Mark, pixel_centres
 from phosphene.notation import view_parts
-from phosphene.views import Mark, pixel_centres
 
 MOST_SAMPLES = 8
 """Along either side of a pixel: how finely what it covers is sampled, at most, where the picture is shrunk."""

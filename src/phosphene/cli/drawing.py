@@ -83,8 +83,8 @@ class Options:
 
     def bends(self) -> dict[str, Any]:
         """How guidance is bent, as a :class:`~phosphene.drawing.Sampling` has it, as far as it is said."""
-        told, option = self.guidance_interval, "--guidance-interval"
-        interval = None if told is None else tuple(common.numbers(option, told, int, "200,800"))
+        text, option = self.guidance_interval, "--guidance-interval"
+        interval = None if text is None else tuple(common.numbers(option, text, int, "200,800"))
         every = {"guidance_interval": interval, "guidance_parallel": self.guidance_parallel, "guidance_norm": self.guidance_norm}
         return {name: value for name, value in every.items() if value is not None}
 
@@ -141,7 +141,8 @@ class Drawing(Options):
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
     upscale_guidance: Annotated[
-        float | None, typer.Option(help=f"Of the second stage; {UPSCALE_GUIDANCE:g} by default.", callback=options.finite)
+        float | None,
+        typer.Option(help=f"Of a second stage that reads the prompt; {UPSCALE_GUIDANCE:g} by default.", callback=options.finite),
     ] = None
     upscale_steps: Annotated[
         int | None, typer.Option(min=1, max=MOST_STEPS, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")
@@ -182,6 +183,7 @@ class Drawing(Options):
         place = common.device(self.device)
         how |= {"stages": 2 if self.upscale else 1, "offload": self.offload, "compiled": self.compiled}
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
+        self.require_use(cascade)
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
         with warnings.catch_warnings(action="ignore", category=PromptCut):  # it is said below, each time
             cascade.encode(asked)
@@ -189,10 +191,23 @@ class Drawing(Options):
         for prompt in asked:
             if cut := cascade.text.cut.get(tidy(prompt or "")):
                 common.say(cut)
+        return cascade
+
+    def require_use(self, cascade: Cascade) -> None:
+        """UserError where an option was given that changes nothing of what ``cascade`` draws."""
         for name, value in self.of_the_second():
             if len(cascade.stages) == 1:
                 raise UserError(f"{name} {value}: is of a second stage, and {self.model} has none; leave it out.")
-        return cascade
+        if self.upscale_guidance is not None and not cascade.stages[1].reads:
+            raise UserError(
+                f"--upscale-guidance {self.upscale_guidance:g}: the second stage of {self.model} reads no prompt, and so nothing "
+                "guides it; leave it out."
+            )
+        if self.guides(cascade):
+            return
+        for name in (*(["negative"] if self.negative else []), *self.bends()):
+            option, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            raise UserError(f"{option} {value}: says how to guide, and at --guidance 1 nothing does; leave one of the two out.")
 
     def guides(self, cascade: Cascade) -> bool:
         """Whether a stage that reads text is asked for what to stay away from: at guidance 1 it is not."""
@@ -277,8 +292,8 @@ def inputs(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _files(options: Mapping[str, Any]) -> dict[str, Path]:
-    told = ((name.rstrip("_"), value) for name, value in options.items() if name not in ELSEWHERE)
-    return {n: Path(v) for n, v in told if isinstance(v, Path) or (n == "mask" and v not in SHAPES)}
+    named = ((name.rstrip("_"), value) for name, value in options.items() if name not in ELSEWHERE)
+    return {n: Path(v) for n, v in named if isinstance(v, Path) or (n == "mask" and v not in SHAPES)}
 
 
 def sha256(path: Path) -> str:

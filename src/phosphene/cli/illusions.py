@@ -10,12 +10,25 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
-from phosphene.defaults import BANDS, FROM_TO, HYBRIDS, INSIDE_OUTSIDE, REDUCTIONS, SHAPES, one_of
+from phosphene.defaults import (
+    BANDS,
+    FROM_TO,
+    HYBRIDS,
+    INSIDE_OUTSIDE,
+    REDUCTIONS,
+    SHAPES,
+    SIGMAS,
+    SWEEP,
+    SWEPT_AT,
+    listed,
+    one_of,
+)
 from phosphene.errors import UserError, require_length, require_sigma, require_two, require_weights
 from phosphene.files import require_file
 from phosphene.notation import (
     is_warp,
     last_parts,
+    require_chance,
     require_hybrid,
     require_mean,
     require_overlay,
@@ -79,6 +92,7 @@ def anagram(
     from phosphene.images import require_animation, save_animation
 
     names = require_views(view, len(prompts))
+    require_chance(names, view_seed)
     shares = weights if weights in (None, "auto") else common.numbers("--weights", weights, float, "1,1.5 or auto")
     if isinstance(shares, list):
         require_weights(shares, len(prompts))
@@ -114,7 +128,10 @@ def hybrid(
     kind: Kind = "frequency",
     sigma: Annotated[
         str | None,
-        typer.Option(help="Blurs that part the prompts, in 64ths of it; auto: as far as reads. [default: 2, or 3,1.2]"),
+        typer.Option(
+            help="Blurs that part the prompts, in 64ths of it; auto: as far as reads. "
+            f"[default: {', or '.join(map(listed, SIGMAS.values()))}]"
+        ),
     ] = None,
     from_: Annotated[
         Path | None,
@@ -122,10 +139,11 @@ def hybrid(
     ] = None,
     band: Band = None,
     length: Annotated[
-        float | None, typer.Option(help="Of --kind motion, in 64ths of the picture. [default: 15]", callback=_is_length)
+        float | None, typer.Option(help=f"Of --kind motion, in 64ths of the picture. [default: {SWEEP:g}]", callback=_is_length)
     ] = None,
     angle: Annotated[
-        float | None, typer.Option(help="Of --kind motion: 0 sideways, 90 upwards. [default: 0]", callback=options.finite)
+        float | None,
+        typer.Option(help=f"Of --kind motion: 0 sideways, 90 upwards. [default: {SWEPT_AT:g}]", callback=options.finite),
     ] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
@@ -140,21 +158,20 @@ def hybrid(
         if value is not None and kind != of:
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
     sigmas = _sigmas(sigma)
-    _require_bands(prompts, kind, sigma, sigmas, from_, band, best_of)
+    _require_bands(prompts, kind, sigma, sigmas, from_, band, fit, best_of)
     _require_page(paper, out)
     from phosphene.frequency import MotionBlur
-    from phosphene.tasks.hybrid import SIGMAS
     from phosphene.tasks.hybrid import hybrid as task
     from phosphene.tasks.printed import hybrid_pages
 
-    motion = MotionBlur(15.0 if length is None else length, 0.0 if angle is None else angle)
+    motion = MotionBlur(SWEEP if length is None else length, SWEPT_AT if angle is None else angle)
     if from_ is None:
         cascade = drawing.open(_with_null(prompts, best_of > 1 or sigma == "auto"))
         sigmas = _widest(prompts, cascade, drawing) if sigma == "auto" else sigmas
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
         picture = _best(asked, cascade, drawing, best_of, out)
     else:
-        picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or [2.0])[0], motion, fit, out)
+        picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or SIGMAS[2])[0], motion, fit, out)
         prompts = [*prompts, from_.name] if band == "high" else [from_.name, *prompts]
     if paper is not None:
         _print(hybrid_pages(picture, prompts, kind, sigmas or SIGMAS[len(prompts)], motion.angle), out, paper)
@@ -177,11 +194,13 @@ def _require_bands(
     sigmas: Sequence[float] | None,
     from_: Path | None,
     band: str | None,
+    fit: str,
     best_of: int,
 ) -> None:
     """UserError where what a hybrid is made of does not fit together."""
-    if from_ is None and band is not None:
-        raise UserError(f"--band {band}: says what is kept of --from; name a picture there, or leave it out.")
+    for name, value, what in (("--band", band, "what is kept of"), ("--fit", fit, "how to cut")):
+        if from_ is None and value not in (None, "crop"):
+            raise UserError(f"{name} {value}: says {what} --from; name a picture there, or leave it out.")
     if from_ is not None and (len(prompts) != 1 or best_of > 1):
         raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
     if from_ is not None and (sigma == "auto" or (sigmas is not None and len(sigmas) != 1)):
@@ -198,15 +217,11 @@ def _widest(prompts: Sequence[str], cascade: Cascade, drawing: Drawing) -> Seque
     stage, gaps = cascade.stages[0], GAPS[len(prompts)]
     tasks = [hybrid(prompts, sigmas=sigmas, negative=drawing.negative) for sigmas in gaps]
     gap = widest(stage, [drawing.draw(task, stage).xt for task in tasks], prompts)
-    tried = ", ".join(f"{_listed(s)}: {sure:.2f}" for s, sure in zip(gaps, gap.sure, strict=True))
+    tried = ", ".join(f"{listed(s)}: {sure:.2f}" for s, sure in zip(gaps, gap.sure, strict=True))
     what = "the widest that reads" if gap.reads else "none reads, and this does best"
     away = " and ".join(f"{distance(sigma):.0f} m" for sigma in reversed(gap.sigmas))
-    common.say(f"sigma {_listed(gap.sigmas)}, {what} ({tried}); {SIDE:g} mm wide, it changes {away} away")
+    common.say(f"sigma {listed(gap.sigmas)}, {what} ({tried}); {SIDE:g} mm wide, it changes {away} away")
     return gap.sigmas
-
-
-def _listed(sigmas: Sequence[float]) -> str:
-    return ",".join(f"{sigma:g}" for sigma in sigmas)
 
 
 def _require_page(paper: str | None, out: Path) -> None:

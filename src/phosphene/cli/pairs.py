@@ -84,8 +84,8 @@ def pairs(
         command = ["hybrid", "--kind", kind] if view is None else ["anagram", "--view", view]
     _show(found, [command[0], found[0].first, found[0].second, *command[1:], "--best-of", "16"])
     if figures is not None:
-        told = {"prompt": prompt, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
-        story = common.provenance("pairs", model, told)
+        arguments = {"prompt": prompt, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
+        story = common.provenance("pairs", model, arguments)
         write_text(figures, json.dumps({**story, "pairs": [pair._asdict() for pair in found]}, indent=2) + "\n")
         common.say(f"pairs in {figures}")
 
@@ -94,9 +94,9 @@ def _show(found: Sequence[Pair | Tried], command: Sequence[str]) -> None:
     """A table of the pairs, and what draws the first of them."""
     names = ["first", "second", *(name for name in found[0]._fields if name not in ("first", "second"))]
     columns = [name for name in names if any(getattr(pair, name) is not None for pair in found)]
-    common.table(columns, [[_told(getattr(pair, name)) for name in columns] for pair in found], left=2)
+    common.table(columns, [[_cell(getattr(pair, name)) for name in columns] for pair in found], left=2)
     common.say(f"the first of them is drawn by: phosphene {shlex.join(command)}")
 
 
-def _told(value: str | float | None) -> str:
+def _cell(value: str | float | None) -> str:
     return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ import typer
 
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
-from phosphene.defaults import BLENDS, FITS, MOST_PICTURES, MOST_STEPS
+from phosphene.defaults import BLENDS, FITS, MOST_PICTURES, MOST_STEPS, START, STARTS, TIMES, listed
 from phosphene.errors import UserError, require_steps, require_strength
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def generate(
         raise UserError(f"--count {count}: makes {len(prompts) * count} pictures; choose at most {most}.")
     swept = _swept(drawing, count, guidance_sweep, steps_sweep)
     if guidance_sweep or steps_sweep:
-        told = ("--guidance-sweep", guidance_sweep) if guidance_sweep else ("--steps-sweep", steps_sweep)
-        common.require_pictures(*told, len(swept) * len(prompts))
+        sweep = ("--guidance-sweep", guidance_sweep) if guidance_sweep else ("--steps-sweep", steps_sweep)
+        common.require_pictures(*sweep, len(swept) * len(prompts))
     from phosphene.drawing import run
     from phosphene.images import to_images
     from phosphene.tasks.generate import generate as task
@@ -75,7 +75,7 @@ def generate(
     cascade = drawing.open(prompts)
     asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
-    if len(swept) == 1:
+    if "" in swept:  # what is swept says how it was sampled
         drawing.settle(asked, cascade)
     place = common.place(drawing.device)
     within = {"place": place} if len(swept) == 1 else {}  # of several processes each draws whole rows of a sweep
@@ -98,6 +98,8 @@ def _swept(drawing: Drawing, count: int, guidance: str | None, steps: str | None
     if count > 1 or None not in sweeps.values():
         raise UserError(f"{option} {sweeps[option]}: makes the rows of the sheet; leave --count and the other sweep out.")
     if guidance is not None:
+        if drawing.guidance is not None:
+            raise UserError(f"--guidance-sweep {guidance}: --guidance says which already; leave one of the two out.")
         scales = common.numbers(option, guidance, float, "1,3,5,7,10")
         return {f"guidance {scale:g}": replace(drawing, guidance=scale) for scale in scales}
     for name, value in (("--timesteps", drawing.timesteps), ("--steps", drawing.steps)):
@@ -128,23 +130,23 @@ def denoise(
     image: Picture,
     drawing: Drawing,
     prompt: Prompt = "",
-    t: Annotated[str, typer.Option("--t", help="Timesteps to noise it to.")] = "250,500,750",
+    t: Annotated[str, typer.Option("--t", help="Timesteps to noise it to.")] = listed(TIMES),
     start: Annotated[
         int, typer.Option(min=0, max=MOST_STEPS, help="How many of the steps are left out before the many-step row.")
-    ] = 10,
+    ] = START,
     fit: Fit = "crop",
     out: options.Out = Path("denoise.png"),
 ) -> None:
     """Noise IMAGE, and try to undo it: by a blur, in one step, in many steps.
 
-    Below each picture stand its PSNR (in dB) and SSIM against the original. The timesteps of the last row are Part A's,
-    990, 960, ..., 0, unless --steps or --timesteps say others.
+    Below each picture stand its PSNR (in dB) and SSIM against the original. The one step is not guided, being the mean of
+    all pictures that may lie under the noise, unless --guidance says how much. The timesteps of the last row are Part
+    A's, 990, 960, ..., 0, unless --steps or --timesteps say others.
     """
-    times = _timesteps("--t", t, "250,500,750")
+    times = _timesteps("--t", t, listed(TIMES))
     from phosphene.drawing import run
     from phosphene.images import fitted, to_tensor
     from phosphene.readers import read_picture
-    from phosphene.sampler import generators
     from phosphene.tasks import denoise as task
     from phosphene.tasks.edit import edit
 
@@ -153,9 +155,10 @@ def denoise(
     (stage,) = drawing.open([prompt]).stages
     clean = to_tensor(fitted(picture, stage.image_shape[1:], fit))
     undone = edit(clean, [start], prompt or None, negative=drawing.negative)
-    how = task.many_steps(stage, drawing.sampling()).of(stage, undone.stays)
-    found = task.levels(stage, undone.asks(stage, how.guidance), clean, times, generators([drawing.seed]))
-    steps = common.with_progress(run(undone, stage, [drawing.seed], sampling=how, place=common.place(drawing.device)))
+    how, seeds = drawing.sampling(), [drawing.seed]
+    many = run(undone, stage, seeds, sampling=task.many_steps(stage, how), place=common.place(drawing.device))
+    found = task.levels(stage, clean, times, seeds, prompt or None, negative=drawing.negative, sampling=how)
+    steps = common.with_progress(many)
     states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
     common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
 
@@ -184,7 +187,7 @@ def edit(
     drawing: Drawing,
     prompt: Prompt = "",
     start: Annotated[
-        str | None, typer.Option(help="Start indices: how many steps are left out. [default: 1,3,5,7,10,20]")
+        str | None, typer.Option(help=f"Start indices: how many steps are left out. [default: {listed(STARTS)}]")
     ] = None,
     strength: Annotated[
         float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.", callback=_is_strength)
@@ -198,7 +201,7 @@ def edit(
     """
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
-    named = None if start is None else _timesteps("--start", start, "1,3,5,7,10,20")
+    named = None if start is None else _timesteps("--start", start, listed(STARTS))
     from phosphene.images import fitted, sheet, to_images, to_tensor
     from phosphene.readers import read_picture
     from phosphene.tasks.edit import edit as task
@@ -216,13 +219,11 @@ def edit(
 
 def _starts(named: list[int] | None, strength: float | None, steps: int) -> list[int]:
     """Where an edit of ``steps`` steps starts; as in Part A, where nothing is said of it."""
-    from phosphene.tasks.edit import STARTS, start_of
+    from phosphene.tasks.edit import start_of, starts_of
 
     if strength is not None:
         return [start_of(strength, steps)]
-    if named is not None:
-        return named
-    return [usual for usual in STARTS if usual < steps] or [0]
+    return starts_of(steps) if named is None else named
 
 
 @drawing_command
@@ -242,6 +243,8 @@ def inpaint(
 
     Prints how much the picture changes across the mask's border, against beside it: 1 is no seam.
     """
+    if compare and blend != "laplacian":
+        raise UserError(f"--blend {blend}: --compare shows all of them; leave one of the two out.")
     from phosphene.images import sheet, to_images
     from phosphene.tasks import inpaint as task
 

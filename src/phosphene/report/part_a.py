@@ -14,12 +14,11 @@ from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.evaluation.likeness import psnr, ssim
-from phosphene.expression import cond
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.readers import read_picture
 from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
-from phosphene.sampler import generators, last
+from phosphene.sampler import last
 from phosphene.tasks import denoise as denoising
 from phosphene.tasks import inpaint as inpainting
 from phosphene.tasks.anagram import anagram
@@ -113,7 +112,7 @@ def _levels(
 ) -> tuple[Tensor, list[denoising.Level]]:
     """The picture, and what noise makes of it at ``times``."""
     clean = desk.sample(picture).to(desk.stage.device)
-    make = partial(denoising.levels, desk.stage, cond(prompt or None), clean, times, generators([SEED]))
+    make = partial(denoising.levels, desk.stage, clean, times, [SEED], prompt or None)
     return clean, desk.once(("levels", picture, prompt, *times), make)
 
 

@@ -70,8 +70,8 @@ def cifar_pairs() -> list[Pair]:
 
 def by_denoiser(stage: Stage, drawn: Drawn, prompts: Pair, looks: Sequence[Reading]) -> tuple[Tensor, Tensor]:
     """The judgement of the network that drew them: see :func:`~phosphene.tasks.score.score`."""
-    said = score(stage, drawn.small, prompts, looks, seed=JUDGED_FROM)
-    return said.alignment, said.concealment
+    verdict = score(stage, drawn.small, prompts, looks, seed=JUDGED_FROM)
+    return verdict.alignment, verdict.concealment
 
 
 def by_matcher(matcher: Matcher, stage: Stage, drawn: Drawn, prompts: Pair, looks: Sequence[Reading]) -> tuple[Tensor, Tensor]:
@@ -92,8 +92,8 @@ def rated(
 ) -> list[Rated]:
     """Draw ``prompts`` in ``view`` once for each seed, and what each of ``judges`` says of it. Nothing is chosen."""
     looks, drawn = [each.apply for each in views_named([view], 2)], _drawn(model, prompts, view, seeds, sampling)
-    said = {name: judge(model.stages[0], drawn, prompts, looks) for name, judge in judges.items()}
-    return [Rated(view, name, prompts, *(of.tolist() for of in both)) for name, both in said.items()]
+    verdicts = {name: judge(model.stages[0], drawn, prompts, looks) for name, judge in judges.items()}
+    return [Rated(view, name, prompts, *(of.tolist() for of in both)) for name, both in verdicts.items()]
 
 
 def _drawn(model: Cascade, pair: Pair, view: str, seeds: Sequence[int], sampling: Sampling) -> Drawn:

@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from phosphene.images import INK, PAPER, font, to_images
-from phosphene.views import Identity, Mirror, Moved, Negate, Rubik, Turn, View, pixel_centres
+from phosphene.moved import Moved, pixel_centres
+from phosphene.pieces import Rubik
+from phosphene.views import Identity, Mirror, Negate, Turn, View
 from phosphene.warps import Warp
 
 MARGIN = 0.22
@@ -89,6 +91,17 @@ def readings(picture: Tensor, views: Sequence[View | Warp], captions: Sequence[s
     return [frame for v, both in others for frame in turn_frames(picture, v, both)], SECONDS * len(others)
 
 
+def sliding(x: Tensor, view: Rubik, share: float = 1.0, scale: int = 1) -> Tensor:
+    """``x`` (..., S, S), enlarged ``scale`` times, ``share`` of the way (0..1) to what ``view`` shows, slide after slide."""
+    begin, side = (scale * n for n in view.cut(x.shape[-1] // scale))
+    whole, x = slice(begin, begin + view.grid * side), x.clone()
+    for number, (way, line, by) in enumerate(view.slides()):
+        part, own = min(max(4 * share - number, 0.0), 1.0), slice(begin + line * side, begin + (line + 1) * side)
+        at = (..., own, whole) if way == 0 else (..., whole, own)
+        x[at] = x[at].roll(round(part * by * side), -1 - way)
+    return x
+
+
 def on_the_way(picture: Tensor, view: View | Warp, share: float, scale: int = 1) -> Tensor:
     """``picture`` (3, S, S), ``share`` of the way to what ``view`` shows, with a margin of paper: (3, S', S').
 
@@ -101,7 +114,7 @@ def on_the_way(picture: Tensor, view: View | Warp, share: float, scale: int = 1)
     if hasattr(view, "plan") and not isinstance(view, Rubik):
         return _flying(picture, view, share, room, paper, scale)
     if isinstance(view, Rubik):
-        picture = view.slid(picture, share, scale)
+        picture = sliding(picture, view, share, scale)
     elif isinstance(view, Warp):
         picture = _warped(picture, view, share)
     elif not isinstance(view, Identity | Negate | Mirror | Turn):  # of its path nothing is known: one fades into the other

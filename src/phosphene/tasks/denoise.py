@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from phosphene.drawing import Sampling, threshold
+from phosphene import defaults
+from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
-from phosphene.expression import Expression
-from phosphene.forward import Evaluation
 from phosphene.frequency import low_pass
 from phosphene.models.stage import Stage
-from phosphene.sampler import draw
+from phosphene.sampler import draw, generators
+from phosphene.tasks.edit import edit
 
-TIMES = (250, 500, 750)
+TIMES, START = defaults.TIMES, defaults.START
 TIMESTEPS = tuple(range(990, -1, -30))
-START = 10
-"""Part A's: levels of noise, the timesteps of the many steps, and which of them is the first."""
+"""Part A's, as those are: the timesteps of the many steps, of which START is the first."""
 BLUR, TAPS = 2.0, 7
+UNGUIDED = 1.0
 
 
 class Level(NamedTuple):
@@ -32,24 +31,34 @@ class Level(NamedTuple):
     estimate: Tensor
 
 
-@torch.no_grad()
 def levels(
-    stage: Stage, expression: Expression, image: Tensor, times: Sequence[int], source: Sequence[torch.Generator]
+    stage: Stage,
+    image: Tensor,
+    times: Sequence[int],
+    seeds: Sequence[int],
+    prompt: str | None = None,
+    *,
+    negative: str | None = None,
+    sampling: Sampling = Sampling(),
 ) -> list[Level]:
-    """Noise ``image`` (1, C, H, W; in [-1, 1]) to each of ``times``; blur it, and estimate it in one step.
+    """Noise ``image`` (1, C, H, W; in [-1, 1]) to each of ``times``; blur it, and estimate it as ``prompt`` in one step.
 
-    The same noise serves all times, one draw of each of ``source``. The blur is Part A's: sigma 2, 7 taps.
+    The estimate is the clean one of a run of one timestep, sampled as ``sampling`` says. It is the mean of all pictures that
+    may lie under the noise, and guided it is the mean of none: where no scale is named there is no guidance, whatever a
+    run of many steps takes. A seed's noise is the same at all times. The blur is Part A's: sigma 2, 7 taps. UserError where
+    a time is none of the model's timesteps.
     """
     last = stage.schedule.steps - 1
     for t in times:
         if not 0 <= t <= last:
             raise UserError(f"--t {t}: must lie in 0..{last}, the model's timesteps.")
-    noise = draw(source, len(source), stage.image_shape, stage.device)
-    evaluate, mend, found = Evaluation(expression, stage), threshold(stage), []
+    noise = draw(generators(seeds), len(seeds), stage.image_shape, stage.device)
+    guidance = UNGUIDED if sampling.guidance is None else sampling.guidance
+    task, found = edit(image, [0], prompt, negative=negative), []
     for t in times:
         noisy = stage.schedule.add_noise(image.to(noise), t, noise)
-        estimate = stage.schedule.clean_estimate(noisy, t, evaluate(noisy, t).noise)
-        found.append(Level(t, noisy, low_pass(noisy, BLUR, TAPS), estimate if mend is None else mend(estimate)))
+        (step,) = run(task, stage, seeds, sampling=sampling._replace(steps=None, timesteps=[t], guidance=guidance))
+        found.append(Level(t, noisy, low_pass(noisy, BLUR, TAPS), step.x0))
     return found
 
 

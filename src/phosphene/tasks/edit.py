@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from phosphene.defaults import STARTS
 from phosphene.drawing import Task
 from phosphene.errors import UserError, require_strength
 from phosphene.tasks.generate import asking
 
-STARTS = (1, 3, 5, 7, 10, 20)
-"""Part A's: how many steps of the run are left out."""
+
+def starts_of(steps: int) -> list[int]:
+    """Those of Part A's starts that a run of so many ``steps`` has."""
+    return [start for start in STARTS if start < steps] or [0]
 
 
 def start_of(strength: float, steps: int) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.defaults import BANDS, HYBRIDS
+from phosphene.defaults import BANDS, HYBRIDS, SIGMAS
 from phosphene.drawing import Reading, Task
 from phosphene.errors import UserError, require_one_of
 from phosphene.expression import Expression, bands, factorized, mean
@@ -22,8 +22,6 @@ from phosphene.notation import require_hybrid
 from phosphene.tasks.generate import asked, asking
 from phosphene.tasks.score import Score, score
 
-SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
-"""Blurs that part two or three prompts, in pixels of a 64-pixel picture; 2 is Part A's."""
 GAPS = {2: ((4.0,), (3.0,), (2.0,), (1.5,), (1.0,)), 3: ((4.5, 1.8), (3.0, 1.2), (2.25, 0.9), (1.5, 0.6))}
 """What :func:`widest` chooses of for two or three prompts, the widest gap between near and far first."""
 READS = 0.5
@@ -35,11 +33,11 @@ PARTS = {
     "scale": ("half", "half"),
 }
 """What either prompt rules is called."""
-COARSE, MOTION = LowPass(2.0), MotionBlur()
+COARSE, MOTION = LowPass(SIGMAS[2][0]), MotionBlur()
 WALKING_AWAY = [Reading(distance=away) for away in (1, 2, 4, 8)]
 
 
-def part_of(kind: str, sigma: float = 2.0, motion: MotionBlur = MOTION) -> Component:
+def part_of(kind: str, sigma: float = COARSE.sigma, motion: MotionBlur = MOTION) -> Component:
     """The component of a picture that the first prompt of a hybrid rules."""
     require_one_of("--kind", kind, HYBRIDS)
     return {"frequency": LowPass(sigma), "color": Grayscale(), "motion": motion, "scale": _half}[kind]
@@ -52,7 +50,7 @@ class FromAfar:
     Blurred, shrunk to one pixel a sigma, which is all that is left of it, and enlarged again, for who judges wants it large.
     """
 
-    sigma: float = 2.0
+    sigma: float = COARSE.sigma
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W), of the same shape."""

@@ -200,9 +200,9 @@ def reranked(stage: Stage, pairs: Sequence[Pair], known: Concepts, sharing: Shar
         every = fits(*shown(a[:, None], b[:, None], known.mean, sharing))
         i, j = divmod(int(every.argmax()), len(b))
         picture = sharing.compromise(*(large(of, stage.image_shape[1:])[None] for of in (a[i], b[j])))
-        said = score(stage, picture, pair[:2], sharing.looks, shares=JUDGED)
-        told = (float(of) for of in (said.alignment, said.concealment, said.worst))
-        found.append(Pair(*pair[:5], *told))
+        verdict = score(stage, picture, pair[:2], sharing.looks, shares=JUDGED)
+        figures = (float(of) for of in (verdict.alignment, verdict.concealment, verdict.worst))
+        found.append(Pair(*pair[:5], *figures))
     return sorted(found, key=lambda pair: -pair.worst)
 
 

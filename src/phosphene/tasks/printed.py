@@ -16,7 +16,8 @@ from phosphene.errors import require_one_of
 from phosphene.files import replacing
 from phosphene.frequency import REFERENCE_SIZE
 from phosphene.images import INK, MUTED, font, to_images, to_tensor
-from phosphene.views import Identity, Moved, Turn, View
+from phosphene.moved import Moved
+from phosphene.views import Identity, Turn, View
 from phosphene.warps import Cone, Cylinder, Lens, Rotated, Warp
 
 DPI = 300

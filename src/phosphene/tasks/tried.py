@@ -66,9 +66,9 @@ def experience(tried: Sequence[Tried], through: View | None) -> dict[tuple[str, 
     if through is None:
         return found
     x = torch.arange(3.0 * REFERENCE_SIZE**2).view(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)
-    seen, views = through.apply(x), {name: view(name) for name in {pair.view for pair in tried}}
-    same = {name for name, v in views.items() if torch.equal(v.apply(x), seen)}
-    turned = {name for name, v in views.items() if torch.equal(v.invert(x), seen)}
+    shown, views = through.apply(x), {name: view(name) for name in {pair.view for pair in tried}}
+    same = {name for name, v in views.items() if torch.equal(v.apply(x), shown)}
+    turned = {name for name, v in views.items() if torch.equal(v.invert(x), shown)}
     for pair in tried:
         both = [pair[1:3]] * (pair.view in same) + [pair[2:0:-1]] * (pair.view in turned)
         for prompts in both:
