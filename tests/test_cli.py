@@ -232,6 +232,8 @@ REFUSED_AT_ONCE = [
     ["digits", "3", "--guidance-parallel", "nan"],
     ["anagram", "a", "b", "--view", "flip", "--guidance-norm", "0"],
     ["denoise-digits", "--dataset", "nope"],
+    ["digits", "3", "--guidance", "1", "--guidance-norm", "0.2"],
+    ["ambigram", "69", "--guidance", "1", "--guidance-parallel", "0"],
     ["denoise-digits", "--sigma", "x"],
     ["train", "class", "--timesteps", "1000000000"],
     ["train", "class", "--timesteps", "1e9"],

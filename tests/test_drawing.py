@@ -215,6 +215,10 @@ def test_what_must_be_a_number_is_refused_where_it_is_none(name):
     for value in ((7.0,), "7"):
         refusal(lambda value=value: run(BOAT, stage, [1], sampling=Sampling(**{name: value})), f"{option} {value!r}", "number")
     refusal(lambda: guide(cond("a boat"), scale=(7.0,)), "--guidance (7.0,)")
+    for one in ("timesteps", "guidance_interval"):
+        for value in (5, "9,1"):
+            how = Sampling(**{one: value})
+            refusal(lambda how=how: run(BOAT, stage, [1], sampling=how), f"--{one.replace('_', '-')} {value!r}", "no list")
     assert stage.calls == []
 
 

@@ -81,6 +81,8 @@ TIMES, START = (250, 500, 750), 10
 """Part A's: the timesteps that a photo is noised to, and how many of its steps are left out where it is denoised in many."""
 STARTS = (1, 3, 5, 7, 10, 20)
 """Part A's too: how many steps an edit leaves out."""
+NOISE_LEVELS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
+"""Part B's: the sigmas that digits are noised by."""
 SIGMAS = {2: (2.0,), 3: (3.0, 1.2)}
 """Blurs that part two or three prompts of a hybrid, in pixels of a 64-pixel picture; 2 is Part A's."""
 SWEEP, SWEPT_AT = 15.0, 0.0

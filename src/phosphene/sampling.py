@@ -42,6 +42,10 @@ class Sampling(NamedTuple):
         for name, whole in _NUMBERS.items():
             if (value := getattr(self, name)) is not None:
                 require_number(f"--{name.replace('_', '-')}", value, whole)
+        for name in ("timesteps", "guidance_interval"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, str) or not isinstance(value, Sequence)):
+                raise UserError(f"--{name.replace('_', '-')} {value!r}: is no list of whole numbers; give one.")
         usual, own = getattr(stage, "usual", IF_USUAL), self
         if own.guidance is None:
             own = own._replace(guidance=usual.guidance)

@@ -11,7 +11,7 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.common import SCALE, app
 from phosphene.cli.drawing import REMADE, Options, described, drawing_command, viewed
-from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, MOST_PICTURES, SEED, SOLVERS
+from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, MOST_PICTURES, NOISE_LEVELS, SEED, SOLVERS
 from phosphene.errors import UserError, require_noise
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ class Digits(Options):
     solver: options.SolverName = "ancestral"
     guidance: options.Guidance = DIGIT_GUIDANCE
     model: Annotated[str | None, options.model_for("Such as class-20 or time-20", "diffusion")] = None
+
+    def check(self) -> None:
+        super().check()
+        if self.guidance == 1:
+            self.require_unbent()
 
 
 @drawing_command
@@ -73,7 +78,9 @@ def denoise_digits(
     data: options.Data = None,
     count: options.Count = 10,
     seed: options.Seed = SEED,
-    sigma: Annotated[str, typer.Option(help="Levels of noise, separated by commas.")] = "0,.2,.4,.5,.6,.8,1",
+    sigma: Annotated[str, typer.Option(help="Levels of noise, separated by commas.")] = ",".join(
+        f"{sigma:g}" for sigma in NOISE_LEVELS
+    ),
     device: options.Device = "auto",
     out: options.Out = Path("denoise-digits.png"),
 ) -> None:

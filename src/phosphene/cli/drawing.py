@@ -88,6 +88,12 @@ class Options:
         every = {"guidance_interval": interval, "guidance_parallel": self.guidance_parallel, "guidance_norm": self.guidance_norm}
         return {name: value for name, value in every.items() if value is not None}
 
+    def require_unbent(self, *others: str) -> None:
+        """UserError where one of the ``others`` or a bend says how to guide, and nothing does."""
+        for name in (*others, *self.bends()):
+            option, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            raise UserError(f"{option} {value}: says how to guide, and at --guidance 1 nothing does; leave one of the two out.")
+
     def given(self) -> dict[str, Any]:
         """Options that are a :class:`~phosphene.drawing.Sampling`'s."""
         from phosphene.drawing import Sampling
@@ -203,11 +209,8 @@ class Drawing(Options):
                 f"--upscale-guidance {self.upscale_guidance:g}: the second stage of {self.model} reads no prompt, and so nothing "
                 "guides it; leave it out."
             )
-        if self.guides(cascade):
-            return
-        for name in (*(["negative"] if self.negative else []), *self.bends()):
-            option, value = f"--{name.replace('_', '-')}", getattr(self, name)
-            raise UserError(f"{option} {value}: says how to guide, and at --guidance 1 nothing does; leave one of the two out.")
+        if not self.guides(cascade):
+            self.require_unbent(*(["negative"] if self.negative else []))
 
     def guides(self, cascade: Cascade) -> bool:
         """Whether a stage that reads text is asked for what to stay away from: at guidance 1 it is not."""

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from phosphene.cli import common, options
 from phosphene.cli.common import Advance, app
-from phosphene.defaults import CASCADE, PART_B, SEED
+from phosphene.defaults import CASCADE, NOISE_LEVELS, PART_B, SEED
 from phosphene.errors import UserError, require_eta
 from phosphene.files import require_picture, require_writable, write_text
 from phosphene.notation import require_sections
@@ -235,11 +235,11 @@ class _Ruler:
 
     def denoiser(self, network: Model, advance: Advance) -> list[dict]:
         """The error at each level of noise, over the whole test split."""
-        from phosphene.tasks.denoise_digits import SIGMAS, denoise_at
+        from phosphene.tasks.denoise_digits import denoise_at
 
         clean, rows = self.real.test.images.float() / 255, []
-        for index, sigma in enumerate(SIGMAS):
-            advance(index, len(SIGMAS), f"sigma {sigma:g}")
+        for index, sigma in enumerate(NOISE_LEVELS):
+            advance(index, len(NOISE_LEVELS), f"sigma {sigma:g}")
             result = denoise_at(network, clean, self.seed, [sigma])
             noisy, error = result.noisy_error.item(), result.error.item()
             psnr = -10 * math.log10(error) if error > 0 else None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from phosphene.defaults import SEED
+from phosphene.defaults import NOISE_LEVELS, SEED
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
@@ -27,7 +27,7 @@ from phosphene.report.samples import digits_of, place, samples, ships, told
 from phosphene.report.sections import Content, Desk, Figure, Shown, command_line, section, sheets
 from phosphene.sampler import last
 from phosphene.schedule import linear
-from phosphene.tasks.denoise_digits import SIGMAS, Denoised, denoise_at
+from phosphene.tasks.denoise_digits import Denoised, denoise_at
 from phosphene.tasks.digits import digits
 from phosphene.training.log import LOSSES, NAME, curve, read_log
 from phosphene.training.mnist.data import load_dataset
@@ -131,7 +131,7 @@ def denoised(result: Denoised, shown: Sequence[int] = (2, 5, 8)) -> Shown:
         for tag, several in (("noisy", result.noisy), ("denoised", result.estimates)):
             rows.append(to_images(rescaled(several[:, digit]), 3))
             labels.append(tag)
-    return sheets(rows, [f"{sigma:g}" for sigma in SIGMAS], labels)
+    return sheets(rows, [f"{sigma:g}" for sigma in NOISE_LEVELS], labels)
 
 
 def parameters(width: int, **conditions: object) -> str:
@@ -155,8 +155,8 @@ def recipe_of(name: str, network: str) -> dict[str, Any]:
 def noisy_digits(desk: Desk) -> Content:
     clean = real_digits(False).images[:10]
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
-    rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in SIGMAS]
-    whole = sheets(rows, row_labels=[f"sigma {s:g}" for s in SIGMAS])
+    rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in NOISE_LEVELS]
+    whole = sheets(rows, row_labels=[f"sigma {s:g}" for s in NOISE_LEVELS])
     figure = desk.save(whole, "noisy-digits", "Test digits of MNIST at rising noise")
     return Content(figure, parameters=parameters(128))
 
@@ -182,7 +182,7 @@ def one_step_denoiser(desk: Desk) -> Content:
 def out_of_distribution(desk: Desk) -> Content:
     clean, said = measured_on(desk)
     result = denoise_at(desk.model("denoiser-5"), clean, SEED)
-    errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(SIGMAS, result.error.tolist(), strict=True))
+    errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(NOISE_LEVELS, result.error.tolist(), strict=True))
     caption = "The denoiser of sigma 0.5 at other levels, a column for each sigma"
     return Content(desk.save(denoised(result), "out-of-distribution", caption), errors=errors, said=said)
 

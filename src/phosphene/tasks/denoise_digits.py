@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from phosphene.defaults import NOISE_LEVELS
 from phosphene.errors import require_noise
 from phosphene.images import rescaled, sheet, to_images
 from phosphene.sampler import draw, generators
-
-SIGMAS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
 
 
 class Denoised(NamedTuple):
@@ -26,7 +25,9 @@ class Denoised(NamedTuple):
 
 
 @torch.no_grad()
-def denoise_at(network: nn.Module, clean: Tensor, seed: int, sigmas: Sequence[float] = SIGMAS, batch: int = 500) -> Denoised:
+def denoise_at(
+    network: nn.Module, clean: Tensor, seed: int, sigmas: Sequence[float] = NOISE_LEVELS, batch: int = 500
+) -> Denoised:
     """Noise ``clean`` (N, 1, 28, 28; in [0, 1]) at each sigma, with the same noise for all, and denoise in one step."""
     require_noise(sigmas)
     parameter = next(network.parameters())
