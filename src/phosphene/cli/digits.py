@@ -26,18 +26,22 @@ if TYPE_CHECKING:
 GREEN = (34, 139, 84)
 
 
-@dataclass
-class Digits(Options):
-    """The options of a command that draws digits."""
-
-    solver: options.SolverName = "ancestral"
-    guidance: options.Guidance = DIGIT_GUIDANCE
-    model: Annotated[str | None, options.model_for("Such as class-20 or time-20", "diffusion")] = None
+class Guided(Options):
+    """The options of a command that draws with a guidance scale of its own."""
 
     def check(self) -> None:
         super().check()
         if self.guidance == 1:
             self.require_unbent()
+
+
+@dataclass
+class Digits(Guided):
+    """The options of a command that draws digits."""
+
+    solver: options.SolverName = "ancestral"
+    guidance: options.Guidance = DIGIT_GUIDANCE
+    model: Annotated[str | None, options.model_for("Such as class-20 or time-20", "diffusion")] = None
 
 
 @drawing_command
@@ -115,7 +119,7 @@ REMADE.append("denoise-digits")
 
 
 @dataclass
-class Ambigram(Options):
+class Ambigram(Guided):
     """The options of ``ambigram``."""
 
     solver: Annotated[str | None, options.chosen(SOLVERS, "the best for ambigrams by default")] = None
