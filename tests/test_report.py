@@ -28,7 +28,9 @@ from test_generate import cascade  # noqa: F401  (fixture)
 from phosphene import cli
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
+from phosphene.images import to_tensor
 from phosphene.models import catalogue, folders
+from phosphene.models.cascade import open_cascade
 from phosphene.models.folders import CONFIG
 from phosphene.plots import smoothed
 from phosphene.readers import read_provenance
@@ -38,7 +40,9 @@ from phosphene.report.config import read_config
 from phosphene.report.course import asked, table
 from phosphene.report.page import write
 from phosphene.report.part_b import EDITIONS, real_digits, recipe_of, taught_on_noise
+from phosphene.report.pictures import CALLED
 from phosphene.report.sections import SECTIONS, chosen
+from phosphene.tasks.score import score
 from phosphene.training.log import NAME, curve, read_log
 from phosphene.training.mnist import data
 
@@ -345,6 +349,33 @@ def pictures_in(figure: Path, picture: Path) -> int:
         begun = (sheet[: sheet.shape[0] - height + 1, : sheet.shape[1] - width + 1] == part[0, 0]).all(-1)
         found += sum(bool((sheet[y : y + height, x : x + width] == part).all()) for y, x in np.argwhere(begun))
     return found
+
+
+def test_an_inpainting_of_the_page_is_the_commands_by_the_model_that_ships(tmp_path):
+    """Whose pictures tell masks apart that differ by a rounding, as those of a model too small to draw do not."""
+    names = ["1.7.2", "2"]
+    out = write(tmp_path / "page", "cpu", silent, quick=True, sections=names, part_b="both").parent
+    for name in ("inpainted", "laplacian"):
+        figure = held(out / "index.html")[name]["figures"][0]
+        _, *words = shlex.split(figure["command"])
+        assert cli.main([*words, "--device", "cpu", "-o", str(tmp_path / f"{name}.png")]) == 0
+        made = sorted(tmp_path.glob(f"{name}-*.png")) or [tmp_path / f"{name}.png"]
+        assert len(made) in (1, 3) and all(pictures_in(out / figure["file"], picture) for picture in made), figure["command"]
+
+
+def test_the_noised_picture_of_part_a_is_one_throughout_and_comes_back_as_what_it_is(tmp_path):
+    """So that the ways of undoing noise compare; asked for what it is called, the model that ships draws no other thing."""
+    four = [each for each in SECTIONS if each.number in ("1.1", "1.2", "1.3", "1.4")]
+    (picture,) = {each.asks["picture"] for each in four}
+    assert four[-1].asks["prompt"] == CALLED[str(picture)]
+    write(tmp_path, "cpu", silent, quick=True, sections=["1.4"])
+    with Image.open(tmp_path / "iterative-compared.png") as sheet:
+        back = sheet.convert("RGB").crop((140, 6, 268, 134)).resize((64, 64), Image.Resampling.BOX)  # the second of the row
+    things = [CALLED[str(picture)], "a faucet", "a water tap", "a house", "a chess rook"]
+    (stage,) = open_cascade("glyph", "cpu", stages=1).stages
+    looks, shares = [torch.clone] * len(things), (0.3, 0.5, 0.7)
+    gain = sum(score(stage, to_tensor(back), things, looks, seed, shares=shares).gain[0, 0] for seed in (0, 10, 20))
+    assert gain.argmax() == 0, dict(zip(things, gain.tolist(), strict=True))
 
 
 def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):

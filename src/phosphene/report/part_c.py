@@ -9,8 +9,9 @@ from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import accuracy
 from phosphene.images import rescaled, to_images
 from phosphene.plots import lines
-from phosphene.report.part_a import SMALL, anagram_figure, strip, upper
+from phosphene.report.part_a import anagram_figure
 from phosphene.report.part_b import FEW, STEPS, drawn
+from phosphene.report.pictures import SMALL, strip, upper
 from phosphene.report.sections import Content, Desk, section, sheets
 from phosphene.sampler import last
 from phosphene.tasks import ambigram
