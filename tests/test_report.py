@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
@@ -10,7 +11,7 @@ import re
 import shlex
 import shutil
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from unicodedata import normalize
@@ -28,23 +29,25 @@ from test_generate import cascade  # noqa: F401  (fixture)
 from phosphene import cli
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
-from phosphene.images import to_tensor
+from phosphene.images import PAPER, to_tensor
 from phosphene.models import catalogue, folders
 from phosphene.models.cascade import open_cascade
 from phosphene.models.folders import CONFIG
 from phosphene.plots import smoothed
 from phosphene.readers import read_provenance
-from phosphene.report import formulas, kept
+from phosphene.report import course, formulas, kept
 from phosphene.report import sections as report
 from phosphene.report.config import read_config
 from phosphene.report.course import asked, table
 from phosphene.report.page import write
 from phosphene.report.part_b import EDITIONS, real_digits, recipe_of, taught_on_noise
 from phosphene.report.pictures import CALLED
+from phosphene.report.samples import told
 from phosphene.report.sections import SECTIONS, chosen
 from phosphene.tasks.score import score
 from phosphene.training.log import NAME, curve, read_log
 from phosphene.training.mnist import data
+from phosphene.training.mnist.recipes import recipe
 
 ASSIGNMENT = ["0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.7.1", "1.7.2", "1.7.3", "1.8", "1.10", "2"]
 """The sections of Part A, as the course's project numbers them."""
@@ -129,8 +132,10 @@ def test_every_section_says_something_and_every_text_is_of_a_section(page):
         "chosen": "part_a.html",
         "trained": "part_b.html",
         "curve": "part_b.html",
+        "curves": "part_b.html",
+        "after": "part_b.html",
+        "times": "part_b.html",
         "reads": "part_b.html",
-        "samples_of": "part_b.html",
         "course_flow": "part_b.html",
         "unet": "unet.html",
     }
@@ -156,6 +161,10 @@ SIGNS = {
     "gradient_class": "∇_θ‖ε−ε_θ(√(ᾱ_t)x_0+√(1−ᾱ_t)ε,t,c)‖^2",
     "previous": "x_t−1=(√(ᾱ_t−1)β_t)/(1−ᾱ_t)x̂_0+(√(α_t)(1−ᾱ_t−1))/(1−ᾱ_t)x_t+√(β_t)z",
     "flow": "x_t=(1−t)x_0+tε,u_θ(x_t,t)≈ε−x_0",
+    "flow_gradient": "∇_θ‖u_θ((1−t)x_0+tε,t)−(ε−x_0)‖^2",
+    "flow_gradient_class": "∇_θ‖u_θ((1−t)x_0+tε,t,c)−(ε−x_0)‖^2",
+    "flow_step": "x_t−(1)/(T)=x_t−(1)/(T)u_θ(x_t,t)",
+    "flow_guidance": "u=u_u+γ(u_c−u_u)",
     "flow_loss": "L=E‖u_θ(x_t,t)−(ε−x_0)‖^2",
 }
 """The formulas as their signs follow each other, with roots, fractions, indices and accents marked."""
@@ -292,25 +301,26 @@ def test_the_table_of_the_course_is_what_the_page_shows(page):
     docs, whole, found = (ROOT / "docs" / "course.md").read_text(encoding="utf-8"), page.read_text(encoding="utf-8"), held(page)
     assert docs.endswith(table()) and len(asked()) > 50
     for each in asked():
-        assert bool(each.section) == bool(each.shown), each
-        if not each.section:
+        assert bool(each.sections) == bool(each.shown), each
+        if not each.sections:
             continue
-        here = re.search(rf'<section aria-labelledby="{each.section}">.*?</section>', whole, re.DOTALL)
+        section = each.sections[0]
+        here = re.search(rf'<section aria-labelledby="{section}">.*?</section>', whole, re.DOTALL)
         assert here, each
-        figures = {Path(figure["file"]).stem for figure in found[each.section]["figures"]}
+        figures = {Path(figure["file"]).stem for figure in found[section]["figures"]}
         for name in each.shown:
             formula = name in formulas.FORMULAS and formulas.mathml(name) in here[0]
             assert formula or name in figures or f'<svg id="{name}"' in here[0], (each, name)
-        assert f'<a href="#{each.section}">{each.section}</a>' in whole.split('id="checklist"')[1]
+        assert f'<a href="#{section}">{section}</a>' in whole.split('id="checklist"')[1]
 
 
 def test_what_takes_a_model_that_does_not_ship_is_not_there_yet(tmp_path, monkeypatch):
     four = "Algorithm 4, and four of each digit"
-    assert next(each for each in asked() if each.what.startswith(four)).section == "class-conditioned"
+    assert next(each for each in asked() if each.what.startswith(four)).sections == ("class-conditioned",)
     monkeypatch.setattr("phosphene.models.folders.EMBEDDED", tmp_path)
-    assert next(each for each in asked() if each.what == "the same after 5 epochs").section  # its samples ship
+    assert next(each for each in asked() if each.what == "the same after 5 epochs").sections  # its samples ship
     lacking = next(each for each in asked() if each.what.startswith(four))
-    assert not lacking.section and not lacking.shown and lacking.command.endswith("class-20-ddpm")
+    assert not lacking.sections and not lacking.shown and lacking.command.endswith("class-20-ddpm")
 
 
 def test_what_is_trained_on_pure_noise_answers_any_noise_with_the_mean():
@@ -436,7 +446,7 @@ def test_the_example_of_a_page_of_ones_own(cascade, tmp_path, monkeypatch):  # n
     [
         ("titel = 'x'", ["titel is no key here", "title, lead, sections"]),
         ("[sections.guidde]", ["sections.guidde is no section", "guided"]),
-        ("[sections.guided]\nprompts = ['x']", ["sections.guided.prompts is no key here", "text, prompt."]),
+        ("[sections.guided]\nprompts = ['x']", ["sections.guided.prompts is no key here", "text, prompt, neutral."]),
         ("[sections.guided]\nprompt = ['x']", ["sections.guided.prompt must be text"]),
         ("[sections.guided]\n[sections.'1.6']", ["sections.guided stands there twice"]),
         ("[sections.hybrid-pictures]\nprompts = [['x']]", ["prompts[0] must be a list of text and text"]),
@@ -550,7 +560,7 @@ def test_prompt_embeddings_of_a_file_will_do(textless, cascade, tmp_path):  # no
         return tmp_path / name
 
     config, whole = tmp_path / "own.toml", course("whole.pth", "", "a man")
-    config.write_text("[sections.sampling]\nprompt = 'a dog'\n[sections.guided]\nprompt = 'a man'")
+    config.write_text("[sections.sampling]\nprompt = 'a dog'\n[sections.guided]\nprompt = 'a man'\nneutral = 'a man'")
     page = write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.6"], config, whole)
     assert f"--embeddings {whole}" in read_provenance(page.parent / "guided.png")["command"]
     none = tmp_path / "none"
@@ -602,3 +612,61 @@ def test_the_studio_takes_prompt_embeddings(textless, tmp_path):
     torch.save({}, file)
     with pytest.raises(UserError, match="holds no prompt embeddings"), open_studio("glyph", "cpu", "", port, embeddings=file):
         pass
+
+
+def cells_of(sheet: Path) -> set[bytes]:
+    """The pictures of a contact sheet that are 128 pixels wide and high: squares with paper above and below."""
+    pixels, found = np.asarray(Image.open(sheet).convert("RGB")), set()
+    for x in range(6, pixels.shape[1] - 128, 134):
+        column = pixels[:, x : x + 128]
+        paper = (column == PAPER).all((1, 2))
+        begun = [y for y in range(1, len(column) - 128) if paper[y - 1] and paper[y + 128] and not paper[y : y + 128].any()]
+        found |= {column[y : y + 128].tobytes() for y in begun}
+    return found
+
+
+def test_a_command_of_the_table_is_that_of_its_figure_on_a_full_page(cascade, narrow, tmp_path, monkeypatch):  # noqa: F811
+    """To the last option, where one stands beside it; else the page's own, a training, or one whose sheet has its pictures."""
+    monkeypatch.setattr("phosphene.report.part_b.drawn", lambda desk, model, wanted, *_: torch.zeros(len(wanted), 1, 28, 28))
+    drawn = ("generate", "denoise", "edit", "inpaint", "anagram", "hybrid", "digits")
+    names = {each.sections[0] for each in asked() if each.command.split()[1] in drawn}
+    out = write(tmp_path / "page", "cpu", silent, str(cascade), sections=sorted(names)).parent
+    found, sheets = held(out / "index.html"), {}
+    for each in asked():
+        made = {Path(figure["file"]).stem: figure for name in each.sections if name in names for figure in found[name]["figures"]}
+        figures = [made[name] for name in each.shown if name in made]
+        lines = [figure["command"].replace(f" --model {cascade}", "") for figure in figures if figure["command"]]
+        match each.command.split()[1]:
+            case "train":
+                continue
+            case "report":
+                assert not lines and each.command.removeprefix("phosphene report --sections ") in each.sections, each
+            case "denoise":
+                _, *words = shlex.split(each.command)
+                sheets[each.command] = tmp_path / f"{len(sheets)}.png"
+                typed = [*words, "--model", str(cascade), "--device", "cpu", "-o", str(sheets[each.command])]
+                assert cli.main(typed) == 0
+                shared = cells_of(out / figures[0]["file"]) & cells_of(sheets[each.command])
+                assert len(shared) == {"forward": 4, "iterative": 6, "iterative-compared": 4}.get(each.shown[0], 6), each
+            case _:
+                assert each.command in lines, (each, lines)
+
+
+@pytest.mark.parametrize("line", sorted({each.command for each in asked() if each.command.startswith("phosphene train ")}))
+def test_a_training_of_the_table_is_that_of_the_model_it_stands_for(line):
+    """In every number that decides what is learned."""
+    network, *words = shlex.split(line)[2:]
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    typed = recipe(
+        network, **{key.removeprefix("--").replace("-", "_"): value for key, value in given.items() if key == "--objective"}
+    )
+    fields = asdict(typed)
+    for key, value in given.items():
+        if key not in ("--out", "--objective"):
+            name = key.removeprefix("--").replace("-", "_")
+            fields[name] = [int(n) for n in value.split(",")] if name == "keep" else type(fields[name])(float(value))
+    with course.COURSE.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["command"] == line]
+    for models in {row["models"] for row in rows} - {""}:
+        recipes = [told(model)["recipe"] for model in models.split()]
+        assert any(all(fields[name] == value for name, value in each.items() if name != "keep") for each in recipes), models

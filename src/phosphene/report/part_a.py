@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from phosphene.defaults import SEED
+from phosphene.defaults import CASCADE, SEED
 from phosphene.drawing import Sampling, Task, run
 from phosphene.evaluation.likeness import psnr
 from phosphene.expression import cond
@@ -32,6 +32,8 @@ from phosphene.views import VIEWS
 A = "Part A: the power of diffusion models"
 COURSE = ("an oil painting of a snowy mountain village", "a man wearing a hat", "a rocket ship")
 """The assignment's own prompts."""
+NEUTRAL = "a high quality photo"
+"""Its prompt that says next to nothing."""
 TOWER, HILL, LIGHTHOUSE = Path("clock-tower"), Path("castle-hill"), Path("lighthouse")
 ANAGRAMS = (("a mushroom", "a basket"), ("an alien", "a green salad"), ("a pretzel", "a pumpkin"))
 HYBRIDS = (("a house", "a dog face"), ("a cookie", "a clock"), ("a tree", "an owl"))
@@ -67,7 +69,17 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
         )
         caption = f"The small pictures of {steps[1]} steps, enlarged to {side}x{side} in {swept[0]} and in {swept[1]}"
         figures.append(desk.save(both, "setup-large", caption))
-    return Content(*figures, model=desk.cascade, size=size, seed=SEED, far=f"{far:.2f}", side=side)
+    course = prompts == COURSE
+    return Content(
+        *figures,
+        model=desk.cascade,
+        size=size,
+        seed=SEED,
+        far=f"{far:.2f}",
+        side=side,
+        course=course,
+        small=desk.cascade == CASCADE,
+    )
 
 
 def _levels(
@@ -110,7 +122,9 @@ def one_step(desk: Desk, picture: Path = HILL, prompt: str = "") -> Content:
     whole = _undone(desk, [level.estimate for level in found], clean, found)
     gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
     return Content(
-        desk.save(whole, "one-step", "Noisy above, the one-step estimate below"), gains=", ".join(f"{g:.1f}" for g in gained)
+        desk.save(whole, "one-step", "Noisy above, the one-step estimate below"),
+        gains=", ".join(f"{g:.1f}" for g in gained),
+        better=min(gained) > 0,
     )
 
 
@@ -141,22 +155,38 @@ def iterative(desk: Desk, picture: Path = HILL, prompt: str = CALLED[str(HILL)])
 
 
 @section(A, "1.5", "Sampling from nothing but noise", (5, 20))
-def sampling(desk: Desk, prompt: str = "a high quality photo") -> Content:
+def sampling(desk: Desk, prompt: str = NEUTRAL) -> Content:
     unguided = desk.sampling()._replace(guidance=1.0)
     made = last(desk.run(generate([prompt]), range(SEED, SEED + 5), unguided, large=True)).cpu()
     command = desk.line("generate", prompt, "--count", "5", "--guidance", "1", large=True)
     whole = strip(desk, made, [f"seed {SEED + k}" for k in range(5)], made.shape[-1])
-    return Content(desk.save(whole, "sampling", f"Five seeds of {prompt}, unguided", command), prompt=prompt)
+    return Content(
+        desk.save(whole, "sampling", f"Five seeds of {prompt}, unguided", command), prompt=prompt, neutral=prompt == NEUTRAL
+    )
 
 
 @section(A, "1.6", "Classifier-free guidance", (7, 60))
-def guided(desk: Desk, prompt: str = "a dog face") -> Content:
-    seeds = range(SEED, SEED + (2 if desk.quick else 5))
+def guided(desk: Desk, prompt: str = "a dog face", neutral: str = NEUTRAL) -> Content:
+    count = 2 if desk.quick else 5
+    seeds = range(SEED, SEED + count)
     scales = (1.0, 3.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
     rows = [desk.draw(generate([prompt]), seeds, desk.sampling()._replace(guidance=scale)) for scale in scales]
     whole = sheets([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     caption = f"{upper(prompt)} at rising guidance, a column for each seed"
-    return Content(desk.save(whole, "guided", caption), first=spread(rows[0]), final=spread(rows[-1]))
+    course = desk.draw(generate([neutral]), seeds, desk.sampling()._replace(guidance=7.0))
+    return Content(
+        desk.save(whole, "guided", caption),
+        desk.save(
+            strip(desk, course, [f"seed {seed}" for seed in seeds]),
+            "guided-five",
+            f"{'Two' if desk.quick else 'Five'} seeds of {neutral}, at gamma 7",
+            desk.line("generate", neutral, "--count", str(count), "--guidance", "7"),
+        ),
+        neutral=neutral,
+        first=spread(rows[0]),
+        final=spread(rows[-1]),
+        stronger=bool(rows[-1].std() > rows[0].std()),
+    )
 
 
 def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = False) -> Figure:
