@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
+import html
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from unicodedata import normalize
 from xml.etree import ElementTree
 
 import html5lib
+import jinja2
 import numpy as np
 import pytest
 import torch
@@ -38,9 +40,10 @@ from phosphene.readers import read_provenance
 from phosphene.report import course, formulas, kept
 from phosphene.report import sections as report
 from phosphene.report.config import read_config
-from phosphene.report.course import asked, table
+from phosphene.report.course import asked, checklist, table
 from phosphene.report.page import write
 from phosphene.report.part_b import EDITIONS, real_digits, recipe_of, taught_on_noise
+from phosphene.report.part_c import differs
 from phosphene.report.pictures import CALLED
 from phosphene.report.samples import told
 from phosphene.report.sections import SECTIONS, chosen
@@ -137,6 +140,8 @@ def test_every_section_says_something_and_every_text_is_of_a_section(page):
         "times": "part_b.html",
         "reads": "part_b.html",
         "course_flow": "part_b.html",
+        "steps_of": "part_c.html",
+        "command": "command.html",
         "unet": "unet.html",
     }
     assert all(written.pop(name) == file for name, file in shared.items())  # what several of them say
@@ -406,8 +411,6 @@ def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
 def test_a_figure_says_how_it_is_made_again(page, capsys):
     for name, each in held(page).items():
         for figure in each["figures"]:
-            if figure["plot"]:
-                continue
             story = read_provenance(page.parent / figure["file"])
             assert story["command"].startswith("phosphene report --quick --model ") and story["command"].endswith(
                 f" --sections {name}"
@@ -670,3 +673,80 @@ def test_a_training_of_the_table_is_that_of_the_model_it_stands_for(line):
     for models in {row["models"] for row in rows} - {""}:
         recipes = [told(model)["recipe"] for model in models.split()]
         assert any(all(fields[name] == value for name, value in each.items() if name != "keep") for each in recipes), models
+
+
+def said(page: Path, name: str) -> str:
+    """The prose of a section, without its marks."""
+    text = re.search(rf'<h3 id="{name}">.*?</h3>(.*?)<div class="figures">', page.read_text(encoding="utf-8"), re.DOTALL)[1]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+@pytest.mark.parametrize("name", ["time-conditioned", "class-conditioned", "time-flow", "class-flow"])
+def test_what_is_said_of_samples_is_what_stands_below_them(page, name):
+    """In how many steps each was drawn, shipped or now, and by which recipe: no two sheets have the same caption."""
+    steps = r"in \d+ (?:ancestral steps|steps of DPM-Solver\+\+)"
+    captions = [figure["caption"] for figure in held(page)[name]["figures"] if " samples " in figure["caption"]]
+    assert len(set(captions)) == len(captions) > 1 and all(re.search(steps, each) for each in captions)
+    assert {re.search(steps, each)[0] for each in captions} == set(re.findall(steps, said(page, name)))
+    if name == "class-flow":
+        assert any("without the decay after 10 epochs" in each for each in captions)
+
+
+def test_points_of_several_curves_are_told_apart(page):
+    """Where one log has each step and another a mean of fifty."""
+    for name in ("time-flow", "class-flow"):
+        assert re.search(r"is a step by the course's recipe.*, and the mean of 50 steps of the longer training", said(page, name))
+
+
+def test_a_checklist_says_where_a_quick_page_has_less(page):
+    """In numbers that stand in that section too; and only there."""
+    whole = page.read_text(encoding="utf-8")
+    lines = [line for _, part in checklist({each.name: True for each in SECTIONS}) for line in part]
+    fewer = [line for line in lines if line.instead]
+    assert len(fewer) > 15 and whole.count("(here: ") == len(fewer)
+    for line in fewer:
+        assert f"(here: {line.instead})" in whole
+        here = re.search(rf'<section aria-labelledby="{line.section}">.*?</section>', whole, re.DOTALL)[0]
+        assert set(re.findall(r"\d+", line.instead)) <= set(re.findall(r"\d+", html.unescape(re.sub("<[^>]+>", " ", here)))), line
+    assert not any(line.instead for _, part in checklist({each.name: False for each in SECTIONS}) for line in part)
+
+
+def test_flow_alone_has_the_drawings_and_says_where(cascade, narrow, tmp_path):  # noqa: F811
+    whole = write(tmp_path, "cpu", silent, str(cascade), True, ["F 2.1", "F 2.4"]).read_text(encoding="utf-8")
+    html5lib.HTMLParser(strict=True).parse(whole)
+    drawings = re.findall(r'<svg id="([\w-]+)"', whole)
+    assert drawings == ["unet-time", "unet-class"]
+    for name, what in (
+        ("time-flow", "the UNet's drawing with the time"),
+        ("class-flow", "the UNet's drawing with time and class"),
+    ):
+        assert f'<td>{what}</td><td><a href="#{name}">{name}</a></td>' in html.unescape(whole)
+
+
+def test_a_page_of_ones_own_is_not_said_to_be_the_courses(page, cascade, tmp_path):  # noqa: F811
+    """Nor what was measured to be better where it is not."""
+    config = tmp_path / "own.toml"
+    config.write_text("[sections.setup]\nprompts = ['a dog']\n[sections.sampling]\nprompt = 'a dog'")
+    own = write(tmp_path / "out", "cpu", silent, str(cascade), True, ["0", "1.5"], config)
+    assert "the course's own" in said(page, "setup") and "says little" in said(page, "sampling")
+    assert "course" not in said(own, "setup") and "says little" not in said(own, "sampling")
+    assert "throughout" not in said(own, "setup")
+
+
+def test_the_conclusion_of_two_recipes_is_that_of_their_shares():
+    """Of 200 digits 13 % and 13 % say nothing; 60 % and 30 % do."""
+    assert not differs(0.13, 0.13, 200) and not differs(0.15, 0.13, 200) and not differs(0.3, 0.6, 200)
+    assert differs(0.6, 0.3, 200) and not differs(0.6, 0.5, 30)
+    source = Path(report.__file__).parent / "text" / "part_c.html"
+    told = jinja2.Environment(trim_blocks=True).from_string(source.read_text(encoding="utf-8")).module.flow_matching
+    shares = [(2, "13%", "13%"), (4, "60%", "30%")]
+    assert "is ahead, by more than chance, in 4 steps: a straight way" in told(shares, [4], [], 200)
+    assert "straight way can" not in told(shares, [], [], 200) and "neither is ahead" in told(shares, [], [], 200)
+    assert "Noise prediction is ahead, by more than chance, in 2 and 4 steps" in told(shares, [], [2, 4], 200)
+
+
+def test_the_time_that_is_left_is_not_told_by_a_cheap_section():
+    """The first waits for a model to be loaded; the seventh of a page says what this machine can do."""
+    assert kept._left(170, 0, 0) == 170 and kept._left(0, 0, 0) == 0
+    assert kept._left(170, 0.5, 8) < 260
+    assert kept._left(170, 85, 170) == pytest.approx(160, abs=10)

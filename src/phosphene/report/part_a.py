@@ -16,7 +16,7 @@ from phosphene.evaluation.likeness import psnr
 from phosphene.expression import cond
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.pyramid import blend, laplacian_pyramid
-from phosphene.report.pictures import CALLED, SMALL, called, likeness, masked, spread, strip, upper
+from phosphene.report.pictures import CALLED, SMALL, called, likeness, masked, seam_of, spread, strip, upper
 from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import generators, last
 from phosphene.tasks import denoise as denoising
@@ -149,6 +149,7 @@ def iterative(desk: Desk, picture: Path = HILL, prompt: str = CALLED[str(HILL)])
         ),
         t=t,
         steps=len(every),
+        times=f"{sampling.timesteps[0]}, {sampling.timesteps[1]}, ..., {sampling.timesteps[-1]}",
         prompt=prompt,
         nearer=round(float(psnr(every[-1].xt, clean)) - float(psnr(level.estimate, clean)), 1),
     )
@@ -245,11 +246,11 @@ def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED)
     for number, (picture, white, prompt) in enumerate(pictures, 1):
         image, mask = masked(desk, picture, white)
         made = desk.draw(inpainting.inpaint(image, mask, prompt or None), [SEED], Sampling(steps=_inpainting(desk)))
-        seams.append(float(inpainting.seam(made, mask)))
+        seams.append(seam_of(made, mask))
         cells, label = [image[0], (image * (1 - mask) + mask)[0], made[0]], f"as {prompt}" if prompt else "repainted"
         line = _inpaint_line(desk, picture, white, prompt, "--blend", "none", large=False)
         figures.append(_repainted(desk, cells, [label], f"inpainted-{number}", (picture, prompt), line))
-    return Content(*figures, seams=" and ".join(f"{s:.2f}" for s in seams))
+    return Content(*figures, seams=" and ".join(seams))
 
 
 TOWARDS = ((TOWER, "a castle"), (Path("sketch-house"), "a house"), (Path("sketch-face"), "a smiling face"))
@@ -344,7 +345,7 @@ def _blended(desk: Desk, picture: Path, white: Path, prompt: str) -> tuple[Figur
     made = last(desk.run(task, [SEED], how, large=True)).cpu()
     image, mask = masked(desk, picture, white, made.shape[-2:])
     ways = [inpainting.blend(made, image, mask, how) for how in inpainting.BLENDS]
-    seams = {what: f"{float(inpainting.seam(way, mask)):.2f}" for what, way in zip(BLENDED, ways, strict=True)}
+    seams = {what: seam_of(way, mask) for what, way in zip(BLENDED, ways, strict=True)}
     cells = [image[0], (image * (1 - mask) + mask)[0], *(way[0] for way in ways)]
     labels = [f"{BLENDED[what]}, seam {seam}" for what, seam in seams.items()]
     line = _inpaint_line(desk, picture, white, prompt, "--compare", large=True)

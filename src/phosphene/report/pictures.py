@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from PIL import Image
@@ -12,6 +13,7 @@ from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.images import fitted, to_tensor
 from phosphene.readers import read_mask, read_picture
 from phosphene.report.sections import Desk, Shown, sheets
+from phosphene.tasks.inpaint import seam
 
 CALLED = {
     "clock-tower": "a clock tower",
@@ -64,3 +66,9 @@ def masked(desk: Desk, picture: Path, white: Path, size: tuple[int, int] | None 
     # By the bytes of one channel: a mean of three rounds otherwise, and the pictures would be others than the command's.
     where = fitted(Image.merge("RGB", [read] * 3), size).convert("L")
     return desk.sample(picture, size), (to_tensor(where) + 1) / 2
+
+
+def seam_of(picture: Tensor, mask: Tensor) -> str:
+    """How much more ``picture`` changes across the border of ``mask`` than beside it, as it is said."""
+    value = float(seam(picture, mask))
+    return "no border" if math.isnan(value) else f"{value:.2f}"
