@@ -181,7 +181,8 @@ def flow_matching(desk: Desk) -> Content:
 
 def differs(more: float, less: float, count: int) -> bool:
     """Whether one share of ``count`` is above another by more than twice what chance makes of their difference."""
-    return more - less > 2 * math.sqrt((more * (1 - more) + less * (1 - less)) / count)
+    share = (more + less) / 2
+    return more - less > 2 * math.sqrt(2 * share * (1 - share) / count)
 
 
 @section(BEYOND, "C 7", "What the models are worth", (4, 20))
