@@ -530,3 +530,26 @@ def test_nothing_glares_on_a_dark_page(browser, report):
     with Image.open(report.parent / "forward-dark.png") as dark, Image.open(report.parent / "forward.png") as light:
         assert max(dark.getpixel((0, 0))) < 64 and min(light.getpixel((0, 0))) > 192 and dark.size == light.size
     page.close()
+
+
+def test_no_line_breaks_within_an_option(browser, report):
+    """In commands, in the text and in the checklist; but for what is longer than the line."""
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto(report.as_uri())
+    broken = """() => {
+      const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+        if (node.parentElement.closest("script")) continue;
+        for (const match of node.data.matchAll(/--\\u2060?[a-z][a-z-]*/g)) {
+          const range = document.createRange();
+          range.setStart(node, match.index);
+          range.setEnd(node, match.index + match[0].length);
+          if (new Set([...range.getClientRects()].map(rect => Math.round(rect.top))).size > 1) found.push(match[0]);
+        }
+      }
+      return found;
+    }"""
+    for width in range(320, 900, 20):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(broken) == [], width
+    page.close()

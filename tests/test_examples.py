@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -47,6 +48,55 @@ def test_the_notebook_runs(monkeypatch, tmp_path, name, pictures):
         else:
             exec(compile("\n".join([*lines, end]), f"cell {number}", "exec"), held)
     assert shown == pictures
+
+
+def cell_of(name: str, number: int) -> str:
+    cells = json.loads((ROOT / "examples" / name).read_text(encoding="utf-8"))["cells"]
+    return "".join([cell for cell in cells if cell["cell_type"] == "code"][number]["source"])
+
+
+@pytest.mark.parametrize("where", ["wheel", "zip", "repository", "upload", "nowhere"])
+def test_the_notebook_for_colab_installs_what_is_at_hand(monkeypatch, tmp_path, where):
+    """A file beside it, the repository around it, or what its reader uploads; and says so where there is nothing."""
+    (tmp_path / "examples").mkdir()
+    monkeypatch.chdir(tmp_path / "examples")
+    installed: list[str] = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda argv, check: installed.append(argv[-1]))
+    expected = {
+        "wheel": "phosphene-0.1.0-py3-none-any.whl",
+        "zip": "phosphene-main.zip",
+        "repository": "..",
+        "upload": "mine.whl",
+    }
+    if where in ("wheel", "zip"):
+        Path(expected[where]).touch()
+    if where == "repository":
+        (tmp_path / "src" / "phosphene").mkdir(parents=True)
+    if where == "upload":
+        colab = SimpleNamespace(files=SimpleNamespace(upload=lambda: {"mine.whl": b""}))
+        monkeypatch.setitem(sys.modules, "google.colab", colab)
+        monkeypatch.setitem(sys.modules, "google", SimpleNamespace(colab=colab))
+    code = compile(cell_of("deepfloyd.ipynb", 0), "cell", "exec")
+    if where == "nowhere":
+        with pytest.raises(SystemExit, match="set SOURCE"):
+            exec(code, {})
+    else:
+        exec(code, {})
+    assert installed == [expected[where] for _ in range(where in expected)]
+
+
+@pytest.mark.parametrize("typed", [" hf_x ", ""])
+def test_the_notebook_for_colab_waits_for_a_token(monkeypatch, typed):
+    """And goes on without one where none is typed: what follows finds it, or draws by the model that ships."""
+    given: list[str] = []
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr("huggingface_hub.notebook_login", lambda: pytest.fail("does not wait"))
+    monkeypatch.setattr("huggingface_hub.login", given.append)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: typed)
+    exec(compile(cell_of("deepfloyd.ipynb", 1), "cell", "exec"), {"sys": sys})
+    assert given == [token for token in [typed.strip()] if token]
 
 
 @thorough

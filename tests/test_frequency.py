@@ -99,6 +99,16 @@ def test_a_kernel_that_has_no_middle_is_refused(size):
 # Laplacian pyramid
 
 
+@pytest.mark.parametrize("levels", [2, 3, 4, 5])
+def test_a_blend_is_as_soft_on_one_side_as_on_the_other(levels):
+    """No level of the pyramid slips: the picture mirrored, blended and mirrored back is the same, but for where evens lie."""
+    mask = torch.zeros(1, 1, 65, 65)
+    mask[..., 16:49, 16:49] = 1
+    made = blend(mask, 0 * mask, mask, levels)
+    for mirrored in (made.flip(-1), made.flip(-2), made.mT):
+        torch.testing.assert_close(made, mirrored, rtol=0, atol=1e-5)
+
+
 @given(height=st.integers(16, 45), width=st.integers(16, 45), levels=st.integers(1, 5), seed=seeds)
 def test_a_pyramid_adds_up_to_its_picture_on_odd_sizes_too(height, width, levels, seed):
     x = randn(2, 3, height, width, seed=seed)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import html
 import json
 import os
 import re
 import shlex
 import shutil
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from unicodedata import normalize
 from xml.etree import ElementTree
 
 import html5lib
+import jinja2
 import numpy as np
 import pytest
 import torch
@@ -28,19 +31,27 @@ from test_generate import cascade  # noqa: F401  (fixture)
 from phosphene import cli
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
+from phosphene.expression import cond
+from phosphene.forward import Evaluation
+from phosphene.images import PAPER, to_tensor
 from phosphene.models import catalogue, folders
+from phosphene.models.cascade import open_cascade
 from phosphene.models.folders import CONFIG
 from phosphene.plots import smoothed
 from phosphene.readers import read_provenance
-from phosphene.report import formulas, kept
+from phosphene.report import course, formulas, kept
 from phosphene.report import sections as report
 from phosphene.report.config import read_config
-from phosphene.report.course import asked, table
+from phosphene.report.course import asked, checklist, table
 from phosphene.report.page import write
 from phosphene.report.part_b import EDITIONS, real_digits, recipe_of, taught_on_noise
+from phosphene.report.part_c import differs
+from phosphene.report.pictures import CALLED, seam_of
+from phosphene.report.samples import drawn_in, told
 from phosphene.report.sections import SECTIONS, chosen
 from phosphene.training.log import NAME, curve, read_log
 from phosphene.training.mnist import data
+from phosphene.training.mnist.recipes import recipe
 
 ASSIGNMENT = ["0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.7.1", "1.7.2", "1.7.3", "1.8", "1.10", "2"]
 """The sections of Part A, as the course's project numbers them."""
@@ -125,9 +136,13 @@ def test_every_section_says_something_and_every_text_is_of_a_section(page):
         "chosen": "part_a.html",
         "trained": "part_b.html",
         "curve": "part_b.html",
+        "curves": "part_b.html",
+        "after": "part_b.html",
+        "times": "part_b.html",
         "reads": "part_b.html",
-        "samples_of": "part_b.html",
         "course_flow": "part_b.html",
+        "steps_of": "part_c.html",
+        "command": "command.html",
         "unet": "unet.html",
     }
     assert all(written.pop(name) == file for name, file in shared.items())  # what several of them say
@@ -152,6 +167,10 @@ SIGNS = {
     "gradient_class": "∇_θ‖ε−ε_θ(√(ᾱ_t)x_0+√(1−ᾱ_t)ε,t,c)‖^2",
     "previous": "x_t−1=(√(ᾱ_t−1)β_t)/(1−ᾱ_t)x̂_0+(√(α_t)(1−ᾱ_t−1))/(1−ᾱ_t)x_t+√(β_t)z",
     "flow": "x_t=(1−t)x_0+tε,u_θ(x_t,t)≈ε−x_0",
+    "flow_gradient": "∇_θ‖u_θ((1−t)x_0+tε,t)−(ε−x_0)‖^2",
+    "flow_gradient_class": "∇_θ‖u_θ((1−t)x_0+tε,t,c)−(ε−x_0)‖^2",
+    "flow_step": "x_t−(1)/(T)=x_t−(1)/(T)u_θ(x_t,t)",
+    "flow_guidance": "u=u_u+γ(u_c−u_u)",
     "flow_loss": "L=E‖u_θ(x_t,t)−(ε−x_0)‖^2",
 }
 """The formulas as their signs follow each other, with roots, fractions, indices and accents marked."""
@@ -288,25 +307,26 @@ def test_the_table_of_the_course_is_what_the_page_shows(page):
     docs, whole, found = (ROOT / "docs" / "course.md").read_text(encoding="utf-8"), page.read_text(encoding="utf-8"), held(page)
     assert docs.endswith(table()) and len(asked()) > 50
     for each in asked():
-        assert bool(each.section) == bool(each.shown), each
-        if not each.section:
+        assert bool(each.sections) == bool(each.shown), each
+        if not each.sections:
             continue
-        here = re.search(rf'<section aria-labelledby="{each.section}">.*?</section>', whole, re.DOTALL)
+        section = each.sections[0]
+        here = re.search(rf'<section aria-labelledby="{section}">.*?</section>', whole, re.DOTALL)
         assert here, each
-        figures = {Path(figure["file"]).stem for figure in found[each.section]["figures"]}
+        figures = {Path(figure["file"]).stem for figure in found[section]["figures"]}
         for name in each.shown:
             formula = name in formulas.FORMULAS and formulas.mathml(name) in here[0]
             assert formula or name in figures or f'<svg id="{name}"' in here[0], (each, name)
-        assert f'<a href="#{each.section}">{each.section}</a>' in whole.split('id="checklist"')[1]
+        assert f'<a href="#{section}">{section}</a>' in whole.split('id="checklist"')[1]
 
 
 def test_what_takes_a_model_that_does_not_ship_is_not_there_yet(tmp_path, monkeypatch):
     four = "Algorithm 4, and four of each digit"
-    assert next(each for each in asked() if each.what.startswith(four)).section == "class-conditioned"
+    assert next(each for each in asked() if each.what.startswith(four)).sections == ("class-conditioned",)
     monkeypatch.setattr("phosphene.models.folders.EMBEDDED", tmp_path)
-    assert next(each for each in asked() if each.what == "the same after 5 epochs").section  # its samples ship
+    assert next(each for each in asked() if each.what == "the same after 5 epochs").sections  # its samples ship
     lacking = next(each for each in asked() if each.what.startswith(four))
-    assert not lacking.section and not lacking.shown and lacking.command.endswith("class-20-ddpm")
+    assert not lacking.sections and not lacking.shown and lacking.command.endswith("class-20-ddpm")
 
 
 def test_what_is_trained_on_pure_noise_answers_any_noise_with_the_mean():
@@ -347,6 +367,43 @@ def pictures_in(figure: Path, picture: Path) -> int:
     return found
 
 
+def test_an_inpainting_of_the_page_is_the_commands_by_the_model_that_ships(tmp_path):
+    """Whose pictures tell masks apart that differ by a rounding, as those of a model too small to draw do not."""
+    figure = held(write(tmp_path / "page", "cpu", silent, quick=True, sections=["2"]))["laplacian"]["figures"][0]
+    _, *words = shlex.split(figure["command"])
+    assert cli.main([*words, "--device", "cpu", "-o", str(tmp_path / "made.png")]) == 0
+    made = sorted(tmp_path.glob("made-*.png"))
+    assert len(made) == 3 and all(pictures_in(tmp_path / "page" / figure["file"], picture) for picture in made)
+
+
+def test_a_mask_without_a_border_has_no_seam_to_tell():
+    picture = torch.rand(1, 3, 16, 16)
+    assert seam_of(picture, torch.ones(1, 1, 16, 16)) == "no border"
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[..., 5:] = 1
+    assert float(seam_of(picture, mask)) > 0
+
+
+def test_the_noised_picture_of_part_a_is_one_throughout_and_comes_back_as_what_it_is(tmp_path):
+    """So that the ways of undoing noise compare; asked for what it is called, the model that ships draws no other thing."""
+    four = [each for each in SECTIONS if each.number in ("1.1", "1.2", "1.3", "1.4")]
+    (picture,) = {each.asks["picture"] for each in four}
+    assert four[-1].asks["prompt"] == CALLED[str(picture)]
+    write(tmp_path, "cpu", silent, quick=True, sections=["1.4"])
+    with Image.open(tmp_path / "iterative-compared.png") as sheet:
+        back = sheet.convert("RGB").crop((140, 6, 268, 134)).resize((64, 64), Image.Resampling.BOX)  # the second of the row
+    (stage,) = open_cascade("glyph", "cpu", stages=1).stages
+    errors = {}
+    for thing in (CALLED[str(picture)], "a faucet", "a water tap", "a house", "a teapot", "a chess rook"):
+        evaluate, errors[thing] = Evaluation(cond(thing), stage), 0.0
+        for t in (300, 500, 700):  # of a diffusion classifier: what helps most to tell the noise
+            noise = torch.randn((2, *stage.image_shape), generator=torch.Generator().manual_seed(t))
+            noisy = stage.schedule.add_noise(to_tensor(back).expand_as(noise), t, noise)
+            with torch.no_grad():
+                errors[thing] += float((evaluate(noisy, t).noise - noise).square().mean())
+    assert min(errors, key=errors.get) == CALLED[str(picture)], errors
+
+
 def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
     """Typed as it stands there, it makes the pictures that the figure shows; and each figure says how it is made again."""
     monkeypatch.chdir(tmp_path)
@@ -365,8 +422,6 @@ def test_a_command_beside_a_figure_makes_it(page, tmp_path, monkeypatch):
 def test_a_figure_says_how_it_is_made_again(page, capsys):
     for name, each in held(page).items():
         for figure in each["figures"]:
-            if figure["plot"]:
-                continue
             story = read_provenance(page.parent / figure["file"])
             assert story["command"].startswith("phosphene report --quick --model ") and story["command"].endswith(
                 f" --sections {name}"
@@ -405,7 +460,7 @@ def test_the_example_of_a_page_of_ones_own(cascade, tmp_path, monkeypatch):  # n
     [
         ("titel = 'x'", ["titel is no key here", "title, lead, sections"]),
         ("[sections.guidde]", ["sections.guidde is no section", "guided"]),
-        ("[sections.guided]\nprompts = ['x']", ["sections.guided.prompts is no key here", "text, prompt."]),
+        ("[sections.guided]\nprompts = ['x']", ["sections.guided.prompts is no key here", "text, prompt, neutral."]),
         ("[sections.guided]\nprompt = ['x']", ["sections.guided.prompt must be text"]),
         ("[sections.guided]\n[sections.'1.6']", ["sections.guided stands there twice"]),
         ("[sections.hybrid-pictures]\nprompts = [['x']]", ["prompts[0] must be a list of text and text"]),
@@ -519,7 +574,7 @@ def test_prompt_embeddings_of_a_file_will_do(textless, cascade, tmp_path):  # no
         return tmp_path / name
 
     config, whole = tmp_path / "own.toml", course("whole.pth", "", "a man")
-    config.write_text("[sections.sampling]\nprompt = 'a dog'\n[sections.guided]\nprompt = 'a man'")
+    config.write_text("[sections.sampling]\nprompt = 'a dog'\n[sections.guided]\nprompt = 'a man'\nneutral = 'a man'")
     page = write(tmp_path / "out", "cpu", silent, str(textless), True, ["1.6"], config, whole)
     assert f"--embeddings {whole}" in read_provenance(page.parent / "guided.png")["command"]
     none = tmp_path / "none"
@@ -571,3 +626,142 @@ def test_the_studio_takes_prompt_embeddings(textless, tmp_path):
     torch.save({}, file)
     with pytest.raises(UserError, match="holds no prompt embeddings"), open_studio("glyph", "cpu", "", port, embeddings=file):
         pass
+
+
+def cells_of(sheet: Path) -> set[bytes]:
+    """The pictures of a contact sheet that are 128 pixels wide and high: squares with paper above and below."""
+    pixels, found = np.asarray(Image.open(sheet).convert("RGB")), set()
+    for x in range(6, pixels.shape[1] - 128, 134):
+        column = pixels[:, x : x + 128]
+        paper = (column == PAPER).all((1, 2))
+        begun = [y for y in range(1, len(column) - 128) if paper[y - 1] and paper[y + 128] and not paper[y : y + 128].any()]
+        found |= {column[y : y + 128].tobytes() for y in begun}
+    return found
+
+
+def test_a_command_of_the_table_is_that_of_its_figure_on_a_full_page(cascade, narrow, tmp_path, monkeypatch):  # noqa: F811
+    """To the last option, where one stands beside it; else the page's own, a training, or one whose sheet has its pictures."""
+    monkeypatch.setattr("phosphene.report.part_b.drawn", lambda desk, model, wanted, *_: torch.zeros(len(wanted), 1, 28, 28))
+    drawn = ("generate", "denoise", "edit", "inpaint", "anagram", "hybrid", "digits")
+    names = {each.sections[0] for each in asked() if each.command.split()[1] in drawn}
+    out = write(tmp_path / "page", "cpu", silent, str(cascade), sections=sorted(names)).parent
+    found, sheets = held(out / "index.html"), {}
+    for each in asked():
+        made = {Path(figure["file"]).stem: figure for name in each.sections if name in names for figure in found[name]["figures"]}
+        figures = [made[name] for name in each.shown if name in made]
+        lines = [figure["command"].replace(f" --model {cascade}", "") for figure in figures if figure["command"]]
+        match each.command.split()[1]:
+            case "train":
+                continue
+            case "report":
+                assert not lines and each.command.removeprefix("phosphene report --sections ") in each.sections, each
+            case "denoise":
+                _, *words = shlex.split(each.command)
+                sheets[each.command] = tmp_path / f"{len(sheets)}.png"
+                typed = [*words, "--model", str(cascade), "--device", "cpu", "-o", str(sheets[each.command])]
+                assert cli.main(typed) == 0
+                shared = cells_of(out / figures[0]["file"]) & cells_of(sheets[each.command])
+                assert len(shared) == {"forward": 4, "iterative": 6, "iterative-compared": 4}.get(each.shown[0], 6), each
+            case _:
+                assert each.command in lines, (each, lines)
+
+
+@pytest.mark.parametrize("line", sorted({each.command for each in asked() if each.command.startswith("phosphene train ")}))
+def test_a_training_of_the_table_is_that_of_the_model_it_stands_for(line):
+    """In every number that decides what is learned."""
+    network, *words = shlex.split(line)[2:]
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    typed = recipe(
+        network, **{key.removeprefix("--").replace("-", "_"): value for key, value in given.items() if key == "--objective"}
+    )
+    fields = asdict(typed)
+    for key, value in given.items():
+        if key not in ("--out", "--objective"):
+            name = key.removeprefix("--").replace("-", "_")
+            fields[name] = [int(n) for n in value.split(",")] if name == "keep" else type(fields[name])(float(value))
+    with course.COURSE.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["command"] == line]
+    for models in {row["models"] for row in rows} - {""}:
+        recipes = [told(model)["recipe"] for model in models.split()]
+        assert any(all(fields[name] == value for name, value in each.items() if name != "keep") for each in recipes), models
+
+
+def said(page: Path, name: str) -> str:
+    """The prose of a section, without its marks."""
+    text = re.search(rf'<h3 id="{name}">.*?</h3>(.*?)<div class="figures">', page.read_text(encoding="utf-8"), re.DOTALL)[1]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+@pytest.mark.parametrize("name", ["time-conditioned", "class-conditioned", "time-flow", "class-flow"])
+def test_what_is_said_of_samples_is_what_stands_below_them(page, name):
+    """In how many steps each was drawn, shipped or now, and by which recipe: no two sheets have the same caption."""
+    steps = r"in \d+ (?:ancestral steps|steps of DPM-Solver\+\+)"
+    figures = [figure for figure in held(page)[name]["figures"] if " samples " in figure["caption"]]
+    captions = [figure["caption"] for figure in figures]
+    assert len(set(captions)) == len(captions) > 1 and all(re.search(steps, each) for each in captions)
+    assert {re.search(steps, each)[0] for each in captions} == set(re.findall(steps, said(page, name)))
+    for file, caption in ((Path(figure["file"]).stem, figure["caption"]) for figure in figures if not figure["command"]):
+        kind, *ending, epoch = file.split("-")
+        assert caption.endswith(f", drawn when it was trained, {drawn_in('-'.join([kind, epoch, *ending]))}")
+    if name == "class-flow":
+        assert any("without the decay after 10 epochs" in each for each in captions)
+
+
+def test_points_of_several_curves_are_told_apart(page):
+    """Where one log has each step and another a mean of fifty."""
+    for name in ("time-flow", "class-flow"):
+        assert re.search(r"is a step by the course's recipe.*, and the mean of 50 steps of the longer training", said(page, name))
+
+
+def test_a_checklist_says_where_a_quick_page_has_less(page):
+    """In numbers that stand in that section too; and only there."""
+    whole = page.read_text(encoding="utf-8")
+    lines = [line for _, part in checklist({each.name: True for each in SECTIONS}) for line in part]
+    fewer = [line for line in lines if line.instead]
+    assert len(fewer) > 15 and whole.count("(here: ") == len(fewer)
+    for line in fewer:
+        assert f"(here: {line.instead})" in whole
+        here = re.search(rf'<section aria-labelledby="{line.section}">.*?</section>', whole, re.DOTALL)[0]
+        assert set(re.findall(r"\d+", line.instead)) <= set(re.findall(r"\d+", html.unescape(re.sub("<[^>]+>", " ", here)))), line
+    assert not any(line.instead for _, part in checklist({each.name: False for each in SECTIONS}) for line in part)
+
+
+def test_flow_alone_has_the_drawings_and_says_where(cascade, narrow, tmp_path):  # noqa: F811
+    whole = write(tmp_path, "cpu", silent, str(cascade), True, ["F 2.1", "F 2.4"]).read_text(encoding="utf-8")
+    html5lib.HTMLParser(strict=True).parse(whole)
+    drawings = re.findall(r'<svg id="([\w-]+)"', whole)
+    assert drawings == ["unet-time", "unet-class"]
+    for name, what in (
+        ("time-flow", "the UNet's drawing with the time"),
+        ("class-flow", "the UNet's drawing with time and class"),
+    ):
+        assert f'<td>{what}</td><td><a href="#{name}">{name}</a></td>' in html.unescape(whole)
+
+
+def test_a_page_of_ones_own_is_not_said_to_be_the_courses(page, cascade, tmp_path):  # noqa: F811
+    """Nor what was measured to be better where it is not."""
+    config = tmp_path / "own.toml"
+    config.write_text("[sections.setup]\nprompts = ['a dog']\n[sections.sampling]\nprompt = 'a dog'")
+    own = write(tmp_path / "out", "cpu", silent, str(cascade), True, ["0", "1.5"], config)
+    assert "the course's own" in said(page, "setup") and "says little" in said(page, "sampling")
+    assert "course" not in said(own, "setup") and "says little" not in said(own, "sampling")
+    assert "throughout" not in said(own, "setup")
+
+
+def test_the_conclusion_of_two_recipes_is_that_of_their_shares():
+    """Of 200 digits 13 % and 13 % say nothing; 60 % and 30 % do."""
+    assert not differs(0.13, 0.13, 200) and not differs(0.15, 0.13, 200) and not differs(0.3, 0.6, 200)
+    assert differs(0.6, 0.3, 200) and not differs(0.6, 0.5, 30)
+    source = Path(report.__file__).parent / "text" / "part_c.html"
+    told = jinja2.Environment(trim_blocks=True).from_string(source.read_text(encoding="utf-8")).module.flow_matching
+    shares = [(2, "13%", "13%"), (4, "60%", "30%")]
+    assert "is ahead, by more than chance, in 4 steps: a straight way" in told(shares, [4], [], 200)
+    assert "straight way can" not in told(shares, [], [], 200) and "neither is ahead" in told(shares, [], [], 200)
+    assert "Noise prediction is ahead, by more than chance, in 2 and 4 steps" in told(shares, [], [2, 4], 200)
+
+
+def test_the_time_that_is_left_is_not_told_by_a_cheap_section():
+    """The first waits for a model to be loaded; the seventh of a page says what this machine can do."""
+    assert kept._left(170, 0, 0) == 170 and kept._left(0, 0, 0) == 0
+    assert kept._left(170, 0.5, 8) < 260
+    assert kept._left(170, 85, 170) == pytest.approx(160, abs=10)

@@ -26,7 +26,7 @@ import httpx
 
 MORE = 100.0
 """MB that the studio may have gained."""
-BOX = "Which digits (two for an ambigram)"
+BOX = "Which digits"
 
 
 def resident(process: int) -> float:
@@ -76,7 +76,8 @@ async def once(client: httpx.AsyncClient, asked: dict) -> str:
 async def soak(url: str, clients: int, seconds: float) -> tuple[Counter, list[Counter]]:
     """All jobs, and those of each client."""
     asked, due = job(url), time.monotonic() + seconds
-    limits = httpx.Limits(max_connections=None)
+    # A connection that lies idle is given up before the server does so, or both would do it at once: a browser asks again.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2)
     async with httpx.AsyncClient(base_url=url, timeout=seconds + 60, limits=limits, trust_env=False) as client:
         await once(client, asked | {"session_hash": "first"})
         yielded = [Counter() for _ in range(clients)]

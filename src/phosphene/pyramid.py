@@ -39,4 +39,10 @@ def blend(inside: Tensor, outside: Tensor, mask: Tensor, levels: int = 5) -> Ten
 
 
 def _grown(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+    """``x`` at the size of ``like``, each pixel where it came from, which is every second one from the first on."""
+    height, width = x.shape[-2:]
+    # With one more at the end, corners meet corners; else each level would slip by half a pixel, and all of them by many.
+    grown = F.interpolate(
+        F.pad(x, (0, 1, 0, 1), mode="replicate"), (2 * height + 1, 2 * width + 1), mode="bilinear", align_corners=True
+    )
+    return grown[..., : like.shape[-2], : like.shape[-1]]

@@ -24,6 +24,10 @@ FORMULAS = {  # "is drawn from" is \thicksim, for \sim comes out as the tilde of
     "previous": r"x_{t-1} = \frac{\sqrt{\bar\alpha_{t-1}} \beta_t}{1 - \bar\alpha_t} \hat{x}_0"
     r" + \frac{\sqrt{\alpha_t} (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t} x_t + \sqrt{\beta_t} z",
     "flow": r"x_t = (1 - t) x_0 + t \varepsilon , \quad u_\theta(x_t, t) \approx \varepsilon - x_0",
+    "flow_gradient": r"\nabla_\theta \left\| u_\theta((1 - t) x_0 + t \varepsilon, t) - (\varepsilon - x_0) \right\|^2",
+    "flow_gradient_class": r"\nabla_\theta \left\| u_\theta((1 - t) x_0 + t \varepsilon, t, c) - (\varepsilon - x_0) \right\|^2",
+    "flow_step": r"x_{t - \frac{1}{T}} = x_t - \frac{1}{T} u_\theta(x_t, t)",
+    "flow_guidance": r"u = u_u + \gamma (u_c - u_u)",
     "flow_loss": r"L = E \left\| u_\theta(x_t, t) - (\varepsilon - x_0) \right\|^2",
 }
 

@@ -99,6 +99,7 @@ def _html(made: dict[str, Made], config: Config) -> str:
         undefined=jinja2.StrictUndefined,  # a value that a section forgot is no gap in a sentence
     )
     environment.globals["formula"] = lambda name: markupsafe.Markup(mathml(name))
+    environment.globals["here"] = frozenset(made)  # what a section need not say, for another one does
 
     def prose(each: Made) -> str:
         texts = environment.get_template(f"text/{each.section.text}").module
@@ -107,7 +108,7 @@ def _html(made: dict[str, Made], config: Config) -> str:
     shown = [made[each.name] for each in SECTIONS if each.name in made]
     told = {
         "parts": [(part, list(group)) for part, group in groupby(shown, key=lambda each: each.section.part)],
-        "checklist": checklist(made),
+        "checklist": checklist({name: each.quick for name, each in made.items()}),
         "title": config.title or TITLE,
         "lead": config.lead,
         "prose": prose,

@@ -10,13 +10,12 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from phosphene.defaults import SEED
+from phosphene.defaults import CASCADE, SEED
 from phosphene.drawing import Sampling, Task, run
-from phosphene.errors import UserError
-from phosphene.evaluation.likeness import psnr, ssim
+from phosphene.evaluation.likeness import psnr
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.pyramid import blend, laplacian_pyramid
-from phosphene.readers import read_picture
+from phosphene.report.pictures import CALLED, SMALL, called, likeness, masked, seam_of, spread, strip, upper
 from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import last
 from phosphene.tasks import denoise as denoising
@@ -32,16 +31,9 @@ from phosphene.views import VIEWS
 A = "Part A: the power of diffusion models"
 COURSE = ("an oil painting of a snowy mountain village", "a man wearing a hat", "a rocket ship")
 """The assignment's own prompts."""
+NEUTRAL = "a high quality photo"
+"""Its prompt that says next to nothing."""
 TOWER, HILL, LIGHTHOUSE = Path("clock-tower"), Path("castle-hill"), Path("lighthouse")
-CALLED = {
-    "clock-tower": "a clock tower",
-    "castle-hill": "a castle on a hill",
-    "lighthouse": "a lighthouse by the sea",
-    "sketch-house": "a house in a few strokes",
-    "sketch-fish": "a fish in a few strokes",
-    "sketch-face": "a face in a few strokes",
-}
-"""What the sample pictures show."""
 ANAGRAMS = (("a mushroom", "a basket"), ("an alien", "a green salad"), ("a pretzel", "a pumpkin"))
 HYBRIDS = (("a house", "a dog face"), ("a cookie", "a clock"), ("a tree", "an owl"))
 SIGMA = 3.0
@@ -50,34 +42,6 @@ NEAR, WIDTH, ACUITY = 0.5, 0.068, math.radians(1 / 60)
 """How far a reader sits from the page, how wide 256 of its pixels are (both in metres), and the blur of a good eye."""
 FAR = 1.5
 """How much more than what parts the bands is the blur of the furthest view."""
-SMALL = 128
-"""Pixels of a picture on sheets with many."""
-
-
-def likeness(x: Tensor, clean: Tensor) -> str:
-    return f"{float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
-
-
-def spread(pictures: Tensor) -> str:
-    """How much of the range the pixels of ``pictures`` use: their standard deviation."""
-    return f"{float(pictures.std()):.2f}"
-
-
-def called(picture: Path) -> str:
-    """What to call a picture: a sample by what it shows, another by its file."""
-    return CALLED.get(str(picture), picture.stem.replace("-", " "))
-
-
-def upper(text: str) -> str:
-    """``text`` as it begins a sentence."""
-    return text[:1].upper() + text[1:]
-
-
-def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: int = SMALL, abreast: int = 8) -> Shown:
-    """Pictures (C, H, W) side by side, at most ``abreast``, with what they are below."""
-    cells = [desk.image(p, side) for p in pictures]
-    rows = range(0, len(cells), abreast)
-    return sheets([cells[k : k + abreast] for k in rows], captions=[labels[k : k + abreast] for k in rows])
 
 
 @section(A, "0", "Setup: a few prompts, few steps and more", (9, 40))
@@ -104,7 +68,17 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
         )
         caption = f"The small pictures of {steps[1]} steps, enlarged to {side}x{side} in {swept[0]} and in {swept[1]}"
         figures.append(desk.save(both, "setup-large", caption))
-    return Content(*figures, model=desk.cascade, size=size, seed=SEED, far=f"{far:.2f}", side=side)
+    course = prompts == COURSE
+    return Content(
+        *figures,
+        model=desk.cascade,
+        size=size,
+        seed=SEED,
+        far=f"{far:.2f}",
+        side=side,
+        course=course,
+        small=desk.cascade == CASCADE,
+    )
 
 
 def _levels(
@@ -117,7 +91,7 @@ def _levels(
 
 
 @section(A, "1.1", "The forward process: a picture drowns in noise", (0.5, 0.5))
-def forward(desk: Desk, picture: Path = TOWER) -> Content:
+def forward(desk: Desk, picture: Path = HILL) -> Content:
     clean, found = _levels(desk, picture, "")
     labels = ["the picture", *(f"t = {level.t}: {likeness(level.noisy, clean)}" for level in found)]
     whole = strip(desk, [clean[0], *(x.noisy[0] for x in found)], labels)
@@ -135,25 +109,27 @@ def _undone(desk: Desk, attempts: Sequence[Tensor], clean: Tensor, found: Sequen
 
 
 @section(A, "1.2", "Undoing it with a blur", (0.2, 0.5))
-def blurred(desk: Desk, picture: Path = TOWER) -> Content:
+def blurred(desk: Desk, picture: Path = HILL) -> Content:
     clean, found = _levels(desk, picture, "")
     whole = _undone(desk, [level.blurred for level in found], clean, found)
     return Content(desk.save(whole, "blurred", "Noisy above, blurred below (sigma 2, 7 taps)"))
 
 
 @section(A, "1.3", "Undoing it in one step", (0.2, 0.5))
-def one_step(desk: Desk, picture: Path = TOWER, prompt: str = "") -> Content:
+def one_step(desk: Desk, picture: Path = HILL, prompt: str = "") -> Content:
     clean, found = _levels(desk, picture, prompt)
     whole = _undone(desk, [level.estimate for level in found], clean, found)
     gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
     return Content(
-        desk.save(whole, "one-step", "Noisy above, the one-step estimate below"), gains=", ".join(f"{g:.1f}" for g in gained)
+        desk.save(whole, "one-step", "Noisy above, the one-step estimate below"),
+        gains=", ".join(f"{g:.1f}" for g in gained),
+        better=min(gained) > 0,
     )
 
 
 @section(A, "1.4", "Undoing it step by step", (1.5, 2))
-def iterative(desk: Desk, picture: Path = TOWER, prompt: str = CALLED[str(TOWER)]) -> Content:
-    if picture != TOWER and prompt == CALLED[str(TOWER)]:
+def iterative(desk: Desk, picture: Path = HILL, prompt: str = CALLED[str(HILL)]) -> Content:
+    if picture != HILL and prompt == CALLED[str(HILL)]:
         prompt = ""  # what is said of the sample says nothing of another picture
     t = denoising.TIMESTEPS[denoising.START]
     clean, (level,) = _levels(desk, picture, prompt, [t])
@@ -172,27 +148,45 @@ def iterative(desk: Desk, picture: Path = TOWER, prompt: str = CALLED[str(TOWER)
         ),
         t=t,
         steps=len(every),
+        times=f"{sampling.timesteps[0]}, {sampling.timesteps[1]}, ..., {sampling.timesteps[-1]}",
         prompt=prompt,
+        nearer=round(float(psnr(every[-1].xt, clean)) - float(psnr(level.estimate, clean)), 1),
     )
 
 
 @section(A, "1.5", "Sampling from nothing but noise", (5, 20))
-def sampling(desk: Desk, prompt: str = "a high quality photo") -> Content:
+def sampling(desk: Desk, prompt: str = NEUTRAL) -> Content:
     unguided = desk.sampling()._replace(guidance=1.0)
     made = last(desk.run(generate([prompt]), range(SEED, SEED + 5), unguided, large=True)).cpu()
     command = desk.line("generate", prompt, "--count", "5", "--guidance", "1", large=True)
     whole = strip(desk, made, [f"seed {SEED + k}" for k in range(5)], made.shape[-1])
-    return Content(desk.save(whole, "sampling", f"Five seeds of {prompt}, unguided", command), prompt=prompt)
+    return Content(
+        desk.save(whole, "sampling", f"Five seeds of {prompt}, unguided", command), prompt=prompt, neutral=prompt == NEUTRAL
+    )
 
 
-@section(A, "1.6", "Classifier-free guidance", (7, 60))
-def guided(desk: Desk, prompt: str = "a dog face") -> Content:
-    seeds = range(SEED, SEED + (2 if desk.quick else 5))
-    scales = (1.0, 3.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
+@section(A, "1.6", "Classifier-free guidance", (7, 73))
+def guided(desk: Desk, prompt: str = "a dog face", neutral: str = NEUTRAL) -> Content:
+    count = 2 if desk.quick else 5
+    seeds = range(SEED, SEED + count)
+    scales = (1.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
     rows = [desk.draw(generate([prompt]), seeds, desk.sampling()._replace(guidance=scale)) for scale in scales]
     whole = sheets([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     caption = f"{upper(prompt)} at rising guidance, a column for each seed"
-    return Content(desk.save(whole, "guided", caption), first=spread(rows[0]), final=spread(rows[-1]))
+    course = desk.draw(generate([neutral]), seeds, desk.sampling()._replace(guidance=7.0))
+    return Content(
+        desk.save(whole, "guided", caption),
+        desk.save(
+            strip(desk, course, [f"seed {seed}" for seed in seeds]),
+            "guided-five",
+            f"{'Two' if desk.quick else 'Five'} seeds of {neutral}, at gamma 7",
+            desk.line("generate", neutral, "--count", str(count), "--guidance", "7"),
+        ),
+        neutral=neutral,
+        first=spread(rows[0]),
+        final=spread(rows[-1]),
+        stronger=bool(rows[-1].std() > rows[0].std()),
+    )
 
 
 def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = False) -> Figure:
@@ -227,16 +221,14 @@ def sketches(desk: Desk, pictures: tuple[Path, ...] = SKETCHES, prompt: str = ""
 MASKED = ((HILL, Path("castle-hill-mask"), "a house"), (HILL, Path("castle-hill-mask"), "a palm tree"))
 
 
-def _masked(desk: Desk, picture: Path, white: Path, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
-    """A picture and its mask, (1, 3 and 1, H, W), of ``size`` or as the first stage sees them."""
-    if read_picture(picture).size != read_picture(white).size:
-        raise UserError(f"MASK {white}: is not as large as {picture}; give a mask of the picture's size.")
-    return desk.sample(picture, size), (desk.sample(white, size).mean(1, keepdim=True) + 1) / 2
-
-
 def _inpainting(desk: Desk) -> int:
     """Steps of an inpainting: ancestral ones on a quick page too, for what is put back after each is news to the others."""
     return 12 if desk.quick else 34
+
+
+def _inpaint_line(desk: Desk, picture: Path, white: Path, prompt: str, *how: str, large: bool) -> str:
+    asked = [str(picture), str(white), *(["--prompt", prompt] if prompt else []), *how, "--steps", str(_inpainting(desk))]
+    return desk.line("inpaint", *asked, sampled=False, large=large)
 
 
 def _repainted(desk: Desk, pictures: list[Tensor], labels: list[str], name: str, what: tuple[Path, str], command: str) -> Figure:
@@ -251,12 +243,13 @@ def _repainted(desk: Desk, pictures: list[Tensor], labels: list[str], name: str,
 def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED) -> Content:
     figures, seams = [], []
     for number, (picture, white, prompt) in enumerate(pictures, 1):
-        image, mask = _masked(desk, picture, white)
+        image, mask = masked(desk, picture, white)
         made = desk.draw(inpainting.inpaint(image, mask, prompt or None), [SEED], Sampling(steps=_inpainting(desk)))
-        seams.append(float(inpainting.seam(made, mask)))
+        seams.append(seam_of(made, mask))
         cells, label = [image[0], (image * (1 - mask) + mask)[0], made[0]], f"as {prompt}" if prompt else "repainted"
-        figures.append(_repainted(desk, cells, [label], f"inpainted-{number}", (picture, prompt), ""))
-    return Content(*figures, seams=" and ".join(f"{s:.2f}" for s in seams))
+        line = _inpaint_line(desk, picture, white, prompt, "--blend", "none", large=False)
+        figures.append(_repainted(desk, cells, [label], f"inpainted-{number}", (picture, prompt), line))
+    return Content(*figures, seams=" and ".join(seams))
 
 
 TOWARDS = ((TOWER, "a castle"), (Path("sketch-house"), "a house"), (Path("sketch-face"), "a smiling face"))
@@ -346,16 +339,15 @@ BLENDED = {"came": "as it came", "pasted": "pasted", "blended": "blended"}
 
 def _blended(desk: Desk, picture: Path, white: Path, prompt: str) -> tuple[Figure, dict[str, str]]:
     """An inpainting drawn by all stages, as it came, pasted and blended over the original; and the seams of the three."""
-    task, steps = inpainting.inpaint(*_masked(desk, picture, white), prompt or None), _inpainting(desk)
-    how = Sampling(steps=steps, upscale_steps=UPSCALE if desk.quick else None)
+    task = inpainting.inpaint(*masked(desk, picture, white), prompt or None)
+    how = Sampling(steps=_inpainting(desk), upscale_steps=UPSCALE if desk.quick else None)
     made = last(desk.run(task, [SEED], how, large=True)).cpu()
-    image, mask = _masked(desk, picture, white, made.shape[-2:])
+    image, mask = masked(desk, picture, white, made.shape[-2:])
     ways = [inpainting.blend(made, image, mask, how) for how in inpainting.BLENDS]
-    seams = {what: f"{float(inpainting.seam(way, mask)):.2f}" for what, way in zip(BLENDED, ways, strict=True)}
+    seams = {what: seam_of(way, mask) for what, way in zip(BLENDED, ways, strict=True)}
     cells = [image[0], (image * (1 - mask) + mask)[0], *(way[0] for way in ways)]
     labels = [f"{BLENDED[what]}, seam {seam}" for what, seam in seams.items()]
-    asked = [str(picture), str(white), *(["--prompt", prompt] if prompt else []), "--compare"]
-    line = desk.line("inpaint", *asked, "--steps", str(steps), sampled=False, large=True)
+    line = _inpaint_line(desk, picture, white, prompt, "--compare", large=True)
     return _repainted(desk, cells, labels, "blended", (picture, prompt), line), seams
 
 

@@ -23,7 +23,7 @@ from phosphene.images import rescaled, to_images
 from phosphene.models import folders
 from phosphene.models.unet import MnistUNet
 from phosphene.plots import lines, loss_curves
-from phosphene.report.samples import digits_of, place, samples, ships, told
+from phosphene.report.samples import digits_of, drawn_in, in_steps, place, samples, ships, told
 from phosphene.report.sections import Content, Desk, Figure, Shown, command_line, section, sheets
 from phosphene.sampler import last
 from phosphene.schedule import linear
@@ -87,27 +87,35 @@ def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> list[Fig
     return [desk.plotted(file, title)]
 
 
-def by_epochs(desk: Desk, kind: str, ending: str, guidance: float | None, route: Sampling) -> tuple[list[Figure], dict[int, str]]:
-    """A sheet of samples for each of EPOCHS of which a model or its samples ship; and the share read as asked.
+class Epochs(NamedTuple):
+    """Sheets of samples, one for each epoch, and of each: the epoch, the share read as asked, and in which steps it was drawn."""
 
-    Models draw here, all from the same noise; what was drawn in training was drawn from that noise too.
+    figures: list[Figure]
+    drawn: list[tuple[int, str, str]]
+
+
+def by_epochs(desk: Desk, kind: str, ending: str, guidance: float | None, route: Sampling, recipe: str = "") -> Epochs:
+    """A sheet of samples for each of EPOCHS of which a model or its samples ship; ``recipe`` tells it from those of others.
+
+    Models draw here, all from the same noise; what was drawn in training was drawn from that noise too, in steps of its own.
     """
-    each, figures, read = 1 if desk.quick else 4, [], {}
+    each, found = 1 if desk.quick else 4, Epochs([], [])
     labels = [digit for _ in range(each) for digit in range(10)]
     for epoch in EPOCHS:
         name = f"{kind}-{epoch}{ending}"
         if not place(name):
             continue
         made = drawn(desk, name, labels, guidance, route) if ships(name) else samples(name)[: len(labels)]
-        read[epoch] = f"{accuracy(desk.model('classifier'), made, labels):.0%}"
+        how = in_steps(route.solver, route.steps) if ships(name) else drawn_in(name)
+        found.drawn.append((epoch, f"{accuracy(desk.model('classifier'), made, labels):.0%}", how))
         rows = [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
         asked = ["--unconditional"] if guidance is None else ["0123456789", "--guidance", f"{guidance:g}"]
         steps = ["--solver", route.solver, "--steps", str(route.steps)]
         command = command_line(["phosphene", "digits", *asked, "--count", str(each), *steps, "--model", name])
-        caption = f"{10 * each} samples after {passes(epoch)}"
-        caption += "" if ships(name) else f", drawn when it was trained, {told(name)['drawn']}"
-        figures.append(desk.save(sheets(rows), f"{kind}{ending}-{epoch}", caption, command if ships(name) else ""))
-    return figures, read
+        caption = " ".join(filter(None, [f"{10 * each} samples", recipe, f"after {passes(epoch)}"]))
+        caption += f", {how}" if ships(name) else f", drawn when it was trained, {how}"
+        found.figures.append(desk.save(sheets(rows), f"{kind}{ending}-{epoch}", caption, command if ships(name) else ""))
+    return found
 
 
 def passes(epochs: int) -> str:
@@ -148,6 +156,7 @@ def recipe_of(name: str, network: str) -> dict[str, Any]:
     held = told(name)["recipe"] if where else asdict(recipe(network))
     first = next(iter(read_log(where / NAME)), {LOSSES: True}) if where else {LOSSES: True}
     shown = {key: held[key] for key in ("epochs", "batch_size", "width", "lr", "lr_decay", "sigma", "drop", "timesteps")}
+    shown["spread"] = held.get("time_spread", 0.0)  # which older recipes do not know
     return shown | {"logged": 1 if LOSSES in first else first["step"]}
 
 
@@ -193,30 +202,28 @@ def time_conditioned(desk: Desk) -> Content:
     levels = [schedule.signal_and_noise(t, torch.empty(0)) for t in range(schedule.steps)]
     shares = {name: [(t + 1, level[k]) for t, level in enumerate(levels)] for k, name in enumerate(("picture", "noise"))}
     lines(shares, desk.out / "schedule.png", "What a picture noised to t is made of", "t", "share", marker="")
-    figures, read = by_epochs(desk, "time", "-ddpm", None, ancestral(desk))
+    figures, told = by_epochs(desk, "time", "-ddpm", None, ancestral(desk))
     return Content(
         desk.plotted("schedule", "The shares of picture and noise over the 300 timesteps"),
         *losses(desk, {"time-20-ddpm": "time"}, "loss-time-ddpm", "Training loss, time-conditioned, noise prediction"),
         *figures,
         parameters=parameters(64, time=True),
         left=f"{levels[-1][0]:.2f}",
-        steps=ancestral(desk).steps,
-        epochs=sorted(read),
+        told=told,
         recipe=recipe_of("time-20-ddpm", "time"),
     )
 
 
 @section(DDPM, "B 2.4", "Digits on demand: the class-conditioned UNet", (4, 120))
 def class_conditioned(desk: Desk) -> Content:
-    figures, read = by_epochs(desk, "class", "-ddpm", 5.0, ancestral(desk))
+    figures, told = by_epochs(desk, "class", "-ddpm", 5.0, ancestral(desk))
     title = "Training loss, class-conditioned, noise prediction"
     return Content(
         *losses(desk, {"class-20-ddpm": "class"}, "loss-ddpm", title),
         *figures,
         parameters=parameters(64, time=True, classes=10),
-        steps=ancestral(desk).steps,
         count=10 if desk.quick else 40,
-        read=sorted(read.items()),
+        told=told,
         recipe=recipe_of("class-20-ddpm", "class"),
     )
 
@@ -271,16 +278,17 @@ def taught_on_noise(
 @section(FLOW, "F 2.1", "A straight way: the time-conditioned flow", (1.5, 10))
 def time_flow(desk: Desk) -> Content:
     curves, figures, values = flows(desk, "time", "loss-time", None)
-    return Content(*curves, *figures, **values)
+    return Content(*curves, *figures, parameters=parameters(64, time=True), **values)
 
 
 @section(FLOW, "F 2.4", "Flow to the digit asked for", (2, 12))
 def class_flow(desk: Desk) -> Content:
     curves, figures, values = flows(desk, "class", "loss-flow", 5.0)
-    flat, read = by_epochs(desk, "class", "-flat", 5.0, straight(desk))
+    flat, told = by_epochs(desk, "class", "-flat", 5.0, straight(desk), "by the course's recipe without the decay")
     both = {"class-10-flow": "decayed", "class-10-flat": "not decayed"}
     rates = losses(desk, both, "loss-rates", "Training loss, with the decay of the rate and without") if flat else []
-    return Content(*curves, *figures, *rates, *flat, count=10 if desk.quick else 40, flat=sorted(read.items()), **values)
+    values |= {"flat": told, "undecayed": recipe_of("class-10-flat", "class"), "count": 10 if desk.quick else 40}
+    return Content(*curves, *figures, *rates, *flat, parameters=parameters(64, time=True, classes=10), **values)
 
 
 def flows(desk: Desk, kind: str, file: str, guidance: float | None) -> tuple[list[Figure], list[Figure], dict[str, Any]]:
@@ -288,8 +296,7 @@ def flows(desk: Desk, kind: str, file: str, guidance: float | None) -> tuple[lis
     title = f"Training loss, {kind}-conditioned, flow matching"
     curves = losses(desk, {f"{kind}-20": "longer", f"{kind}-10-flow": "the course's recipe"}, file, title)
     route = straight(desk)
-    course, there = by_epochs(desk, kind, "-flow", guidance, route)
-    longer, read = by_epochs(desk, kind, "", guidance, route)
-    told = {"read": sorted(read.items()), "course": sorted(there.items())}
+    course = by_epochs(desk, kind, "-flow", guidance, route, "by the course's recipe")
+    longer = by_epochs(desk, kind, "", guidance, route, "of the longer training")
     recipes = {"recipe": recipe_of(f"{kind}-20", kind), "theirs": recipe_of(f"{kind}-10-flow", kind)}
-    return curves, [*course, *longer], {"steps": route.steps, **told, **recipes}
+    return curves, [*course.figures, *longer.figures], {"told": longer.drawn, "course": course.drawn, **recipes}

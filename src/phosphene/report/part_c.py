@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from PIL import Image, ImageOps
 
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
@@ -9,8 +11,9 @@ from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import accuracy
 from phosphene.images import rescaled, to_images
 from phosphene.plots import lines
-from phosphene.report.part_a import SMALL, anagram_figure, strip, upper
+from phosphene.report.part_a import anagram_figure
 from phosphene.report.part_b import FEW, STEPS, drawn
+from phosphene.report.pictures import SMALL, strip, upper
 from phosphene.report.sections import Content, Desk, section, sheets
 from phosphene.sampler import last
 from phosphene.tasks import ambigram
@@ -165,15 +168,21 @@ def flow_matching(desk: Desk) -> Content:
                 rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
     lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
-    few = {recipe: points[0][1] for recipe, points in curves.items()}
+    shares = [(n, flow, noise) for (n, flow), (_, noise) in zip(*curves.values(), strict=True)]
     return Content(
         desk.save(sheets(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
         desk.plotted("flow-steps", "Share of digits that are read as asked, by number of steps"),
-        steps=counts[0],
-        flow=f"{few['flow matching']:.0%}",
-        noise=f"{few['noise prediction']:.0%}",
+        shares=[(n, f"{flow:.0%}", f"{noise:.0%}") for n, flow, noise in shares],
+        ahead=[n for n, flow, noise in shares if differs(flow, noise, len(asked_for))],
+        behind=[n for n, flow, noise in shares if differs(noise, flow, len(asked_for))],
         count=len(asked_for),
     )
+
+
+def differs(more: float, less: float, count: int) -> bool:
+    """Whether one share of ``count`` is above another by more than twice what chance makes of their difference."""
+    share = (more + less) / 2
+    return more - less > 2 * math.sqrt(2 * share * (1 - share) / count)
 
 
 @section(BEYOND, "C 7", "What the models are worth", (4, 20))

@@ -8,6 +8,7 @@ log.jsonl, and config.json with its recipe and what was measured.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from phosphene.models import folders
 
 EPOCHS = folders.EMBEDDED.parent / "epochs"
 SAMPLES = "samples.png"
+CALLED = {"ancestral": "ancestral steps", "dpm": "steps of DPM-Solver++"}
+"""What the steps of a solver are called."""
 
 
 def ships(name: str) -> bool:
@@ -34,6 +37,17 @@ def place(name: str) -> Path | None:
 def told(name: str) -> dict[str, Any]:
     """The configuration of a model that ships or of which samples do."""
     return json.loads((place(name) / folders.CONFIG).read_text())
+
+
+def in_steps(solver: str, steps: int) -> str:
+    """How something was drawn, as it is said: in 300 ancestral steps."""
+    return f"in {steps} {CALLED[solver]}"
+
+
+def drawn_in(name: str) -> str:
+    """How the samples of the model called ``name`` were drawn when it was trained, as :func:`in_steps` says it."""
+    steps, solver = re.fullmatch(r"in (\d+) steps of (\w+)", told(name)["drawn"]).groups()
+    return in_steps(solver, int(steps))
 
 
 def digits_of(sheet: Path) -> Tensor:

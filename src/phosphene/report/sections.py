@@ -213,9 +213,11 @@ class Desk:
         return Figure(f"{name}.png", caption, command, *light.size, dark="" if dark is None else f"{name}-dark.png", **more)
 
     def plotted(self, name: str, caption: str) -> Figure:
-        """The figure of a plot that was written beside the page."""
+        """The figure of a plot that was written beside the page; like all others it is told how it is made again."""
         with Image.open(self.out / f"{name}.png") as image:
-            return Figure(f"{name}.png", caption, "", *image.size, plot=True)
+            image.load()
+        save_png(image, self.out / f"{name}.png", {"command": self.again})
+        return Figure(f"{name}.png", caption, "", *image.size, plot=True)
 
 
 def command_line(words: Sequence[str]) -> str:

@@ -24,6 +24,8 @@ from phosphene.web.jobs import Job, Studio
 from phosphene.web.tabs import TABS
 
 MOST_BYTES = "20mb"
+MOST_SESSIONS = 64
+"""Visitors of whom gradio keeps what their page shows, a third of a megabyte each: twice as many as can wait."""
 STATIC = Path(__file__).with_name("static")
 
 LOOKS = {
@@ -110,6 +112,7 @@ def _launch(page: gr.Blocks, studio: Studio, host: str, port: int, auth: tuple[s
             share=False,
             ssr_mode=False,
             max_file_size=MOST_BYTES,
+            state_session_capacity=MOST_SESSIONS,
             allowed_paths=[str(studio.folder)],
             theme=gr.themes.Default(primary_hue="orange", **fonts).set(**LOOKS),
             css=(STATIC / "studio.css").read_text(),

@@ -1,0 +1,74 @@
+"""What the page shows of pictures: strips of them, what they are called, how like each other they are, and masks."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from phosphene.errors import UserError
+from phosphene.evaluation.likeness import psnr, ssim
+from phosphene.images import fitted, to_tensor
+from phosphene.readers import read_mask, read_picture
+from phosphene.report.sections import Desk, Shown, sheets
+from phosphene.tasks.inpaint import seam
+
+CALLED = {
+    "clock-tower": "a clock tower",
+    "castle-hill": "a castle on a hill",
+    "lighthouse": "a lighthouse by the sea",
+    "sketch-house": "a house in a few strokes",
+    "sketch-fish": "a fish in a few strokes",
+    "sketch-face": "a face in a few strokes",
+}
+"""What the sample pictures show."""
+SMALL = 128
+"""Pixels of a picture on sheets with many."""
+
+
+def likeness(x: Tensor, clean: Tensor) -> str:
+    return f"{float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
+
+
+def spread(pictures: Tensor) -> str:
+    """How much of the range the pixels of ``pictures`` use: their standard deviation."""
+    return f"{float(pictures.std()):.2f}"
+
+
+def called(picture: Path) -> str:
+    """What to call a picture: a sample by what it shows, another by its file."""
+    return CALLED.get(str(picture), picture.stem.replace("-", " "))
+
+
+def upper(text: str) -> str:
+    """``text`` as it begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: int = SMALL, abreast: int = 8) -> Shown:
+    """Pictures (C, H, W) side by side, at most ``abreast``, with what they are below."""
+    cells = [desk.image(p, side) for p in pictures]
+    rows = range(0, len(cells), abreast)
+    return sheets([cells[k : k + abreast] for k in rows], captions=[labels[k : k + abreast] for k in rows])
+
+
+def masked(desk: Desk, picture: Path, white: Path, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """A picture and its mask, (1, 3 and 1, H, W), of ``size`` or as the first stage sees them.
+
+    As ``phosphene inpaint`` reads them. UserError where they are not of one size, or the mask is all black or all white.
+    """
+    read = read_mask(white)
+    if read_picture(picture).size != read.size:
+        raise UserError(f"MASK {white}: is not as large as {picture}; give a mask of the picture's size.")
+    size = size or desk.stage.image_shape[1:]
+    # By the bytes of one channel: a mean of three rounds otherwise, and the pictures would be others than the command's.
+    where = fitted(Image.merge("RGB", [read] * 3), size).convert("L")
+    return desk.sample(picture, size), (to_tensor(where) + 1) / 2
+
+
+def seam_of(picture: Tensor, mask: Tensor) -> str:
+    """How much more ``picture`` changes across the border of ``mask`` than beside it, as it is said."""
+    value = float(seam(picture, mask))
+    return "no border" if math.isnan(value) else f"{value:.2f}"
