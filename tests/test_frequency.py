@@ -99,14 +99,15 @@ def test_a_kernel_that_has_no_middle_is_refused(size):
 # Laplacian pyramid
 
 
-@pytest.mark.parametrize("levels", [2, 3, 4, 5])
-def test_a_blend_is_as_soft_on_one_side_as_on_the_other(levels):
-    """No level of the pyramid slips: the picture mirrored, blended and mirrored back is the same, but for where evens lie."""
-    mask = torch.zeros(1, 1, 65, 65)
-    mask[..., 16:49, 16:49] = 1
-    made = blend(mask, 0 * mask, mask, levels)
-    for mirrored in (made.flip(-1), made.flip(-2), made.mT):
-        torch.testing.assert_close(made, mirrored, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("size", [64, 65])
+def test_no_level_of_a_pyramid_slips(size):
+    """A slope has no detail: where a level slipped, all of it would differ from what is grown. Near the edge a blur bends it."""
+    slope = torch.arange(float(size)).expand(1, 1, size, size)
+    for picture in (slope, slope.mT):
+        for number, band in enumerate(laplacian_pyramid(picture, 4)[:-1]):
+            edge = -(-16 // 2**number)
+            inside = band[..., edge:-edge, edge:-edge]
+            torch.testing.assert_close(inside, torch.zeros_like(inside), rtol=0, atol=1e-3)
 
 
 @given(height=st.integers(16, 45), width=st.integers(16, 45), levels=st.integers(1, 5), seed=seeds)
