@@ -46,9 +46,10 @@ from phosphene.report.course import asked, checklist, table
 from phosphene.report.page import write
 from phosphene.report.part_b import EDITIONS, real_digits, recipe_of, taught_on_noise
 from phosphene.report.part_c import differs
-from phosphene.report.pictures import CALLED, seam_of
+from phosphene.report.pictures import CALLED
 from phosphene.report.samples import drawn_in, told
 from phosphene.report.sections import SECTIONS, chosen
+from phosphene.tasks import inpaint as inpainting
 from phosphene.training.log import NAME, curve, read_log
 from phosphene.training.mnist import data
 from phosphene.training.mnist.recipes import recipe
@@ -378,10 +379,10 @@ def test_an_inpainting_of_the_page_is_the_commands_by_the_model_that_ships(tmp_p
 
 def test_a_mask_without_a_border_has_no_seam_to_tell():
     picture = torch.rand(1, 3, 16, 16)
-    assert seam_of(picture, torch.ones(1, 1, 16, 16)) == "no border"
+    assert inpainting.told(picture, torch.ones(1, 1, 16, 16)) == "no border"
     mask = torch.zeros(1, 1, 16, 16)
     mask[..., 5:] = 1
-    assert float(seam_of(picture, mask)) > 0
+    assert float(inpainting.told(picture, mask)) > 0
 
 
 def test_the_noised_picture_of_part_a_is_one_throughout_and_comes_back_as_what_it_is(tmp_path):

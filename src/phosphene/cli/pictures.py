@@ -248,46 +248,15 @@ def inpaint(
     from phosphene.images import sheet, to_images
     from phosphene.tasks import inpaint as task
 
-    original, white = _with_mask(image, mask)
+    original, white = task.read(image, mask)
     cascade = drawing.open([prompt])
-    asked = (*_masked(original, white, cascade.stages[0].image_shape[1:], fit), prompt or None)
+    asked = (*task.fit(original, white, cascade.stages[0].image_shape[1:], fit), prompt or None)
     result = drawing.draw(task.inpaint(*asked, negative=drawing.negative), cascade).xt.cpu()
-    large, where = _masked(original, white, result.shape[-2:], fit)
+    large, where = task.fit(original, white, result.shape[-2:], fit)
     blends = {how: task.blend(result, large, where, how) for how in BLENDS}
-    seams = {how: _seam(picture, where) for how, picture in blends.items()}
+    seams = {how: task.told(picture, where) for how, picture in blends.items()}
     cells = [image for x in (large, large * (1 - where) + where, *blends.values()) for image in to_images(x)]
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
     chosen = cells[2:] if compare else [cells[2 + BLENDS.index(blend)]]
     common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
     common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels]), out))
-
-
-def _with_mask(image: Path, mask: Path) -> tuple[Image.Image, Image.Image]:
-    """Picture and mask, as large as each other; UserError where they are not."""
-    from phosphene.readers import read_mask, read_picture
-
-    original, white = read_picture(image), read_mask(mask)
-    if original.size != white.size:
-        sizes = [f"{w}x{h}" for w, h in (white.size, original.size)]
-        raise UserError(f"MASK {mask}: is {sizes[0]} and the picture {sizes[1]}; give a mask of the picture's size.")
-    return original, white
-
-
-def _seam(picture: Tensor, where: Tensor) -> str:
-    from phosphene.tasks.inpaint import seam
-
-    value = float(seam(picture, where))
-    return "no border" if math.isnan(value) else f"{value:.2f}"
-
-
-def _masked(original: Image.Image, white: Image.Image, size: tuple[int, int], fit: str) -> tuple[Tensor, Tensor]:
-    """Picture and mask, fitted alike; what is padded is kept."""
-    from PIL import Image
-
-    from phosphene.images import fitted, to_tensor
-
-    where = fitted(Image.merge("RGB", [white] * 3), size, fit)
-    if fit == "pad":
-        inside = fitted(Image.new("RGB", white.size, "black"), size, fit)
-        where = Image.composite(Image.new("RGB", where.size), where, inside.convert("L"))
-    return to_tensor(fitted(original, size, fit)), (to_tensor(where.convert("L")) + 1) / 2

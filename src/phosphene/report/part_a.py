@@ -15,7 +15,7 @@ from phosphene.drawing import Sampling, Task, run
 from phosphene.evaluation.likeness import psnr
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.pyramid import blend, laplacian_pyramid
-from phosphene.report.pictures import CALLED, SMALL, called, likeness, masked, seam_of, spread, strip, upper
+from phosphene.report.pictures import CALLED, SMALL, called, likeness, masked, spread, strip, upper
 from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import last
 from phosphene.tasks import denoise as denoising
@@ -245,7 +245,7 @@ def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED)
     for number, (picture, white, prompt) in enumerate(pictures, 1):
         image, mask = masked(desk, picture, white)
         made = desk.draw(inpainting.inpaint(image, mask, prompt or None), [SEED], Sampling(steps=_inpainting(desk)))
-        seams.append(seam_of(made, mask))
+        seams.append(inpainting.told(made, mask))
         cells, label = [image[0], (image * (1 - mask) + mask)[0], made[0]], f"as {prompt}" if prompt else "repainted"
         line = _inpaint_line(desk, picture, white, prompt, "--blend", "none", large=False)
         figures.append(_repainted(desk, cells, [label], f"inpainted-{number}", (picture, prompt), line))
@@ -344,7 +344,7 @@ def _blended(desk: Desk, picture: Path, white: Path, prompt: str) -> tuple[Figur
     made = last(desk.run(task, [SEED], how, large=True)).cpu()
     image, mask = masked(desk, picture, white, made.shape[-2:])
     ways = [inpainting.blend(made, image, mask, how) for how in inpainting.BLENDS]
-    seams = {what: seam_of(way, mask) for what, way in zip(BLENDED, ways, strict=True)}
+    seams = {what: inpainting.told(way, mask) for what, way in zip(BLENDED, ways, strict=True)}
     cells = [image[0], (image * (1 - mask) + mask)[0], *(way[0] for way in ways)]
     labels = [f"{BLENDED[what]}, seam {seam}" for what, seam in seams.items()]
     line = _inpaint_line(desk, picture, white, prompt, "--compare", large=True)

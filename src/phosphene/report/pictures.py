@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
-from phosphene.errors import UserError
 from phosphene.evaluation.likeness import psnr, ssim
-from phosphene.images import fitted, to_tensor
-from phosphene.readers import read_mask, read_picture
 from phosphene.report.sections import Desk, Shown, sheets
-from phosphene.tasks.inpaint import seam
+from phosphene.tasks import inpaint as inpainting
 
 CALLED = {
     "clock-tower": "a clock tower",
@@ -55,20 +50,5 @@ def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: 
 
 
 def masked(desk: Desk, picture: Path, white: Path, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
-    """A picture and its mask, (1, 3 and 1, H, W), of ``size`` or as the first stage sees them.
-
-    As ``phosphene inpaint`` reads them. UserError where they are not of one size, or the mask is all black or all white.
-    """
-    read = read_mask(white)
-    if read_picture(picture).size != read.size:
-        raise UserError(f"MASK {white}: is not as large as {picture}; give a mask of the picture's size.")
-    size = size or desk.stage.image_shape[1:]
-    # By the bytes of one channel: a mean of three rounds otherwise, and the pictures would be others than the command's.
-    where = fitted(Image.merge("RGB", [read] * 3), size).convert("L")
-    return desk.sample(picture, size), (to_tensor(where) + 1) / 2
-
-
-def seam_of(picture: Tensor, mask: Tensor) -> str:
-    """How much more ``picture`` changes across the border of ``mask`` than beside it, as it is said."""
-    value = float(seam(picture, mask))
-    return "no border" if math.isnan(value) else f"{value:.2f}"
+    """A picture and its mask, (1, 3 and 1, H, W), of ``size`` or as the first stage sees them; see tasks/inpaint.py."""
+    return inpainting.fit(*inpainting.read(picture, white), size or desk.stage.image_shape[1:])

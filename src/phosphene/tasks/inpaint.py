@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from phosphene.defaults import BLENDS
@@ -17,7 +19,9 @@ from phosphene.drawing import Task
 from phosphene.errors import UserError, require_one_of
 from phosphene.expression import clamped_mask
 from phosphene.frequency import low_pass
+from phosphene.images import fitted, to_tensor
 from phosphene.pyramid import blend as blended
+from phosphene.readers import read_mask, read_picture
 from phosphene.tasks.generate import asking
 
 
@@ -35,6 +39,24 @@ def inpaint(image: Tensor, mask: Tensor, prompt: str | None = None, *, negative:
         image=image,
         edit=lambda drawn, original: at(drawn.device) * drawn + (1 - at(drawn.device)) * original,
     )
+
+
+def read(image: Path, mask: Path) -> tuple[Image.Image, Image.Image]:
+    """Picture and mask in files; UserError where they cannot be read, or one is larger than the other."""
+    original, white = read_picture(image), read_mask(mask)
+    if original.size != white.size:
+        sizes = [f"{w}x{h}" for w, h in (white.size, original.size)]
+        raise UserError(f"MASK {mask}: is {sizes[0]} and the picture {sizes[1]}; give a mask of the picture's size.")
+    return original, white
+
+
+def fit(original: Image.Image, white: Image.Image, size: tuple[int, int], how: str = "crop") -> tuple[Tensor, Tensor]:
+    """Picture (1, 3, H, W; in [-1, 1]) and mask (1, 1, H, W; 0..1) at ``size``, fitted alike; what is padded is kept."""
+    where = fitted(Image.merge("RGB", [white] * 3), size, how)
+    if how == "pad":
+        inside = fitted(Image.new("RGB", white.size, "black"), size, how)
+        where = Image.composite(Image.new("RGB", where.size), where, inside.convert("L"))
+    return to_tensor(fitted(original, size, how)), (to_tensor(where.convert("L")) + 1) / 2
 
 
 def require_mask(mask: Tensor, option: str = "MASK") -> Tensor:
@@ -60,6 +82,12 @@ def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
     # Each level is a blur wide: the mask is soft by as much, and reaches no further than its own white.
     levels = max(2, min(5, min(result.shape[-2:]).bit_length() - 4))
     return blended(result, original, low_pass(mask, 1.0).expand(len(result), -1, -1, -1), levels)
+
+
+def told(picture: Tensor, mask: Tensor) -> str:
+    """The :func:`seam` of one picture, as it is said."""
+    value = float(seam(picture, mask))
+    return "no border" if math.isnan(value) else f"{value:.2f}"
 
 
 def seam(picture: Tensor, mask: Tensor) -> Tensor:
