@@ -141,7 +141,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=[*ANAGRAMS, *HYBRIDS], default=[*ANAGRAMS, *HYBRIDS])
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="write the anagrams' prompts, for evaluate anagrams, and end")
     options = parser.parse_args()
+    if options.pairs is not None:
+        options.pairs.write_text("".join(f"{first}, {second}\n" for first, second, *_ in ANAGRAMS.values()))
+        return
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name in options.only:
         if options.again or not (PICTURES / f"{name}.png").exists():
