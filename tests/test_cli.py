@@ -398,6 +398,13 @@ def test_a_film_without_its_encoder_says_what_to_install(refused, monkeypatch):
     refused("morph", "a", "b", "--animate", "x.mp4", words=("--animate x.mp4: takes ffmpeg; pip install 'phosphene[video]'",))
 
 
+@pytest.mark.parametrize(
+    ("argv", "what"), [(["generate"], "PROMPT..."), (["edit"], "IMAGE"), (["inpaint", "castle-hill"], "MASK")], ids=str
+)
+def test_what_is_missing_is_named(refused, argv, what):
+    refused(*argv, words=(f"phosphene: {what}: is missing; phosphene {argv[0]} --help says what it is.",))
+
+
 def test_python_m_phosphene():
     result = subprocess.run([sys.executable, "-m", "phosphene", "digits", "12x"], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")

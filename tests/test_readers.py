@@ -94,6 +94,8 @@ def test_grey_of_fewer_bits_than_it_has_room_for_is_refused(tmp_path, most):
 
 
 def test_what_sharpening_leaves_above_white_is_white(tmp_path):
+    """And below black it is black."""
+    assert np.asarray(read_picture(grey((RAMP - 0.02).astype(np.float32), tmp_path / "low.tif"))).min() == 0
     found = np.asarray(read_picture(grey((RAMP * 1.03).astype(np.float32), tmp_path / "sharp.tif")))
     assert found.max() == 255 and np.abs(found[..., 0] - np.minimum(RAMP * 1.03, 1) * 255).max() <= 1
 
@@ -202,6 +204,8 @@ MASKS = {
     "0 and 1 of 32 bits": Image.fromarray(disc().astype(np.int32)),
     "0 and 1 in floats": Image.fromarray(disc().astype(np.float32)),
     "16 bits": Image.fromarray(disc().astype(np.uint16) * 65535),
+    "0 and 255 of 16 bits": Image.fromarray(disc().astype(np.uint16) * 255),
+    "0 and 7 in floats": Image.fromarray(disc().astype(np.float32) * 7),
     "white strokes on a clear layer": layered(np.array([255, 255, 255]), disc() * 255),
     "thin white strokes on a clear layer": layered(np.array([255, 255, 255]), disc() * 120),
     "black and white, the outside clear": layered(

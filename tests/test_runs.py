@@ -129,10 +129,20 @@ def test_a_signal_amid_an_import_waits_for_its_end(tmp_path, monkeypatch):
     with cli._interruptible() as came:
         import halfway
 
-        assert halfway.whole and came == []
+        assert halfway.whole
         with pytest.raises(KeyboardInterrupt):
             time.sleep(10)
     assert came == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_module_that_calls_the_command_line_is_interrupted_all_the_same(tmp_path):
+    """What it is itself imported for is not waited for."""
+    lines = ["import signal", "from phosphene import cli", "cli.perform = lambda _: signal.raise_signal(signal.SIGTERM)"]
+    (tmp_path / "calls.py").write_text("\n".join([*lines, "code = cli.main(['digits', '3'])", ""]))
+    found = subprocess.run(
+        [sys.executable, "-c", "import calls; print(calls.code)"], cwd=tmp_path, env=environment(), capture_output=True
+    )
+    assert found.stdout == b"143\n", found.stderr
 
 
 def test_what_ignores_that_the_terminal_goes_away_goes_on():

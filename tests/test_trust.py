@@ -132,16 +132,37 @@ def test_a_picture_is_not_written_over_what_it_is_made_of(refused, here):  # noq
     for name in ("it.png", "mask.png"):
         Image.fromarray(torch.arange(4096).view(64, 64).remainder(256).byte().numpy()).save(here / name)
     for out in ("it.png", "./it.png"):
-        refused("edit", "it.png", "--prompt", "a fox", "-o", out, words=("-o it.png", "is what it is made of"))
+        refused("edit", "it.png", "--prompt", "a fox", "-o", out, words=("-o it.png: it.png is what it is made of", "(image)"))
     refused("inpaint", "it.png", "mask.png", "-o", "mask.png", words=("-o mask.png", "(mask)"))
 
 
-def test_pictures_beside_a_sheet_take_nobodys_place(refused, call, made, here):  # noqa: F811
+def test_pictures_beside_a_sheet_take_nobodys_place(refused, call, made, here, monkeypatch):  # noqa: F811
     digits = ["digits", "34", "--model", made["class"], "--steps", 2, "-o", "it.png"]
     (here / "it-2.png").write_bytes(b"a photograph")
-    refused(*digits, words=("-o it.png: it-2.png beside it is no picture of phosphene's", "choose another name"))
+    with monkeypatch.context() as patch:
+        patch.setattr("phosphene.drawing.run", lambda *_, **__: pytest.fail("it was drawn"))
+        refused(*digits, words=("-o it.png: it-2.png beside it is no picture of phosphene's", "choose another name"))
     (here / "it-2.png").unlink()
     assert call(*digits)[0] == 0 and call(*digits)[0] == 0  # its own it replaces
+
+
+def test_nor_of_the_picture_that_it_is_made_of(refused, call, here):  # noqa: F811
+    """Which phosphene made, too."""
+    shutil.copy(GLYPH.parents[1] / "images" / "castle-hill.png", here / "it-1.png")
+    own = (here / "it-1.png").read_bytes()
+    refused(
+        "edit",
+        "it-1.png",
+        "--steps",
+        3,
+        "--start",
+        "1,2",
+        "--no-upscale",
+        "-o",
+        "it.png",
+        words=("it-1.png is what it is made of", "(image)"),
+    )
+    assert (here / "it-1.png").read_bytes() == own and not (here / "it.png").exists()
 
 
 def test_a_mask_that_would_repaint_nothing_is_refused(refused, here):  # noqa: F811
@@ -164,7 +185,7 @@ def test_a_home_folder_is_not_a_folder_called_tilde(call, made, here, monkeypatc
 @pytest.mark.parametrize("out", ["x" * 240 + ".png", "/proc/it.png"], ids=["long", "proc"])
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_drawn(refused, here, monkeypatch, out):  # noqa: F811
     monkeypatch.setattr("phosphene.cli.drawing.Options.draw", lambda *_, **__: pytest.fail("it was drawn"))
-    refused("digits", "3", "-o", out, words=(f"-o {out}: cannot be written", "choose another place"))
+    refused("digits", "3", "-o", out, words=(f"-o {out}: cannot be written", "choose a"))
 
 
 # Schedulers

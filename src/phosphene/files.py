@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -81,7 +82,8 @@ def writing(path: Path) -> Iterator[None]:
 
 def unwritable(error: OSError) -> str:
     """That something cannot be written because of ``error``, and what to do."""
-    return f"cannot be written ({error.strerror or error}); free some space, or choose another place."
+    remedy = "choose a shorter name" if error.errno == errno.ENAMETOOLONG else "free some space, or choose another place"
+    return f"cannot be written ({error.strerror or error}); {remedy}."
 
 
 def make(folder: Path, made: list[Path]) -> None:

@@ -11,6 +11,11 @@ ENDING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "S
 """What Ctrl-C sends, what ``docker stop`` does, and what a terminal does that goes away."""
 
 
+def heeded() -> list[signal.Signals]:
+    """Those of ENDING that are not ignored, as nohup has it, and a shell of its jobs in the background: what is stays so."""
+    return [each for each in ENDING if signal.getsignal(each) != signal.SIG_IGN]
+
+
 def shared_by() -> tuple[int, int]:
     """Which of how many processes this one is, as torchrun says it in the surroundings.
 

@@ -51,7 +51,7 @@ FULL = {"I;16": (1, 65535), "I": (1, 255, 65535, 2**31 - 1), "F": (1, 255, 65535
 DARK = 16
 """By how much the brightest pixel is below white where that cannot be what was meant, as of 12 bits in 16: it would be black."""
 ABOVE = 1.05
-"""How far above white sharpening and resampling may leave a pixel in floating point."""
+"""How far above white sharpening and resampling may leave a pixel in floating point; and as far below black."""
 
 NEARLY = 16
 """Levels of 255 from black or white within which compression and rounding leave either."""
@@ -109,6 +109,10 @@ def read_mask(path: Path, option: str = "MASK") -> Image.Image:
 
 def _white(image: Image.Image, what: str) -> np.ndarray:
     """How white each pixel of a mask is meant to be, (H, W) bytes."""
+    if image.mode.partition(";")[0] in ("I", "F"):
+        found = np.unique(levels := np.asarray(image))
+        if len(found) == 2 and found[0] == 0 and np.isfinite(found).all():  # black and one other level, whatever white would be
+            return np.where(levels == 0, 0, 255).astype(np.uint8)
     labels = np.asarray(image) if image.mode == "P" else None
     rgba = np.asarray(_srgb(image, what))
     colour, alpha = rgba[..., :3], rgba[..., 3].astype(np.uint16)
@@ -124,8 +128,8 @@ def _white(image: Image.Image, what: str) -> np.ndarray:
     if inked:  # black and white on a clear layer is a mask that somebody painted, with a brush that may be thin
         return (grey * alpha // alpha.max()).astype(np.uint8)
     if seen.size and paint.mean() < 0.5:
-        why = "is mostly clear, with paint on it that is not black and white"
-        raise UserError(f"{what}: {why}; paint white what is to change, and black what is to stay.")
+        why = "is mostly clear, with paint on it that is not black and white, so that either may be what is to change"
+        raise UserError(f"{what}: {why}; fill that with white, and the rest with black.")
     return (255 - alpha).astype(np.uint8)  # a picture with holes
 
 
@@ -190,7 +194,7 @@ def _scaled(image: Image.Image, what: str) -> Image.Image:
     kind = "I;16" if image.mode.startswith("I;16") else image.mode
     most, above = values.max(), ABOVE if kind == "F" else 1
     white = next((full for full in FULL[kind] if most <= full * above), None) if np.isfinite(values).all() else None
-    if white is None or values.min() < 0 or (white != FULL[kind][0] and most <= white / DARK):
+    if white is None or values.min() < white * (1 - above) or (white != FULL[kind][0] and most <= white / DARK):
         held, usual = f"{values.min():g} to {most:g}", FULL[kind][kind != "F"]
         raise UserError(f"{what}: has values from {held}; scale them to 0..{usual}, or save it in 8 bits.")
     return Image.fromarray((values / white * 255).clip(0, 255).round().astype(np.uint8))

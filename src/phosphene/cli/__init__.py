@@ -28,7 +28,7 @@ from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.errors import UserError
 from phosphene.files import unwritable
-from phosphene.launch import ENDING
+from phosphene.launch import ENDING, heeded
 
 # Each adds its commands, in this order.
 for _part in ("train", "digits", "pictures", "illusions", "pairs", "measure", "anagrams", "models", "provenance"):
@@ -74,20 +74,20 @@ def _interruptible() -> Iterator[list[int]]:
     came: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
+        if number not in came:
+            came.append(number)
         if _importing(frame):
             later = threading.Timer(LATER, signal.raise_signal, [number])
             later.daemon = True
             return later.start()
         if number != signal.SIGINT:
             signal.signal(number, signal.SIG_IGN)  # it is ending already
-        came.append(number)
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
-    # What is ignored stays so: nohup, and a shell's jobs in the background.
-    before = {each: signal.signal(each, end) for each in ENDING if signal.getsignal(each) != signal.SIG_IGN}
+    before = {each: signal.signal(each, end) for each in heeded()}
     try:
         yield came
     finally:
@@ -97,8 +97,8 @@ def _interruptible() -> Iterator[list[int]]:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Whether ``frame`` is run for an import."""
-    while frame is not None:
+    """Whether ``frame`` is run for an import, in what :func:`main` calls: itself it may be called by a module's own lines."""
+    while frame is not None and frame.f_code is not main.__code__:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
         frame = frame.f_back
@@ -186,6 +186,8 @@ def _usage(error: TyperException) -> str:
     option, message = getattr(error, "param", None), error.format_message()
     wrong = re.search(r"'?([^':]*)'? (is not .*)", message)
     name = None if option is None else options.called(option)
+    if name is not None and isinstance(error, typer.BadParameter) and not error.message:  # what typer says of one that is missing
+        return f"{name}: is missing; {error.ctx.command_path} --help says what it is"
     if name is not None and wrong is None and isinstance(error, typer.BadParameter):
         return f"{name}: {error.message}"
     if name is None or wrong is None:

@@ -269,8 +269,6 @@ def save(pictures: Sequence[Image.Image], whole: Callable[[], Image.Image] | Non
     if whole is None:
         save_png(pictures[0], out, story)
         return f"{several(1, 'picture')} in {out}"
-    for number in range(1, len(pictures) + 1):
-        require_ours(numbered(out, number, len(pictures)), out)
     save_png(whole(), out, story)
     if not pictures:
         return f"pictures in {out}"
@@ -278,19 +276,6 @@ def save(pictures: Sequence[Image.Image], whole: Callable[[], Image.Image] | Non
         save_png(picture, numbered(out, number, len(pictures)), {**story, "number": [number, len(pictures)]})
     ends = " to ".join(dict.fromkeys(numbered(out, number, len(pictures)).name for number in (1, len(pictures))))
     return f"{several(len(pictures), 'picture')} in {out}, and alone in {ends}"
-
-
-def require_ours(path: Path, out: Path) -> None:
-    """UserError where a picture beside ``out`` would take the place of ``path``, which is no picture of phosphene's."""
-    from phosphene.readers import read_provenance
-
-    if not path.exists():
-        return
-    try:
-        read_provenance(path)
-    except UserError as error:
-        lost = f"{path.name} beside it is no picture of phosphene's and would be lost"
-        raise UserError(f"-o {out}: {lost}; choose another name.") from error
 
 
 def numbered(out: Path, number: int, count: int) -> Path:

@@ -11,7 +11,7 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.common import SCALE, app
 from phosphene.cli.drawing import REMADE, Options, described, drawing_command, viewed
-from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, MOST_PICTURES, NOISE_LEVELS, SEED, SOLVERS
+from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, MOST_PICTURES, NOISE_LEVELS, SEED, SOLVERS, listed
 from phosphene.errors import UserError, require_noise
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ def denoise_digits(
     data: options.Data = None,
     count: options.Count = 10,
     seed: options.Seed = SEED,
-    sigma: Annotated[str, typer.Option(help="Levels of noise, separated by commas.")] = ",".join(
-        f"{sigma:g}" for sigma in NOISE_LEVELS
-    ),
+    sigma: Annotated[str, typer.Option(help="Levels of noise, separated by commas.")] = listed(NOISE_LEVELS),
     device: options.Device = "auto",
     out: options.Out = Path("denoise-digits.png"),
 ) -> None:

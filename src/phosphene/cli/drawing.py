@@ -72,6 +72,7 @@ class Options:
     sheet: options.Sheet = False
     model: str = ""
     command: str = field(default="", init=False)
+    out: Path = field(default=Path(), init=False)
     arguments: dict[str, Any] = field(default_factory=dict, init=False)
 
     def check(self) -> None:
@@ -101,6 +102,10 @@ class Options:
         plain = {name: getattr(self, name) for name in Sampling._fields if getattr(self, name, None) is not None}
         return plain | self.bends()
 
+    def told(self) -> dict[str, Any]:
+        """All options, by name."""
+        return {option.name: getattr(self, option.name) for option in fields(self) if option.init}
+
     def sampling(self) -> Sampling:
         from phosphene.drawing import Sampling
 
@@ -113,8 +118,30 @@ class Options:
         seeds = [self.seed] if seeds is None else seeds
         if "sampling" not in how:
             self.settle(task, model)
+        if task.mix is None:  # whose pictures are not as many as its seeds: those are counted when they are written
+            self.require_room(len(seeds) // how.get("best_of", 1))
         how = {"sampling": self.sampling(), "place": common.place(self.device), **how}
         return common.finished(run(task, model, seeds, **how))
+
+    def require_apart(self, path: Path) -> None:
+        """UserError where a picture at ``path`` would take the place of one of the files that the command reads."""
+        for name, file in _files(self.arguments | self.told()).items():
+            if path.exists() and file.exists() and path.samefile(file):
+                raise UserError(f"-o {self.out}: {path.name} is what it is made of ({name}); choose another name.")
+
+    def require_room(self, count: int) -> None:
+        """UserError where ``count`` pictures beside a sheet would take the place of files that phosphene did not make."""
+        from phosphene.readers import read_provenance
+
+        if count == 1 and not self.sheet:
+            return  # no sheet, and nothing beside it
+        for path in filter(Path.exists, (common.numbered(self.out, number, count) for number in range(1, count + 1))):
+            self.require_apart(path)
+            try:
+                read_provenance(path)
+            except UserError as error:
+                lost = f"{path.name} beside it is no picture of phosphene's and would be lost"
+                raise UserError(f"-o {self.out}: {lost}; choose another name.") from error
 
     def settle(self, task: Task, model: object) -> None:
         """Say of what was left open how ``model`` will be sampled, so that the picture tells of it."""
@@ -128,8 +155,8 @@ class Options:
         """
         if not common.leads():
             raise typer.Exit
-        given = {option.name: getattr(self, option.name) for option in fields(self) if option.init}
-        arguments = self.arguments | given
+        self.require_room(len(pictures))
+        arguments = self.arguments | self.told()
         story = common.provenance(self.command, self.model, described(arguments, self.device))
         story |= {"inputs": digests} if (digests := inputs(arguments)) else {}
         return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
@@ -243,9 +270,9 @@ def drawing_command(command: Callable) -> Callable:
             raise UserError('PROMPT "": is empty; say what to draw.')
         drawing.command = name
         drawing.arguments = dict(values)
-        out = common.destination(values["out"], name)
-        require_apart(out, values)
-        command(drawing=drawing, **values | {"out": out})
+        drawing.out = common.destination(values["out"], name)
+        drawing.require_apart(drawing.out)
+        command(drawing=drawing, **values | {"out": drawing.out})
 
     parameters = []
     for parameter in inspect.signature(command).parameters.values():
@@ -268,13 +295,6 @@ REMADE: list[str] = []
 
 ELSEWHERE = ("out", "animate", "paper", "data", "compiled")
 """Options that say where something lies or goes, or how fast, and so are no part of how it was made."""
-
-
-def require_apart(out: Path, options: Mapping[str, Any]) -> None:
-    """UserError where the picture ``out`` would take the place of one of the files that the ``options`` name."""
-    for name, path in _files(options).items():
-        if out.exists() and path.exists() and out.samefile(path):
-            raise UserError(f"-o {out}: is what it is made of ({name}); choose another name.")
 
 
 def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from phosphene.errors import UserError
 from phosphene.files import require_writable, sweep
-from phosphene.launch import ENDING
+from phosphene.launch import heeded
 from phosphene.processes import Place
 from phosphene.training import checkpoint
 from phosphene.training.checkpoint import Resumable
@@ -158,8 +158,7 @@ def asked_to_stop(trainer: Resumable) -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    ending = [each for each in ENDING if each == signal.SIGINT or signal.getsignal(each) != signal.SIG_IGN]  # as nohup has it
-    before = {number: signal.signal(number, stop) for number in ending}
+    before = {number: signal.signal(number, stop) for number in heeded()}
     try:
         yield asked
     finally:

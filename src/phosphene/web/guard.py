@@ -37,10 +37,10 @@ HEADERS = {
 }
 
 
-FILE_ROUTE = "/file="
-"""In the path of an answer that is a file: a result, or what some visitor uploaded."""
-PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif")
-"""What is shown in a browser: pictures that can hold no script, as SVG can."""
+API = "/gradio_api/"
+"""In the path of all answers that are no part of the page: events, results, and what visitors uploaded, by whatever route."""
+SHOWN = ("image/png", "image/jpeg", "image/webp", "image/gif", "application/json", "text/event-stream", "text/plain")
+"""What such an answer may be in a browser; all else, such as HTML and SVG, which can hold scripts, is only downloaded."""
 
 
 def is_loopback(host: str) -> bool:
@@ -102,10 +102,11 @@ class Guard:
             if not fits:
                 full = PlainTextResponse("Others are uploading too much at the moment; try again in a minute.", 507)
                 return await full(scope, receive, send)
+            begun: list[Message] = []
             try:
-                await self.app(scope, receive, with_headers(send, FILE_ROUTE in scope["path"]))
+                await self.app(scope, receive, with_headers(send, begun, API in scope["path"]))
             except LookupError:  # what gradio raises at a button that there is not, before it has answered
-                if not scope["path"].endswith("/queue/join"):
+                if begun or not scope["path"].endswith("/queue/join"):
                     raise
                 await PlainTextResponse("The page has no such button; load it again.", 400)(scope, receive, send)
 
@@ -158,18 +159,19 @@ def oversized(headers: Headers) -> PlainTextResponse | None:
     return None
 
 
-def with_headers(send: Send, is_file: bool = False) -> Send:
-    """``send``, with HEADERS on every answer. What a visitor may have uploaded runs no script, and is shown if a picture."""
+def with_headers(send: Send, begun: list[Message], api: bool) -> Send:
+    """``send``, with HEADERS on every answer; what was ``begun`` is in the list. Of the ``api`` nothing runs a script."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers[name] = value
-            if is_file:
+            if api:
                 headers["content-security-policy"] = "default-src 'none'; sandbox"
-                if headers.get("content-type", "").partition(";")[0] not in PICTURES:
+                if headers.get("content-type", "").partition(";")[0] not in SHOWN:
                     headers["content-disposition"] = "attachment"
+            begun.append(message)
         await send(message)
 
     return sending
