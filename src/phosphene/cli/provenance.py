@@ -106,7 +106,9 @@ def _checked(story: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """``story`` if it is one that a command of REMADE tells; else UserError."""
     again = "make the picture again by hand"
     if str(line := story.get("command")).startswith("phosphene "):  # a figure of a page or of the documents
-        raise UserError(f"{path}: is no picture of one command's; what it is made by is {line[:200]!r}, to be typed as it stands.")
+        raise UserError(
+            f"{path}: is no picture of one command's; what it is made by is {line[:200]!r}, to be typed as it stands."
+        )
     for name, value in story.items():
         if name not in TOLD or not isinstance(value, TOLD[name]):
             raise UserError(f"{path}: says {name} {json.dumps(value)[:80]}, which no command of phosphene writes; {again}.")

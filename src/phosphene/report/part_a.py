@@ -57,11 +57,11 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     solver = ["--solver", "dpm"] if desk.quick else []
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
-    side, swept = None, (UPSCALE, 2 * UPSCALE) if desk.quick else (5, 20)
+    side, apart, swept = None, None, (UPSCALE, 2 * UPSCALE) if desk.quick else (5, 20)
     if len(desk.stages) > 1:
         ways = [desk.sampling()._replace(upscale_steps=n) for n in swept]
         large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
-        side = large[0].shape[-1]
+        side, apart = large[0].shape[-1], f"{float((large[0] - large[1]).square().mean().sqrt()):.2f}"
         cells = [[desk.image(p, side) for p in row] for row in large]
         both = sheets(
             cells, row_labels=["1 step" if n == 1 else f"{n} steps" for n in swept], captions=[[""] * len(prompts), prompts]
@@ -76,6 +76,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
         seed=SEED,
         far=f"{far:.2f}",
         side=side,
+        apart=apart,
         course=course,
         small=desk.cascade == CASCADE,
     )
@@ -119,7 +120,7 @@ def blurred(desk: Desk, picture: Path = HILL) -> Content:
 def one_step(desk: Desk, picture: Path = HILL, prompt: str = "") -> Content:
     clean, found = _levels(desk, picture, prompt)
     whole = _undone(desk, [level.estimate for level in found], clean, found)
-    gained = [float(psnr(x.estimate, clean)) - float(psnr(x.blurred, clean)) for x in found]
+    gained = [round(float(psnr(x.estimate, clean)), 1) - round(float(psnr(x.blurred, clean)), 1) for x in found]  # as they stand
     return Content(
         desk.save(whole, "one-step", "Noisy above, the one-step estimate below"),
         gains=", ".join(f"{g:.1f}" for g in gained),
@@ -185,6 +186,7 @@ def guided(desk: Desk, prompt: str = "a dog face", neutral: str = NEUTRAL) -> Co
         neutral=neutral,
         first=spread(rows[0]),
         final=spread(rows[-1]),
+        small=desk.cascade == CASCADE,
         stronger=bool(rows[-1].std() > rows[0].std()),
     )
 
@@ -207,7 +209,9 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = Fal
 
 @section(A, "1.7", "Image-to-image translation", (6, 70))
 def image_to_image(desk: Desk, pictures: tuple[Path, ...] = (TOWER, HILL, LIGHTHOUSE), prompt: str = "") -> Content:
-    return Content(*[_edited(desk, picture, prompt, f"edited-{k}", large=True) for k, picture in enumerate(pictures, 1)])
+    figures = [_edited(desk, picture, prompt, f"edited-{k}", large=True) for k, picture in enumerate(pictures, 1)]
+    first, second, *_, end = denoising.TIMESTEPS[:: 5 if desk.quick else 1]
+    return Content(*figures, times=f"{first}, {second}, ..., {end}")
 
 
 SKETCHES = (Path("sketch-house"), Path("sketch-fish"), Path("sketch-face"))
