@@ -35,7 +35,7 @@ NEUTRAL = "a high quality photo"
 """Its prompt that says next to nothing."""
 TOWER, HILL, LIGHTHOUSE = Path("clock-tower"), Path("castle-hill"), Path("lighthouse")
 ANAGRAMS = (("a mushroom", "a basket"), ("an alien", "a green salad"), ("a pretzel", "a pumpkin"))
-HYBRIDS = (("a house", "a dog face"), ("a cookie", "a clock"), ("a tree", "an owl"))
+HYBRIDS = (("a house", "a dog face"), ("a planet", "a frog face"), ("a tree", "an owl"))
 SIGMA = 3.0
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""
 NEAR, WIDTH, ACUITY = 0.5, 0.068, math.radians(1 / 60)
