@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import zlib
 
 # Before anything imports Triton: our GPU kernels are tested on the CPU, by its interpreter.
@@ -18,6 +19,10 @@ from hypothesis import strategies as st
 from phosphene.errors import UserError
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import linear, rescaled_linear, squared_cosine, straight
+
+# A shell's jobs in the background begin with Ctrl-C ignored, and what is ignored we leave so: the tests of it would find nothing.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tiny tensors lose more to threads than they gain, and one thread makes the sums come out the same everywhere.
 torch.set_num_threads(1)
