@@ -79,7 +79,7 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
     with bench.laid_out(look=walk):
         far = bench.ask("", gr.Textbox("a house", label="From afar"), widgets.prompt)
         near = bench.ask("", gr.Textbox("a dog face", label="From near"), widgets.prompt)
-        gr.Examples([["a planet", "a frog face"], ["a tree", "an owl"]], [far, near])
+        gr.Examples([["a cookie", "a clock"], ["a tree", "an owl"]], [far, near])
         sigma = gr.Slider(0.5, 5, 3, step=0.25, label="Where they part (blur, in 64ths of the picture)")
         bench.ask("--sigma", sigma, widgets.number)
         bench.ask("--best-of", widgets.choosing(), widgets.number)
