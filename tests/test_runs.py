@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,8 +132,10 @@ def test_a_signal_amid_an_import_waits_for_its_end(tmp_path, monkeypatch):
         import halfway
 
         assert halfway.whole
+        begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            time.sleep(10)
+            threading.Event().wait(10)
+        assert time.monotonic() - begun < 5  # though the main thread waits
     assert came == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -154,6 +158,23 @@ def test_what_ignores_that_the_terminal_goes_away_goes_on():
         assert came == []
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+ERRORS = [ValueError("could not determine the shape"), UserError("x.safetensors: is damaged.")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_what_a_library_makes_of_an_interruption_is_one(error, call, monkeypatch):  # noqa: F811
+    """It is raised where C++ calls Python, which knows no KeyboardInterrupt."""
+
+    def swallowed(*_: object, **__: object) -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise error
+
+    monkeypatch.setattr("phosphene.cli.drawing.Options.draw", swallowed)
+    code, _, err = call("digits", "3", "--steps", 2)
+    assert (code, err) == (143, "phosphene: interrupted.\n")
 
 
 def test_a_picture_made_again_is_interrupted_once(call, here, made, monkeypatch):  # noqa: F811

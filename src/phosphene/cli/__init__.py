@@ -53,12 +53,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return perform(arguments)
         except Failed as failure:
+            if came and failure.code != 130:
+                return _interrupted(came)
             if failure.sentence and (common.leads() or not failure.common):
                 print(f"phosphene: {common.visible(failure.sentence)}", file=sys.stderr)
-            return 128 + came[0] if came and failure.code == 130 else failure.code
+            return 128 + came[0] if came else failure.code
         except KeyboardInterrupt:  # where typer no longer looks
-            print("phosphene: interrupted.", file=sys.stderr)
-            return 128 + (came or [signal.SIGINT])[0]
+            return _interrupted(came)
+        except Exception:
+            if not came:
+                raise
+            return _interrupted(came)
+
+
+def _interrupted(came: Sequence[int]) -> int:
+    """Say so; the exit code. Libraries make errors of their own of what is raised where they call Python from C++."""
+    if common.leads():
+        print("phosphene: interrupted.", file=sys.stderr)
+    return 128 + (came or [signal.SIGINT])[0]
 
 
 LATER = 0.05
@@ -77,7 +89,7 @@ def _interruptible() -> Iterator[list[int]]:
         if number not in came:
             came.append(number)
         if _importing(frame):
-            later = threading.Timer(LATER, signal.raise_signal, [number])
+            later = threading.Timer(LATER, _signal_main, [number])
             later.daemon = True
             return later.start()
         if number != signal.SIGINT:
@@ -94,6 +106,14 @@ def _interruptible() -> Iterator[list[int]]:
         _deaf_at_exit()  # last, so that it comes before what libraries do at exit
         for each, handler in before.items():
             signal.signal(each, handler or signal.SIG_DFL)  # None: it was not Python's
+
+
+def _signal_main(number: int) -> None:
+    """Send a signal to the main thread: one that this thread raised would not wake that where it waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _importing(frame: FrameType | None) -> bool:
