@@ -46,6 +46,11 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_special(path: Path) -> bool:
+    """Whether there is something at ``path`` that is no file: a folder, or a pipe or a device, which may never end."""
+    return exists(path) and not is_file(path)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not.

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from phosphene.errors import UserError
-from phosphene.files import exists, is_file
+from phosphene.files import exists, is_file, is_special
 
 PROVENANCE = "phosphene"
 """The PNG text chunk that says, as JSON, how the picture was made."""
@@ -229,7 +229,7 @@ def read_json_file(path: Path, again: str) -> dict:
 
 def _text_of(path: Path, what: str, again: str, most: int) -> bytes:
     """What is in the file ``path``, or one byte more than ``most`` of it. UserError where it is no file, or cannot be read."""
-    if exists(path) and not is_file(path):  # a pipe or a device may never end
+    if is_special(path):
         raise UserError(f"{what}: is no file; {again}.")
     try:
         with path.open("rb") as file:
@@ -310,7 +310,7 @@ def read_provenance(path: Path) -> dict:
     Only the text chunk is looked at, which is written uncompressed and ahead of the picture: nothing is decoded.
     """
     path = Path(path)
-    if exists(path) and not is_file(path):
+    if is_special(path):
         raise UserError(f"{path}: is no file; name a PNG made by phosphene.")
     try:
         with path.open("rb") as file:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from phosphene.errors import UserError
-from phosphene.files import exists, expanded, is_file
+from phosphene.files import expanded, is_file, is_special
 from phosphene.readers import read_json_file
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
@@ -127,7 +127,7 @@ def sums(path: Path) -> set[tuple[Path, str]]:
     """
     told, stage = set(), path.resolve()
     for folder, within in ((path, ""), (stage.parent, f"{stage.name}/")):
-        if exists(folder / SUMS) and not is_file(folder / SUMS):  # a pipe, a device or a folder says nothing to compare with
+        if is_special(folder / SUMS):  # which would say nothing to compare with
             raise UserError(f"{folder / SUMS}: is no file; {AGAIN}.")
         if is_file(folder / SUMS):
             for line in (folder / SUMS).read_text(errors="replace").splitlines():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from phosphene.errors import UserError, require_one_of
-from phosphene.files import exists, is_file, replacing, unwritable
+from phosphene.files import is_special, replacing, unwritable
 
 Network = TypeVar("Network", bound=nn.Module)
 STORAGES = ("float32", "float16", "int8")
@@ -90,7 +90,7 @@ def require_fit(build: Callable[[], Network], paths: Sequence[Path]) -> Network:
 @contextmanager
 def _opened(path: Path) -> Iterator[safe_open]:
     """A safetensors file; UserError where it is none, or is damaged where it is read."""
-    if exists(path) and not is_file(path):  # a pipe may never end
+    if is_special(path):
         raise UserError(f"{path}: is no file; fetch or train it again.")
     try:
         with safe_open(path, framework="pt") as file:
@@ -123,8 +123,8 @@ def mapped(paths: Iterable[Path], dtype: torch.dtype) -> dict[str, Tensor]:
     held: dict[str, Tensor] = {}
     for path in paths:
         with _opened(path) as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-            held |= {name: _real(value, name, path).to(dtype) for name, value in found.items()}
+            names = list(file.keys())
+            held |= {name: _real(file.get_tensor(name), name, path).to(dtype) for name in names}
     return held
 
 
