@@ -16,6 +16,12 @@ def heeded() -> list[signal.Signals]:
     return [each for each in ENDING if signal.getsignal(each) != signal.SIG_IGN]
 
 
+def ignore() -> None:
+    """Ignore all of ENDING from now on: what ends already need not be told."""
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+
+
 def shared_by() -> tuple[int, int]:
     """Which of how many processes this one is, as torchrun says it in the surroundings.
 

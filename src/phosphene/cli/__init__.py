@@ -28,7 +28,7 @@ from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.errors import UserError
 from phosphene.files import unwritable
-from phosphene.launch import ENDING, heeded
+from phosphene.launch import heeded, ignore
 
 # Each adds its commands, in this order.
 for _part in ("train", "digits", "pictures", "illusions", "pairs", "measure", "anagrams", "models", "provenance"):
@@ -128,7 +128,7 @@ def _importing(frame: FrameType | None) -> bool:
 @cache
 def _deaf_at_exit() -> None:
     """What comes once all is done and said would only change the exit code."""
-    atexit.register(lambda: [signal.signal(each, signal.SIG_IGN) for each in ENDING])
+    atexit.register(ignore)
 
 
 class Failed(Exception):
@@ -183,7 +183,9 @@ def _require_shared(command: str) -> None:
 
 def _system(error: OSError) -> str:
     """What to say of what the system refused."""
-    if error.errno == errno.ENOENT and not error.filename:
+    try:
+        os.getcwd()
+    except OSError:
         return "the working folder: is no longer there; go to another one."
     where = error.filename or "the terminal, or the file that stands in for it"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import socket
 import threading
 from contextlib import suppress
@@ -16,7 +15,7 @@ from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.defaults import CASCADE
 from phosphene.errors import UserError
-from phosphene.launch import ENDING
+from phosphene.launch import ignore
 
 
 @app.command()
@@ -53,8 +52,7 @@ def serve(
         common.say(f"the studio is at {url} (Ctrl-C ends it)")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        for each in ENDING:
-            signal.signal(each, signal.SIG_IGN)  # it is ending already
+        ignore()
 
 
 def _require_free(host: str, port: int) -> None:
