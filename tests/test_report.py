@@ -47,7 +47,7 @@ from phosphene.report.page import write
 from phosphene.report.part_b import EDITIONS, real_digits, recipe_of, taught_on_noise
 from phosphene.report.part_c import differs
 from phosphene.report.pictures import CALLED
-from phosphene.report.samples import drawn_in, told
+from phosphene.report.samples import config_of, drawn_in
 from phosphene.report.sections import SECTIONS, chosen
 from phosphene.tasks import inpaint as inpainting
 from phosphene.training.log import NAME, curve, read_log
@@ -379,10 +379,10 @@ def test_an_inpainting_of_the_page_is_the_commands_by_the_model_that_ships(tmp_p
 
 def test_a_mask_without_a_border_has_no_seam_to_tell():
     picture = torch.rand(1, 3, 16, 16)
-    assert inpainting.told(picture, torch.ones(1, 1, 16, 16)) == "no border"
+    assert inpainting.seam_text(picture, torch.ones(1, 1, 16, 16)) == "no border"
     mask = torch.zeros(1, 1, 16, 16)
     mask[..., 5:] = 1
-    assert float(inpainting.told(picture, mask)) > 0
+    assert float(inpainting.seam_text(picture, mask)) > 0
 
 
 def test_the_noised_picture_of_part_a_is_one_throughout_and_comes_back_as_what_it_is(tmp_path):
@@ -683,7 +683,7 @@ def test_a_training_of_the_table_is_that_of_the_model_it_stands_for(line):
     with course.COURSE.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["command"] == line]
     for models in {row["models"] for row in rows} - {""}:
-        recipes = [told(model)["recipe"] for model in models.split()]
+        recipes = [config_of(model)["recipe"] for model in models.split()]
         assert any(all(fields[name] == value for name, value in each.items() if name != "keep") for each in recipes), models
 
 

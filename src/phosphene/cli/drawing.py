@@ -102,7 +102,7 @@ class Options:
         plain = {name: getattr(self, name) for name in Sampling._fields if getattr(self, name, None) is not None}
         return plain | self.bends()
 
-    def told(self) -> dict[str, Any]:
+    def by_name(self) -> dict[str, Any]:
         """All options, by name."""
         return {option.name: getattr(self, option.name) for option in fields(self) if option.init}
 
@@ -125,7 +125,7 @@ class Options:
 
     def require_apart(self, path: Path) -> None:
         """UserError where a picture at ``path`` would take the place of one of the files that the command reads."""
-        for name, file in _files(self.arguments | self.told()).items():
+        for name, file in _files(self.arguments | self.by_name()).items():
             if path.exists() and file.exists() and path.samefile(file):
                 raise UserError(f"-o {self.out}: {path.name} is what it is made of ({name}); choose another name.")
 
@@ -156,7 +156,7 @@ class Options:
         if not common.leads():
             raise typer.Exit
         self.require_room(len(pictures))
-        arguments = self.arguments | self.told()
+        arguments = self.arguments | self.by_name()
         story = common.provenance(self.command, self.model, described(arguments, self.device))
         story |= {"inputs": digests} if (digests := inputs(arguments)) else {}
         return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)

@@ -254,7 +254,7 @@ def inpaint(
     result = drawing.draw(task.inpaint(*asked, negative=drawing.negative), cascade).xt.cpu()
     large, where = task.fit(original, white, result.shape[-2:], fit)
     blends = {how: task.blend(result, large, where, how) for how in BLENDS}
-    seams = {how: task.told(picture, where) for how, picture in blends.items()}
+    seams = {how: task.seam_text(picture, where) for how, picture in blends.items()}
     cells = [image for x in (large, large * (1 - where) + where, *blends.values()) for image in to_images(x)]
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
     chosen = cells[2:] if compare else [cells[2 + BLENDS.index(blend)]]

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from phosphene.defaults import CASCADE, SEED
 from phosphene.drawing import Sampling, Task, run
-from phosphene.evaluation.likeness import psnr
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.pyramid import blend, laplacian_pyramid
-from phosphene.report.pictures import CALLED, SMALL, called, likeness, masked, spread, strip, upper
+from phosphene.report.pictures import CALLED, SMALL, called, gain, likeness, masked, spread, strip, upper
 from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
 from phosphene.sampler import last
 from phosphene.tasks import denoise as denoising
@@ -120,7 +119,7 @@ def blurred(desk: Desk, picture: Path = HILL) -> Content:
 def one_step(desk: Desk, picture: Path = HILL, prompt: str = "") -> Content:
     clean, found = _levels(desk, picture, prompt)
     whole = _undone(desk, [level.estimate for level in found], clean, found)
-    gained = [round(float(psnr(x.estimate, clean)), 1) - round(float(psnr(x.blurred, clean)), 1) for x in found]  # as they stand
+    gained = [gain(x.estimate, x.blurred, clean) for x in found]
     return Content(
         desk.save(whole, "one-step", "Noisy above, the one-step estimate below"),
         gains=", ".join(f"{g:.1f}" for g in gained),
@@ -151,7 +150,7 @@ def iterative(desk: Desk, picture: Path = HILL, prompt: str = CALLED[str(HILL)])
         steps=len(every),
         times=f"{sampling.timesteps[0]}, {sampling.timesteps[1]}, ..., {sampling.timesteps[-1]}",
         prompt=prompt,
-        nearer=round(float(psnr(every[-1].xt, clean)) - float(psnr(level.estimate, clean)), 1),
+        nearer=gain(every[-1].xt, level.estimate, clean),
     )
 
 
@@ -249,7 +248,7 @@ def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED)
     for number, (picture, white, prompt) in enumerate(pictures, 1):
         image, mask = masked(desk, picture, white)
         made = desk.draw(inpainting.inpaint(image, mask, prompt or None), [SEED], Sampling(steps=_inpainting(desk)))
-        seams.append(inpainting.told(made, mask))
+        seams.append(inpainting.seam_text(made, mask))
         cells, label = [image[0], (image * (1 - mask) + mask)[0], made[0]], f"as {prompt}" if prompt else "repainted"
         line = _inpaint_line(desk, picture, white, prompt, "--blend", "none", large=False)
         figures.append(_repainted(desk, cells, [label], f"inpainted-{number}", (picture, prompt), line))
@@ -348,7 +347,7 @@ def _blended(desk: Desk, picture: Path, white: Path, prompt: str) -> tuple[Figur
     made = last(desk.run(task, [SEED], how, large=True)).cpu()
     image, mask = masked(desk, picture, white, made.shape[-2:])
     ways = [inpainting.blend(made, image, mask, how) for how in inpainting.BLENDS]
-    seams = {what: inpainting.told(way, mask) for what, way in zip(BLENDED, ways, strict=True)}
+    seams = {what: inpainting.seam_text(way, mask) for what, way in zip(BLENDED, ways, strict=True)}
     cells = [image[0], (image * (1 - mask) + mask)[0], *(way[0] for way in ways)]
     labels = [f"{BLENDED[what]}, seam {seam}" for what, seam in seams.items()]
     line = _inpaint_line(desk, picture, white, prompt, "--compare", large=True)

@@ -23,7 +23,7 @@ from phosphene.images import rescaled, to_images
 from phosphene.models import folders
 from phosphene.models.unet import MnistUNet
 from phosphene.plots import lines, loss_curves
-from phosphene.report.samples import digits_of, drawn_in, in_steps, place, samples, ships, told
+from phosphene.report.samples import config_of, digits_of, drawn_in, in_steps, place, samples, ships
 from phosphene.report.sections import Content, Desk, Figure, Shown, command_line, section, sheets
 from phosphene.sampler import last
 from phosphene.schedule import linear
@@ -153,7 +153,7 @@ def recipe_of(name: str, network: str) -> dict[str, Any]:
     ``logged``: how many steps a point of its loss curve stands for.
     """
     where = place(name)
-    held = told(name)["recipe"] if where else asdict(recipe(network))
+    held = config_of(name)["recipe"] if where else asdict(recipe(network))
     first = next(iter(read_log(where / NAME)), {LOSSES: True}) if where else {LOSSES: True}
     shown = {key: held[key] for key in ("epochs", "batch_size", "width", "lr", "lr_decay", "sigma", "drop", "timesteps")}
     shown["spread"] = held.get("time_spread", 0.0)  # which older recipes do not know
@@ -179,7 +179,7 @@ def one_step_denoiser(desk: Desk) -> Content:
     return Content(
         *losses(desk, {"denoiser-5": "denoiser"}, "loss-denoiser", "Training loss of the one-step denoiser"),
         desk.save(whole, "denoiser", "Test digits, noisy ones, and the denoiser's answer after one and after five epochs"),
-        one=f"{told('denoiser-1')['error']:.4f}",
+        one=f"{config_of('denoiser-1')['error']:.4f}",
         five=f"{five.error[0]:.4f}",
         noisy=f"{five.noisy_error[0]:.3f}",
         said=said,

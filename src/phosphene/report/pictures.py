@@ -27,6 +27,12 @@ def likeness(x: Tensor, clean: Tensor) -> str:
     return f"{float(psnr(x, clean)):.1f} dB, {float(ssim(x, clean)):.2f}"
 
 
+def gain(x: Tensor, other: Tensor, clean: Tensor) -> float:
+    """How many decibels ``x`` is nearer to ``clean`` than ``other``, as both stand below the pictures: in tenths."""
+    nearer, further = (round(float(psnr(each, clean)), 1) for each in (x, other))
+    return round(nearer - further, 1)
+
+
 def spread(pictures: Tensor) -> str:
     """How much of the range the pixels of ``pictures`` use: their standard deviation."""
     return f"{float(pictures.std()):.2f}"

@@ -20,7 +20,7 @@ from phosphene.models import folders
 
 EPOCHS = folders.EMBEDDED.parent / "epochs"
 SAMPLES = "samples.png"
-CALLED = {"ancestral": "ancestral steps", "dpm": "steps of DPM-Solver++"}
+STEPS_CALLED = {"ancestral": "ancestral steps", "dpm": "steps of DPM-Solver++"}
 """What the steps of a solver are called."""
 
 
@@ -34,19 +34,19 @@ def place(name: str) -> Path | None:
     return next((each / name for each in (folders.EMBEDDED, EPOCHS) if (each / name).is_dir()), None)
 
 
-def told(name: str) -> dict[str, Any]:
+def config_of(name: str) -> dict[str, Any]:
     """The configuration of a model that ships or of which samples do."""
     return json.loads((place(name) / folders.CONFIG).read_text())
 
 
 def in_steps(solver: str, steps: int) -> str:
     """How something was drawn, as it is said: in 300 ancestral steps."""
-    return f"in {steps} {CALLED[solver]}"
+    return f"in {steps} {STEPS_CALLED[solver]}"
 
 
 def drawn_in(name: str) -> str:
     """How the samples of the model called ``name`` were drawn when it was trained, as :func:`in_steps` says it."""
-    steps, solver = re.fullmatch(r"in (\d+) steps of (\w+)", told(name)["drawn"]).groups()
+    steps, solver = re.fullmatch(r"in (\d+) steps of (\w+)", config_of(name)["drawn"]).groups()
     return in_steps(solver, int(steps))
 
 

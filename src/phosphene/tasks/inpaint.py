@@ -84,7 +84,7 @@ def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
     return blended(result, original, low_pass(mask, 1.0).expand(len(result), -1, -1, -1), levels)
 
 
-def told(picture: Tensor, mask: Tensor) -> str:
+def seam_text(picture: Tensor, mask: Tensor) -> str:
     """The :func:`seam` of one picture, as it is said."""
     value = float(seam(picture, mask))
     return "no border" if math.isnan(value) else f"{value:.2f}"
