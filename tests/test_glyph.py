@@ -40,8 +40,8 @@ from phosphene.training.text_to_image import run as run_module
 from phosphene.training.text_to_image.captions import EVERYDAY, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.pictures import premultiplied, read
-from phosphene.training.text_to_image.recipe import CascadeRecipe
-from phosphene.training.text_to_image.retrieval import RetrievalTrainer
+from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe
+from phosphene.training.text_to_image.retrieval import RetrievalTrainer, turned
 from phosphene.training.text_to_image.run import CascadeRun, Spoken
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
 from phosphene.training.text_to_image.stories import Stories, learned_tokenizer
@@ -201,7 +201,7 @@ def test_what_is_transparent_does_not_colour_the_edges():
 
 def test_words_never_seen_fall_into_known_pieces(gallery, tmp_path):
     tokenizer = learned_tokenizer(gallery, tiny(), None)
-    ids, mask = tokens.encode(tokenizer, ["a red disc", "zebra crossing, 1937", "", "word " * 40], 16)
+    ids, mask = tokens.encode(tokenizer, ["a red disc", "zebra crossing, 1937", "", "word " * 40], 16, 4096)
     assert ids.shape == mask.shape == (4, 16) and not (ids == tokenizer.token_to_id(tokens.UNKNOWN)).any()
     assert mask[2].sum() == 1 and ids[2, 0] == 1  # nothing but the end
     assert mask[3].all() and ids[3, -1] == 1 and tokenizer.token_to_id(tokens.PAD) == 0 and tokenizer.token_to_id(tokens.END) == 1
@@ -211,6 +211,19 @@ def test_words_never_seen_fall_into_known_pieces(gallery, tmp_path):
 
     stock = AutoTokenizer.from_pretrained(tmp_path)
     assert stock(["A red disc"], padding="max_length", max_length=16)["input_ids"][0] == ids[0].tolist()
+
+
+def test_a_tokenizer_whose_ids_the_encoder_does_not_know_is_refused(gallery, tmp_path):
+    tokens.save(learned_tokenizer(gallery, tiny(), None), tmp_path, 16)
+    path = tmp_path / "tokenizer.json"
+    held = json.loads(path.read_text())
+    held["post_processor"]["special_tokens"]["</s>"]["ids"] = [100000]
+    path.write_text(json.dumps(held))
+    with pytest.raises(UserError, match="says 100000, and its text encoder knows 60 ids"):
+        tokens.encode(tokens.load(tmp_path)[0], ["a red disc"], 16, 60)
+    path.write_text(path.read_text().replace("</s>", "</t>"))
+    with pytest.raises(UserError, match="knows no </s>"):
+        tokens.load(tmp_path)
 
 
 # Training
@@ -372,7 +385,7 @@ def test_a_run_is_kept_opens_elsewhere_and_goes_on(shards, tmp_path):
     stock = PixArtTransformer2DModel.from_pretrained(tmp_path / "run" / "model" / "transformer")
     encoder = T5EncoderModel.from_pretrained(tmp_path / "run" / "model" / "text_encoder", dtype=torch.float32)
     average = run.trainer.average.half().float()
-    ids, mask = tokens.encode(run.trainer.tokenizer, ["a red disc", "box"], 16)
+    ids, mask = tokens.encode(run.trainer.tokenizer, ["a red disc", "box"], 16, 4096)
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([900, 40])
     with torch.no_grad():
         text = encoder(ids, attention_mask=mask.long()).last_hidden_state
@@ -838,7 +851,7 @@ def test_a_taught_text_encoder_stays_as_it_was_taught(judged, shards, tmp_path):
     assert not torch.equal(run.trainer.painter.image.proj_out.weight, start)
     # It opens as any stage does, reads with the teacher's words, and goes on without the teacher.
     stage, teacher = open_cascade(tmp_path / "run" / "model").stages[0], open_judge(judged[2])
-    ids, mask = tokens.encode(teacher.tokenizer, ["a red disc"], 16)
+    ids, mask = tokens.encode(teacher.tokenizer, ["a red disc"], 16, 4096)
     torch.testing.assert_close(stage.embed("a red disc")[:, :-1], teacher.network.text(ids, mask)[0], atol=1e-5, rtol=1e-4)
     again = CascadeRun(replace(run.trainer.recipe, images=16 * 4), tmp_path / "run", shards, resume=True)
     assert not any(p.requires_grad for p in again.trainer.painter.text.parameters())
@@ -858,6 +871,29 @@ def test_a_taught_text_encoder_may_learn_along_at_a_share_of_the_rate(judged, sh
     assert moved[0] == pytest.approx(moved[1] / 10, rel=0.3)  # what Adam moves by is the rate
     with pytest.raises(UserError, match="--listens 1.5: must lie in 0..1"):
         replace(recipe, listens=1.5)
+
+
+def test_a_picture_tower_learns_what_the_words_of_a_taught_text_encoder_look_like(judged, shards, tmp_path):
+    recipe = stage_recipe("retrieval", images=16 * 3, batch_size=16, size=16, held_out=0, text_width=8, turned=0.5)
+    run = CascadeRun(recipe, tmp_path / "run", shards, teacher=judged[2])
+    before = {k: v.clone() for k, v in run.trainer.painter.state_dict().items()}
+    list(run)
+    after, taught = run.trainer.painter.state_dict(), load_file(judged[2] / "text_encoder" / "model.safetensors")
+    moved = {k for k, v in after.items() if not torch.equal(v, before[k])}
+    assert moved and all(k.startswith("space.") for k in moved)
+    assert all(torch.equal(after[f"text.{k}"].half(), v) for k, v in taught.items())
+    again = CascadeRun(replace(run.trainer.recipe, images=16 * 4), tmp_path / "run", shards, resume=True)
+    assert not any(p.requires_grad for p in again.trainer.painter.text.parameters())
+
+
+def test_a_judge_of_illusions_sees_things_turned_and_mirrored_each_way_as_often():
+    x, generator = torch.rand(7000, 1, 4, 4), torch.Generator().manual_seed(1)
+    ways = [m.rot90(k, (2, 3)) for m in (x, x.flip(3)) for k in range(4)]
+    found = turned(x, 0.7, generator)
+    shares = [float((found == way).all((1, 2, 3)).float().mean()) for way in ways]
+    assert sum(shares) == pytest.approx(1, abs=1e-6)  # one of the eight, each
+    assert shares == pytest.approx([0.3, *[0.1] * 7], abs=0.015)
+    assert turned(x, 0.0, generator) is x
 
 
 def test_a_run_may_change_its_teacher_and_keeps_how_to_draw(judged, shards, tmp_path):

@@ -235,7 +235,7 @@ def test_what_a_model_does_not_read_of_a_prompt_is_said(call, here):  # noqa: F8
     rest = out.partition("it is cut, and '")[2].partition("' counts for nothing")[0]
     assert long.lower().endswith(rest) and 10 < len(rest) < len(long)
     tokenizer, length = tokens.load(GLYPH / "stage-1" / "tokenizer")
-    ids, _ = tokens.encode(tokenizer, [long, long[: -len(rest)]], length)
+    ids, _ = tokens.encode(tokenizer, [long, long[: -len(rest)]], length, 4096)
     assert torch.equal(*ids)
     assert "cut" in call("generate", "a fox", "--negative", long, *options)[1]
     with pytest.warns(PromptCut, match=f"it is cut, and {rest!r} counts for nothing"):

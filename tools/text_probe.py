@@ -33,7 +33,7 @@ def codes(model: Path, captions: list[str]) -> Tensor:
     encoder = T5Encoder.from_config(json.loads((model / "text_encoder" / "config.json").read_text()))
     load_weights(encoder, model / "text_encoder", "model")
     tokenizer, length = tokens.load(model / "tokenizer")
-    ids, mask = tokens.encode(tokenizer, captions, length)
+    ids, mask = tokens.encode(tokenizer, captions, length, encoder.config["vocab_size"])
     found = []
     for i, m in zip(ids.split(512), mask.split(512), strict=True):
         read = m[..., None].float()

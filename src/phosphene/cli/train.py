@@ -207,5 +207,5 @@ def _add(network: str, about: str, recipe: type[BaseRecipe], usual: Mapping[str,
 for _network, _about in DIGITS.items():
     _add(_network, _about, Recipe, vars(recipe(_network)), _digits)
 for _network, _about in STAGES.items():
-    _without = "" if _network == "cascade" else "teacher"
+    _without = "teacher" if _network == "upscaler" else ""
     _add(_network, _about, CascadeRecipe, vars(stage_recipe(_network)), _stage, _without)

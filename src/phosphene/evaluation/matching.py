@@ -53,7 +53,7 @@ class Judge:
     @torch.no_grad()
     def texts(self, prompts: Sequence[str], most: int = 1024) -> Tensor:
         """Unit vectors (N, 128)."""
-        ids, mask = tokens.encode(self.tokenizer, list(prompts), self.length)
+        ids, mask = tokens.encode(self.tokenizer, list(prompts), self.length, self.network.text.config["vocab_size"])
         pairs = zip(ids.split(most), mask.split(most), strict=True)
         return torch.cat([self.network.of_texts(i.to(self.device), m.to(self.device)) for i, m in pairs])
 

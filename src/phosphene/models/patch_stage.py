@@ -102,7 +102,7 @@ class LightText(Text):
         if rest := unread(tokenizer, prompt, length):
             self.cut[prompt] = f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing"
             warnings.warn(self.cut[prompt], PromptCut, stacklevel=5)
-        ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length))
+        ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length, encoder.config["vocab_size"]))
         return encode_text(encoder, ids, mask).cpu()
 
     def _load(self, prompt: str) -> tuple[tuple[Tokenizer, int], nn.Module]:

@@ -64,6 +64,8 @@ def load(folder: Path) -> tuple[Tokenizer, int]:
     except Exception as error:  # the library raises nothing narrower
         raise UserError(f"{folder}: holds no tokenizer that can be read ({error}); fetch or train the model again.") from error
     again, path = "fetch or train the model again", folder / "tokenizer_config.json"
+    if tokenizer.token_to_id(END) is None:
+        raise UserError(f"{folder}: its tokenizer knows no {END}, with which a text ends; {again}.")
     length = read_json_file(path, again).get("model_max_length")
     if type(length) is not int or not 2 <= length <= MOST_TOKENS:
         raise UserError(f"{path}: model_max_length {length!r} is no length in 2..{MOST_TOKENS}; {again}.")
@@ -76,11 +78,16 @@ def unread(tokenizer: Tokenizer, text: str, length: int) -> str:
     return "" if len(found.ids) <= length else text[found.offsets[length - 1][0] :].strip()
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
-    """Ids (B, length) and which of them are text (B, length; bool). A text that is too long is cut, and still has its end."""
+def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int, known: int) -> tuple[Tensor, Tensor]:
+    """Ids (B, length) and which of them are text (B, length; bool). A text that is too long is cut, and still has its end.
+
+    ``known``: so many ids the text encoder knows. UserError where the tokenizer makes others.
+    """
     end = tokenizer.token_to_id(END)
     ids = torch.zeros(len(texts), length, dtype=torch.long)
     for row, encoding in zip(ids, tokenizer.encode_batch(list(texts)), strict=True):
         fitting = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], end]
         row[: len(fitting)] = torch.tensor(fitting)
+    if len(ids) and (most := int(ids.max())) >= known:
+        raise UserError(f"tokenizer: says {most}, and its text encoder knows {known} ids; fetch or train the model again.")
     return ids, ids != 0

@@ -59,9 +59,15 @@ class CascadeRecipe(BaseRecipe):
     text_heads: int = 4
     vocabulary: int = 4096
     length: int = 40  # tokens of a prompt
+    turned: float = option(
+        0.0,
+        "Share of the pictures that are turned or mirrored by chance: for a judge of illusions.",
+        ("retrieval",),
+        change=RESUMED,
+    )
     level: int = option(300, change=RESUMED)  # of the upscaler: the small picture is noised up to this timestep
     held_out: int = option(HELD_OUT, "One concept in so many is not trained with but measured by; 0: none.", change=RESUMED)
-    taught: bool = False  # the text encoder comes from a retrieval model and stays as it is
+    taught: bool = False  # the text encoder comes from another model and stays as it is
 
     def __post_init__(self) -> None:
         self.require("network", self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
@@ -74,6 +80,7 @@ class CascadeRecipe(BaseRecipe):
         self.require("patch", self.size % self.patch == 0, f"must divide the size, {self.size}")
         self.require("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
         self.require("ema", 0 <= self.ema < 1, "must lie in [0, 1)")
+        self.require("turned", 0 <= self.turned <= 1, "must lie in 0..1")
         self.require("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
         self.require("micro_batch", self.micro_batch >= 0, "must be 0, for what is usual, or more")
         self.require("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")

@@ -88,8 +88,10 @@ class Spoken(Text):
 
     @torch.no_grad()
     def embed(self, prompt: Hashable | None) -> Tensor:
-        ids, mask = tokens.encode(self.trainer.tokenizer, [prompt or ""], self.trainer.recipe.length)
-        return encode_text(self.trainer.average.text, ids.to(self.trainer.device), mask.to(self.trainer.device))
+        trainer = self.trainer
+        known = trainer.average.text.config["vocab_size"]
+        ids, mask = tokens.encode(trainer.tokenizer, [prompt or ""], trainer.recipe.length, known)
+        return encode_text(trainer.average.text, ids.to(trainer.device), mask.to(trainer.device))
 
 
 class CascadeRun(TrainingRun):

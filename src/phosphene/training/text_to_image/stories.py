@@ -62,7 +62,7 @@ class Stories(torch.utils.data.Dataset):
 
     def __getitem__(self, k: int) -> Batch:
         scenes, texts = zip(*(self.scene(k, row) for row in self.rows), strict=True)
-        return Batch(staged(scenes), *tokens.encode(self.tokenizer, texts, self.recipe.length))
+        return Batch(staged(scenes), *tokens.encode(self.tokenizer, texts, self.recipe.length, self.tokenizer.get_vocab_size()))
 
 
 def learned_tokenizer(cutouts: Cutouts, recipe: CascadeRecipe, thesaurus: Thesaurus | None):
