@@ -254,7 +254,7 @@ def test_the_denoiser_prefers_what_it_can_read_both_ways():
 
 # What was tried
 
-NAMED = ("view", "first", "second", "reads", "seeds")
+COLUMNS = ("view", "first", "second", "reads", "seeds", "seed", "named")
 
 
 def tried(*rows) -> tuple[Tried, ...]:
@@ -263,13 +263,16 @@ def tried(*rows) -> tuple[Tried, ...]:
 
 @given(st.sampled_from(MOVING))
 def test_what_was_tried_in_a_view_was_tried_in_its_inverse_the_other_way_round(name):
-    pairs_there = experience(tried((name, "a", "b", 0.4, 16)), VIEWS[name])
-    assert pairs_there == ({("a", "b"): 0.4, ("b", "a"): 0.4} if name in SELF_INVERSE else {("a", "b"): 0.4})
+    pair = Tried(name, "a", "b", 0.4, 10, 191, 2)
+    turned = Tried(name, "b", "a", 0.4, 10, None, 2)  # of another picture, whose seed nobody knows
+    there = experience([pair], VIEWS[name])
+    assert there == {("a", "b"): pair, ("b", "a"): turned} if name in SELF_INVERSE else {("a", "b"): pair}
     back = [other for other in MOVING if torch.equal(*(look(EVERY_PIXEL) for look in (VIEWS[name].invert, VIEWS[other].apply)))]
     for other in back:
-        assert experience(tried((name, "a", "b", 0.4, 16)), VIEWS[other])["b", "a"] == 0.4
+        assert experience([pair], VIEWS[other])["b", "a"] == turned
     assert name not in ("rotate-90", "rotate-270") or len(back) == 1
-    assert experience(tried((name, "a", "b", 0.4, 16)), None) == {}
+    assert experience([pair], None) == {}
+    assert experience([pair, pair._replace(reads=0.9, named=1)], VIEWS[name])["a", "b"] == pair
 
 
 def test_what_read_goes_first_what_did_not_last_and_a_promise_between():
@@ -300,6 +303,18 @@ def test_the_best_that_were_tried_of_all_views_none_twice():
     assert tries.best_tried(tried(*rows), "c", 9, {"c"}) == list(tried(rows[2]))
 
 
+def test_what_people_read_goes_before_what_judges_do_and_what_people_did_not_last():
+    rows = [("flip", "a", "b", 0.9, 10, 190, 1), ("skew", "a", "c", 0.2, 10, 191, 2), ("flip", "a", "d", 0.5, 10, 192, None)]
+    assert [pair.second for pair in tries.best_tried(tried(*rows), "a", 9)] == ["c", "d", "b"]
+    things = with_copy("flip")
+    rows = [("flip", "thing 0", f"thing {k}", 0.5, 10, 190, named) for k, named in ((3, 0), (4, None), (5, 2))]
+    known_of = things._replace(tried=tried(*rows, ("flip", "thing 1", "thing 2", 0.1, 10, 190)))
+    found = partners(things.of("thing 0"), known_of, through(view("flip")), 20)
+    assert [pair.second for pair in (*found[:2], found[-1])] == ["thing 5", "thing 4", "thing 3"]
+    assert (found[0].seed, found[0].named) == (190, 2) and found[-2].named is found[-2].reads is None
+    assert best(known_of, through(view("flip")), 1)[0].second == "thing 5"
+
+
 def test_what_is_hard_to_name_is_nobodys_partner():
     things = with_copy("flip")
     hard = things._replace(hard=frozenset({"a copy", "thing 4"}), tried=tried(("flip", "thing 0", "thing 4", 0.9, 16)))
@@ -316,11 +331,13 @@ def test_what_is_hard_to_name_is_nobodys_partner():
     "lines",
     [
         [""],
-        ["\t".join(NAMED), "flip\tthing 0\tthing 1\t0.5"],
-        ["\t".join(NAMED), "flip\tthing 0\tthing 1\tnan\t16"],
-        ["\t".join(NAMED), "sideways\tthing 0\tthing 1\t0.5\t16"],
-        ["\t".join(NAMED), "flip\tthing 0\tnobody\t0.5\t16"],
-        ["flip\tthing 0\tthing 1\t0.5\t16"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t190"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\tnan\t10\t190\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t-1\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t190\t3"],
+        ["\t".join(COLUMNS), "sideways\tthing 0\tthing 1\t0.5\t10\t190\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tnobody\t0.5\t10\t190\t"],
+        ["flip\tthing 0\tthing 1\t0.5\t10\t190\t"],
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, lines):

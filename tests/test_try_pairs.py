@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import random
 import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import randn
 from test_cascade import BOAT, MAN, cascade, folder  # noqa: F401  (fixtures)
 
 from phosphene.drawing import Sampling, run
+from phosphene.errors import UserError
+from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.anagram import anagram
 from phosphene.tasks.sketches import SIDE, Concepts
-from phosphene.tasks.tried import read_tried
+from phosphene.tasks.tried import Tried, read_tried
 from phosphene.views import view
 
 sys.path.append(str(Path(__file__).parent.parent / "tools"))
+import name_pairs
 import try_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -74,25 +80,81 @@ def test_each_picture_is_the_anagram_of_its_pair_and_seed(cascade, batch):  # no
         assert len(trial.found["rotate-90"][pair]) == 3
 
 
-def test_nobody_is_his_own_partner_and_what_is_not_read_is_nobodys():
+def test_nobody_is_his_own_partner_and_what_is_not_read_is_in_no_pair():
     known, readable = things(*map(str, range(12))), torch.tensor([True] * 10 + [False] * 2)
-    for name in ("flip", "rotate-90", "jigsaw"):
+    for name, most in try_pairs.PARTNERS.items():
         pairs = try_pairs.candidates(known, name, readable)
-        assert pairs and all(a != b and b not in ("10", "11") for a, b in pairs)
+        assert pairs and all(a != b and not {a, b} & {"10", "11"} for a, b in pairs)
+        assert max(Counter(first for first, _ in pairs).values()) <= most
         if name == "flip":
             assert not set(pairs) & {(b, a) for a, b in pairs}
-        if name == "jigsaw":
-            assert max(Counter(thing for pair in pairs for thing in pair).values()) <= try_pairs.THINGS
-        else:
-            assert any(a in ("10", "11") for a, _ in pairs)  # it may be asked for all the same
 
 
-def test_the_table_leaves_out_one_thing_under_two_names_and_what_shows_both(tmp_path):
+def test_of_each_thing_those_that_read_best_are_drawn_again():
+    trial = try_pairs.Trial(None, [Judge()], things("a", "b", "c"), 2)
+    found = {share: try_pairs.Found(torch.full((1, 2, 2), share).log()) for share in (0.1, 0.5, 0.9)}
+    trial.found["jigsaw"] = {
+        ("a", "b"): [found[0.5]],
+        ("a", "c"): [found[0.9]],
+        ("a", "d"): [found[0.1]],
+        ("b", "a"): [found[0.1]],
+    }
+    assert trial.again("jigsaw") == [("a", "c"), ("a", "b"), ("b", "a")]  # two of each first thing
+
+
+def test_the_table_leaves_out_one_thing_under_two_names_what_shows_both_and_what_was_drawn_but_once(tmp_path):
     trial = try_pairs.Trial(None, [Judge()], things("a", "b", "c"), 2)
     clear, blurred = (try_pairs.Found(torch.tensor([[[0.5, low], [low, 0.5]]]).log()) for low in (0.01, 0.4))
-    trial.found["flip"] = {("a", "b"): [clear, clear], ("a", "c"): [blurred, blurred], ("b", "c"): [clear]}
-    assert [row[:3] for row in trial.table(2)] == [("flip", "a", "b"), ("flip", "b", "c")]
+    clearer, first = try_pairs.Found(torch.tensor([[[0.75, 0.01], [0.01, 0.75]]]).log()), len(try_pairs.FIRST) * [clear]
+    trial.found["flip"] = {("a", "b"): [*first, clear, clearer], ("a", "c"): [*first, blurred], ("b", "c"): [*first, clear]}
+    trial.found["jigsaw"] = {("b", "c"): first}
+    said = [("flip", "a", "b", 0.75, 2, try_pairs.THEN[1]), ("flip", "b", "c", 0.5, 1, try_pairs.THEN[0])]
+    assert [(*row[:3], round(row.reads, 2), *row[4:6]) for row in trial.table()] == said
     trial.texts = [torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])]
-    assert [row[:3] for row in trial.table(2)] == [("flip", "b", "c")]
-    try_pairs.write(trial.table(2), tmp_path / "x.tsv")
-    assert read_tried(tmp_path / "x.tsv", "abc") == tuple(trial.table(2))
+    assert [row[:3] for row in trial.table()] == [("flip", "b", "c")]
+    rows = [*trial.table(), Tried("rotate-90", "c", "a", 0.25, 10, 191, 2)]
+    try_pairs.write(rows, tmp_path / "x.tsv")
+    assert read_tried(tmp_path / "x.tsv", "abc") == tuple(row._replace(reads=round(row.reads, 2)) for row in rows)
+
+
+# People
+
+
+def rows_of(count: int) -> list[Tried]:
+    return [Tried("flip", f"thing {k}", f"thing {k + 1}", 1 - k / 100, 10, 190) for k in range(count)]
+
+
+def test_the_best_pairs_of_each_thing_are_asked_about_and_none_twice():
+    rows = rows_of(6)
+    assert name_pairs.chosen(rows, 1) == [rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]]  # each the best of its second
+    asked = [rows[0]._replace(named=2), *rows[1:]]
+    assert rows[0] not in [pair._replace(named=None) for pair in name_pairs.chosen(asked, 2)]
+
+
+def test_nobody_sees_both_readings_of_a_pair_and_all_are_seen():
+    rows = rows_of(40)
+    parts = name_pairs.dealt(rows, 3, random.Random(1))
+    assert all(len({pair for pair, _ in part}) == len(part) for part in parts)
+    assert sorted(one for part in parts for one in part) == sorted((pair, which) for pair in rows for which in (0, 1))
+    assert {which for _, which in parts[0]} == {0, 1}
+
+
+def test_what_people_named_is_counted_of_both_readings(tmp_path):
+    rows, judged = rows_of(3), tmp_path / "judged.tsv"
+    key = {"1": [*rows[0][:3], 0], "2": [*rows[1][:3], 1], "3": [*rows[0][:3], 1], "4": [*rows[1][:3], 0]}
+    judged.write_text("1 1\n3\t1\n2 0\n4 1\n")
+    assert [pair.named for pair in name_pairs.named(rows, key, judged)] == [2, 1, None]
+    judged.write_text("1 1\n3 1\n2 0\n")
+    with pytest.raises(UserError, match="each number of the key once"):
+        name_pairs.named(rows, key, judged)
+
+
+def test_sheets_show_each_reading_under_its_number(tmp_path):
+    pair = Tried("rotate-90", BOAT, MAN, 0.5, 10, 5)
+    tiny = open_cascade("glyph")
+    shown = name_pairs.readings(tiny, pair)
+    gap = np.abs(np.array(shown[1], int) - np.array(shown[0].rotate(90), int))
+    assert gap.max() <= 2  # rounded when resized
+    name_pairs.write_sheets(tiny, [[(pair, 1)], [(pair, 0)]], tmp_path)
+    assert json.loads((tmp_path / "key.json").read_text()) == {"1": [*pair[:3], 1], "2": [*pair[:3], 0]}
+    assert sorted(path.name for path in tmp_path.glob("*/sheet-1.png")) == ["sheet-1.png"] * 2

@@ -82,7 +82,8 @@ def pairs(
         if not found:
             raise UserError(f"--concepts {sheet}: has too few things that can be named; take another sheet.")
         command = ["hybrid", "--kind", kind] if view is None else ["anagram", "--view", view]
-    _show(found, [command[0], found[0].first, found[0].second, *command[1:], "--best-of", "16"])
+    drawn = ["--best-of", "16"] if found[0].seed is None else ["--seed", str(found[0].seed)]
+    _show(found, [command[0], found[0].first, found[0].second, *command[1:], *drawn])
     if figures is not None:
         arguments = {"prompt": prompt, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
         story = common.provenance("pairs", model, arguments)

@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
     ``fit``: -1..1, how like the sketches are as the illusion shows them; ``alike``: the same where it should tell them apart,
     which is, of anagrams, as they are, and, of hybrids, in what the first prompt does not rule.
-    ``reads``: 0..1, once it was tried, see :class:`~phosphene.tasks.tried.Tried`.
+    ``reads``, ``seed``, ``named``: once it was tried, see :class:`~phosphene.tasks.tried.Tried`.
     ``alignment``, ``concealment``, ``worst``: once the denoiser has judged, see :class:`~phosphene.tasks.score.Score`.
     """
 
@@ -44,6 +44,8 @@ class Pair(NamedTuple):
     fit: float
     alike: float
     reads: float | None = None
+    seed: int | None = None
+    named: int | None = None
     alignment: float | None = None
     concealment: float | None = None
     worst: float | None = None
@@ -145,9 +147,14 @@ def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> 
     prompt, reads = first.prompts[0], experience(known.tried, sharing.view)
     unfit = {prompt, *known.hard}
     every = zip(known.prompts, fit, alike, strict=True)
-    pairs = [Pair(prompt, *row, reads.get((prompt, row[0]))) for row in every if row[0] not in unfit]
+    pairs = [Pair(prompt, *row, *_known(reads.get((prompt, row[0])))) for row in every if row[0] not in unfit]
     usual = _usual(reads)
-    return sorted(pairs, key=lambda pair: (-(usual if pair.reads is None else pair.reads), -pair.promise))[:count]
+
+    def order(pair: Pair) -> tuple[float, float]:
+        known = reads.get((prompt, pair.second))
+        return -(usual if known is None else known.worth), -pair.promise
+
+    return sorted(pairs, key=order)[:count]
 
 
 def promised(fit: Tensor, alike: Tensor) -> Tensor:
@@ -155,9 +162,14 @@ def promised(fit: Tensor, alike: Tensor) -> Tensor:
     return fit - APART * alike.clamp(min=0)
 
 
-def _usual(reads: Mapping[tuple[str, str], float]) -> float:
+def _known(pair: Tried | None) -> tuple[float | None, int | None, int | None]:
+    """What a :class:`Pair` says of one that was tried."""
+    return (None, None, None) if pair is None else (pair.reads, pair.seed, pair.named)
+
+
+def _usual(reads: Mapping[tuple[str, str], Tried]) -> float:
     """How surely a pair reads of which nothing is known: as those that were tried, in the mean."""
-    return sum(reads.values()) / len(reads) if reads else 0.0
+    return sum(pair.reads for pair in reads.values()) / len(reads) if reads else 0.0
 
 
 def best(known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
@@ -166,15 +178,16 @@ def best(known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
     reads, names = experience(known.tried, sharing.view), known.prompts
     at, usual = {name: k for k, name in enumerate(names)}, _usual(reads)
     left = promised(fit, alike)  # within -1.5..1, so that it decides between pairs alone that read alike
-    for (first, second), share in reads.items():
-        left[at[first], at[second]] += 1000 * (share - usual)
+    for (first, second), pair in reads.items():
+        left[at[first], at[second]] += 1000 * (pair.worth - usual)
     left.fill_diagonal_(-torch.inf)
     for one in (at[name] for name in known.hard):
         left[one], left[:, one] = -torch.inf, -torch.inf
     pairs = []
     while len(pairs) < min(count, (len(names) - len(known.hard)) // 2):
         a, b = divmod(int(left.argmax()), len(names))
-        pairs.append(Pair(names[a], names[b], float(fit[a, b]), float(alike[a, b]), reads.get((names[a], names[b]))))
+        known_of = _known(reads.get((names[a], names[b])))
+        pairs.append(Pair(names[a], names[b], float(fit[a, b]), float(alike[a, b]), *known_of))
         for one in (a, b):
             left[one], left[:, one] = -torch.inf, -torch.inf
     return pairs
@@ -202,7 +215,7 @@ def reranked(stage: Stage, pairs: Sequence[Pair], known: Concepts, sharing: Shar
         picture = sharing.compromise(*(large(of, stage.image_shape[1:])[None] for of in (a[i], b[j])))
         verdict = score(stage, picture, pair[:2], sharing.looks, shares=JUDGED)
         figures = (float(of) for of in (verdict.alignment, verdict.concealment, verdict.worst))
-        found.append(Pair(*pair[:5], *figures))
+        found.append(Pair(*pair[:7], *figures))
     return sorted(found, key=lambda pair: -pair.worst)
 
 

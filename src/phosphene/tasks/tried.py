@@ -23,7 +23,9 @@ AGAIN = "make it again with tools/try_pairs.py, or remove it"
 class Tried(NamedTuple):
     """An anagram of ``first`` as it is and ``second`` through ``view``.
 
-    ``reads``: how surely judges took the weaker of the readings for what was asked, 0..1, in the mean over ``seeds`` pictures.
+    ``reads``: how surely judges took the weaker reading of the best of ``seeds`` pictures for what was asked, 0..1.
+    ``seed``: that of this picture; None where the pair is another's, turned round: its pictures are others.
+    ``named``: how many of its two readings somebody called by their names who did not know them; None where nobody was asked.
     """
 
     view: str
@@ -31,6 +33,13 @@ class Tried(NamedTuple):
     second: str
     reads: float
     seeds: int
+    seed: int | None = None
+    named: int | None = None
+
+    @property
+    def worth(self) -> float:
+        """What tried pairs are ordered by: what people read goes before what judges do, and what people did not read last."""
+        return self.reads + {None: 0, 2: 1}.get(self.named, -1)
 
 
 def read_tried(path: Path, prompts: Collection[str]) -> tuple[Tried, ...]:
@@ -46,9 +55,11 @@ def read_tried(path: Path, prompts: Collection[str]) -> tuple[Tried, ...]:
         if number == 1 and tuple(cells) == Tried._fields:
             continue
         try:
-            pair = Tried(cells[0], cells[1], cells[2], float(cells[3]), int(cells[4]))
+            asked = int(cells[6]) if cells[6] else None
+            pair = Tried(cells[0], cells[1], cells[2], float(cells[3]), int(cells[4]), int(cells[5]), asked)
             exists(pair.view)
-            fits = number > 1 and len(cells) == len(Tried._fields) and {pair.first, pair.second} <= known and 0 <= pair.reads <= 1
+            fits = number > 1 and len(cells) == len(Tried._fields) and {pair.first, pair.second} <= known
+            fits = fits and 0 <= pair.reads <= 1 and 0 <= pair.seed < 2**63 and pair.named in (None, 0, 1, 2)
         except (ValueError, IndexError):
             fits = False
         if not fits:
@@ -57,12 +68,12 @@ def read_tried(path: Path, prompts: Collection[str]) -> tuple[Tried, ...]:
     return tuple(found)
 
 
-def experience(tried: Sequence[Tried], through: View | None) -> dict[tuple[str, str], float]:
-    """Of the pairs that were ``tried`` in the view ``through``, first and second prompt, how they read.
+def experience(tried: Sequence[Tried], through: View | None) -> dict[tuple[str, str], Tried]:
+    """The pairs that were ``tried`` in the view ``through``, by their first and second prompt.
 
     A picture is tried in two views at once: what shows b where it is turned to the left shows a where b is turned to the right.
     """
-    found: dict[tuple[str, str], float] = {}
+    found: dict[tuple[str, str], Tried] = {}
     if through is None:
         return found
     x = torch.arange(3.0 * REFERENCE_SIZE**2).view(1, 3, REFERENCE_SIZE, REFERENCE_SIZE)
@@ -70,20 +81,22 @@ def experience(tried: Sequence[Tried], through: View | None) -> dict[tuple[str, 
     same = {name for name, v in views.items() if torch.equal(v.apply(x), shown)}
     turned = {name for name, v in views.items() if torch.equal(v.invert(x), shown)}
     for pair in tried:
-        both = [pair[1:3]] * (pair.view in same) + [pair[2:0:-1]] * (pair.view in turned)
-        for prompts in both:
-            found[prompts] = max(pair.reads, found.get(prompts, 0.0))
+        other = pair._replace(first=pair.second, second=pair.first, seed=None)
+        for one in [pair] * (pair.view in same) + [other] * (pair.view in turned):
+            known = found.setdefault(one[1:3], one)
+            if one.worth > known.worth:
+                found[one[1:3]] = one
     return found
 
 
 def best_tried(tried: Sequence[Tried], prompt: str | None, count: int, hard: Collection[str] = ()) -> list[Tried]:
-    """The ``count`` pairs that read best of all views, those with ``prompt`` as one of the two, if it is given.
+    """The ``count`` pairs that are worth most of all views, those with ``prompt`` as one of the two, if it is given.
 
-    No pair stands there twice, none that hardly reads, and none with what is ``hard`` to name, but for the prompt itself.
+    No pair stands there twice, none that hardly reads to judges, and none with what is ``hard`` to name, but for the prompt.
     """
     found: dict[frozenset[str], Tried] = {}
     unfit = frozenset(hard)
-    for pair in sorted(tried, key=lambda pair: -pair.reads):
+    for pair in sorted(tried, key=lambda pair: -pair.worth):
         both = frozenset(pair[1:3])
         if pair.reads >= WORTH and (prompt is None or prompt in both) and not (both - {prompt}) & unfit:
             found.setdefault(both, pair)
