@@ -24,7 +24,8 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]], title: str 
         axes.plot(epochs, smoothed(losses), color=dots.get_color(), linewidth=1.8, label=label, zorder=3)
     axes.set(xlabel=x, ylabel="loss", title=title, yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     if len(curves) > 1:

@@ -10,12 +10,13 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict
 from functools import cache
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from phosphene.defaults import NOISE_LEVELS, SEED
+from phosphene.defaults import NOISE_LEVELS, SEED, one_of
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
@@ -190,7 +191,7 @@ def one_step_denoiser(desk: Desk) -> Content:
 def out_of_distribution(desk: Desk) -> Content:
     clean, said = measured_on(desk)
     result = denoise_at(desk.model("denoiser-5"), clean, SEED)
-    errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(NOISE_LEVELS, result.error.tolist(), strict=True))
+    errors = one_of([f"{e:.4f} at {s:g}" for s, e in zip(NOISE_LEVELS, result.error.tolist(), strict=True)], "and")
     caption = "The denoiser of sigma 0.5 at other levels, a column for each sigma"
     return Content(desk.save(denoised(result), "out-of-distribution", caption), errors=errors, said=said)
 
@@ -237,17 +238,17 @@ def pure_noise(desk: Desk) -> Content:
     for epochs in EPOCHS:
         if place(f"denoiser-{epochs}-pure"):
             sheet[f"course's, {passes(epochs)}"] = samples(f"denoiser-{epochs}-pure")
-    mean = clean.mean(0, keepdim=True)
+    middle = clean.mean(0, keepdim=True)
     last_answer = sheet["100 steps"]
-    rows = [to_images(rescaled(each), 2) for each in (*sheet.values(), mean.expand(10, -1, -1, -1))]
+    rows = [to_images(rescaled(each), 2) for each in (*sheet.values(), middle.expand(10, -1, -1, -1))]
     plot, caption = loss_curves({"loss": points}, x="step"), "Training loss of a small denoiser that is shown nothing but noise"
     return Content(
         *losses(desk, {"denoiser-5-pure": "denoiser"}, "loss-denoiser-pure", "Training loss of the denoiser of pure noise"),
         desk.save(plot, "loss-pure", caption, plot=True),
         desk.save(Sheet(rows, row_labels=[*sheet, "mean"]), "pure-noise", "Noise, the answers, and the mean digit"),
-        least=f"{float((clean - mean).square().mean()):.3f}",
+        least=f"{float((clean - middle).square().mean()):.3f}",
         reached=f"{sum(loss for _, loss in points[-20:]) / 20:.3f}",
-        off=f"{float((last_answer - mean).square().mean()):.3f}",
+        off=f"{float((last_answer - middle).square().mean()):.3f}",
         between=f"{float(last_answer.var(0, correction=0).mean()):.4f}",
         shipped=bool(place("denoiser-5-pure")),
     )
@@ -287,7 +288,14 @@ def class_flow(desk: Desk) -> Content:
     both = {"class-10-flow": "decayed", "class-10-flat": "not decayed"}
     rates = losses(desk, both, "loss-rates", "Training loss, with the decay of the rate and without") if flat else []
     values |= {"flat": told, "undecayed": recipe_of("class-10-flat", "class"), "count": 10 if desk.quick else 40}
+    values["ends"] = [_last_loss(name) for name in both] if flat else []
     return Content(*curves, *figures, *rates, *flat, parameters=parameters(64, time=True, classes=10), **values)
+
+
+def _last_loss(name: str) -> str:
+    """The mean loss of the last epoch in which the model called ``name`` was trained."""
+    points = curve(read_log(place(name) / NAME))
+    return f"{mean(loss for epoch, loss in points if epoch > points[-1][0] - 1):.4f}"
 
 
 def flows(desk: Desk, kind: str, file: str, guidance: float | None) -> tuple[list[Figure], list[Figure], dict[str, Any]]:
