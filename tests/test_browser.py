@@ -17,8 +17,10 @@ from PIL import Image
 from test_generate import cascade  # noqa: F401  (fixture)
 from test_report import narrow  # noqa: F401  (fixture)
 
+from phosphene.defaults import NOISE_LEVELS
 from phosphene.errors import UserError
-from phosphene.images import fitted
+from phosphene.images import PAPER, fitted
+from phosphene.plots import LETTERS, SIZE
 from phosphene.readers import SAMPLES, read_picture, read_provenance
 from phosphene.report.page import write
 
@@ -501,7 +503,9 @@ def test_a_phone_enlarges_a_figure_and_moves_about_in_it(browser, report):
     page = browser.new_page(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
     page.goto(report.as_uri())
     button = page.locator("section[aria-labelledby=iterative] button.large").first
-    drawn, before = button.locator("img").evaluate("i => [i.naturalWidth, i.getBoundingClientRect().width]")
+    drawn, before = button.locator("xpath=..").evaluate(
+        "e => [e.querySelector('img').naturalWidth, e.getBoundingClientRect().width]"
+    )
     button.tap()
     page.locator("dialog[open]").wait_for()
 
@@ -521,11 +525,66 @@ def test_a_phone_enlarges_a_figure_and_moves_about_in_it(browser, report):
     page.close()
 
 
+def test_no_words_are_smaller_on_a_phone_than_eleven_pixels(browser, report):
+    """Neither those of the page, nor those of drawings and plots; and of sheets pictures are shown, but no words as pixels."""
+    page = browser.new_page(viewport={"width": 390, "height": 800}, is_mobile=True)
+    page.goto(report.as_uri())
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+    small = """() => {
+      const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+        const e = node.parentElement;  // the bar above a letter is a stroke
+        if (!node.data.trim() || e.closest("script") || e.matches("mover > :not(:first-child)")) continue;
+        const size = parseFloat(getComputedStyle(e).fontSize) * (e.closest("svg")?.getScreenCTM().a ?? 1);
+        if (size < 11) found.push([node.data, size]);
+      }
+      return found;
+    }"""
+    assert page.evaluate(small) == []
+    plots = page.locator("img.plot").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")
+    assert len(plots) > 2 and all(LETTERS / 72 * width / SIZE[0] >= 11 for width in plots)
+    seen = """all => all.filter(e => e.previousElementSibling).map(e => {
+      const whole = e.getBoundingClientRect(), cut = e.closest(".crop, .frame").getBoundingClientRect();
+      const scale = e.naturalWidth / whole.width, left = cut.left - whole.left, top = cut.top - whole.top;
+      const box = [left, top, left + cut.width, top + cut.height].map(each => Math.round(each * scale));
+      return [e.getAttribute("src"), e.previousElementSibling.getAttribute("srcset"), box];
+    })"""
+    sheets = page.locator(".frame img").evaluate_all(seen)
+    assert len(sheets) > 30
+    for light, dark, box in sheets:  # words are inked as the paper asks, pictures are the same on any
+        left, top, right, bottom = box
+        box = (max(0, left), max(0, top), right, bottom)
+        one, other = (np.asarray(Image.open(report.parent / name).crop(box)).astype(int) for name in (light, dark))
+        assert (one[(one != other).any(2)] == PAPER).all(), light
+    page.close()
+
+
+def test_on_a_phone_a_sequence_flows_into_fewer_columns_and_a_table_keeps_them(browser, report):
+    page = browser.new_page(viewport={"width": 1100, "height": 800})
+    page.goto(report.as_uri())
+    columns = "e => getComputedStyle(e).gridTemplateColumns.split(' ').length"
+    sequence, table = (page.locator(f"section[aria-labelledby={name}] .sheet").last for name in ("iterative", "noisy-digits"))
+    assert sequence.evaluate(columns) == 4 and table.evaluate(columns) == 2
+    assert sequence.locator(".below").last.inner_text().startswith("blurred: ")
+    assert [each.inner_text() for each in table.locator(".label").all()] == [f"sigma {sigma:g}" for sigma in NOISE_LEVELS]
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert sequence.evaluate(columns) == 3 and table.evaluate(columns) == 2
+    page.close()
+
+
 def test_nothing_glares_on_a_dark_page(browser, report):
-    """The paper of a sheet is as dark as the page around it."""
+    """The paper of a sheet is as dark as the page around it, and what is white in a picture is dimmed until it is enlarged."""
     page = browser.new_page(viewport={"width": 1100, "height": 800}, color_scheme="dark")
     page.goto(report.as_uri())
-    image = page.locator("section[aria-labelledby=forward] img")
+    image = page.locator("section[aria-labelledby=forward] img").first
+    dimmed = """e => { let all = 1; for (; e; e = e.parentElement)
+      all *= getComputedStyle(e).filter.match(/brightness\\(([\\d.]+)\\)/)?.[1] ?? 1; return all; }"""
+    pictures = page.locator(".frame img:not(.plot)")
+    assert all(0.7 < pictures.nth(k).evaluate(dimmed) < 0.85 for k in range(pictures.count()))
+    page.locator("button.large").first.click()
+    page.locator("dialog[open] img").wait_for()
+    assert page.locator("#largest").evaluate(dimmed) == 1
+    page.keyboard.press("Escape")
     assert image.evaluate("i => i.currentSrc").endswith("forward-dark.png")
     with Image.open(report.parent / "forward-dark.png") as dark, Image.open(report.parent / "forward.png") as light:
         assert max(dark.getpixel((0, 0))) < 64 and min(light.getpixel((0, 0))) > 192 and dark.size == light.size

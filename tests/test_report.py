@@ -24,11 +24,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import refusal
+from matplotlib.text import Text
 from PIL import Image
 from test_cascade import WIDTH, copy, folder  # noqa: F401  (fixtures)
 from test_generate import cascade  # noqa: F401  (fixture)
 
-from phosphene import cli
+from phosphene import cli, plots
+from phosphene.defaults import one_of
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
 from phosphene.expression import cond
@@ -137,7 +139,6 @@ def test_every_section_says_something_and_every_text_is_of_a_section(page):
         "chosen": "part_a.html",
         "trained": "part_b.html",
         "curve": "part_b.html",
-        "curves": "part_b.html",
         "after": "part_b.html",
         "times": "part_b.html",
         "reads": "part_b.html",
@@ -290,6 +291,21 @@ def test_a_loss_curve_has_every_step_where_the_log_has(tmp_path):
     assert smoothed(falling) == pytest.approx(falling)
     power = [1 / (1 + k) for k in range(1000)]
     assert all(ours < 1.2 * loss for ours, loss in zip(smoothed(power), power, strict=True))
+
+
+def test_no_letters_of_a_plot_are_smaller_than_those_that_a_phone_can_show(monkeypatch):
+    """Titles, ticks, axes and legend, in points; and none is cut off at the edge."""
+    found = []
+    monkeypatch.setattr(plots, "_drawn", lambda figure: found.append(figure))
+    curves = {"the course's recipe": [(1, 0.3), (20, 0.002)], "longer": [(1, 0.4), (20, 0.03)]}
+    plots.loss_curves(curves, "a title of middling length", x="step")
+    plots.lines(curves, "steps", "share")
+    for figure in found:
+        figure.canvas.draw()
+        words = [each for each in figure.findobj(Text) if each.get_visible() and each.get_text()]
+        assert len(words) > 8 and min(each.get_fontsize() for each in words) >= plots.LETTERS
+        drawn = figure.get_tightbbox()  # in inches
+        assert min(drawn.x0, drawn.y0) > -0.01 and drawn.x1 < plots.SIZE[0] + 0.01 and drawn.y1 < plots.SIZE[1] + 0.01
 
 
 def test_a_recipe_on_the_page_is_that_of_the_model_that_ships():
@@ -703,7 +719,7 @@ def test_what_is_said_of_samples_is_what_stands_below_them(page, name):
     assert {re.search(steps, each)[0] for each in captions} == set(re.findall(steps, said(page, name)))
     for file, caption in ((Path(figure["file"]).stem, figure["caption"]) for figure in figures if not figure["command"]):
         kind, *ending, epoch = file.split("-")
-        assert caption.endswith(f", drawn when it was trained, {drawn_in('-'.join([kind, epoch, *ending]))}")
+        assert caption.endswith(f", drawn when the network was trained, {drawn_in('-'.join([kind, epoch, *ending]))}")
     if name == "class-flow":
         assert any("without the decay after 10 epochs" in each for each in captions)
 
@@ -711,7 +727,9 @@ def test_what_is_said_of_samples_is_what_stands_below_them(page, name):
 def test_points_of_several_curves_are_told_apart(page):
     """Where one log has each step and another a mean of fifty."""
     for name in ("time-flow", "class-flow"):
-        assert re.search(r"is a step by the course's recipe.*, and the mean of 50 steps of the longer training", said(page, name))
+        assert re.search(
+            r"course's recipe.* its curve is a step.*longer training.* its curve is the mean of 50 steps", said(page, name)
+        )
 
 
 def test_a_checklist_says_where_a_quick_page_has_less(page):
@@ -754,7 +772,9 @@ def test_the_conclusion_of_two_recipes_is_that_of_their_shares():
     assert not differs(0.13, 0.13, 200) and not differs(0.15, 0.13, 200) and not differs(0.3, 0.6, 200)
     assert differs(0.6, 0.3, 200) and not differs(0.6, 0.5, 30)
     source = Path(report.__file__).parent / "text" / "part_c.html"
-    told = jinja2.Environment(trim_blocks=True).from_string(source.read_text(encoding="utf-8")).module.flow_matching
+    environment = jinja2.Environment(trim_blocks=True)
+    environment.filters["joined"] = partial(one_of, word="and")
+    told = environment.from_string(source.read_text(encoding="utf-8")).module.flow_matching
     shares = [(2, "13%", "13%"), (4, "60%", "30%")]
     assert "is ahead, by more than chance, in 4 steps: a straight way" in told(shares, [4], [], 200)
     assert "straight way can" not in told(shares, [], [], 200) and "neither is ahead" in told(shares, [], [], 200)

@@ -251,8 +251,8 @@ def test_a_training_whose_nth_call_fails_goes_on_as_if_none_had(name, call, here
         (pictures / f"{colour}.txt").write_text(colour)
     (pictures / "words.json").write_text('{"same": {}, "near": {}}')
     digits = write_set(tmp_path_factory.mktemp("digits") / "idx", load_few(), 5)
-    for room in (mnist_run, stage_run):  # pictures are on the rack above
-        monkeypatch.setattr(room, "loss_curves", lambda *_, **__: None)
+    for kind in (mnist_run.Run, stage_run.CascadeRun):  # pictures are on the rack above
+        monkeypatch.setattr(kind, "curves", lambda *_: None)
     monkeypatch.setattr(mnist_run, "preview", lambda *_: (None, {}))
     monkeypatch.setattr(stage_run.CascadeRun, "preview", lambda *_: None)
     learned = []  # once: its library adds in any order, so that another's last digits differ

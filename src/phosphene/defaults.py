@@ -157,7 +157,7 @@ def listed(numbers: Iterable[float]) -> str:
     return ",".join(f"{number:g}" for number in numbers)
 
 
-def one_of(names: Iterable[str]) -> str:
+def one_of(names: Iterable[str], word: str = "or") -> str:
     """``a, b or c``."""
     *first, last = names
-    return f"{', '.join(first)} or {last}"
+    return f"{', '.join(first)} {word} {last}" if first else last

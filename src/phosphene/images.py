@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
@@ -145,49 +145,80 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
-def sheet(
-    rows: Sequence[Sequence[Image.Image | None]],
-    column_labels: Sequence[str] = (),
-    row_labels: Sequence[str] = (),
-    captions: Sequence[Sequence[str]] = (),
-    gap: int = 6,
-    title: str = "",
-    dark: bool = False,
-) -> Image.Image:
+class Sheet:
     """A contact sheet on paper: rows of equal images (None leaves a hole), labels above and left, captions below each.
 
-    Captions are broken into lines as wide as their image; what three lines do not hold is cut. ``dark``: on a dark page.
+    Captions are broken into lines as wide as their image; what three lines do not hold is cut. ``flows``: all rows are one
+    sequence, which may be broken elsewhere where there is less room.
     """
-    paper_colour, ink, muted = NIGHT if dark else (PAPER, INK, MUTED)
-    cell = next(image for row in rows for image in row if image is not None).size
-    size = max(11, min(16, cell[0] // 5))
-    write, heading = font(size), font(round(size * 1.3))
-    left = gap + (max(int(write.getlength(label)) for label in row_labels) + 2 * gap if row_labels else 0)
-    top = gap + (round(size * 1.3) + 2 * gap if title else 0) + (size + gap if column_labels else 0)
-    broken = [[_lines(caption, write, cell[0] + gap // 2) for caption in row] for row in captions]
-    pitch = round(size * 1.2)
-    below = [max(map(len, row)) * pitch + gap if any(row) else 0 for row in broken] or [0] * len(rows)
-    tops = list(accumulate((cell[1] + gap + under for under in below), initial=top))
-    columns = max(len(row) for row in rows)
-    width = left + columns * (cell[0] + gap)
-    paper = Image.new("RGB", (max(width, int(heading.getlength(title)) + 2 * gap), tops[-1]), paper_colour)
-    pen = ImageDraw.Draw(paper)
-    if title:
-        pen.text((gap, gap), title, ink, heading)
-    for column, label in enumerate(column_labels):
-        pen.text((left + column * (cell[0] + gap) + cell[0] / 2, top - gap), label, ink, write, anchor="ms")
-    for r, row in enumerate(rows):
-        y = tops[r]
-        if row_labels:
-            pen.text((left - gap, y + cell[1] / 2), row_labels[r], ink, write, anchor="rm")
-        for c, image in enumerate(row):
-            x = left + c * (cell[0] + gap)
-            if image is not None:
-                paper.paste(image, (x, y))
-            if captions:
-                for line, text in enumerate(broken[r][c]):
-                    pen.text((x + cell[0] / 2, y + cell[1] + gap / 2 + line * pitch), text, muted, write, anchor="ma")
-    return paper
+
+    def __init__(
+        self,
+        rows: Sequence[Sequence[Image.Image | None]],
+        column_labels: Sequence[str] = (),
+        row_labels: Sequence[str] = (),
+        captions: Sequence[Sequence[str]] = (),
+        gap: int = 6,
+        title: str = "",
+        flows: bool = False,
+    ) -> None:
+        self.rows, self.column_labels, self.row_labels, self.captions = rows, column_labels, row_labels, captions
+        self.gap, self.title, self.flows = gap, title, flows
+        self.cell = next(image for row in rows for image in row if image is not None).size
+        size = max(11, min(16, self.cell[0] // 5))
+        self._write, self._heading = font(size), font(round(size * 1.3))
+        label = max((int(self._write.getlength(each)) + 2 * gap for each in row_labels), default=0)
+        top = gap + (round(size * 1.3) + 2 * gap if title else 0) + (size + gap if column_labels else 0)
+        self._broken = [[_lines(each, self._write, self.cell[0] + gap // 2) for each in row] for row in captions]
+        self._pitch = round(size * 1.2)
+        below = [max(map(len, row)) * self._pitch + gap if any(row) else 0 for row in self._broken] or [0] * len(rows)
+        self._left, self._tops = gap + label, list(accumulate((self.cell[1] + gap + under for under in below), initial=top))
+
+    def place(self, row: int, column: int) -> tuple[int, int]:
+        """The upper left corner of an image, x and y."""
+        return self._left + column * (self.cell[0] + self.gap), self._tops[row]
+
+    def draw(self, dark: bool = False) -> Image.Image:
+        """The sheet as a picture, to lie on a light page or on a ``dark`` one."""
+        paper_colour, ink, muted = NIGHT if dark else (PAPER, INK, MUTED)
+        width, gap = self.place(0, max(map(len, self.rows)))[0], self.gap
+        size = max(width, int(self._heading.getlength(self.title)) + 2 * gap), self._tops[-1]
+        paper = Image.new("RGB", size, paper_colour)
+        pen = ImageDraw.Draw(paper)
+        if self.title:
+            pen.text((gap, gap), self.title, ink, self._heading)
+        for column, label in enumerate(self.column_labels):
+            x, y = self.place(0, column)
+            pen.text((x + self.cell[0] / 2, y - gap), label, ink, self._write, anchor="ms")
+        for r, row in enumerate(self.rows):
+            if self.row_labels:
+                x, y = self.place(r, 0)
+                pen.text((x - gap, y + self.cell[1] / 2), self.row_labels[r], ink, self._write, anchor="rm")
+            for c, image in enumerate(row):
+                x, y = self.place(r, c)
+                if image is not None:
+                    paper.paste(image, (x, y))
+                for line, text in enumerate(self._broken[r][c] if self.captions else ()):
+                    at = (x + self.cell[0] / 2, y + self.cell[1] + gap / 2 + line * self._pitch)
+                    pen.text(at, text, muted, self._write, anchor="ma")
+        return paper
+
+    def parts(self) -> list[tuple[str, list[tuple[int, int, int, int, str]]]]:
+        """The label of each row, and where on the picture its images lie: x, y, width and height, with the caption; where
+        there are no captions, the row as a whole.
+        """
+        labels = self.row_labels or [""] * len(self.rows)
+        if self.captions:
+            cells = [[(*self.place(r, c), *self.cell, text) for c, text in enumerate(row)] for r, row in enumerate(self.captions)]
+        else:
+            widths = [len(row) * (self.cell[0] + self.gap) - self.gap for row in self.rows]
+            cells = [[(*self.place(r, 0), width, self.cell[1], "")] for r, width in enumerate(widths)]
+        return list(zip(labels, cells, strict=True))
+
+
+def sheet(*rows: Any, dark: bool = False, **labels: Any) -> Image.Image:
+    """A contact sheet, drawn: see :class:`Sheet`."""
+    return Sheet(*rows, **labels).draw(dark)
 
 
 def _lines(text: str, write: ImageFont.FreeTypeFont, width: int, most: int = 3) -> list[str]:

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
 
-from phosphene.files import replacing
+import numpy as np
+from PIL import Image
+
+SIZE, LETTERS = (4.3, 2.8), 10
+"""Inches, and points of matplotlib's smallest letters: on a phone a plot is 350 pixels wide, and they are 11 of those high."""
 
 
-def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str = "epoch") -> None:
-    """A PNG of training losses, log scale; each curve is (``x``, loss) pairs, as they are, and over them smoothed."""
+def loss_curves(curves: Mapping[str, Sequence[tuple[float, float]]], title: str = "", x: str = "epoch") -> Image.Image:
+    """Training losses, log scale; each curve is (``x``, loss) pairs, as they are, and over them smoothed."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     figure, axes = _figure()
     for label, points in curves.items():
         epochs, losses = [p[0] for p in points], [p[1] for p in points]
-        (dots,) = axes.plot(epochs, losses, ".", alpha=0.3, markersize=2 if len(points) > 1000 else 4)
-        axes.plot(epochs, smoothed(losses), color=dots.get_color(), linewidth=1.8, label=label)
+        many = len(points) > 1000
+        (dots,) = axes.plot(epochs, losses, ".", alpha=0.06 if many else 0.3, markersize=2 if many else 4)
+        axes.plot(epochs, smoothed(losses), color=dots.get_color(), linewidth=1.8, label=label, zorder=3)
     axes.set(xlabel=x, ylabel="loss", title=title, yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 20 * low else (1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     if len(curves) > 1:
         axes.legend(frameon=False)
-    _save(figure, path)
+    return _drawn(figure)
 
 
-def lines(curves: Mapping[str, Sequence[tuple[float, float]]], path: Path, title: str, x: str, y: str, marker: str = "o") -> None:
-    """A PNG of (x, y) points, each a ``marker``, joined by lines."""
+def lines(curves: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, marker: str = "o") -> Image.Image:
+    """(x, y) points, each a ``marker``, joined by lines."""
     figure, axes = _figure()
     for label, points in curves.items():
         axes.plot([p[0] for p in points], [p[1] for p in points], marker=marker, label=label)
-    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.set(xlabel=x, ylabel=y)
     axes.legend(frameon=False)
-    _save(figure, path)
+    return _drawn(figure)
 
 
 def _figure():
@@ -44,18 +49,19 @@ def _figure():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=SIZE, dpi=200, layout="constrained")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def _save(figure, path: Path) -> None:
+def _drawn(figure) -> Image.Image:
     import matplotlib.pyplot as plt
 
-    with replacing(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=130)
+    figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
     plt.close(figure)
+    return image
 
 
 def smoothed(values: Sequence[float], share: float = 0.04) -> list[float]:

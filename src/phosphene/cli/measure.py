@@ -259,7 +259,7 @@ def _draw(path: Path, curves: Mapping, panels: Sequence[tuple], real: Dataset, p
     from phosphene.plots import loss_curves
 
     if curves:
-        return loss_curves(curves, path, "training loss")
+        return save_png(loss_curves(curves, "training loss"), path, provenance)
     test = _panel([real.test.images[real.test.labels == c].float() / 255 for c in range(real.classes)])
     panels = [*panels, (f"{real.name}, the test split", test)]
     save_png(sheet([[panel for _, panel in panels]], captions=[[label for label, _ in panels]]), path, provenance)

@@ -35,6 +35,7 @@ class Made:
     text: str
     quick: bool
     model: str
+    """The text-to-image model that drew, if one did."""
     line: str
     """The command that makes the page; with --sections the section."""
 
@@ -63,7 +64,7 @@ def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress, c
             desk.begin(each)
             content = each.make(desk, **config.asked.get(each.name, {}))
             spent, paid = spent + time.perf_counter() - begun, paid + each.cost[price]
-            made = Made(each, content, "", desk.quick, desk.cascade, desk.page_line)
+            made = Made(each, content, "", desk.quick, desk.cascade if desk.opened else "", desk.page_line)
         made.text = config.texts.get(each.name, made.text)
         _keep(desk.out, made, digests[each.name])
         yield made

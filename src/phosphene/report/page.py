@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from phosphene import __version__
-from phosphene.defaults import CASCADE, PART_B, SEED
+from phosphene.defaults import CASCADE, PART_B, SEED, one_of
 from phosphene.devices import choose_device
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import require_writable, write_text
@@ -99,6 +99,7 @@ def _html(made: dict[str, Made], config: Config) -> str:
         undefined=jinja2.StrictUndefined,  # a value that a section forgot is no gap in a sentence
     )
     environment.globals["formula"] = lambda name: markupsafe.Markup(mathml(name))
+    environment.filters["joined"] = lambda words: one_of(words, "and")
     environment.globals["here"] = frozenset(made)  # what a section need not say, for another one does
 
     def prose(each: Made) -> str:
@@ -113,7 +114,7 @@ def _html(made: dict[str, Made], config: Config) -> str:
         "lead": config.lead,
         "prose": prose,
         "version": __version__,
-        "models": list(dict.fromkeys(each.model for each in shown)),
+        "models": list(dict.fromkeys(each.model for each in shown if each.model)),
         "lines": list(dict.fromkeys(each.line for each in shown)),
         "seed": SEED,
         "near": part_a.NEAR,

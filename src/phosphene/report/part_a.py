@@ -13,9 +13,10 @@ from torch import Tensor
 from phosphene.defaults import CASCADE, SEED
 from phosphene.drawing import Sampling, Task, run
 from phosphene.frequency import REFERENCE_SIZE, low_pass
+from phosphene.images import Sheet
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.report.pictures import CALLED, SMALL, called, gain, likeness, masked, spread, strip, upper
-from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, Shown, section, sheets
+from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, section
 from phosphene.sampler import last
 from phosphene.tasks import denoise as denoising
 from phosphene.tasks import inpaint as inpainting
@@ -52,7 +53,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     steps = (4, QUICK) if desk.quick else (5, 20)
     size = "x".join(str(n) for n in desk.stage.image_shape[1:])
     far = float((few - more).square().mean().sqrt())
-    whole = sheets(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * len(prompts), prompts])
+    whole = Sheet(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * len(prompts), prompts])
     solver = ["--solver", "dpm"] if desk.quick else []
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
@@ -62,7 +63,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
         large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
         side, apart = large[0].shape[-1], f"{float((large[0] - large[1]).square().mean().sqrt()):.2f}"
         cells = [[desk.image(p, side) for p in row] for row in large]
-        both = sheets(
+        both = Sheet(
             cells, row_labels=["1 step" if n == 1 else f"{n} steps" for n in swept], captions=[[""] * len(prompts), prompts]
         )
         caption = f"The small pictures of {steps[1]} steps, enlarged to {side}x{side} in {swept[0]} and in {swept[1]}"
@@ -102,10 +103,10 @@ def forward(desk: Desk, picture: Path = HILL) -> Content:
     )
 
 
-def _undone(desk: Desk, attempts: Sequence[Tensor], clean: Tensor, found: Sequence[denoising.Level]) -> Shown:
+def _undone(desk: Desk, attempts: Sequence[Tensor], clean: Tensor, found: Sequence[denoising.Level]) -> Sheet:
     """A sheet of the levels ``found``, and below each what an attempt made of it."""
     rows = [[desk.image(x[0], SMALL) for x in row] for row in ([level.noisy for level in found], attempts)]
-    return sheets(rows, captions=[[f"t = {level.t}" for level in found], [likeness(x, clean) for x in attempts]])
+    return Sheet(rows, captions=[[f"t = {level.t}" for level in found], [likeness(x, clean) for x in attempts]])
 
 
 @section(A, "1.2", "Undoing it with a blur", (0.2, 0.5))
@@ -171,7 +172,7 @@ def guided(desk: Desk, prompt: str = "a dog face", neutral: str = NEUTRAL) -> Co
     seeds = range(SEED, SEED + count)
     scales = (1.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
     rows = [desk.draw(generate([prompt]), seeds, desk.sampling()._replace(guidance=scale)) for scale in scales]
-    whole = sheets([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
+    whole = Sheet([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     caption = f"{upper(prompt)} at rising guidance, a column for each seed"
     course = desk.draw(generate([neutral]), seeds, desk.sampling()._replace(guidance=7.0))
     return Content(
@@ -309,7 +310,7 @@ def _walked(desk: Desk, pictures: Sequence[Tensor], parted: float) -> Figure:
     rows = [[low_pass(p[None], blur * p.shape[-1])[0] if blur else p for blur in blurs] for p in pictures]
     cells = [[desk.image(p).resize((SIDE, SIDE), Image.Resampling.LANCZOS) for p in row] for row in rows]
     labels = [f"from {distance(blur):.1f} m" for blur in blurs]
-    return desk.save(sheets(cells, labels), "hybrid-far", "Each from near, and as an eye sees it from further and further away")
+    return desk.save(Sheet(cells, labels), "hybrid-far", "Each from near, and as an eye sees it from further and further away")
 
 
 @section(A, "1.10", "Hybrid pictures", (8, 80))
@@ -375,7 +376,7 @@ def laplacian(
         square = (SMALL, SMALL)
         rows.append([desk.image(b[0].clamp(-1, 1)).resize(square, Image.Resampling.NEAREST) for b in bands])
     joined = strip(desk, [left, right, cut[0], made[0]], [*halves, "cut", "blended"])
-    pyramids = sheets(rows, ["fine", "", "", "coarse"], list(halves))
+    pyramids = Sheet(rows, ["fine", "", "", "coarse"], list(halves))
     return Content(
         figure,
         desk.save(joined, "laplacian", f"{upper(halves[0])}, {halves[1]}, and both in one"),

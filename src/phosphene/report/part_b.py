@@ -10,21 +10,22 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict
 from functools import cache
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from phosphene.defaults import NOISE_LEVELS, SEED
+from phosphene.defaults import NOISE_LEVELS, SEED, one_of
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
-from phosphene.images import rescaled, to_images
+from phosphene.images import Sheet, rescaled, to_images
 from phosphene.models import folders
 from phosphene.models.unet import MnistUNet
 from phosphene.plots import lines, loss_curves
 from phosphene.report.samples import config_of, digits_of, drawn_in, in_steps, place, samples, ships
-from phosphene.report.sections import Content, Desk, Figure, Shown, command_line, section, sheets
+from phosphene.report.sections import Content, Desk, Figure, command_line, section
 from phosphene.sampler import last
 from phosphene.schedule import linear
 from phosphene.tasks.denoise_digits import Denoised, denoise_at
@@ -83,15 +84,14 @@ def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> list[Fig
     curves = {label: curve(read_log(log)) for label, log in logs.items() if log.is_file()}
     if not curves:
         return []
-    loss_curves(curves, desk.out / f"{file}.png", title)
-    return [desk.plotted(file, title)]
+    return [desk.save(loss_curves(curves), file, title, plot=True)]
 
 
 class Epochs(NamedTuple):
-    """Sheets of samples, one for each epoch, and of each: the epoch, the share read as asked, and in which steps it was drawn."""
+    """Sheets of samples, one for each epoch, and of each: after what, the share read as asked, in which steps it was drawn."""
 
     figures: list[Figure]
-    drawn: list[tuple[int, str, str]]
+    drawn: list[tuple[str, str, str]]
 
 
 def by_epochs(desk: Desk, kind: str, ending: str, guidance: float | None, route: Sampling, recipe: str = "") -> Epochs:
@@ -107,14 +107,14 @@ def by_epochs(desk: Desk, kind: str, ending: str, guidance: float | None, route:
             continue
         made = drawn(desk, name, labels, guidance, route) if ships(name) else samples(name)[: len(labels)]
         how = in_steps(route.solver, route.steps) if ships(name) else drawn_in(name)
-        found.drawn.append((epoch, f"{accuracy(desk.model('classifier'), made, labels):.0%}", how))
+        found.drawn.append((passes(epoch), f"{accuracy(desk.model('classifier'), made, labels):.0%}", how))
         rows = [to_images(rescaled(made[k : k + 10]), 2) for k in range(0, len(labels), 10)]
         asked = ["--unconditional"] if guidance is None else ["0123456789", "--guidance", f"{guidance:g}"]
         steps = ["--solver", route.solver, "--steps", str(route.steps)]
         command = command_line(["phosphene", "digits", *asked, "--count", str(each), *steps, "--model", name])
         caption = " ".join(filter(None, [f"{10 * each} samples", recipe, f"after {passes(epoch)}"]))
-        caption += f", {how}" if ships(name) else f", drawn when it was trained, {how}"
-        found.figures.append(desk.save(sheets(rows), f"{kind}{ending}-{epoch}", caption, command if ships(name) else ""))
+        caption += f", {how}" if ships(name) else f", drawn when the network was trained, {how}"
+        found.figures.append(desk.save(Sheet(rows), f"{kind}{ending}-{epoch}", caption, command if ships(name) else ""))
     return found
 
 
@@ -132,14 +132,14 @@ def straight(desk: Desk) -> Sampling:
     return FEW._replace(steps=STEPS // 2) if desk.quick else FEW
 
 
-def denoised(result: Denoised, shown: Sequence[int] = (2, 5, 8)) -> Shown:
+def denoised(result: Denoised, shown: Sequence[int] = (2, 5, 8)) -> Sheet:
     """A few noisy digits and what the denoiser makes of them: a pair of rows for each, a column for each level."""
     rows, labels = [], []
     for digit in shown:
         for tag, several in (("noisy", result.noisy), ("denoised", result.estimates)):
             rows.append(to_images(rescaled(several[:, digit]), 3))
             labels.append(tag)
-    return sheets(rows, [f"{sigma:g}" for sigma in NOISE_LEVELS], labels)
+    return Sheet(rows, [f"{sigma:g}" for sigma in NOISE_LEVELS], labels)
 
 
 def parameters(width: int, **conditions: object) -> str:
@@ -165,7 +165,7 @@ def noisy_digits(desk: Desk) -> Content:
     clean = real_digits(False).images[:10]
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(SEED))
     rows = [to_images(rescaled(clean + sigma * noise), 2) for sigma in NOISE_LEVELS]
-    whole = sheets(rows, row_labels=[f"sigma {s:g}" for s in NOISE_LEVELS])
+    whole = Sheet(rows, row_labels=[f"sigma {s:g}" for s in NOISE_LEVELS])
     figure = desk.save(whole, "noisy-digits", "Test digits of MNIST at rising noise")
     return Content(figure, parameters=parameters(128))
 
@@ -175,7 +175,7 @@ def one_step_denoiser(desk: Desk) -> Content:
     clean, said = measured_on(desk)
     five = denoise_at(desk.model("denoiser-5"), clean, SEED, [0.5])
     several = (clean, five.noisy[0], samples("denoiser-1"), five.estimates[0])
-    whole = sheets([to_images(rescaled(x[:10]), 2) for x in several], row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"])
+    whole = Sheet([to_images(rescaled(x[:10]), 2) for x in several], row_labels=["clean", "sigma 0.5", "1 epoch", "5 epochs"])
     return Content(
         *losses(desk, {"denoiser-5": "denoiser"}, "loss-denoiser", "Training loss of the one-step denoiser"),
         desk.save(whole, "denoiser", "Test digits, noisy ones, and the denoiser's answer after one and after five epochs"),
@@ -191,7 +191,7 @@ def one_step_denoiser(desk: Desk) -> Content:
 def out_of_distribution(desk: Desk) -> Content:
     clean, said = measured_on(desk)
     result = denoise_at(desk.model("denoiser-5"), clean, SEED)
-    errors = "; ".join(f"{s:g}: {e:.4f}" for s, e in zip(NOISE_LEVELS, result.error.tolist(), strict=True))
+    errors = one_of([f"{e:.4f} at {s:g}" for s, e in zip(NOISE_LEVELS, result.error.tolist(), strict=True)], "and")
     caption = "The denoiser of sigma 0.5 at other levels, a column for each sigma"
     return Content(desk.save(denoised(result), "out-of-distribution", caption), errors=errors, said=said)
 
@@ -201,10 +201,10 @@ def time_conditioned(desk: Desk) -> Content:
     schedule = linear()
     levels = [schedule.signal_and_noise(t, torch.empty(0)) for t in range(schedule.steps)]
     shares = {name: [(t + 1, level[k]) for t, level in enumerate(levels)] for k, name in enumerate(("picture", "noise"))}
-    lines(shares, desk.out / "schedule.png", "What a picture noised to t is made of", "t", "share", marker="")
+    plot = lines(shares, "t", "share", marker="")
     figures, told = by_epochs(desk, "time", "-ddpm", None, ancestral(desk))
     return Content(
-        desk.plotted("schedule", "The shares of picture and noise over the 300 timesteps"),
+        desk.save(plot, "schedule", "The shares of picture and noise over the 300 timesteps", plot=True),
         *losses(desk, {"time-20-ddpm": "time"}, "loss-time-ddpm", "Training loss, time-conditioned, noise prediction"),
         *figures,
         parameters=parameters(64, time=True),
@@ -238,17 +238,17 @@ def pure_noise(desk: Desk) -> Content:
     for epochs in EPOCHS:
         if place(f"denoiser-{epochs}-pure"):
             sheet[f"course's, {passes(epochs)}"] = samples(f"denoiser-{epochs}-pure")
-    mean = clean.mean(0, keepdim=True)
+    middle = clean.mean(0, keepdim=True)
     last_answer = sheet["100 steps"]
-    rows = [to_images(rescaled(each), 2) for each in (*sheet.values(), mean.expand(10, -1, -1, -1))]
-    loss_curves({"loss": points}, desk.out / "loss-pure.png", "Training loss, pure noise", "step")
+    rows = [to_images(rescaled(each), 2) for each in (*sheet.values(), middle.expand(10, -1, -1, -1))]
+    plot, caption = loss_curves({"loss": points}, x="step"), "Training loss of a small denoiser that is shown nothing but noise"
     return Content(
         *losses(desk, {"denoiser-5-pure": "denoiser"}, "loss-denoiser-pure", "Training loss of the denoiser of pure noise"),
-        desk.plotted("loss-pure", "Training loss of a small denoiser that is shown nothing but noise"),
-        desk.save(sheets(rows, row_labels=[*sheet, "mean"]), "pure-noise", "Noise, the answers, and the mean digit"),
-        least=f"{float((clean - mean).square().mean()):.3f}",
+        desk.save(plot, "loss-pure", caption, plot=True),
+        desk.save(Sheet(rows, row_labels=[*sheet, "mean"]), "pure-noise", "Noise, the answers, and the mean digit"),
+        least=f"{float((clean - middle).square().mean()):.3f}",
         reached=f"{sum(loss for _, loss in points[-20:]) / 20:.3f}",
-        off=f"{float((last_answer - mean).square().mean()):.3f}",
+        off=f"{float((last_answer - middle).square().mean()):.3f}",
         between=f"{float(last_answer.var(0, correction=0).mean()):.4f}",
         shipped=bool(place("denoiser-5-pure")),
     )
@@ -288,13 +288,20 @@ def class_flow(desk: Desk) -> Content:
     both = {"class-10-flow": "decayed", "class-10-flat": "not decayed"}
     rates = losses(desk, both, "loss-rates", "Training loss, with the decay of the rate and without") if flat else []
     values |= {"flat": told, "undecayed": recipe_of("class-10-flat", "class"), "count": 10 if desk.quick else 40}
+    values["ends"] = [_last_loss(name) for name in both] if flat else []
     return Content(*curves, *figures, *rates, *flat, parameters=parameters(64, time=True, classes=10), **values)
+
+
+def _last_loss(name: str) -> str:
+    """The mean loss of the last epoch in which the model called ``name`` was trained."""
+    points = curve(read_log(place(name) / NAME))
+    return f"{mean(loss for epoch, loss in points if epoch > points[-1][0] - 1):.4f}"
 
 
 def flows(desk: Desk, kind: str, file: str, guidance: float | None) -> tuple[list[Figure], list[Figure], dict[str, Any]]:
     """Curves and samples of our recipe of flow matching, and of the course's where it ships; and what is said of them."""
     title = f"Training loss, {kind}-conditioned, flow matching"
-    curves = losses(desk, {f"{kind}-20": "longer", f"{kind}-10-flow": "the course's recipe"}, file, title)
+    curves = losses(desk, {f"{kind}-10-flow": "the course's recipe", f"{kind}-20": "longer"}, file, title)
     route = straight(desk)
     course = by_epochs(desk, kind, "-flow", guidance, route, "by the course's recipe")
     longer = by_epochs(desk, kind, "", guidance, route, "of the longer training")

@@ -9,12 +9,12 @@ from PIL import Image, ImageOps
 from phosphene.defaults import AMBIGRAM_GUIDANCE, SEED
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import accuracy
-from phosphene.images import rescaled, to_images
+from phosphene.images import Sheet, rescaled, to_images
 from phosphene.plots import lines
 from phosphene.report.part_a import anagram_figure
 from phosphene.report.part_b import FEW, STEPS, drawn
 from phosphene.report.pictures import SMALL, strip, upper
-from phosphene.report.sections import Content, Desk, section, sheets
+from phosphene.report.sections import Content, Desk, section
 from phosphene.sampler import last
 from phosphene.tasks import ambigram
 from phosphene.tasks.anagram import anagram
@@ -38,8 +38,8 @@ def out_of_noise(desk: Desk) -> Content:
     labels = ["clean" if t < 0 else f"t = {t}" for t in times]
     names = [str(d) for d in range(10)]
     return Content(
-        desk.save(sheets(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),
-        desk.save(sheets(guesses, names, labels), "estimates", "The clean estimates behind them"),
+        desk.save(Sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),
+        desk.save(Sheet(guesses, names, labels), "estimates", "The clean estimates behind them"),
         steps=STEPS,
     )
 
@@ -65,7 +65,7 @@ def ambigrams(desk: Desk) -> Content:
     labels = [str(d) for d in range(10)]
     return Content(
         desk.save(
-            sheets(cells, labels, labels),
+            Sheet(cells, labels, labels),
             "ambigrams",
             "Rows: as it stands. Columns: upside down. Framed: the classifier reads both",
             turn="rotate(180deg)",
@@ -101,7 +101,7 @@ def more_views(
         cells += [desk.image(reading.look(made)[0], SMALL) for reading in task.readings]
         labels += [pieces[0], f"{name}: {pieces[1]}"]
     caption = f"{upper(pieces[0])}, and through views of pieces {pieces[1]}"
-    figures.append(desk.save(sheets([cells], captions=[labels]), "view-pieces", caption))
+    figures.append(desk.save(Sheet([cells], captions=[labels], flows=True), "view-pieces", caption))
     return Content(*figures)
 
 
@@ -122,7 +122,7 @@ def factors(
             f"From afar {bands[0]}, nearer by {bands[1]}, in the finest lines {bands[2]}",
         ),
         desk.save(
-            sheets([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
+            Sheet([[desk.image(p, SMALL) for p in row] for row in (colour, grey)], row_labels=["in colour", "in grey"]),
             "colours",
             f"In grey {colours[0]}, in the colours of {colours[1]}",
         ),
@@ -167,11 +167,11 @@ def flow_matching(desk: Desk) -> Content:
             if steps in (2, 4, 8):
                 rows.append(to_images(rescaled(made[::each]), 2))
                 labels.append(f"{steps} steps, {recipe}")
-    lines(curves, desk.out / "flow-steps.png", "Digits read as asked, unguided, DDIM", "steps", "share")
+    plot = lines(curves, "steps", "share")
     shares = [(n, flow, noise) for (n, flow), (_, noise) in zip(*curves.values(), strict=True)]
     return Content(
-        desk.save(sheets(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
-        desk.plotted("flow-steps", "Share of digits that are read as asked, by number of steps"),
+        desk.save(Sheet(rows, row_labels=labels), "flow", "The same noise, few steps, both recipes"),
+        desk.save(plot, "flow-steps", "Share of digits that are read as asked, by number of steps", plot=True),
         shares=[(n, f"{flow:.0%}", f"{noise:.0%}") for n, flow, noise in shares],
         ahead=[n for n, flow, noise in shares if differs(flow, noise, len(asked_for))],
         behind=[n for n, flow, noise in shares if differs(noise, flow, len(asked_for))],
@@ -196,4 +196,4 @@ def worth(desk: Desk) -> Content:
         right = round(len(asked_for) * accuracy(desk.model("classifier"), made, asked_for))
         rows.append(to_images(rescaled(made[::each]), 2))
         labels.append(f"gamma {scale:g}: {right} of {len(asked_for)}")
-    return Content(desk.save(sheets(rows, row_labels=labels), "guidance", "The same noise at guidance 0, 1, 2 and 5"))
+    return Content(desk.save(Sheet(rows, row_labels=labels), "guidance", "The same noise at guidance 0, 1, 2 and 5"))

@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from phosphene.evaluation.likeness import psnr, ssim
-from phosphene.report.sections import Desk, Shown, sheets
+from phosphene.images import Sheet
+from phosphene.report.sections import Desk
 from phosphene.tasks import inpaint as inpainting
 
 CALLED = {
@@ -48,11 +49,11 @@ def upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: int = SMALL, abreast: int = 8) -> Shown:
+def strip(desk: Desk, pictures: Tensor | list[Tensor], labels: list[str], side: int = SMALL, abreast: int = 8) -> Sheet:
     """Pictures (C, H, W) side by side, at most ``abreast``, with what they are below."""
     cells = [desk.image(p, side) for p in pictures]
     rows = range(0, len(cells), abreast)
-    return sheets([cells[k : k + abreast] for k in rows], captions=[labels[k : k + abreast] for k in rows])
+    return Sheet([cells[k : k + abreast] for k in rows], captions=[labels[k : k + abreast] for k in rows], flows=True)
 
 
 def masked(desk: Desk, picture: Path, white: Path, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:

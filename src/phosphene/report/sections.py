@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from phosphene.defaults import CASCADE
 from phosphene.drawing import Sampling, Step, Task, run
-from phosphene.images import fitted, save_png, sheet, to_images, to_tensor
+from phosphene.images import Sheet, fitted, save_png, to_images, to_tensor
 from phosphene.models import catalogue
 from phosphene.models.cascade import Cascade, open_cascade
 from phosphene.notation import require_sections
@@ -33,15 +33,13 @@ SIDE = 192
 QUICK, UPSCALE = 10, 1
 """Steps of the first stage and of the second on a quick page."""
 
-Shown = Image.Image | tuple[Image.Image, Image.Image]
-"""A picture, or a sheet for a light page and for a dark one."""
-
 
 @dataclass
 class Figure:
     """A picture of the page: its file, what it shows (also its alternative text), and the command that makes it, if one does.
 
-    ``dark`` is its file for a dark page, where it has one; a ``plot`` is turned dark by the page itself. ``turn`` is the CSS by
+    ``dark`` is its file for a dark page, where it has one; a ``plot`` is turned dark by the page itself. ``grid`` says of a sheet
+    where on it its images lie, and what is written beside them: the page sets that as text. ``turn`` is the CSS by
     which a reader turns it into its other reading, ``readings`` what it shows before and after. ``far`` lets the reader walk
     away from it: it is the blur that parts its bands, in widths of the picture.
     """
@@ -53,6 +51,7 @@ class Figure:
     height: int
     dark: str = ""
     plot: bool = False
+    grid: Mapping[str, Any] | None = None
     turn: str = ""
     readings: Sequence[str] = ("", "")
     far: float = 0.0
@@ -121,11 +120,11 @@ class Desk:
     def __post_init__(self) -> None:
         self._models: dict[int, Cascade] = {}
         self._held: dict[Hashable, Any] = {}
-        self.again = self.page_line
+        self.again, self.opened = self.page_line, False
 
     def begin(self, section: Section) -> None:
         """What is kept from now on is of ``section``: each picture says how it is made again."""
-        self.again = f"{self.page_line} --sections {section.name}"
+        self.again, self.opened = f"{self.page_line} --sections {section.name}", False
 
     @property
     def page_line(self) -> str:
@@ -150,6 +149,7 @@ class Desk:
 
     def open(self, stages: int) -> Cascade:
         """The text-to-image model with its first ``stages``, or more where they are at hand; loaded once."""
+        self.opened = True
         for count in (2, 1)[: 3 - stages]:
             if count in self._models:
                 return self._models[count]
@@ -203,32 +203,23 @@ class Desk:
 
         return to_tensor(fitted(read_picture(path), size or self.stage.image_shape[1:]))
 
-    def save(self, image: Shown, name: str, caption: str, command: str = "", **more: object) -> Figure:
-        """Write ``image`` beside the page."""
-        light, dark = image if isinstance(image, tuple) else (image, None)
-        story = {"command": self.again}
-        save_png(light, self.out / f"{name}.png", story)
-        if dark is not None:
-            save_png(dark, self.out / f"{name}-dark.png", story)
-        return Figure(f"{name}.png", caption, command, *light.size, dark="" if dark is None else f"{name}-dark.png", **more)
-
-    def plotted(self, name: str, caption: str) -> Figure:
-        """The figure of a plot that was written beside the page; like all others it is told how it is made again."""
-        with Image.open(self.out / f"{name}.png") as image:
-            image.load()
-        save_png(image, self.out / f"{name}.png", {"command": self.again})
-        return Figure(f"{name}.png", caption, "", *image.size, plot=True)
+    def save(self, image: Image.Image | Sheet, name: str, caption: str, command: str = "", **more: object) -> Figure:
+        """Write ``image`` beside the page; a sheet for a light page and for a dark one."""
+        story, dark = {"command": self.again}, ""
+        if isinstance(image, Sheet):
+            dark = f"{name}-dark.png"
+            save_png(image.draw(dark=True), self.out / dark, story)
+            if image.captions or image.row_labels or image.column_labels:
+                more["grid"] = {"heads": image.column_labels, "flows": image.flows, "gap": image.gap, "rows": image.parts()}
+            image = image.draw()
+        save_png(image, self.out / f"{name}.png", story)
+        return Figure(f"{name}.png", caption, command, *image.size, dark=dark, **more)
 
 
 def command_line(words: Sequence[str]) -> str:
     """A command line as one types it: what needs quotes in double ones, where that does."""
     plain = {word: not set(word) & set('"$`\\!') for word in words}
     return " ".join(f'"{w}"' if shlex.quote(w) != w and plain[w] else shlex.quote(w) for w in words)
-
-
-def sheets(*rows: Any, **labels: Any) -> Shown:
-    """A contact sheet for a light page and for a dark one: see :func:`phosphene.images.sheet`."""
-    return sheet(*rows, **labels), sheet(*rows, **labels, dark=True)
 
 
 def chosen(names: Sequence[str] | None, left_out: Sequence[str] = ()) -> list[Section]:

@@ -168,6 +168,7 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
 
 def lesson(settings: Recipe, out: Path, device: str, halted: Callable[[], bool]) -> Iterator[tuple]:
     """Train in the folder ``out`` until it is done or ``halted``; status, curve and samples, about once a second."""
+    from phosphene.images import save_png
     from phosphene.plots import loss_curves
     from phosphene.training.mnist.run import Run
 
@@ -179,7 +180,7 @@ def lesson(settings: Recipe, out: Path, device: str, halted: Callable[[], bool])
         points += [((done - len(losses) + 1 + k) / steps, loss) for k, loss in enumerate(losses)]
         status = f"epoch {epoch} of {settings.epochs}: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s"
         if ended or time.monotonic() - drawn_at > 1:
-            loss_curves({"loss": points}, curve, "training loss")
+            save_png(loss_curves({"loss": points}, "training loss"), curve)
             found = sorted((out / "samples").glob("*.png"))
             yield bar(f"{status}, {report.seconds_left:.0f} s left", done, total), str(curve), str(found[-1]) if found else None
             drawn_at = time.monotonic()

@@ -125,4 +125,4 @@ class Run(TrainingRun):
 
     def curves(self, lines: Sequence[dict]) -> None:
         title = f"{self.recipe.network}, {self.recipe.dataset}"
-        loss_curves({self.recipe.network: curve(lines)}, self.out / "loss.png", title)
+        save_png(loss_curves({self.recipe.network: curve(lines)}, title), self.out / "loss.png")

@@ -190,7 +190,7 @@ class CascadeRun(TrainingRun):
             curve: [(line["images"], line[name]) for line in lines if is_number(line.get("images")) and is_number(line.get(name))]
             for curve, name in named.items()
         }
-        loss_curves(points, self.out / "loss.png", "loss of the average and of the steps", x="images seen")
+        save_png(loss_curves(points, "loss of the average and of the steps", x="images seen"), self.out / "loss.png")
 
     def keep(self) -> None:
         """Write the model, whole or not at all."""
