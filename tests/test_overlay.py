@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Echo, TinyDenoiser, randn, refusal
+from conftest import Echo, TinyDenoiser, randn, refusal, rows_an_image
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -119,9 +119,8 @@ def test_sheets_keep_the_law_of_expressions(count, seed, scale):
 def test_each_sheet_is_asked_of_itself_alone_in_one_pass():
     denoiser, x = TinyDenoiser(linear(100), learned=True), randn(2, 9, 12, 12)
     asked = [guide(cond(prompt), 3) for prompt in THREE]
-    evaluation = Evaluation(sheets(*asked), denoiser)
-    assert evaluation.rows_per_image == 6  # two a prompt, as without sheets
-    found = evaluation(x, 40)
+    assert rows_an_image(sheets(*asked)) == 6  # two a prompt, as without sheets
+    found = Evaluation(sheets(*asked), denoiser)(x, 40)
     assert denoiser.calls == [12]
     for k, part in enumerate(asked):
         own = Evaluation(part, denoiser)(Sheet(k, 3).apply(x), 40)
