@@ -231,7 +231,7 @@ def _square(whole: Image.Image, frame: Frame, picture: Image.Image, view: Lens) 
 
 MARKINGS = {"none": _none, "arrow": _arrow, "mirror": _mirror, "pieces": _pieces, "strips": _strips, "beside": _none}
 MARKINGS |= {"disc": _disc, "stand": _stand, "square": _square}
-"""What draws each of ``views.MARKS``."""
+"""What draws each kind of mark. What is small ``beside`` the picture is what the view shows, because no hand can make it."""
 
 
 def marking(view: View | Warp) -> Marking:
