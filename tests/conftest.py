@@ -52,6 +52,12 @@ def refusal(call, *names: str) -> str:
     return text
 
 
+def energy(fold, x0, estimates):
+    """The squared distances of the sheets of pictures ``x0`` from ``estimates``, weighed as ``fold`` does: (B,)."""
+    away = (x0 - estimates).unflatten(1, (fold.sheets, -1)).square().flatten(2).sum(2)
+    return away @ torch.tensor(fold.weights).to(away)
+
+
 def rows_an_image(expression):
     """Forward rows that one image costs at each step; where guidance has an interval, within that."""
     return len(set(leaves(at(expression))))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import randn, refusal
+from conftest import energy, randn, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -265,10 +265,10 @@ def test_no_other_picture_is_nearer_to_the_estimates(views, weights, seed, other
     scales = torch.tensor(fold.weights).double().repeat_interleave(2)[:, None, None]
     rest, way = scales.sqrt() * (wanted - found), scales.sqrt() * seen
     assert (rest * way).sum().abs() < 1e-4 * rest.norm() * way.norm()
-    assert (fold.energy(found, wanted) < fold.energy(found + seen, wanted)).all()
+    assert (energy(fold, found, wanted) < energy(fold, found + seen, wanted)).all()
     start = wanted.chunk(fold.sheets, 1)[0]
     begun = torch.cat([start, *(v.apply(start) for v in views)], 1)
-    assert (fold.energy(found, wanted) <= fold.energy(begun, wanted) * (1 + 1e-9)).all()
+    assert (energy(fold, found, wanted) <= energy(fold, begun, wanted) * (1 + 1e-9)).all()
 
 
 @given(st.lists(st.sampled_from(list(VIEWS.values())), min_size=1, max_size=3), four, seeds)
