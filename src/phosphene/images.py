@@ -164,9 +164,9 @@ def sheet(
     write, heading = font(size), font(round(size * 1.3))
     left = gap + (max(int(write.getlength(label)) for label in row_labels) + 2 * gap if row_labels else 0)
     top = gap + (round(size * 1.3) + 2 * gap if title else 0) + (size + gap if column_labels else 0)
-    broken = [[_lines(caption, write, cell[0] + gap // 2) for caption in row] for row in captions]
+    labels = [[_lines(caption, write, cell[0] + gap // 2) for caption in row] for row in captions]
     pitch = round(size * 1.2)
-    below = [max(map(len, row)) * pitch + gap if any(row) else 0 for row in broken] or [0] * len(rows)
+    below = [max(map(len, row)) * pitch + gap if any(row) else 0 for row in labels] or [0] * len(rows)
     tops = list(accumulate((cell[1] + gap + under for under in below), initial=top))
     columns = max(len(row) for row in rows)
     width = left + columns * (cell[0] + gap)
@@ -185,19 +185,25 @@ def sheet(
             if image is not None:
                 paper.paste(image, (x, y))
             if captions:
-                for line, text in enumerate(broken[r][c]):
+                for line, text in enumerate(labels[r][c]):
                     pen.text((x + cell[0] / 2, y + cell[1] + gap / 2 + line * pitch), text, muted, write, anchor="ma")
     return paper
 
 
-def _lines(text: str, write: ImageFont.FreeTypeFont, width: int, most: int = 3) -> list[str]:
-    """``text`` in at most ``most`` lines no wider than ``width`` pixels."""
+def broken(text: str, write: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """``text`` in lines no wider than ``width`` pixels, unless a word is."""
     lines: list[str] = []
     for word in text.split():
         if lines and write.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
+    return lines
+
+
+def _lines(text: str, write: ImageFont.FreeTypeFont, width: int, most: int = 3) -> list[str]:
+    """``text`` in at most ``most`` lines no wider than ``width`` pixels."""
+    lines = broken(text, write, width)
     if len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1] + "…"]
     cut = []
