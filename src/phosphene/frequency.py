@@ -91,7 +91,7 @@ class MotionBlur:
     angle: float = SWEPT_AT
 
     def __post_init__(self) -> None:
-        require_length(self.length)
+        require_length("--length", self.length)
         require_finite("--angle", self.angle)
 
     def __call__(self, x: Tensor) -> Tensor:
