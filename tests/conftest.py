@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
+from phosphene.expression import at, leaves
 from phosphene.models.protocol import Estimate
 from phosphene.schedule import linear, rescaled_linear, squared_cosine, straight
 
@@ -49,6 +50,17 @@ def refusal(call, *names: str) -> str:
     for name in names:
         assert name in text, text
     return text
+
+
+def energy(fold, x0, estimates):
+    """The squared distances of the sheets of pictures ``x0`` from ``estimates``, weighed as ``fold`` does: (B,)."""
+    away = (x0 - estimates).unflatten(1, (fold.sheets, -1)).square().flatten(2).sum(2)
+    return away @ torch.tensor(fold.weights).to(away)
+
+
+def rows_an_image(expression):
+    """Forward rows that one image costs at each step; where guidance has an interval, within that."""
+    return len(set(leaves(at(expression))))
 
 
 def randn(*shape, seed=0, dtype=torch.float32):

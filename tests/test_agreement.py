@@ -15,11 +15,11 @@ from test_cascade import BOAT, MAN, cascade, folder  # noqa: F401  (fixtures)
 from test_cli import call, here  # noqa: F401
 
 from phosphene.drawing import Sampling, run
-from phosphene.expression import bent, cond, guide, mean, picked, viewed
+from phosphene.expression import Turns, bent, cond, guide, mean, picked, viewed
 from phosphene.forward import Evaluation, rectification
 from phosphene.guidance import Guidance
 from phosphene.readers import read_provenance
-from phosphene.sampler import Relay, ancestral, ddim, denoise, dpm_solver, generators, heun, last
+from phosphene.sampler import ancestral, ddim, denoise, dpm_solver, generators, heun, last
 from phosphene.schedule import linear
 from phosphene.tasks import agreement
 from phosphene.tasks.agreement import LOOKS, balanced
@@ -209,13 +209,13 @@ def test_where_all_scores_are_equal_weights_that_follow_change_nothing(stage, mo
 @given(solver=solvers, steps=st.integers(0, 8))
 def test_last_steps_are_the_other_s_from_where_the_first_has_come_to(solver, steps):
     first, then = mean(cond("a"), viewed(cond("b"), FLIP)), cond("b")
-    whole = drawn(Relay(first, then, steps), solver=solver)
+    whole = drawn(Turns((first, then), steps), solver=solver)
     if steps == 0:
         assert whole.equal(drawn(first, solver=solver))
     if steps >= len(TIMES):
         assert whole.equal(drawn(then, solver=solver))
     denoiser = TinyDenoiser(SCHEDULE)
-    drawn(Relay(first, then, steps), solver=solver, denoiser=denoiser)
+    drawn(Turns((first, then), steps), solver=solver, denoiser=denoiser)
     ends = len(solver(SCHEDULE, TIMES[-steps:])) if steps else 0  # rows of the table in the last steps
     assert denoiser.calls == [4] * max(len(solver(SCHEDULE, TIMES)) - ends, 0) + [2] * ends
 
@@ -226,7 +226,7 @@ def test_last_steps_are_a_run_of_their_own(steps):
     first, then = cond("a"), cond("b")
     start = randn(1, 3, SIZE, SIZE)
     for solver in (ddim, dpm_solver, heun):
-        relayed = list(denoise(TinyDenoiser(SCHEDULE), Relay(first, then, steps), start, TIMES, solver=solver))
+        relayed = list(denoise(TinyDenoiser(SCHEDULE), Turns((first, then), steps), start, TIMES, solver=solver))
         before = [s for s in denoise(TinyDenoiser(SCHEDULE), first, start, TIMES, solver=solver) if s.t >= TIMES[-steps]][-1]
         alone = last(denoise(TinyDenoiser(SCHEDULE), then, before.xt, TIMES[-steps:], solver=solver))
         torch.testing.assert_close(relayed[-1].xt, alone, rtol=0, atol=1e-5)
@@ -240,7 +240,7 @@ def test_the_last_steps_of_an_anagram_are_those_of_the_view_that_is_named(stage)
     torch.testing.assert_close(ours(stage, anagram(two, ["flip"], last="identity:6")), upright, rtol=0, atol=1e-4)
     assert not torch.allclose(ours(stage, anagram(two, ["flip"], last="flip:6")), upright, atol=1e-2)
     patches = anagram(two, ["patches:4"], last="patches:4:2", view_seed=5)
-    assert patches.asks(stage, 7.0).then.view == VIEWS["patches"].__class__(4, 5)
+    assert patches.asks(stage, 7.0).parts[1].view == VIEWS["patches"].__class__(4, 5)
     refusal(lambda: anagram(two, ["flip"], last="flip"), "--last flip", "identity:2")
     refusal(lambda: anagram(two, ["flip"], last="flip:x"), "--last flip:x")
     refusal(lambda: anagram(two, ["flip"], last="mirror:2"), "--last mirror:2", "none of the views")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import Echo, TinyDenoiser, randn
+from conftest import Echo, TinyDenoiser, randn, rows_an_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -238,7 +238,7 @@ def check(expression, plain, rows, denoiser=None):
     denoiser = denoiser or TinyDenoiser(SCHEDULE)
     evaluation = Evaluation(expression, denoiser)
     noise = evaluation(x, T).noise
-    assert evaluation.rows_per_image == rows
+    assert rows_an_image(expression) == rows
     assert denoiser.calls == [rows * BATCH]
     assert noise.dtype == torch.float32
     torch.testing.assert_close(noise, plain(denoiser, x), rtol=0, atol=1e-5)
@@ -339,7 +339,7 @@ def test_the_same_question_is_asked_once():
         mean(a, b, viewed(a, VIEWS["identity"])), lambda d, x: (2 * guided(d, x, 0).noise + guided(d, x, 1, away=0).noise) / 3, 3
     )
     # Through another view it is another question.
-    assert Evaluation(mean(a, viewed(a, HALF)), TinyDenoiser(SCHEDULE)).rows_per_image == 4
+    assert rows_an_image(mean(a, viewed(a, HALF))) == 4
 
 
 def test_the_width_of_a_band_scales_with_the_picture():

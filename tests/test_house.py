@@ -155,6 +155,15 @@ def test_nothing_is_too_large(what, limit):
     assert not {name: lines for name, lines in measured(SOURCES)[what].items() if lines > limit}
 
 
+CORE = ("schedule", "frequency", "moved", "views", "guidance", "expression", "forward", "sampler")
+"""Forward process, bands, views, guidance, noise expressions, their one forward pass, and the loop with its solvers."""
+
+
+def test_the_core_can_be_read_in_an_hour():
+    """All lines are counted: code, docstrings, comments and blank ones."""
+    assert sum(SOURCES[name].count("\n") for name in CORE) <= 1250
+
+
 def test_no_function_is_hidden_by_a_namesake():
     source = ""
     for name, kind, lines in (("A", "def", 70), ("B", "async def", 70), ("C", "def", 1), ("D", "async def", 1)):

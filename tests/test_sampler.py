@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phosphene.errors import UserError
-from phosphene.expression import cond, guide, mean, viewed
+from phosphene.expression import Turns, cond, guide, mean, viewed
 from phosphene.sampler import (
     SOLVERS,
     ancestral,
@@ -26,9 +26,9 @@ from phosphene.sampler import (
     heun,
     last,
     resampled,
-    solver,
     taking_turns,
 )
+from phosphene.sampling import Sampling
 from phosphene.schedule import CLEAN, linear, squared_cosine, straight
 from phosphene.views import VIEWS
 
@@ -256,8 +256,8 @@ class Sides:
 def turns_of(make, readings, times, schedule=COSINE):
     """Of each timestep evaluated, the readings that were asked there; and the steps."""
     denoiser = Sides(schedule)
-    expressions = [cond(c) for c in readings]
-    steps = list(denoise(denoiser, expressions, start(1), times, solver=make, generators=generators([1])))
+    asked = Turns(tuple(cond(c) for c in readings))
+    steps = list(denoise(denoiser, asked, start(1), times, solver=make, generators=generators([1])))
     return denoiser.asked, steps
 
 
@@ -290,8 +290,8 @@ def test_readings_of_one_mind_make_what_one_alone_makes(schedule, name, data, re
     x0, times = randn(2, *SHAPE, seed=9, dtype=torch.float64), data.draw(timesteps(schedule))
     settings = {"solver": resampled(SOLVERS[name], taken)}
     alone = list(denoise(Knowing(schedule, x0), BOAT, start(), times, generators=generators([1, 2]), **settings))
-    expressions = [cond(k) for k in range(readings)]
-    together = list(denoise(Knowing(schedule, x0), expressions, start(), times, generators=generators([1, 2]), **settings))
+    asked = Turns(tuple(cond(k) for k in range(readings)))
+    together = list(denoise(Knowing(schedule, x0), asked, start(), times, generators=generators([1, 2]), **settings))
     for one, other in zip(alone, together, strict=True):
         close(one.xt, other.xt, 1e-6)
 
@@ -333,7 +333,7 @@ def test_a_reading_goes_by_its_own_slope():
             assert d == pytest.approx(a * (lam[t] + lam[s]) / 2)  # a straight line, at the middle of the step
         kept[a] = t
         x = math.sqrt((1 - schedule.level(s)) / (1 - schedule.level(t))) * x - signal_s * math.expm1(-h) * d
-    run = denoise(Sloping(schedule), [cond(a) for a in slopes], start(1), times, solver=dpm_solver)
+    run = denoise(Sloping(schedule), Turns(tuple(cond(a) for a in slopes)), start(1), times, solver=dpm_solver)
     close(next(step.xt for step in run if step.t == times[-1]), x, 1e-6)
 
 
@@ -432,7 +432,7 @@ def test_an_ancestral_run_of_all_timesteps_is_the_one_of_diffusers():
     # Their single precision table has 1 - abar of the first timesteps to three digits: that alone is 2e-4 by the end.
     torch.testing.assert_close(scheduler.alphas_cumprod.double(), schedule.abar, rtol=1e-5, atol=0)
     scheduler.alphas_cumprod = schedule.abar
-    compare(TinyDenoiser(schedule), scheduler, schedule.timesteps(), ancestral, noisy=True)
+    compare(TinyDenoiser(schedule), scheduler, schedule.timesteps(schedule.steps), ancestral, noisy=True)
 
 
 @pytest.mark.parametrize("maximum", [1.5, 1.0])
@@ -580,7 +580,7 @@ def test_single_precision_stays_and_costs_only_rounding(name):
 
 def test_nothing_is_computed_before_it_is_asked_for():
     denoiser = TinyDenoiser(linear())
-    steps = denoise(denoiser, guide(BOAT), start(), linear().timesteps(), solver=ddim)
+    steps = denoise(denoiser, guide(BOAT), start(), linear().timesteps(300), solver=ddim)
     assert denoiser.calls == []
     first = next(steps)
     assert denoiser.calls == [4] and (first.index, first.total, first.t) == (0, 300, 298)
@@ -691,7 +691,7 @@ def test_timesteps_that_make_no_run_are_refused(name, times):
 
 def test_unknown_settings_are_refused():
     with pytest.raises(UserError, match="--solver leap.*ancestral"):
-        solver("leap")
+        Sampling("leap").table()
     with pytest.raises(UserError, match="variance"):
         ancestral(linear(), [5], "medium")
     for eta in (-0.1, 1.1, float("nan")):

@@ -209,8 +209,8 @@ def test_timesteps_decrease_and_number_as_asked(total, fraction, spacing):
         assert times[-1] == 0
 
 
-def test_all_timesteps_by_default():
-    assert linear(300).timesteps() == list(range(299, -1, -1))
+def test_as_many_timesteps_as_there_are_are_all_of_them():
+    assert linear(300).timesteps(300) == list(range(299, -1, -1))
 
 
 def test_leading_timesteps_are_those_of_the_deepfloyd_pipelines():

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Echo, randn, refusal
+from conftest import Echo, randn, refusal, rows_an_image
 from skimage.metrics import structural_similarity
 from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
 
@@ -136,7 +136,7 @@ def test_weights_and_turns_of_an_anagram(stage):
 
 
 def rows(stage, task):
-    return Evaluation(task.asks(stage, 7.0), stage).rows_per_image
+    return rows_an_image(task.asks(stage, 7.0))
 
 
 def test_rows_of_a_step(stage):

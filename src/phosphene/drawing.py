@@ -16,12 +16,12 @@ from torch import Tensor
 
 from phosphene import sampler
 from phosphene.errors import UserError
-from phosphene.expression import Expression, bent, picked
+from phosphene.expression import Asked, Expression, bent, picked
 from phosphene.folds import Fold
 from phosphene.guidance import PLAIN, Guidance
 from phosphene.models.protocol import Denoiser
 from phosphene.processes import ALONE, Place
-from phosphene.sampler import Asked, Generators, Some, denoise, draw, each, generators
+from phosphene.sampler import Generators, Some, denoise, draw, generators
 from phosphene.sampling import Sampling, threshold
 from phosphene.schedule import CLEAN
 
@@ -229,7 +229,7 @@ class _Plan:
 
     stage: Denoiser
     sampling: Sampling
-    expression: Asked
+    asked: Asked
     times: list[int]
     fold: Fold | None = None
 
@@ -243,7 +243,7 @@ class _Plan:
         interval = None if own.guidance_interval is None else tuple(own.guidance_interval)
         how = Guidance(interval, own.guidance_parallel, own.guidance_norm)
         asked = task.asks(stage, own.guidance)
-        return cls(stage, own, asked if how == PLAIN else each(asked, lambda one: bent(one, how)), times, task.fold)
+        return cls(stage, own, asked if how == PLAIN else bent(asked, how), times, task.fold)
 
     @property
     def enlarges(self) -> bool:
@@ -263,7 +263,7 @@ class _Plan:
         """As it is for pictures ``rows`` of ``count``."""
         if len(rows) == count:
             return self
-        return replace(self, expression=each(self.expression, lambda one: picked(one, rows, count)))
+        return replace(self, asked=picked(self.asked, rows, count))
 
     def steps(
         self, task: Task, source: Generators, count: int, small: Tensor | None, noise: Tensor | None
@@ -288,7 +288,7 @@ class _Plan:
         """:func:`~phosphene.sampler.denoise` from timestep number ``start`` of the run, at which ``xt`` is."""
         return denoise(
             self.stage,
-            self.expression,
+            self.asked,
             xt,
             self.times[start:],
             solver=self.sampling.table(self.stage),

@@ -53,10 +53,10 @@ def require_eta(eta: float | None, solver: str) -> None:
         raise UserError(f"--eta {eta:g}: belongs to ddim, not to {solver}; leave it out, or take --solver ddim.")
 
 
-def require_strength(value: float) -> None:
+def require_strength(option: str, value: float) -> None:
     """UserError where ``value`` is no share of an edit's steps."""
     if not 0 < value <= 1:
-        raise UserError(f"--strength {value:g}: must lie in (0, 1], such as 0.7.")
+        raise UserError(f"{option} {value:g}: must lie in (0, 1], such as 0.7.")
 
 
 def require_sigma(value: float) -> None:
@@ -71,10 +71,10 @@ def require_noise(sigmas: Sequence[float]) -> None:
         raise UserError(f"--sigma {[*sigmas]}: give numbers of 0 or more, at most {MOST_SIGMA}.")
 
 
-def require_length(value: float) -> None:
+def require_length(option: str, value: float) -> None:
     """UserError where nothing sweeps by over ``value`` pixels."""
     if not 1 < value <= MOST_BLUR:
-        raise UserError(f"--length {value:g}: must be more than a pixel, such as 15, and at most {MOST_BLUR}.")
+        raise UserError(f"{option} {value:g}: must be more than a pixel, such as 15, and at most {MOST_BLUR}.")
 
 
 def require_steps(option: str, value: int, least: int = 1) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
 from phosphene.errors import UserError, require_finite, require_sigmas, require_weights
 from phosphene.folds import Sheet
-from phosphene.frequency import Component
+from phosphene.frequency import Component, LowPass
 from phosphene.guidance import PLAIN, Guidance
 from phosphene.views import Identity, View
 
@@ -25,12 +26,12 @@ class Cond:
     """A leaf: the denoiser's answer. One condition for the whole batch, or one for each image of it."""
 
     conditions: tuple[Hashable | None, ...]
+    parts: ClassVar[tuple[()]] = ()
 
 
 @dataclass(frozen=True)
 class Guide:
-    toward: Expression
-    away: Expression
+    parts: tuple[Expression, Expression]  # toward and away
     scale: float
     how: Guidance = PLAIN
 
@@ -44,27 +45,19 @@ class Mean:
 
 @dataclass(frozen=True)
 class Viewed:
-    part: Expression
+    parts: tuple[Expression]
     view: View
 
 
 @dataclass(frozen=True)
 class Bands:
     parts: tuple[Expression, ...]
-    sigmas: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Factorized:
-    part: Expression
-    rest: Expression
-    component: Component
+    components: tuple[Component, ...]  # between two neighbours: what the first of them rules, and all before it
 
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    inside: Expression
-    outside: Expression
+    parts: tuple[Expression, Expression]  # inside and outside
     mask: Tensor
 
 
@@ -73,7 +66,19 @@ class Sheets:
     parts: tuple[Expression, ...]
 
 
-Expression = Cond | Guide | Mean | Viewed | Bands | Factorized | Masked | Sheets
+Expression = Cond | Guide | Mean | Viewed | Bands | Masked | Sheets
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Expressions that take turns, one a step, and so none themselves: see :func:`~phosphene.sampler.taking_turns`."""
+
+    parts: tuple[Expression, ...]
+    ending: int | None = None  # where given, all steps are the first's but the last so many, which are the second's
+
+
+Asked = Expression | Turns
+"""What a denoiser is asked for in a run."""
 
 
 def cond(*conditions: Hashable | None) -> Cond:
@@ -89,7 +94,7 @@ def guide(toward: Expression, scale: float = 7.0, away: Expression | None = None
     ``away`` is the null condition by default; a negative prompt is ``away=cond("blurry")``. ``how`` bends the update.
     """
     require_finite("--guidance", scale)
-    return Guide(toward, cond(None) if away is None else away, float(scale), how)
+    return Guide((toward, cond(None) if away is None else away), float(scale), how)
 
 
 def mean(*parts: Expression, weights: Sequence[float] | None = None, rectified: bool = False) -> Mean:
@@ -101,12 +106,13 @@ def mean(*parts: Expression, weights: Sequence[float] | None = None, rectified: 
     weights = [1.0] * len(parts) if weights is None else list(weights)
     require_weights(weights, len(parts))
     total = sum(weights)
-    return Mean(parts, tuple(w / total for w in weights), rectified)
+    counting = [(p, w / total) for p, w in zip(parts, weights, strict=True) if w != 0]  # the others cost no row
+    return Mean(*zip(*counting, strict=True), rectified)
 
 
-def viewed(part: Expression, view: View) -> Viewed:
+def viewed(part: Expression, view: View) -> Expression:
     """``part``, looking at the picture through ``view``; its answer is brought back by the view's inverse."""
-    return Viewed(part, view)
+    return part if isinstance(view, Identity) else Viewed((part,), view)
 
 
 def bands(*parts: Expression, sigmas: Sequence[float] = (2.0,)) -> Bands:
@@ -115,22 +121,22 @@ def bands(*parts: Expression, sigmas: Sequence[float] = (2.0,)) -> Bands:
     Each of ``sigmas`` (decreasing, one fewer than the parts) is the blur that parts two neighbours, in pixels of a
     64-pixel picture.
     """
-    sigmas = tuple(float(s) for s in sigmas)
     require_sigmas(sigmas, len(parts))
-    return Bands(parts, sigmas)
+    return Bands(parts, tuple(map(LowPass, sigmas)))
 
 
-def factorized(part: Expression, rest: Expression, component: Component) -> Factorized:
-    """``part`` rules that ``component`` of the picture, ``rest`` what is left (Geng et al. 2024, "Factorized Diffusion").
+def factorized(part: Expression, rest: Expression, component: Component) -> Bands:
+    """Bands of another kind: ``part`` rules that ``component`` of the picture, ``rest`` what is left.
 
-    ``component`` is linear and maps equal components to equal values: :class:`LowPass`, :class:`Grayscale`, :class:`MotionBlur`.
+    ``component`` is linear and maps equal components to equal values: :class:`LowPass`, :class:`Grayscale`,
+    :class:`MotionBlur`. Source: Geng et al. 2024, "Factorized Diffusion".
     """
-    return Factorized(part, rest, component)
+    return Bands((part, rest), (component,))
 
 
 def masked(inside: Expression, outside: Expression, mask: Tensor) -> Masked:
     """``inside`` where ``mask`` is 1, ``outside`` where it is 0. mask: (H, W), or broadcastable to (B, C, H, W), in 0..1."""
-    return Masked(inside, outside, clamped_mask(mask))
+    return Masked((inside, outside), clamped_mask(mask))
 
 
 def sheets(*parts: Expression) -> Sheets:
@@ -149,79 +155,59 @@ def clamped_mask(mask: Tensor, option: str = "mask", rounding: float = 1e-5) -> 
     return mask.clamp(0, 1) if low < 0 or high > 1 else mask
 
 
-def picked(expression: Expression, rows: Sequence[int], count: int) -> Expression:
-    """``expression`` of a batch of ``count``, for its pictures ``rows`` alone."""
+def of_parts(asked: Asked, made: Callable[[Expression], Expression]) -> Asked:
+    """``asked`` of what is ``made`` of each of its parts."""
+    return replace(asked, parts=tuple(map(made, asked.parts))) if asked.parts else asked
 
-    match expression:
-        case Cond(conditions):
-            return Cond(tuple(conditions[k] for k in rows)) if len(conditions) == count else expression
+
+def picked(asked: Asked, rows: Sequence[int], count: int) -> Asked:
+    """``asked`` of a batch of ``count``, for its pictures ``rows`` alone."""
+    match asked:
+        case Cond(conditions) if len(conditions) == count:
+            return Cond(tuple(conditions[k] for k in rows))
         case Mean(_, weights):
-            own = tuple(w[list(rows)] if isinstance(w, Tensor) else w for w in weights)
-            expression = replace(expression, weights=own)
-        case Masked(_, _, mask) if mask.ndim == 4 and len(mask) > 1:
-            expression = replace(expression, mask=mask[list(rows)])
-    return _with_parts(expression, lambda part: picked(part, rows, count))
+            asked = replace(asked, weights=tuple(w[list(rows)] if isinstance(w, Tensor) else w for w in weights))
+        case Masked(_, mask) if mask.ndim == 4 and len(mask) > 1:
+            asked = replace(asked, mask=mask[list(rows)])
+    return of_parts(asked, lambda part: picked(part, rows, count))
 
 
-def bent(expression: Expression, how: Guidance) -> Expression:
-    """``expression`` with all of its guidance as ``how`` has it."""
-    expression = replace(expression, how=how) if isinstance(expression, Guide) else expression
-    return _with_parts(expression, lambda part: bent(part, how))
+def bent(asked: Asked, how: Guidance) -> Asked:
+    """``asked`` with all of its guidance as ``how`` has it."""
+    asked = replace(asked, how=how) if isinstance(asked, Guide) else asked
+    return of_parts(asked, lambda part: bent(part, how))
 
 
-def at(expression: Expression, t: int) -> Expression:
-    """What ``expression`` is at timestep ``t``: without guidance where that has an interval, and ``t`` is not in it."""
-    while isinstance(expression, Guide) and not expression.how.acts(t):
-        expression = expression.toward
-    return _with_parts(expression, lambda part: at(part, t))
-
-
-def _with_parts(expression: Expression, made: Callable[[Expression], Expression]) -> Expression:
-    """``expression`` of what is ``made`` of each of its parts."""
-    match expression:
-        case Guide(toward, away):
-            return replace(expression, toward=made(toward), away=made(away))
-        case Mean(parts) | Bands(parts) | Sheets(parts):
-            return replace(expression, parts=tuple(map(made, parts)))
-        case Viewed(part):
-            return replace(expression, part=made(part))
-        case Factorized(part, rest):
-            return replace(expression, part=made(part), rest=made(rest))
-        case Masked(inside, outside):
-            return replace(expression, inside=made(inside), outside=made(outside))
-    return expression
+def at(expression: Expression, t: int | None = None) -> Expression:
+    """What of ``expression`` is asked for at timestep ``t``; None: wherever guidance acts."""
+    if isinstance(expression, Guide):
+        toward, away = expression.parts
+        # At 1 the second term vanishes and at 0 the first: neither costs a row.
+        if expression.scale == 1 or not (t is None or expression.how.acts(t)):
+            return at(toward, t)
+        if expression.scale == 0:
+            return at(away, t)
+    return of_parts(expression, lambda part: at(part, t))
 
 
 Path = tuple[View | Sheet, ...]
+"""Through what a part sees the picture, from the outside in."""
 Leaf = tuple[Path, tuple[Hashable | None, ...]]
 
 
-def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
-    """The leaves that are needed, as (views from the outside in, conditions); duplicates included, zero weights left out."""
+def ways(expression: Expression, path: Path) -> list[tuple[Expression, Path]]:
+    """The parts of ``expression``, which sees the picture along ``path``, each with its own path."""
     match expression:
-        case Cond(conditions):
-            yield path, conditions
-        case Guide(toward, away, scale):
-            # At 1 the second term vanishes and at 0 the first: neither costs a row.
-            if scale != 0:
-                yield from leaves(toward, path)
-            if scale != 1:
-                yield from leaves(away, path)
-        case Mean(parts, weights):
-            for part, weight in zip(parts, weights, strict=True):
-                if isinstance(weight, Tensor) or weight != 0:
-                    yield from leaves(part, path)
-        case Bands(parts, _):
-            for part in parts:
-                yield from leaves(part, path)
-        case Factorized(part, rest, _):
-            yield from leaves(part, path)
-            yield from leaves(rest, path)
-        case Viewed(part, view):
-            yield from leaves(part, path if isinstance(view, Identity) else (*path, view))
-        case Masked(inside, outside, _):
-            yield from leaves(inside, path)
-            yield from leaves(outside, path)
+        case Viewed((part,), view):
+            return [(part, (*path, view))]
         case Sheets(parts):
-            for k, part in enumerate(parts):
-                yield from leaves(part, (*path, Sheet(k, len(parts))))
+            return [(part, (*path, Sheet(k, len(parts)))) for k, part in enumerate(parts)]
+    return [(part, path) for part in expression.parts]
+
+
+def leaves(expression: Expression, path: Path = ()) -> Iterator[Leaf]:
+    """All that the denoiser is asked for, as (path, conditions), duplicates included; of what :func:`at` has made."""
+    if isinstance(expression, Cond):
+        yield path, expression.conditions
+    for part, way in ways(expression, path):
+        yield from leaves(part, way)

@@ -83,7 +83,7 @@ class Overlaid:
         return z
 
     def __call__(self, x0: Tensor) -> Tensor:
-        *own, together = estimates = self._light(x0)
+        *own, together = estimates = (x0.unflatten(1, (self.sheets, -1)).transpose(0, 1) + 1) / 2  # (sheets, B, C, H, W)
         last = self.weights[-1]
         light = estimates[:-1].clamp(0, 1)
         for _ in range(self.sweeps):
@@ -92,19 +92,7 @@ class Overlaid:
                 # Written as a step from the estimate, so that what agrees is not moved by rounding.
                 step = last * others * (together - others * own[k]) / (weight + last * others.square())
                 light[k] = (own[k] + step).clamp(0, 1)
-        return self._pictures(torch.cat([light, light.prod(0, keepdim=True)]))
-
-    def energy(self, x0: Tensor, estimates: Tensor) -> Tensor:
-        """Of each of the pictures ``x0``, given ``estimates`` (both (B, sheets * C, H, W)): (B,)."""
-        away = (self._light(x0) - self._light(estimates)).square().flatten(2).sum(2)
-        return torch.tensor(self.weights).to(away) @ away
-
-    def _light(self, x: Tensor) -> Tensor:
-        """(sheets, B, C, H, W)."""
-        return (x.unflatten(1, (self.sheets, -1)).transpose(0, 1) + 1) / 2
-
-    def _pictures(self, light: Tensor) -> Tensor:
-        return (2 * light - 1).transpose(0, 1).flatten(1, 2)
+        return (2 * torch.cat([light, light.prod(0, keepdim=True)]) - 1).transpose(0, 1).flatten(1, 2)
 
 
 @dataclass(frozen=True)
@@ -153,11 +141,6 @@ class Seen:
         away = [e - v.apply(first) for v, e in zip(self.views[1:], others, strict=True)]
         x = first + self._solved(self._back(away))
         return torch.cat([v.apply(x) for v in self.views], 1)
-
-    def energy(self, x0: Tensor, estimates: Tensor) -> Tensor:
-        """Of each of the pictures ``x0``, given ``estimates`` (both (B, sheets * C, H, W)): (B,)."""
-        away = (x0 - estimates).unflatten(1, (self.sheets, -1)).square().flatten(2).sum(2)
-        return away @ torch.tensor(self.weights).to(away)
 
     @property
     def steps(self) -> int:

@@ -7,55 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.expression import (
-    Bands,
-    Cond,
-    Expression,
-    Factorized,
-    Guide,
-    Leaf,
-    Masked,
-    Mean,
-    Path,
-    Sheets,
-    Viewed,
-    at,
-    leaves,
-)
-from phosphene.folds import Sheet
-from phosphene.frequency import LowPass
-from phosphene.guidance import PLAIN
+from phosphene.expression import Bands, Cond, Expression, Guide, Leaf, Masked, Mean, Path, Sheets, Viewed, at, leaves, ways
 from phosphene.models.protocol import Denoiser, Estimate
 from phosphene.schedule import CLEAN
-from phosphene.views import Identity
-
-
-@dataclass
-class _Pass:
-    """What one forward pass asks for: leaves, the path of each picture it shows, and the embeddings of all its rows."""
-
-    leaves: list[Leaf]
-    paths: list[Path]
-    embedding: Tensor | None = None  # the same at each step
-
-    @classmethod
-    def of(cls, needed: Sequence[Leaf], shares: bool) -> _Pass:
-        by_path: dict[Path, list[Leaf]] = {}
-        for leaf in needed:
-            by_path.setdefault(leaf[0], []).append(leaf)
-        # A pass is a rectangle: each picture it shows is asked for equally many conditions. A denoiser that shares is shown
-        # each view once if all views have equally many leaves, which then go by condition: the first of every view, the
-        # second of every view. Any other is shown a picture for each leaf and asked one condition of it.
-        if shares and len({len(several) for several in by_path.values()}) == 1:
-            return cls([leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view], list(by_path))
-        return cls(list(needed), [path for path, _ in needed])
 
 
 class Evaluation:
@@ -75,45 +35,51 @@ class Evaluation:
             raise UserError(f"max_rows {max_rows}: must be at least 1.")
         self.expression, self.denoiser, self.max_rows = expression, denoiser, max_rows
         # At CLEAN no interval of guidance reaches: what is asked there may be what guidance 0 leaves out.
-        self.leaves = list(dict.fromkeys([*leaves(expression), *leaves(at(expression, CLEAN))]))
-        negates = any(math.prod(v.sign for v in path) < 0 for path, _ in self.leaves)
-        if negates and tuple(denoiser.value_range) != (-1, 1):
+        asked = dict.fromkeys([*leaves(at(expression)), *leaves(at(expression, CLEAN))])
+        if any(math.prod(v.sign for v in path) < 0 for path, _ in asked) and tuple(denoiser.value_range) != (-1, 1):
             raise UserError(f"--view negate: needs a model of pictures in [-1, 1]; this one has {tuple(denoiser.value_range)}.")
-        conditions = dict.fromkeys(c for _, several in self.leaves for c in several)
-        self._embedded = {c: denoiser.embed(c) for c in conditions}
-        self._passes: dict[tuple[Leaf, ...], _Pass] = {}
+        self._embedded = {c: denoiser.embed(c) for c in dict.fromkeys(c for _, several in asked for c in several)}
         # As constant as the embeddings, hence seen through each view once.
-        self._low_res = {} if low_res is None else {path: _through(low_res, path) for path, _ in self.leaves}
-
-    @property
-    def rows_per_image(self) -> int:
-        """Forward rows that one image costs at each step; where guidance has an interval, within that."""
-        return len(dict.fromkeys(leaves(self.expression)))
+        self._low_res = {} if low_res is None else {path: _through(low_res, path) for path, _ in asked}
+        self._passes: dict[tuple[tuple[Leaf, ...], int], tuple] = {}
 
     def __call__(self, x: Tensor, t: int) -> Estimate:
         """x: (B, C, H, W); t: the timestep of all of them."""
         expression = at(self.expression, t)
-        asked = self._pass(expression)
-        pictures, embedding = self._pictures(x, asked.paths), self._embeddings(x, asked)  # (P, C, H, W) and (k, P, ...)
-        k = len(embedding)
+        asked, paths, embedding = self._pass(tuple(dict.fromkeys(leaves(expression))), x)
+        pictures, k = self._pictures(x, paths), len(embedding)
         # Where memory is short the rectangle is cut between pictures, never between the conditions that share one.
         most = max((self.max_rows or k * len(pictures)) // k, 1)
         answers = []
         for part, rows in zip(pictures.split(most), embedding.split(most, dim=1), strict=True):
             times = torch.full((k * len(part),), t, dtype=torch.long, device=x.device)
             answers.append(self.denoiser(part, times, rows.flatten(0, 1)))
-        count = len(asked.leaves)
-        noise = _by_leaf([a.noise for a in answers], k, count)
-        learned = [a.variance for a in answers if a.variance is not None]
-        variance = _by_leaf(learned, k, count) if learned else [None] * count
-        answers = {leaf: Estimate(n, v) for leaf, n, v in zip(asked.leaves, noise, variance, strict=True)}
-        return _fold(expression, (), _Answers(answers, x, self.denoiser.schedule.level(t)))
+        noise, variance = (_by_leaf(values, k, len(asked)) for values in zip(*answers, strict=True))
+        estimates = {leaf: Estimate(n, v) for leaf, n, v in zip(asked, noise, variance, strict=True)}
+        return self._folded(expression, (), estimates, x, t)
 
-    def _pass(self, expression: Expression) -> _Pass:
-        needed = tuple(dict.fromkeys(leaves(expression)))
-        if needed not in self._passes:
-            self._passes[needed] = _Pass.of(needed, getattr(self.denoiser, "shares", False))
-        return self._passes[needed]
+    def _pass(self, needed: tuple[Leaf, ...], x: Tensor) -> tuple[Sequence[Leaf], Sequence[Path], Tensor]:
+        """How ``needed`` is asked for, the same at each step: the leaves in the order of the pass, the path of each picture
+        that is shown, and the embeddings (k, pictures, ...) of the k conditions that are asked of each."""
+        if (needed, len(x)) not in self._passes:
+            by_path: dict[Path, list[Leaf]] = {}
+            for leaf in needed:
+                by_path.setdefault(leaf[0], []).append(leaf)
+            # A pass is a rectangle: each picture it shows is asked for equally many conditions. A denoiser that shares is
+            # shown each view once if all views have equally many leaves, which then go by condition: the first of every
+            # view, the second of every view. Any other is shown a picture for each leaf and asked one condition of it.
+            asked, paths = needed, [path for path, _ in needed]
+            if getattr(self.denoiser, "shares", False) and len({len(several) for several in by_path.values()}) == 1:
+                asked, paths = [leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view], list(by_path)
+            rows = torch.cat([self._embed(conditions, len(x)) for _, conditions in asked]).to(x.device)
+            self._passes[needed, len(x)] = asked, paths, rows.unflatten(0, (-1, len(paths) * len(x)))
+        return self._passes[needed, len(x)]
+
+    def _embed(self, conditions: tuple[Hashable | None, ...], batch: int) -> Tensor:
+        if len(conditions) not in (1, batch):
+            raise UserError(f"cond(): {len(conditions)} conditions for a batch of {batch}; give one, or one for each image.")
+        rows = torch.stack([self._embedded[c] for c in conditions])
+        return rows.expand(batch, *rows.shape[1:])
 
     def _pictures(self, x: Tensor, paths: Sequence[Path]) -> Tensor:
         """All that is shown: ``x`` along each of ``paths``, with what belongs beside it."""
@@ -123,21 +89,22 @@ class Evaluation:
             inputs[path] = torch.cat([picture, self._low_res[path]], dim=1) if self._low_res else picture
         return torch.cat([inputs[path] for path in paths])
 
-    def _embeddings(self, x: Tensor, asked: _Pass) -> Tensor:
-        """What is asked of each picture shown."""
-        if asked.embedding is None or len(asked.embedding) != len(asked.leaves) * len(x):
-            asked.embedding = torch.cat([self._embed(conditions, len(x)) for _, conditions in asked.leaves]).to(x.device)
-        return asked.embedding.unflatten(0, (-1, len(asked.paths) * len(x)))
+    def _folded(self, expression: Expression, path: Path, answers: dict[Leaf, Estimate], x: Tensor, t: int) -> Estimate:
+        """The estimate of ``expression``, which sees ``x`` along ``path``, from what the leaves answered."""
+        if isinstance(expression, Cond):
+            return answers[path, expression.conditions]
+        parts = [self._folded(part, way, answers, x, t) for part, way in ways(expression, path)]
+        noises, variances = zip(*parts, strict=True)
+        if isinstance(expression, Guide):
+            noise = expression.how.combined(*noises, expression.scale, _through(x, path), self.denoiser.schedule.level(t))
+            return Estimate(noise, variances[0])  # the conditional one
+        return Estimate(_joined(expression, noises), None if variances[0] is None else _variance(expression, variances))
 
-    def _embed(self, conditions: tuple[Hashable | None, ...], batch: int) -> Tensor:
-        if len(conditions) not in (1, batch):
-            raise UserError(f"cond(): {len(conditions)} conditions for a batch of {batch}; give one, or one for each image.")
-        rows = torch.stack([self._embedded[c] for c in conditions])
-        return rows if len(rows) == batch else rows.expand(batch, *rows.shape[1:])
 
-
-def _by_leaf(parts: list[Tensor], k: int, count: int) -> tuple[Tensor, ...]:
+def _by_leaf(parts: Sequence[Tensor | None], k: int, count: int) -> Sequence[Tensor | None]:
     """Answers part by part, by condition within each, as (B, C, H, W) a leaf: joined along pictures all go by condition."""
+    if parts[0] is None:
+        return [None] * count
     return torch.cat([part.unflatten(0, (k, -1)) for part in parts], dim=1).flatten(0, 1).chunk(count)
 
 
@@ -145,14 +112,6 @@ def _through(x: Tensor, path: Path) -> Tensor:
     for view in path:
         x = view.apply(x)
     return x
-
-
-class _Answers(NamedTuple):
-    """What the leaves answered, and of what: ``x``, whose level is ``abar``."""
-
-    by_leaf: dict[Leaf, Estimate]
-    x: Tensor
-    abar: float
 
 
 def rectification(estimates: Sequence[Tensor], weights: Sequence[float | Tensor], mean: Tensor) -> Tensor:
@@ -167,51 +126,30 @@ def rectification(estimates: Sequence[Tensor], weights: Sequence[float | Tensor]
     return (1 + spread.clamp(min=0) / size).sqrt()
 
 
-def _fold(expression: Expression, path: Path, answers: _Answers) -> Estimate:
-    """The noise is folded linearly. The variance is not linear: see each case."""
+def _joined(expression: Expression, noises: Sequence[Tensor]) -> Tensor:
+    """The noise of all but guidance, from that of the parts."""
     match expression:
-        case Cond(conditions):
-            return answers.by_leaf[path, conditions]
-        case Guide(toward, away, scale, how):
-            if scale == 1:
-                return _fold(toward, path, answers)
-            if scale == 0:
-                return _fold(away, path, answers)
-            to, off = _fold(toward, path, answers), _fold(away, path, answers)
-            picture = answers.x if how == PLAIN else _through(answers.x, path)
-            return Estimate(how.combined(to.noise, off.noise, scale, picture, answers.abar), to.variance)
-        case Mean(parts, weights, rectified):
-            terms = [(w, p) for p, w in zip(parts, weights, strict=True) if isinstance(w, Tensor) or w != 0]
-            weights, estimates = [w for w, _ in terms], [_fold(p, path, answers) for _, p in terms]
-            noise = sum(w * e.noise for w, e in zip(weights, estimates, strict=True))
-            if rectified:
-                noise = noise * rectification([e.noise for e in estimates], weights, noise)
-            return Estimate(noise, _average([e.variance for e in estimates]))
-        case Viewed(part, view):
-            inner = _fold(part, path if isinstance(view, Identity) else (*path, view), answers)
-            variance = None if inner.variance is None else view.sign * view.invert(inner.variance)
-            return Estimate(view.invert(inner.noise), variance)
-        case Bands(parts, sigmas):
-            estimates = [_fold(p, path, answers) for p in parts]
-            # Telescoped: each part is blurred once or twice, and what one band loses the next one gains.
-            noise = estimates[-1].noise
-            for i, sigma in enumerate(sigmas):
-                difference = estimates[i].noise - estimates[i + 1].noise
-                noise = noise + LowPass(sigma)(difference)
-            return Estimate(noise, _average([e.variance for e in estimates]))
-        case Factorized(part, rest, component):
-            a, b = _fold(part, path, answers), _fold(rest, path, answers)
-            return Estimate(b.noise + component(a.noise - b.noise), _average([a.variance, b.variance]))
-        case Masked(inside, outside, mask):
-            a, b = _fold(inside, path, answers), _fold(outside, path, answers)
-            m = mask.to(a.noise)
-            variance = None if a.variance is None else m * a.variance + (1 - m) * b.variance
-            return Estimate(m * a.noise + (1 - m) * b.noise, variance)
-        case Sheets(parts):
-            own = [_fold(p, (*path, Sheet(k, len(parts))), answers) for k, p in enumerate(parts)]
-            variance = None if own[0].variance is None else torch.cat([e.variance for e in own], dim=1)
-            return Estimate(torch.cat([e.noise for e in own], dim=1), variance)
+        case Mean(_, weights, rectified):
+            noise = sum(w * n for w, n in zip(weights, noises, strict=True))
+            return noise * rectification(noises, weights, noise) if rectified else noise
+        case Viewed(_, view):
+            return view.invert(noises[0])
+        case Bands(_, components):
+            # Telescoped: each part goes through one component or two, and what one band loses the next one gains.
+            noise = noises[-1]
+            for component, (coarse, fine) in zip(components, pairwise(noises), strict=True):
+                noise = noise + component(coarse - fine)
+            return noise
+        case Masked(_, mask):
+            mask = mask.to(noises[0])
+            return mask * noises[0] + (1 - mask) * noises[1]
+        case Sheets():
+            return torch.cat(noises, dim=1)
 
 
-def _average(variances: list[Tensor | None]) -> Tensor | None:
-    return None if variances[0] is None else sum(variances) / len(variances)
+def _variance(expression: Expression, variances: Sequence[Tensor]) -> Tensor:
+    """Of the parts' variances, on the scale of logarithms in [-1, 1]: averaged where noises add up, whatever their weights."""
+    if isinstance(expression, Mean | Bands):
+        return sum(variances) / len(variances)
+    sign = expression.view.sign if isinstance(expression, Viewed) else 1
+    return sign * _joined(expression, variances)  # it follows the geometry of a view, but never its sign

@@ -7,9 +7,9 @@ so bands always add up to the picture.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -36,11 +36,8 @@ def gaussian_taps(sigma: float, size: int | None = None) -> Tensor:
 def low_pass(x: Tensor, sigma: float, size: int | None = None) -> Tensor:
     """Gaussian blur of (B, C, H, W) by ``sigma`` pixels, a row pass and a column pass; borders are reflected."""
     taps = tuple(gaussian_taps(sigma, size).tolist())
-    return _weighed(taps, x.shape[-2], x.device, x.dtype) @ _along_rows(x, taps)
-
-
-def _along_rows(x: Tensor, taps: tuple[float, ...]) -> Tensor:
-    return x @ _weighed(taps, x.shape[-1], x.device, x.dtype).T
+    down, along = (_weighed(taps, length, x.device, x.dtype) for length in x.shape[-2:])
+    return down @ (x @ along.T)
 
 
 @lru_cache(maxsize=64)
@@ -58,10 +55,8 @@ def _weighed(taps: tuple[float, ...], length: int, device: torch.device, dtype: 
     return matrix.T.contiguous().to(device, dtype)
 
 
-class Component(Protocol):
-    """A linear part of a picture, such as its low frequencies; the rest is the picture less the part."""
-
-    def __call__(self, x: Tensor) -> Tensor: ...
+Component = Callable[[Tensor], Tensor]
+"""A linear part of a picture, such as its low frequencies; the rest is the picture less the part."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class LowPass:
     sigma: float = 2.0
 
     def __post_init__(self) -> None:
-        gaussian_taps(self.sigma, 1)  # refuses what is no sigma
+        require_sigma(self.sigma)
 
     def __call__(self, x: Tensor) -> Tensor:
         return low_pass(x, self.sigma * x.shape[-2] / REFERENCE_SIZE)
@@ -96,13 +91,13 @@ class MotionBlur:
     angle: float = SWEPT_AT
 
     def __post_init__(self) -> None:
-        require_length(self.length)
+        require_length("--length", self.length)
         require_finite("--angle", self.angle)
 
     def __call__(self, x: Tensor) -> Tensor:
         reach = max(1, round(self.length * x.shape[-1] / REFERENCE_SIZE / 2))
         if self.angle % 180 == 0:
-            return _along_rows(x, (1 / (2 * reach + 1),) * (2 * reach + 1))
+            return x @ _weighed((1.0,) * (2 * reach + 1), x.shape[-1], x.device, x.dtype).T
         reach = min(reach, min(x.shape[-2:]) - 1)  # reflection cannot reach past the picture
         kernel = _line(reach, self.angle % 180, x.device, x.dtype).expand(x.shape[1], 1, -1, -1)
         return F.conv2d(F.pad(x, (reach,) * 4, mode="reflect"), kernel, groups=x.shape[1])

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_finite
 
 if TYPE_CHECKING:  # the command line checks its options with this module, before torch is imported
     from torch import Tensor
@@ -32,8 +32,7 @@ class Guidance:
         if self.interval is not None and not (len(self.interval) == 2 and 0 <= self.interval[0] <= self.interval[1]):
             bounds = ",".join(str(t) for t in self.interval)
             raise UserError(f"--guidance-interval {bounds}: give its lowest and its highest timestep, such as 200,800.")
-        if not math.isfinite(self.parallel):
-            raise UserError(f"--guidance-parallel {self.parallel}: must be a finite number; 1 is plain guidance.")
+        require_finite("--guidance-parallel", self.parallel)
         if self.norm is not None and not (self.norm > 0 and math.isfinite(self.norm)):
             raise UserError(f"--guidance-norm {self.norm:g}: must be a finite number above 0; leave it out for no bound.")
 

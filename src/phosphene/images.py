@@ -221,14 +221,20 @@ def sheet(*rows: Any, dark: bool = False, **labels: Any) -> Image.Image:
     return Sheet(*rows, **labels).draw(dark)
 
 
-def _lines(text: str, write: ImageFont.FreeTypeFont, width: int, most: int = 3) -> list[str]:
-    """``text`` in at most ``most`` lines no wider than ``width`` pixels."""
+def broken(text: str, write: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """``text`` in lines no wider than ``width`` pixels, unless a word is."""
     lines: list[str] = []
     for word in text.split():
         if lines and write.getlength(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
+    return lines
+
+
+def _lines(text: str, write: ImageFont.FreeTypeFont, width: int, most: int = 3) -> list[str]:
+    """``text`` in at most ``most`` lines no wider than ``width`` pixels."""
+    lines = broken(text, write, width)
     if len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1] + "…"]
     cut = []

@@ -16,14 +16,8 @@ from phosphene.errors import UserError
 class Mark(NamedTuple):
     """How a view is seen by hand on a printed picture."""
 
-    kind: str  # what is drawn for it: one of MARKS
+    kind: str  # what is drawn for it: see printed.MARKINGS
     how: str  # what the reader does, in whole sentences
-
-
-MARKS = ("none", "arrow", "mirror", "pieces", "strips", "beside", "disc", "stand", "square")
-"""Nothing; which way to turn; where a mirror stands; lines to cut between pieces, or along strips that slide; what the view
-shows, small beside the picture, because no hand can make it; of warps: a circle to cut out and how far to turn it; a circle on
-which a mirror stands; corners of what a glass enlarges."""
 
 
 MOST_CUT = 16
@@ -58,8 +52,7 @@ class Moved(ABC):
         return self._picked(x, 1)
 
     def _picked(self, x: Tensor, way: int) -> Tensor:
-        if x.shape[-1] != x.shape[-2]:
-            raise UserError(f"--view {self.name}: needs a square picture, this one is {x.shape[-1]}x{x.shape[-2]}; crop it.")
+        require_square(self.name, x)
         return x.flatten(-2)[..., _sources(self, x.shape[-1], x.device)[way]].view(x.shape)
 
     def _cells(self, size: int, grid: int) -> tuple[Tensor, Tensor]:
@@ -68,9 +61,13 @@ class Moved(ABC):
             fit = ", ".join(f"{self.name}:{k}" for k in range(2, size // 2 + 1, 2) if size % k == 0) or "another view"
             raise UserError(f"--view {self.name}:{grid}: does not cut {size} pixels evenly; choose {fit}.")
         side, place = size // grid, torch.arange(size)
-        cell = (place[:, None] // side * grid + place // side).flatten()
-        middle = (torch.arange(grid, dtype=torch.float64) + 0.5) * side
-        return cell, torch.cartesian_prod(middle, middle)
+        return (place[:, None] // side * grid + place // side).flatten(), pixel_centres(grid) * side
+
+
+def require_square(view: object, x: Tensor) -> None:
+    """UserError where pictures ``x`` (..., H, W) are not square, as ``view`` wants them."""
+    if x.shape[-1] != x.shape[-2]:
+        raise UserError(f"--view {view}: needs a square picture, this one is {x.shape[-1]}x{x.shape[-2]}; crop it.")
 
 
 def pixel_centres(size: int) -> Tensor:
@@ -93,6 +90,4 @@ def _sources(view: Moved, size: int, device: torch.device) -> tuple[Tensor, Tens
     to = plan.target[plan.piece] + turned(at - plan.source[plan.piece], plan.turns[plan.piece])
     y, x = to.floor().long().unbind(1)
     arrives = y * size + x
-    comes = torch.empty_like(arrives)
-    comes[arrives] = torch.arange(len(arrives))
-    return comes.to(device), arrives.to(device)
+    return arrives.argsort().to(device), arrives.to(device)

@@ -196,8 +196,7 @@ class Rubik(Moved):
         at = (torch.arange(size) - begin).div(side, rounding_mode="floor")
         inside = (at >= 0) & (at < n)
         piece = torch.where(inside[:, None] & inside, at[:, None] * n + at, n * n).flatten()  # the border is one more
-        middle = begin + (torch.arange(n, dtype=torch.float64) + 0.5) * side
-        middles = torch.cat([torch.cartesian_prod(middle, middle), torch.zeros(1, 2, dtype=torch.float64)])
+        middles = torch.cat([begin + pixel_centres(n) * side, torch.zeros(1, 2, dtype=torch.float64)])
         order = torch.arange(n * n).view(n, n)
         for way, line, by in self.slides():
             own = (line,) if way == 0 else (slice(None), line)

@@ -11,15 +11,15 @@ Euler and Heun are all tables of this kind; the loop below never asks which one 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError, require_one_of, require_share, require_timesteps
-from phosphene.expression import Expression
+from phosphene.errors import UserError, require_one_of, require_share, require_steps, require_timesteps
+from phosphene.expression import Asked, Expression, Turns
 from phosphene.forward import Evaluation
 from phosphene.models.protocol import Denoiser
 from phosphene.schedule import CLEAN, NoiseSchedule
@@ -47,15 +47,11 @@ def ancestral(schedule: NoiseSchedule, timesteps: Sequence[int], variance: str =
     ``variance``: ``large`` is beta of the jump, ``small`` the posterior's; ``auto`` is the learned one where the model
     has learned one, else ``large``, as the MNIST chapter has it. The last step adds no noise.
     """
-    if variance not in ("auto", "large", "small"):
-        raise UserError(f"variance {variance!r}: choose auto, large or small.")
+    require_one_of("variance", variance, ("auto", "large", "small"))
     rows = []
     for t, s in _jumps(timesteps):
         p = schedule.posterior(t, s)
-        if s == CLEAN:
-            rows.append(Row(t, s, p.xt, p.x0))
-            continue
-        sigma = math.sqrt(p.small if variance == "small" else p.large)
+        sigma = 0.0 if s == CLEAN else math.sqrt(p.small if variance == "small" else p.large)
         learned = (math.log(max(p.small, 1e-20)), math.log(p.large)) if variance == "auto" else None
         rows.append(Row(t, s, p.xt, p.x0, noise=sigma, log_variance=learned))
     return rows
@@ -82,19 +78,16 @@ def dpm_solver(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
 
     The first step, and the last (to the clean image, where the log-SNR is infinite), are of first order.
     """
-    rows: list[Row] = []
-    before = None
-    for t, s in _jumps(timesteps):
+    rows, before = [], None
+    *jumps, (end, clean) = _jumps(timesteps)
+    for t, s in jumps:
         abar_t, abar_s = schedule.level(t), schedule.level(s)
-        if s == CLEAN:
-            rows.append(Row(t, s, 0.0, 1.0))
-            break
         step = _log_snr(abar_s) - _log_snr(abar_t)
         now = -math.sqrt(abar_s) * math.expm1(-step)
         lean = 0.0 if before is None else step / (2 * before)  # 1 / (2 r), r = step before / this step
         rows.append(Row(t, s, math.sqrt((1 - abar_s) / (1 - abar_t)), now * (1 + lean), previous=-now * lean))
         before = step
-    return rows
+    return [*rows, Row(end, clean, xt=0.0, x0=1.0)]
 
 
 def heun(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
@@ -135,12 +128,6 @@ def _straightened(schedule: NoiseSchedule, t: int) -> tuple[float, float]:
 SOLVERS: dict[str, Solver] = {"ancestral": ancestral, "ddim": ddim, "dpm": dpm_solver, "heun": heun}
 
 
-def solver(name: str) -> Solver:
-    """The solver called ``name``."""
-    require_one_of("--solver", name, SOLVERS)
-    return SOLVERS[name]
-
-
 def resampled(solver: Solver, times: int, low: float = 0.4, high: float = 0.95) -> Solver:
     """``solver``, but each step within ``low..high`` is taken ``times`` times, with fresh noise back to its start between.
 
@@ -148,8 +135,7 @@ def resampled(solver: Solver, times: int, low: float = 0.4, high: float = 0.95) 
     early; going back lets them settle together (RePaint: Lugmayr et al. 2022, section 4.2). ``low`` and ``high`` bound
     the share of noise ``sigma / (signal + sigma)``, 0 clean to 1 noise.
     """
-    if times < 1:
-        raise UserError(f"--resample {times}: must be at least 1, which takes each step once.")
+    require_steps("--resample", times)
 
     def table(schedule: NoiseSchedule, timesteps: Sequence[int]) -> list[Row]:
         rows = []
@@ -169,26 +155,6 @@ def resampled(solver: Solver, times: int, low: float = 0.4, high: float = 0.95) 
         return rows
 
     return table if times > 1 else solver
-
-
-@dataclass(frozen=True)
-class Relay:
-    """All steps are ``first``'s but the last ``steps`` of them, which are ``then``'s."""
-
-    first: Expression
-    then: Expression
-    steps: int
-
-
-Asked = Expression | Sequence[Expression] | Relay
-"""What a denoiser is asked for: one expression, several that take turns, or one that another ends."""
-
-
-def each(asked: Asked, made: Callable[[Expression], Expression]) -> Asked:
-    """``asked`` with what is ``made`` of each of its expressions."""
-    if isinstance(asked, Relay):
-        return Relay(made(asked.first), made(asked.then), asked.steps)
-    return [made(one) for one in asked] if isinstance(asked, Sequence) else made(asked)
 
 
 def taking_turns(rows: Sequence[Row], turns: int, schedule: NoiseSchedule, ending: int | None = None) -> list[tuple[int, Row]]:
@@ -276,9 +242,10 @@ class Step(NamedTuple):
     x0: Tensor
 
 
+@torch.no_grad()
 def denoise(
     denoiser: Denoiser,
-    expression: Asked,
+    asked: Asked,
     xt: Tensor,
     timesteps: Sequence[int],
     *,
@@ -293,43 +260,39 @@ def denoise(
 ) -> Iterator[Step]:
     """Denoise ``xt`` (B, C, H, W; float32; at ``timesteps[0]``) along decreasing ``timesteps`` to the clean image.
 
-    Yields after each step, so that progress bars, previews and early stops belong to the caller. Several expressions take
-    turns, one a step: see :func:`taking_turns`. ``threshold`` mends each clean estimate; ``edit`` returns what replaces
-    ``xt`` after each step (inpainting), ``steer`` what replaces the expression then, on the same leaves; ``generators``
-    (needed by solvers that add noise) are consumed in the order of the steps, ``noised`` makes of what they draw the unit
-    noise that is added; ``low_res`` (B, C', H, W) is shown to the
-    denoiser with every ``xt`` and follows its views (super-resolution). SDEdit is this function from
+    Yields after each step, so that progress bars, previews and early stops belong to the caller. ``threshold`` mends each
+    clean estimate; ``edit`` returns what replaces ``xt`` after each step (inpainting), ``steer`` what replaces the expression
+    then, on the same leaves; ``generators`` (needed by solvers that add noise) are consumed in the order of the steps,
+    ``noised`` makes of what they draw the unit noise that is added; ``low_res`` (B, C', H, W) is shown to the denoiser with
+    every ``xt`` and follows its views (super-resolution). SDEdit is this function from
     ``schedule.add_noise(image, timesteps[i], noise)`` over ``timesteps[i:]``. The loop never waits for the device.
     """
     schedule = denoiser.schedule
     rows = solver(schedule, timesteps)
     if generators is None and any(row.noise for row in rows):
         raise UserError("generators: this solver adds noise at each step; pass one generator for each image.")
-    ending = expression.steps if isinstance(expression, Relay) else None
-    turns = [expression.first, expression.then] if isinstance(expression, Relay) else expression
-    turns = turns if isinstance(turns, Sequence) else [turns]
-    evaluations = [Evaluation(one, denoiser, max_rows, low_res) for one in turns]
-    previous: list[Tensor | None] = [None] * len(turns)  # the clean estimate that each gave last
-    for index, (turn, row) in enumerate(taking_turns(rows, len(turns), schedule, ending)):
-        with torch.no_grad():
-            estimate = evaluations[turn](xt, row.t)
-            x0 = schedule.clean_estimate(xt, row.t, estimate.noise)
-            if threshold is not None:
-                x0 = threshold(x0)
-            xt = row.xt * xt + row.x0 * x0
-            if row.previous:
-                xt = xt + row.previous * previous[turn]
-            if row.noise:
-                z = draw(generators, len(xt), xt.shape[1:], xt.device)
-                z = z if noised is None else noised(z)
-                xt = xt + _deviation(row, estimate.variance) * z
-            step = Step(index, len(rows), row.s, xt, x0)
-            if edit is not None:
-                xt = edit(step)
-                step = step._replace(xt=xt)
-            previous[turn] = x0
-            if steer is not None:
-                evaluations[turn].expression = steer(evaluations[turn].expression, step)
+    turns = asked if isinstance(asked, Turns) else Turns((asked,))
+    evaluations = [Evaluation(expression, denoiser, max_rows, low_res) for expression in turns.parts]
+    previous: list[Tensor | None] = [None] * len(evaluations)  # the clean estimate that each gave last
+    for index, (turn, row) in enumerate(taking_turns(rows, len(evaluations), schedule, turns.ending)):
+        estimate = evaluations[turn](xt, row.t)
+        x0 = schedule.clean_estimate(xt, row.t, estimate.noise)
+        if threshold is not None:
+            x0 = threshold(x0)
+        xt = row.xt * xt + row.x0 * x0
+        if row.previous:
+            xt = xt + row.previous * previous[turn]
+        if row.noise:
+            z = draw(generators, len(xt), xt.shape[1:], xt.device)
+            z = z if noised is None else noised(z)
+            xt = xt + _deviation(row, estimate.variance) * z
+        step = Step(index, len(rows), row.s, xt, x0)
+        if edit is not None:
+            xt = edit(step)
+            step = step._replace(xt=xt)
+        previous[turn] = x0
+        if steer is not None:
+            evaluations[turn].expression = steer(evaluations[turn].expression, step)
         yield step
 
 
@@ -343,9 +306,7 @@ def _deviation(row: Row, variance: Tensor | None) -> Tensor | float:
 
 def last(steps: Iterator[Step]) -> Tensor:
     """The finished picture of a run, (B, C, H, W)."""
-    step = None
-    for step in steps:
-        pass
-    if step is None:
+    finished = deque(steps, maxlen=1)
+    if not finished:
         raise UserError("timesteps: the run was empty; give at least one timestep.")
-    return step.xt
+    return finished[0].xt

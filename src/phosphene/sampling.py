@@ -8,7 +8,7 @@ from typing import NamedTuple, get_type_hints
 
 from phosphene import sampler
 from phosphene.defaults import IF_USUAL, SOLVERS, UPSCALE_GUIDANCE
-from phosphene.errors import UserError, require_eta, require_number
+from phosphene.errors import UserError, require_eta, require_number, require_one_of
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import Solver, Threshold, ancestral, clamp, ddim
 
@@ -68,7 +68,9 @@ class Sampling(NamedTuple):
 
     def table(self, stage: Denoiser | None = None) -> Solver:
         """The solver; of ``stage``, the ancestral one has the variance it was made for. UserError where options do not fit."""
-        chosen = sampler.solver(self.solver or IF_USUAL.solver)
+        name = self.solver or IF_USUAL.solver
+        require_one_of("--solver", name, sampler.SOLVERS)
+        chosen = sampler.SOLVERS[name]
         if self.eta is not None:
             require_eta(self.eta, self.solver or "ddim")
             chosen = partial(ddim, eta=self.eta)

@@ -16,8 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phosphene.defaults import MOST_STEPS
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_one_of, require_steps
 
 CLEAN = -1
 """The timestep that stands for the clean image: ``abar(CLEAN) == 1``."""
@@ -42,6 +41,7 @@ class NoiseSchedule:
 
     config: Mapping[str, object]
     abar: Tensor = field(repr=False, compare=False)
+    _roots: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         inside = self.abar.ndim == 1 and len(self.abar) > 0 and bool((self.abar > 0).all() and (self.abar < 1).all())
@@ -67,15 +67,11 @@ class NoiseSchedule:
         if isinstance(t, int):
             abar = self.level(t)
             return math.sqrt(abar), math.sqrt(1 - abar)
-        signal, noise = self._roots(like.device)
+        if like.device not in self._roots:
+            # Square roots are taken in float64, where 1 - abar is still exact for the first timesteps.
+            self._roots[like.device] = tuple(a.sqrt().float().to(like.device) for a in (self.abar, 1 - self.abar))
+        signal, noise = self._roots[like.device]
         return signal[t].view(-1, 1, 1, 1), noise[t].view(-1, 1, 1, 1)
-
-    def _roots(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        # Square roots are taken in float64, where 1 - abar is still exact for the first timesteps.
-        cache = self.__dict__.setdefault("_cache", {})
-        if device not in cache:
-            cache[device] = (self.abar.sqrt().float().to(device), (1 - self.abar).sqrt().float().to(device))
-        return cache[device]
 
     def add_noise(self, x0: Tensor, t: int | Tensor, noise: Tensor) -> Tensor:
         """Forward process: ``sqrt(abar_t) x0 + sqrt(1 - abar_t) noise``. x0, noise: (B, C, H, W); t: int or (B,)."""
@@ -97,31 +93,29 @@ class NoiseSchedule:
         left = (1 - abar_s) / (1 - abar_t)
         return Posterior(x0=math.sqrt(abar_s) * beta / (1 - abar_t), xt=math.sqrt(alpha) * left, large=beta, small=beta * left)
 
-    def timesteps(self, count: int | None = None, spacing: str = "linspace") -> list[int]:
-        """``count`` timesteps, decreasing (all of them by default).
+    def timesteps(self, count: int, spacing: str = "linspace") -> list[int]:
+        """``count`` timesteps, decreasing.
 
         ``linspace`` runs evenly from T-1 to 0; ``leading`` is ``arange(count) * (T // count)`` reversed, as the
         DeepFloyd pipelines have it; ``trailing`` runs evenly from T-1 and stops one stride short of -1.
         """
         total = self.steps
-        count = total if count is None else count
         if not 1 <= count <= total:
             raise UserError(f"--steps {count}: must lie in 1..{total}, the timesteps of this model.")
-        if spacing == "linspace":
-            grid = torch.linspace(total - 1, 0, count, dtype=torch.float64)
-        elif spacing == "leading":
-            grid = torch.arange(count - 1, -1, -1, dtype=torch.float64) * (total // count)
-        elif spacing == "trailing":
-            grid = (torch.arange(count, 0, -1, dtype=torch.float64) * (total / count)).round() - 1
-        else:
-            raise UserError(f"spacing {spacing!r}: choose linspace, leading or trailing.")
-        return [int(t) for t in grid.round().long()]
+        grids = {
+            "linspace": torch.linspace(total - 1, 0, count, dtype=torch.float64).round(),
+            "leading": torch.arange(count - 1, -1, -1) * (total // count),
+            "trailing": (torch.arange(count, 0, -1, dtype=torch.float64) * (total / count)).round() - 1,
+        }
+        require_one_of("spacing", spacing, grids)
+        return [int(t) for t in grids[spacing]]
 
 
 def linear(steps: int = 300, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
     """Betas on a straight line (Ho et al. 2020). With the defaults, those of the MNIST chapter, x_T keeps 22 % of x0."""
+    betas = torch.linspace(beta_start, beta_end, _counted(steps), dtype=torch.float64)
     config = {"kind": "linear", "steps": steps, "beta_start": beta_start, "beta_end": beta_end}
-    return NoiseSchedule(config, _linear_abar(steps, beta_start, beta_end))
+    return NoiseSchedule(config, (1 - betas).cumprod(0))
 
 
 def rescaled_linear(steps: int = 300, beta_start: float = 1e-4, beta_end: float = 0.02) -> NoiseSchedule:
@@ -130,12 +124,12 @@ def rescaled_linear(steps: int = 300, beta_start: float = 1e-4, beta_end: float 
     An exact zero would make the clean estimate at T-1 a division by zero, so the last abar is 2^-24 (or half of the
     one before, in tables so fine that it is smaller).
     """
-    config = {"kind": "rescaled-linear", "steps": steps, "beta_start": beta_start, "beta_end": beta_end}
-    root = _linear_abar(steps, beta_start, beta_end).sqrt()
+    plain = linear(steps, beta_start, beta_end)
+    root = plain.abar.sqrt()
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     abar = root.square()
     abar[-1] = min(2.0**-24, float(abar[-2]) / 2)
-    return NoiseSchedule(config, abar)
+    return NoiseSchedule({**plain.config, "kind": "rescaled-linear"}, abar)
 
 
 def squared_cosine(steps: int = 1000, max_beta: float = 0.999) -> NoiseSchedule:
@@ -157,15 +151,10 @@ def straight(steps: int = 1000) -> NoiseSchedule:
     return NoiseSchedule({"kind": "straight", "steps": steps}, (1 - r).square() / ((1 - r).square() + r.square()))
 
 
-def _linear_abar(steps: int, beta_start: float, beta_end: float) -> Tensor:
-    return (1 - torch.linspace(beta_start, beta_end, _counted(steps), dtype=torch.float64)).cumprod(0)
-
-
 def _counted(steps: int) -> int:
     if type(steps) is not int:
         raise UserError(f"schedule: steps {steps!r} is no whole number; give one.")
-    if not 1 <= steps <= MOST_STEPS:
-        raise UserError(f"--timesteps {steps}: must lie in 1..{MOST_STEPS}.")
+    require_steps("--timesteps", steps)
     return steps
 
 
@@ -176,8 +165,7 @@ def schedule_from(config: Mapping[str, object]) -> NoiseSchedule:
     """The schedule that ``config`` (as kept in a model's config.json) describes."""
     settings = dict(config)
     kind = settings.pop("kind", None)
-    if kind not in KINDS:
-        raise UserError(f"schedule kind {kind!r}: choose one of {', '.join(KINDS)}.")
+    require_one_of("schedule kind", kind, KINDS)
     try:
         return KINDS[kind](**settings)
     except TypeError as error:

@@ -12,8 +12,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from phosphene.errors import UserError, require_one_of
-from phosphene.moved import Mark
+from phosphene.errors import require_one_of
+from phosphene.moved import Mark, require_square
 from phosphene.notation import view_parts
 from phosphene.pieces import InnerCircle, Jigsaw, Patches, Rubik, Skew, SquareHinge
 
@@ -82,11 +82,8 @@ class Turn:
         return Mark("arrow", f"Turn the sheet {how}.")
 
     def _turned(self, x: Tensor, quarters: int) -> Tensor:
-        if quarters % 2 and x.shape[-1] != x.shape[-2]:
-            raise UserError(
-                f"view rotate-{90 * self.quarters}: needs a square picture, "
-                f"this one is {x.shape[-1]}x{x.shape[-2]}; use rotate-180 or crop it."
-            )
+        if quarters % 2:
+            require_square(f"rotate-{90 * self.quarters}", x)
         return torch.rot90(x, quarters, dims=(-2, -1))
 
 

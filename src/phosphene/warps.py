@@ -23,9 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.defaults import PRINTED
-from phosphene.errors import UserError
 from phosphene.frequency import REFERENCE_SIZE
-from phosphene.moved import Mark, pixel_centres
+from phosphene.moved import Mark, pixel_centres, require_square
 from phosphene.notation import view_parts
 
 MOST_SAMPLES = 8
@@ -73,8 +72,7 @@ class Warp(ABC):
         return _norm(self)
 
     def _weighed(self, x: Tensor) -> Weights:
-        if x.shape[-1] != x.shape[-2]:
-            raise UserError(f"--view {self}: needs a square picture, this one is {x.shape[-1]}x{x.shape[-2]}; crop it.")
+        require_square(self, x)
         return _weights(self, x.shape[-1], x.device, x.dtype)
 
 

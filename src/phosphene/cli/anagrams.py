@@ -65,9 +65,7 @@ def evaluate_anagrams(
     seed: options.Seed = SEED,
     embeddings: options.Embeddings = None,
     device: options.Device = "auto",
-    figures: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures, with machine and date.", callback=options.is_writable)
-    ] = None,
+    figures: options.Figures = None,
 ) -> None:
     """Measure how well anagrams read: alignment and concealment (Geng et al. 2024), of all pictures, none chosen.
 

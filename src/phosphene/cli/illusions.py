@@ -23,7 +23,7 @@ from phosphene.defaults import (
     listed,
     one_of,
 )
-from phosphene.errors import UserError, require_length, require_sigma, require_two, require_weights
+from phosphene.errors import UserError, require_sigma, require_two, require_weights
 from phosphene.files import require_file
 from phosphene.notation import (
     is_warp,
@@ -40,6 +40,7 @@ from phosphene.notation import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from PIL import Image
     from torch import Tensor
 
     from phosphene.drawing import Task
@@ -58,11 +59,6 @@ def _is_view(option: str, value: str) -> None:
         view_parts(value)
 
 
-@options.checked
-def _is_length(option: str, value: float) -> None:
-    require_length(value)
-
-
 @drawing_command
 def anagram(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What it shows: one for each view.")],
@@ -79,7 +75,7 @@ def anagram(
     last: Annotated[str | None, typer.Option(help="VIEW:STEPS: a view, and how many steps at the end it has alone.")] = None,
     reduce: Annotated[str, options.chosen(REDUCTIONS, "the views are heard at once, or take turns")] = "mean",
     best_of: BestOf = 1,
-    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the picture turns into its other reading.")] = None,
+    animate: Annotated[Path | None, options.animation("the picture turns into its other reading")] = None,
     paper: options.Print = None,
     out: options.Out = Path("anagram.png"),
 ) -> None:
@@ -89,8 +85,6 @@ def anagram(
     square-hinge, rubik (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once;
     rotate:135 (by any angle), cylinder and cone (mirrors that stand on the picture), lens:2 (its middle, enlarged).
     """
-    from phosphene.images import require_animation, save_animation
-
     names = require_views(view, len(prompts))
     require_chance(names, view_seed)
     shares = weights if weights in (None, "auto") else common.numbers("--weights", weights, float, "1,1.5 or auto")
@@ -101,8 +95,6 @@ def anagram(
         require_warps(names, reduce, shares, rectify, last)
     if last is not None:
         last_parts(last)
-    if animate is not None:
-        require_animation(animate)
     _require_page(paper, out)
     from phosphene.tasks import anagram as task
     from phosphene.tasks.animate import readings
@@ -114,9 +106,7 @@ def anagram(
     judged = best_of > 1 or asked.steer is not None
     picture = _best(asked, drawing.open(_with_null(prompts, judged)), drawing, best_of, out)
     if animate is not None:
-        frames, seconds = readings(picture, views, prompts)
-        save_animation(frames, animate, seconds)
-        common.say(f"animation in {animate}")
+        _animate(*readings(picture, views, prompts), animate)
     if paper is not None:
         _print(anagram_pages(picture, views, prompts), out, paper)
 
@@ -139,7 +129,8 @@ def hybrid(
     ] = None,
     band: Band = None,
     length: Annotated[
-        float | None, typer.Option(help=f"Of --kind motion, in 64ths of the picture. [default: {SWEEP:g}]", callback=_is_length)
+        float | None,
+        typer.Option(help=f"Of --kind motion, in 64ths of the picture. [default: {SWEEP:g}]", callback=options.length),
     ] = None,
     angle: Annotated[
         float | None,
@@ -239,6 +230,14 @@ def _print(pages: Sequence[Page], out: Path, paper: str) -> None:
     common.say(f"{common.several(len(pages), 'page')} to print in {place}")
 
 
+def _animate(frames: Sequence[Image.Image], seconds: float, path: Path) -> None:
+    """Write ``frames``, shown for ``seconds`` in all, and tell of them."""
+    from phosphene.images import save_animation
+
+    save_animation(frames, path, seconds)
+    common.say(f"animation in {path}")
+
+
 def _complete(
     path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: MotionBlur, fit: str, out: Path
 ) -> Tensor:
@@ -293,7 +292,7 @@ def overlay(
     drawing: Drawing,
     weights: Annotated[str | None, typer.Option(help="How much each prompt counts, such as 1,1,2.")] = None,
     best_of: BestOf = 1,
-    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: the sheets slide over each other.")] = None,
+    animate: Annotated[Path | None, options.animation("the sheets slide over each other")] = None,
     paper: options.Print = None,
     out: options.Out = Path("overlay.png"),
 ) -> None:
@@ -301,12 +300,8 @@ def overlay(
 
     OUT is a sheet of all; the transparencies lie beside it, numbered, and last what they show together: their product.
     """
-    from phosphene.images import require_animation, save_animation
-
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1,2")
     require_overlay(len(prompts), shares)
-    if animate is not None:
-        require_animation(animate)
     _require_page(paper, out)
     from phosphene.tasks.animate import sliding_frames
     from phosphene.tasks.overlay import overlay as task
@@ -316,9 +311,7 @@ def overlay(
     whole = _best(asked, drawing.open(_with_null(prompts, best_of > 1)), drawing, best_of, out)
     pictures = whole.unflatten(0, (len(prompts), -1))
     if animate is not None:
-        frames, seconds = sliding_frames(pictures[:-1], prompts)
-        save_animation(frames, animate, seconds)
-        common.say(f"animation in {animate}")
+        _animate(*sliding_frames(pictures[:-1], prompts), animate)
     if paper is not None:
         _print(overlay_pages(pictures, prompts), out, paper)
 
@@ -363,17 +356,14 @@ def morph(
     to_seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="Of the end; by default that of the beginning.")
     ] = None,
-    animate: Annotated[Path | None, typer.Option(help="GIF or MP4: there and back.")] = None,
+    animate: Annotated[Path | None, options.animation("there and back")] = None,
     out: options.Out = Path("morph.png"),
 ) -> None:
     """Draw the way from one prompt to another, or from one seed to another."""
     if len(prompts) == 1 and to_seed is not None:
         prompts = [*prompts, *prompts]
     require_two(prompts, *FROM_TO)
-    from phosphene.images import enlarged, require_animation, save_animation, sheet, to_images
-
-    if animate is not None:
-        require_animation(animate)
+    from phosphene.images import enlarged, sheet, to_images
     from phosphene.tasks.morph import morph as task
 
     ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
@@ -383,5 +373,4 @@ def morph(
     common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8)), out))
     if animate is not None:
         large = [enlarged(cell, max(1, CELL // cell.width)) for cell in cells]
-        save_animation([*large, *large[-2:0:-1]], animate, 2 * frames / 12)
-        common.say(f"animation in {animate}")
+        _animate([*large, *large[-2:0:-1]], 2 * frames / 12, animate)

@@ -67,9 +67,7 @@ def evaluate_models(
     dataset: options.DatasetName = "mnist",
     data: options.Data = None,
     device: options.Device = "auto",
-    figures: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures, with machine and date.", callback=options.is_writable)
-    ] = None,
+    figures: options.Figures = None,
     picture: Annotated[Path | None, typer.Option(help="PNG: samples beside real digits; of runs, their loss curves.")] = None,
 ) -> None:
     """Measure models, with figures.

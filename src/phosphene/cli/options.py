@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from phosphene.defaults import DATASETS, MOST_PICTURES, MOST_STEPS, PAPERS, SOLVERS, one_of
-from phosphene.errors import UserError, require_finite, require_one_of, require_share
+from phosphene.errors import UserError, require_finite, require_length, require_one_of, require_share, require_strength
 from phosphene.files import exists, expanded, require_file
 
 
@@ -118,6 +118,18 @@ def is_writable(option: str, value: Path) -> None:
     require_file(value, option)
 
 
+def animation(what: str) -> Any:
+    """An option that names a file which shows ``what``."""
+
+    @checked
+    def fits(option: str, value: Path) -> None:
+        from phosphene.images import require_animation
+
+        require_animation(value, option)
+
+    return typer.Option(help=f"GIF or MP4: {what}.", callback=fits)
+
+
 @checked
 def is_page(option: str, value: Path) -> None:
     from phosphene.readers import PAGE, read_toml_file
@@ -126,6 +138,7 @@ def is_page(option: str, value: Path) -> None:
 
 
 finite, share = checked(require_finite), checked(require_share)
+length, strength = checked(require_length), checked(require_strength)
 
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
 Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
@@ -160,6 +173,7 @@ Eta = Annotated[float | None, typer.Option(help="Of ddim: the share of fresh noi
 Resample = Annotated[int | None, typer.Option(min=1, max=100, help="Take each step so many times, back to noise between.")]
 Sheet = Annotated[bool, typer.Option("--sheet", help="Of a single picture too a sheet, and the picture beside it.")]
 Print = Annotated[str | None, chosen(PAPERS, "a PDF to print lies beside it, with marks to turn, cut or look by", "--print")]
+Figures = Annotated[Path | None, typer.Option("--json", help="Write the figures, with machine and date.", callback=is_writable)]
 Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.", parser=path)]
 CascadeName = Annotated[str, typer.Option(help="A cascade: its name, its folder, or OWNER/NAME on the hub.", callback=is_cascade)]
 TextEncoder = Annotated[str, chosen(("auto", "none"), "none knows only prompts of --embeddings or encoded before")]

@@ -12,7 +12,7 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
 from phosphene.defaults import BLENDS, FITS, MOST_PICTURES, MOST_STEPS, START, STARTS, TIMES, listed
-from phosphene.errors import UserError, require_steps, require_strength
+from phosphene.errors import UserError, require_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +30,6 @@ Picture = Annotated[
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 ABREAST = 8
 """Columns of a sheet, at most, where it has one row only: more prompts than that go on in the next."""
-
-
-@options.checked
-def _is_strength(option: str, value: float) -> None:
-    require_strength(value)
 
 
 def _timesteps(option: str, text: str, example: str) -> list[int]:
@@ -190,7 +185,7 @@ def edit(
         str | None, typer.Option(help=f"Start indices: how many steps are left out. [default: {listed(STARTS)}]")
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.", callback=_is_strength)
+        float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.", callback=options.strength)
     ] = None,
     fit: Fit = "crop",
     out: options.Out = Path("edit.png"),

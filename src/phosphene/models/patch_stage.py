@@ -95,10 +95,8 @@ class LightText(Text):
     """Prompts read by our own T5Encoder, with ``tokenizer.json``; embeddings are (length, width + 1), see PatchNetwork."""
 
     @torch.no_grad()
-    def _encode(self, prompt: str) -> Tensor:
-        if self._t5 is None:
-            self._t5 = self._load(prompt)
-        (tokenizer, length), encoder = self._t5
+    def _encode(self, prompt: str, reader: tuple[Tokenizer, int], encoder: nn.Module) -> Tensor:
+        tokenizer, length = reader
         if rest := unread(tokenizer, prompt, length):
             self.cut[prompt] = f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing"
             warnings.warn(self.cut[prompt], PromptCut, stacklevel=5)

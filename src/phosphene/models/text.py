@@ -57,11 +57,14 @@ class Text:
         if any("\ud800" <= c <= "\udfff" for c in key):
             raise UserError(f"prompt {prompt!r}: is no text in UTF-8; write it in another way.")
         if key not in self._known:
-            stored = self.cache.get(key) if self.cache else None
-            # Each prompt is encoded alone, so that its embedding does not depend on its company.
-            self._known[key] = self._encode(key) if stored is None else stored
-            if self.cache and stored is None:
-                self.cache.put(key, self._known[key])
+            embedding = self.cache.get(key) if self.cache else None
+            if embedding is None:
+                self._t5 = self._t5 or self._load(key)
+                # Each prompt is encoded alone, so that its embedding does not depend on its company.
+                embedding = self._encode(key, *self._t5)
+                if self.cache:
+                    self.cache.put(key, embedding)
+            self._known[key] = embedding
         return self._known[key]
 
     def free(self) -> None:
@@ -80,10 +83,7 @@ class Text:
         raise UserError(f"prompt {prompt!r}: the model has no text encoder; name a file of prompt embeddings.")
 
     @torch.no_grad()
-    def _encode(self, prompt: str) -> Tensor:
-        if self._t5 is None:
-            self._t5 = self._load(prompt)
-        tokenizer, encoder = self._t5
+    def _encode(self, prompt: str, tokenizer: Callable, encoder: nn.Module) -> Tensor:
         tokens = tokenizer(prompt, padding="max_length", max_length=TOKENS, return_tensors="pt").to(self.device)
         if tokens.input_ids.shape[1] > TOKENS:
             raise UserError(f"prompt {prompt!r}: has {tokens.input_ids.shape[1]} tokens, of at most {TOKENS}; shorten it.")

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from phosphene.defaults import REDUCTIONS
-from phosphene.drawing import Asked, Reading, Task
+from phosphene.drawing import Reading, Task
 from phosphene.errors import UserError, require_one_of, require_weights
-from phosphene.expression import mean, sheets, viewed
+from phosphene.expression import Asked, Turns, mean, sheets, viewed
 from phosphene.folds import Seen, Sheet
 from phosphene.models.protocol import Denoiser
 from phosphene.notation import is_warp, require_mean, require_views, require_warps
-from phosphene.sampler import Relay
 from phosphene.tasks.agreement import ending, following
 from phosphene.tasks.generate import asked
 from phosphene.tasks.score import score
@@ -62,9 +61,9 @@ def anagram(
     def asks(stage: Denoiser, scale: float) -> Asked:
         parts = [viewed(asked(stage, [p], negative, scale), v) for p, v in zip(prompts, views, strict=True)]
         if reduce != "mean":
-            return parts
+            return Turns(tuple(parts))
         whole = mean(*parts, weights=None if weights == "auto" else weights, rectified=rectified)
-        return Relay(whole, parts[alone], steps) if steps else whole
+        return Turns((whole, parts[alone]), steps) if steps else whole
 
     return Task(
         asks,

@@ -19,7 +19,7 @@ def starts_of(steps: int) -> list[int]:
 
 def start_of(strength: float, steps: int) -> int:
     """The start index that leaves ``strength`` of ``steps`` steps to be taken, as diffusers counts; 1 is pure noise."""
-    require_strength(strength)
+    require_strength("--strength", strength)
     if int(steps * strength) < 1:
         raise UserError(f"--strength {strength:g}: leaves none of {steps} steps to take; choose a larger share, such as 0.7.")
     return steps - int(steps * strength)

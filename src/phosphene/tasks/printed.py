@@ -15,7 +15,7 @@ from phosphene.defaults import PAPERS, PRINTED
 from phosphene.errors import require_one_of
 from phosphene.files import replacing
 from phosphene.frequency import REFERENCE_SIZE
-from phosphene.images import INK, MUTED, font, to_images, to_tensor
+from phosphene.images import INK, MUTED, broken, font, to_images, to_tensor
 from phosphene.moved import Moved
 from phosphene.views import Identity, Turn, View
 from phosphene.warps import Cone, Cylinder, Lens, Rotated, Warp
@@ -75,7 +75,7 @@ def laid_out(page: Page, paper: str = "a4") -> Image.Image:
     pen, write = ImageDraw.Draw(whole), font(pixels(3.6))
     pen.text((width / 2, pixels(13)), page.title, INK, font(pixels(5)), anchor="mm")
     below = frame.top + frame.side + pixels(7)
-    for line in _broken(page.how, write, frame.side + pixels(30)):
+    for line in broken(page.how, write, frame.side + pixels(30)):
         pen.text((width / 2, below), line, INK, write, anchor="ma")
         below += pixels(5)
     if page.beside:
@@ -92,21 +92,9 @@ def _row(cells: Sequence[Image.Image], captions: Sequence[str], write: object) -
     pen = ImageDraw.Draw(row)
     for k, (cell, caption) in enumerate(zip(cells, captions, strict=True)):
         row.paste(cell, (k * pitch + pixels(5), 0))
-        for number, line in enumerate(_broken(caption, write, pitch - gap)[:2]):
+        for number, line in enumerate(broken(caption, write, pitch - gap)[:2]):
             pen.text(((k + 0.5) * pitch, cell.height + gap + number * pixels(4.5)), line, MUTED, write, anchor="ma")
     return row
-
-
-def _broken(text: str, write: object, width: float) -> list[str]:
-    """``text`` in lines no wider than ``width``, unless a word is."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if write.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
 
 
 def _ruler(pen: ImageDraw.ImageDraw, middle: float, y: float, write: object) -> None:
@@ -231,7 +219,7 @@ def _square(whole: Image.Image, frame: Frame, picture: Image.Image, view: Lens) 
 
 MARKINGS = {"none": _none, "arrow": _arrow, "mirror": _mirror, "pieces": _pieces, "strips": _strips, "beside": _none}
 MARKINGS |= {"disc": _disc, "stand": _stand, "square": _square}
-"""What draws each of ``views.MARKS``."""
+"""What draws each kind of mark. What is small ``beside`` the picture is what the view shows, because no hand can make it."""
 
 
 def marking(view: View | Warp) -> Marking:
@@ -289,20 +277,16 @@ def hybrid_pages(picture: Tensor, prompts: Sequence[str], kind: str, sigmas: Seq
         "scale": f"It is {first} and {others[0]} at once.",
     }
     if kind != "frequency":
-        return [Page(image, " / ".join(prompts), ways[kind], _hold)]
+        return [Page(image, " / ".join(prompts), ways[kind], marking(Identity()))]
     from_afar = zip(reversed(sigmas), reversed(prompts[:-1]), strict=True)
     far = " ".join(f"From {_metres(distance(sigma))} away it is {prompt}." for sigma, prompt in from_afar)
     how = f"Near to the eye it is {prompts[-1]}. {far} Half closed eyes see it sooner."
     small = f"{first} from {_metres(distance(max(sigmas), SMALL))}"
-    return [Page(image, " / ".join(prompts), how, _hold, [(image, small)])]
+    return [Page(image, " / ".join(prompts), how, marking(Identity()), [(image, small)])]
 
 
 def _metres(length: float) -> str:
     return f"{length:.0f} m" if length >= 10 else f"{length:.1f} m"
-
-
-def _hold(whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
-    """Nothing to draw: it is held as it is."""
 
 
 def overlay_pages(pictures: Tensor, prompts: Sequence[str]) -> list[Page]:

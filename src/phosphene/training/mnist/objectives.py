@@ -7,6 +7,7 @@ processes see what one would have seen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -29,28 +30,25 @@ class Draws:
     def __init__(self, generator: torch.Generator, rank: int = 0, world: int = 1) -> None:
         self.generator, self.rank, self.world = generator, rank, world
 
-    def _mine(self, drawn: Tensor, rows: int) -> Tensor:
+    def _mine(self, make: Callable[..., Tensor], rows: int, *shape: int) -> Tensor:
+        """This process's ``rows`` of what ``make`` draws for all of them, each of ``shape``."""
+        drawn = make((rows * self.world, *shape), generator=self.generator, device=self.generator.device)
         return drawn[self.rank * rows : (self.rank + 1) * rows]
 
     def normal(self, like: Tensor) -> Tensor:
-        shape = (len(like) * self.world, *like.shape[1:])
-        return self._mine(torch.randn(shape, generator=self.generator, device=like.device), len(like))
+        return self._mine(torch.randn, *like.shape)
 
     def uniform(self, rows: int, columns: int = 1) -> Tensor:
-        device = self.generator.device
-        return self._mine(torch.rand(rows * self.world, columns, generator=self.generator, device=device), rows)
+        return self._mine(torch.rand, rows, columns)
 
     def integers(self, high: int, rows: int) -> Tensor:
-        device = self.generator.device
-        return self._mine(torch.randint(high, (rows * self.world,), generator=self.generator, device=device), rows)
+        return self._mine(partial(torch.randint, high), rows)
 
     def times(self, steps: int, rows: int, mean: float = 0.0, spread: float = 0.0) -> Tensor:
         """Timesteps 0..steps-1: uniform, or with ``spread`` logit-normal, most of them where pictures take shape."""
         if spread == 0:
             return self.integers(steps, rows)
-        device = self.generator.device
-        drawn = self._mine(torch.randn(rows * self.world, generator=self.generator, device=device), rows)
-        return (torch.sigmoid(mean + spread * drawn) * steps).long().clamp(max=steps - 1)
+        return (torch.sigmoid(mean + spread * self._mine(torch.randn, rows)) * steps).long().clamp(max=steps - 1)
 
 
 def build(recipe: Recipe, classes: int) -> tuple[nn.Module, Loss, dict]:
