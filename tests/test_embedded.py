@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from phosphene.sampler import last
 from phosphene.tasks.edit import edit
 from phosphene.tasks.generate import enlarge, generate
 from phosphene.tasks.score import score
+from phosphene.training.options import RECIPE
+from phosphene.training.text_to_image.recipe import saved_recipe
 
 PROMPTS = ("a red heart", "a castle", "a dog face", "a green apple")
 
@@ -143,6 +146,15 @@ def test_a_damaged_file_is_named(monkeypatch, tmp_path):
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"text_encoder/model.safetensors: differs from its SHA-256"):
         load("glyph")
+
+
+def test_every_stage_can_be_gone_on_from():
+    """Each says by which recipe it was trained, in words of today."""
+    stages = sorted(path.parent for path in folders.EMBEDDED.rglob(RECIPE))
+    assert [stage.name for stage in stages] == ["stage-1", "stage-2"]
+    for stage in stages:
+        recipe, images = saved_recipe(stage)
+        assert images > 0 and json.loads((stage / RECIPE).read_text())["recipe"] == recipe.to_json()
 
 
 def test_it_is_small_enough_to_ship():
