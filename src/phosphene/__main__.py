@@ -1,7 +1,7 @@
 """``phosphene``, also as ``python -m phosphene``: all commands, that of the studio above the command line among them."""
 
 import os
-import signal
+from _signal import SIGINT, default_int_handler, getsignal, signal  # signal itself makes names of them first: a millisecond
 
 
 def _leave(*_: object) -> None:
@@ -12,17 +12,17 @@ def _leave(*_: object) -> None:
         os._exit(130)
 
 
-_before = signal.getsignal(signal.SIGINT)
+_heard = getsignal(SIGINT) is default_int_handler
 try:
-    if _before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
+    if _heard:
+        signal(SIGINT, _leave)
 except ValueError:  # not the main thread, which is told of signals
-    _before = None
+    _heard = False
 import phosphene.web.serve  # noqa: E402, F401 (adds its command)
 from phosphene.cli import main  # noqa: E402
 
-if _before is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _before)
+if _heard:
+    signal(SIGINT, default_int_handler)
 
 if __name__ == "__main__":
     raise SystemExit(main())
