@@ -540,6 +540,8 @@ def test_the_same_command_makes_the_same_bytes(call, made, argv):
         (["²"], "'²'"),
         ([], "DIGITS"),
         (["3", "--unconditional"], "--unconditional"),
+        (["--unconditional", "--guidance", "3"], ("--guidance 3", "with --unconditional nothing does")),
+        (["--unconditional", "--guidance-norm", "0.2"], ("--guidance-norm 0.2", "--unconditional")),
         (["3", "--guidance", "nan"], "--guidance nan"),
         (["3", "--guidance", "inf"], "--guidance inf"),
         (["3", "--steps", "0"], "--steps 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from phosphene.sampler import last
 from phosphene.tasks.edit import edit
 from phosphene.tasks.generate import enlarge, generate
 from phosphene.tasks.score import score
+from phosphene.training.options import RECIPE
+from phosphene.training.text_to_image.recipe import saved_recipe
 
 PROMPTS = ("a red heart", "a castle", "a dog face", "a green apple")
 
@@ -145,6 +148,15 @@ def test_a_damaged_file_is_named(monkeypatch, tmp_path):
         load("glyph")
 
 
+def test_every_stage_can_be_gone_on_from():
+    """Each says by which recipe it was trained, in words of today."""
+    stages = sorted(path.parent for path in folders.EMBEDDED.rglob(RECIPE))
+    assert [stage.name for stage in stages] == ["stage-1", "stage-2"]
+    for stage in stages:
+        recipe, images = saved_recipe(stage)
+        assert images > 0 and json.loads((stage / RECIPE).read_text())["recipe"] == recipe.to_json()
+
+
 def test_it_is_small_enough_to_ship():
     """All embedded models under 90 MB, no file above 16 MB, a card that names every set of pictures and its makers."""
     files = [f for f in folders.EMBEDDED.rglob("*") if f.is_file()]
@@ -167,6 +179,10 @@ def test_what_is_not_said_of_sampling_is_the_model_s_own(glyph):
     assert (named.solver, len(named.visited(first)), named.guidance) == ("heun", 20, 2.0)
     assert (Sampling(eta=0.5).of(first).solver, len(Sampling(steps=5).of(first).visited(first))) == ("ddim", 5)
     assert Sampling().of(second).guidance == UPSCALE_GUIDANCE
+    options = Drawing(steps=5)
+    assert options.settled(generate(PROMPTS[:1]), glyph)[:2] == (OWN_USUAL.solver, 5)
+    assert options.used == OWN_USUAL._replace(steps=5)._asdict()  # told of the picture; what was said stays what it was
+    assert (options.solver, options.guidance) == (None, None)
     assert next(run(generate(PROMPTS[:1]), first, [7])).total == OWN_USUAL.steps
     assert next(run(edit(torch.zeros(1, *first.image_shape), [30], PROMPTS[0]), first, [7])).total == 34 - 30
 

@@ -139,7 +139,7 @@ def test_half_a_story_is_refused(refused, here, story):  # noqa: F811
 )
 def test_what_would_be_opened_is_asked_for_by_name(call, here, monkeypatch, command, model, arguments, option, value):  # noqa: F811
     ran = []
-    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv: ran.append(argv) or 2)
+    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv, _: ran.append(argv) or 2)
     save_png(Image.new("L", (8, 8)), Path("it.png"), {**STORY, "command": command, "model": model, "arguments": arguments})
     code, out, err = call("rerun", "it.png")
     assert code == 2 and not ran and option in err and repr(value).strip("'") in err and out == ""
@@ -150,7 +150,7 @@ def test_what_would_be_opened_is_asked_for_by_name(call, here, monkeypatch, comm
 
 def test_what_ships_with_the_package_is_not_asked_for(call, here, monkeypatch):  # noqa: F811
     ran = []
-    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv: ran.append(argv) or 2)
+    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv, _: ran.append(argv) or 2)
     arguments = {"image": "castle-hill", "mask": "castle-hill-mask"}
     save_png(Image.new("L", (8, 8)), Path("it.png"), {**STORY, "command": "inpaint", "model": "glyph", "arguments": arguments})
     call("rerun", "it.png")
@@ -162,7 +162,7 @@ def test_what_ships_with_the_package_is_not_asked_for(call, here, monkeypatch): 
 
 def test_on_a_terminal_a_question_does(call, here, monkeypatch):  # noqa: F811
     ran, asked = [], []
-    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv: ran.append(argv) or 2)
+    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv, _: ran.append(argv) or 2)
     for stream in ("stdin", "stderr"):
         monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
     tell(model="some\x1bwhere")
@@ -188,6 +188,15 @@ def test_what_is_visible_reads_back(text):
     shown = common.visible(json.dumps(text, ensure_ascii=False))
     assert json.loads(shown) == text and shown.replace("\n", "").isprintable()
     assert common.visible(shown) == shown
+
+
+def test_what_is_refused_by_now_is_not_said_to_have_been_typed(call, here):  # noqa: F811
+    tell(arguments={"digits": None, "unconditional": True, "guidance": 3.0})
+    code, out, err = call("rerun", "it.png")
+    assert code == 2 and "--guidance=3.0" in out and not Path("it-again.png").exists()
+    assert "it.png: cannot be made again as it says (--guidance 3.0: says how to guide" in err and "type the line above" in err
+    tell(arguments={"steps": 10**5})
+    assert "it.png: cannot be made again as it says (--steps 100000: " in call("rerun", "it.png")[2]
 
 
 def test_each_command_takes_again_what_it_writes_and_nothing_else(call, here, made):  # noqa: F811
@@ -244,7 +253,7 @@ def test_a_file_is_told_by_its_name_and_what_is_in_it(call, refused, here):  # n
 
 def test_a_file_called_like_a_sample_is_not_taken_for_it(call, here, monkeypatch):  # noqa: F811
     ran = []
-    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv: ran.append(argv) or 2)
+    monkeypatch.setattr("phosphene.cli.provenance._again", lambda argv, _: ran.append(argv) or 2)
     arguments = {"image": "castle-hill", "mask": "castle-hill-mask"}
     story = {**STORY, "command": "inpaint", "model": "glyph", "arguments": arguments, "inputs": {"image": "0" * 64}}
     save_png(Image.new("L", (8, 8)), Path("it.png"), story)

@@ -139,6 +139,56 @@ def test_a_signal_amid_an_import_waits_for_its_end(tmp_path, monkeypatch):
     assert came == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_what_waits_for_an_import_does_not_outlive_the_command(tmp_path, monkeypatch):
+    (tmp_path / "quarter.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with cli._interruptible():
+        import quarter  # noqa: F401
+    time.sleep(3 * cli.LATER)  # here it would be anybody's
+
+
+def test_a_command_that_fails_while_a_signal_waits_was_interrupted(tmp_path, monkeypatch, capsys):
+    (tmp_path / "third.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def fails(_: object) -> None:
+        import third  # noqa: F401
+
+        raise cli.Failed("x: is damaged", 2)
+
+    monkeypatch.setattr(cli, "perform", fails)
+    monkeypatch.setattr(cli.common, "leads", lambda: time.sleep(3 * cli.LATER) is None)
+    assert cli.main(["digits"]) == 130 and capsys.readouterr().err == "phosphene: interrupted.\n"
+
+
+START = """
+import importlib.abc, os, signal, sys
+
+class Amid(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "phosphene.cli.common":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException:  # as what libraries call back does
+                pass
+
+sys.meta_path.insert(0, Amid())
+from phosphene.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_is_heard_before_anybody_listens():
+    found = subprocess.run([sys.executable, "-c", START, "--help"], env=environment(), capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "phosphene: interrupted.\n")
+
+
+def test_who_imports_the_command_line_keeps_ctrl_c():
+    asked = "import signal, phosphene.__main__; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    found = subprocess.run([sys.executable, "-c", asked], env=environment(), capture_output=True, text=True)
+    assert found.stdout == "True\n", found.stderr
+
+
 def test_a_module_that_calls_the_command_line_is_interrupted_all_the_same(tmp_path):
     """What it is itself imported for is not waited for."""
     lines = ["import signal", "from phosphene import cli", "cli.perform = lambda _: signal.raise_signal(signal.SIGTERM)"]

@@ -427,6 +427,17 @@ def test_pictures_of_which_nothing_is_known_are_shown_alone(cutouts):
     assert all(len(director.scene(random.Random(k)).layers) == 1 for k in range(50))
 
 
+@pytest.mark.parametrize("style", ["noto", "icon"])
+@pytest.mark.parametrize("names", [[thing[0]] for thing in THINGS] + [["chef", "top hat"]])
+def test_a_few_pictures_of_few_kinds_make_scenes_all_the_same(cutouts, names, style):
+    """Neither flyers nor beasts are among them, nothing to hold or nothing painted: what is there is shown."""
+    used = [s.name in names and s.style == style for s in cutouts.subjects]
+    few = Casting(cutouts.subjects, cutouts.shapes, used)
+    for kind in KINDS:
+        for scene in many(few, kind, 40):
+            assert {cutouts.subjects[layer.index].name for layer in scene.layers} <= set(names) and scene.text
+
+
 def test_a_manner_is_named(cast):
     director, chance = Director(cast), random.Random(0)
     words = {

@@ -51,6 +51,7 @@ def test_every_reader_of_the_fuzzer_reads_what_is_whole(tmp_path):
     """In a process where nothing else has been imported: what is refused from the first would never be looked into."""
     asked = (
         "import fuzz, pathlib, tempfile\n"
+        "assert set(fuzz.OF_BYTES) <= set(fuzz.READERS)\n"
         "for file, whole, read in fuzz.READERS.values():\n"
         "    path = pathlib.Path(tempfile.mkdtemp()) / file\n"
         "    path.parent.mkdir(exist_ok=True)\n"

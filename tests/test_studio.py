@@ -335,4 +335,5 @@ def test_a_studio_at_work_ends_cleanly_and_leaves_nothing(tmp_path, how, kind):
         assert time.monotonic() - begun < 20
     finally:
         serving.kill()
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [] and not list(tmp_path.glob("phosphene*"))
+    left = [path for path in tmp_path.rglob("*") if not path.name.startswith("torchinductor")]
+    assert left == []  # but for torch's, which all of its processes share

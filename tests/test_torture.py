@@ -181,6 +181,7 @@ def test_no_call_that_fails_leaves_a_trace(name, call, here, made, cascade, monk
         code, _, err = call(*argv)
         found = whole()
         assert not [path for path in tree(here) if Path(path).name.startswith(".") and Path(path).name != ".kept"], rack.failed
+        assert not [path for path in here.rglob("*") if path.is_dir() and not any(path.iterdir())], rack.failed
         assert set(found) <= set(usual), rack.failed
         assert all(found[path] == usual[path] for path in found if not path.endswith(".json")), rack.failed
         if code == 0:

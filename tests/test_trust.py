@@ -146,6 +146,22 @@ def test_pictures_beside_a_sheet_take_nobodys_place(refused, call, made, here, m
     assert call(*digits)[0] == 0 and call(*digits)[0] == 0  # its own it replaces
 
 
+TAKEN = [
+    ("morph", "a fox", "a hen", "--frames", 3),
+    ("inpaint", "castle-hill", "castle-hill-mask", "--prompt", "a lake", "--compare"),
+    ("generate", "a fox", "--steps-sweep", "2,3,4"),
+    ("generate", "a fox", "a hen", "a cow"),
+]
+
+
+@pytest.mark.parametrize("argv", TAKEN, ids=lambda argv: " ".join(map(str, argv)))
+def test_nobodys_place_is_looked_at_before_anything_is_drawn(refused, here, monkeypatch, argv):  # noqa: F811
+    """However many pictures come of it."""
+    (here / "it-3.png").write_bytes(b"a photograph")
+    monkeypatch.setattr("phosphene.drawing.run", lambda *_, **__: pytest.fail("it was drawn"))
+    refused(*argv, "--no-upscale", "-o", "it.png", words="it-3.png beside it is no picture of phosphene's")
+
+
 def test_nor_of_the_picture_that_it_is_made_of(refused, call, here):  # noqa: F811
     """Which phosphene made, too."""
     shutil.copy(GLYPH.parents[1] / "images" / "castle-hill.png", here / "it-1.png")

@@ -1,12 +1,15 @@
 """Hands each reader of files damaged ones, and says how many it took.
 
-    python tools/fuzz.py [--minutes 10] [READER ...]
+    python tools/fuzz.py [--minutes 10] [--engine atheris] [READER ...]
 
 A reader may answer or raise UserError: anything else, thirty seconds of a processor, or two gigabytes, ends the run with exit
 code 1 and leaves the file in out/fuzz. What is handed in are whole files with bytes changed, put in, taken out and doubled, or,
 of those that are JSON, with values changed; hypothesis chooses, a new seed every round. A damaged file that reaches lines (of
 phosphene, Pillow or Python's parsers) which none before it reached is damaged further in the rounds that follow: by these lines
 it gets deeper than chance does. Each reader runs in a process of its own.
+
+With ``--engine atheris`` (``pip install atheris``, which nothing else here needs) libFuzzer chooses instead: it knows which
+branches of these modules a file took and what was compared with what, and makes more files of those that are bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import gc
 import gzip
 import io
 import json
@@ -28,8 +32,10 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import CodeType, FrameType, FunctionType, SimpleNamespace
 
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -70,6 +76,10 @@ FOLLOWED = ("phosphene", "PIL", "json", "tomllib", "tarfile", "zipfile", "gzip",
 """Packages and modules whose lines are followed."""
 
 
+def followed(code: CodeType) -> bool:
+    return any(part in FOLLOWED for part in Path(code.co_filename).with_suffix("").parts)
+
+
 class Reached:
     """The lines that anything has reached while it was followed."""
 
@@ -91,7 +101,7 @@ class Reached:
     def _enter(self, frame: FrameType, event: str, argument: object) -> Callable | None:
         code = frame.f_code
         if code not in self._own:
-            self._own[code] = any(part in FOLLOWED for part in Path(code.co_filename).with_suffix("").parts)
+            self._own[code] = followed(code)
         return self._line if self._own[code] else None
 
     def _line(self, frame: FrameType, event: str, argument: object) -> Callable:
@@ -338,6 +348,8 @@ READERS: dict[str, tuple[str, Callable[[], list[bytes]], Callable[[Path], object
 }
 """What is read: under which name, from which whole files, by what."""
 
+OF_BYTES = ("pictures", "masks", "provenance", "weights", "embeddings", "idx", "shards")
+"""Readers of what is no text, which libFuzzer changes best."""
 CHANGES = st.lists(st.tuples(st.sampled_from("spcdx"), st.integers(0, 2**20), st.binary(min_size=1, max_size=8)), max_size=12)
 
 
@@ -443,18 +455,51 @@ def fuzz(name: str, minutes: float) -> None:
     print(f"{name}: {count:,} files, {refused:,} refused, none failed; {lines}; {worst}", flush=True)
 
 
+def by_atheris(name: str, minutes: float, folder: Path) -> None:
+    """One reader, in this process, by libFuzzer: it says how many files it made, and ends the process itself."""
+    import atheris
+
+    file, seeds, reader = READERS[name]
+    path, corpus = folder / file, folder / "corpus"
+    for each in (path.parent, corpus, FOUND):
+        each.mkdir(parents=True, exist_ok=True)
+    for number, content in enumerate(seeds()):
+        (corpus / str(number)).write_bytes(content)
+        path.write_bytes(content)
+        reader(path)  # and what that takes is loaded
+    for each in gc.get_objects():
+        if type(each) is FunctionType and followed(each.__code__):  # isinstance would wake what is deprecated
+            atheris.instrument_func(each)
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        with warnings.catch_warnings(action="ignore"), suppress(UserError):
+            reader(path)
+
+    limits = {"max_total_time": round(60 * minutes), "timeout": SECONDS, "rss_limit_mb": BYTES >> 20}
+    how = limits | {"artifact_prefix": f"{FOUND / name}-", "print_final_stats": 1, "verbosity": 0}
+    print(f"{name}, by atheris:", flush=True)
+    atheris.Setup([name, *(f"-{option}={value}" for option, value in how.items()), str(corpus)], check)
+    atheris.Fuzz()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("readers", nargs="*", metavar="READER", help=f"of {', '.join(READERS)}; all by default")
     parser.add_argument("--minutes", type=float, default=10, help="for each reader")
+    parser.add_argument("--engine", choices=("hypothesis", "atheris"), default="hypothesis", help="what chooses the damage")
     options = parser.parse_args()
+    if options.engine == "atheris" and find_spec("atheris") is None:
+        parser.error("--engine atheris: is not installed; pip install atheris")
     if unknown := set(options.readers) - set(READERS):
         parser.error(f"no reader is called {', '.join(unknown)}")
     failed, context = [], multiprocessing.get_context("spawn")
-    for name in options.readers or READERS:
-        process = context.Process(target=fuzz, args=(name, options.minutes))
-        process.start()
-        process.join()
+    for name in options.readers or (READERS if options.engine == "hypothesis" else OF_BYTES):
+        with tempfile.TemporaryDirectory() as folder:
+            more = () if options.engine == "hypothesis" else (Path(folder),)
+            process = context.Process(target=by_atheris if more else fuzz, args=(name, options.minutes, *more))
+            process.start()
+            process.join()
         failed += [name] * (process.exitcode != 0)
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 

@@ -3,8 +3,6 @@
 Names are resolved on first use, so that ``import phosphene`` (and ``phosphene --help``) does not pay for torch.
 """
 
-from importlib import import_module
-
 __version__ = "0.1.0"
 
 _NAMES = {
@@ -35,6 +33,8 @@ __all__ = ["__version__", *_WHERE]
 
 def __getattr__(name: str) -> object:
     if name in _WHERE:
+        from importlib import import_module
+
         return getattr(import_module(f"phosphene.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'phosphene' has no attribute {name!r}")
 

@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupted(came: Sequence[int]) -> int:
     """Say so; the exit code. Libraries make errors of their own of what is raised where they call Python from C++."""
+    if threading.current_thread() is threading.main_thread():
+        ignore()  # such as what waited for the end of an import
     if common.leads():
         print("phosphene: interrupted.", file=sys.stderr)
     return 128 + (came or [signal.SIGINT])[0]
@@ -84,6 +86,7 @@ def _interruptible() -> Iterator[list[int]]:
     Amid an import it waits: libraries call Python from C++ there, which an exception would end by SIGABRT.
     """
     came: list[int] = []
+    waiting: list[threading.Timer] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         if number not in came:
@@ -91,6 +94,7 @@ def _interruptible() -> Iterator[list[int]]:
         if _importing(frame):
             later = threading.Timer(LATER, _signal_main, [number])
             later.daemon = True
+            waiting.append(later)
             return later.start()
         if number != signal.SIGINT:
             signal.signal(number, signal.SIG_IGN)  # it is ending already
@@ -103,6 +107,8 @@ def _interruptible() -> Iterator[list[int]]:
     try:
         yield came
     finally:
+        for later in waiting:
+            later.cancel()
         _deaf_at_exit()  # last, so that it comes before what libraries do at exit
         for each, handler in before.items():
             signal.signal(each, handler or signal.SIG_DFL)  # None: it was not Python's

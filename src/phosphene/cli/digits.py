@@ -58,6 +58,9 @@ def digits(
     """
     if unconditional and digits is not None:
         raise UserError(f"DIGITS {digits}: --unconditional draws without a class; leave one of the two out.")
+    if unconditional:
+        named = ["guidance"] if drawing.guidance != DIGIT_GUIDANCE else []
+        drawing.require_unbent(*named, where="with --unconditional")
     classes = None if unconditional else _digits(digits, "0123456789", "--unconditional")
     columns = 10 if classes is None else len(classes)
     if columns * count > MOST_PICTURES:

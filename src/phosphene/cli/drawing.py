@@ -74,6 +74,7 @@ class Options:
     command: str = field(default="", init=False)
     out: Path = field(default=Path(), init=False)
     arguments: dict[str, Any] = field(default_factory=dict, init=False)
+    used: dict[str, Any] = field(default_factory=dict, init=False)
 
     def check(self) -> None:
         """UserError where options contradict each other; before anything heavy is imported."""
@@ -89,11 +90,11 @@ class Options:
         every = {"guidance_interval": interval, "guidance_parallel": self.guidance_parallel, "guidance_norm": self.guidance_norm}
         return {name: value for name, value in every.items() if value is not None}
 
-    def require_unbent(self, *others: str) -> None:
+    def require_unbent(self, *others: str, where: str = "at --guidance 1") -> None:
         """UserError where one of the ``others`` or a bend says how to guide, and nothing does."""
         for name in (*others, *self.bends()):
             option, value = f"--{name.replace('_', '-')}", getattr(self, name)
-            raise UserError(f"{option} {value}: says how to guide, and at --guidance 1 nothing does; leave one of the two out.")
+            raise UserError(f"{option} {value}: says how to guide, and {where} nothing does; leave one of the two out.")
 
     def given(self) -> dict[str, Any]:
         """Options that are a :class:`~phosphene.drawing.Sampling`'s."""
@@ -111,16 +112,18 @@ class Options:
 
         return Sampling(**self.given(), max_rows=common.max_rows(common.device(self.device)))
 
-    def draw(self, task: Task, model: object, seeds: Sequence[int] | None = None, **how: Any) -> Step:
-        """The last step of a run of ``task``; of --seed alone where no ``seeds`` are named."""
+    def draw(self, task: Task, model: object, seeds: Sequence[int] | None = None, made: int | None = None, **how: Any) -> Step:
+        """The last step of a run of ``task``; of --seed alone where no ``seeds`` are named.
+
+        ``made``: how many pictures come of it, where these are not one for each seed.
+        """
         from phosphene.drawing import run
 
         seeds = [self.seed] if seeds is None else seeds
         if "sampling" not in how:
-            self.settle(task, model)
-        if task.mix is None:  # whose pictures are not as many as its seeds: those are counted when they are written
-            self.require_room(len(seeds) // how.get("best_of", 1))
-        how = {"sampling": self.sampling(), "place": common.place(self.device), **how}
+            how["sampling"] = self.settled(task, model)
+        self.require_room(len(seeds) // how.get("best_of", 1) if made is None else made)
+        how["place"] = common.place(self.device)
         return common.finished(run(task, model, seeds, **how))
 
     def require_apart(self, path: Path) -> None:
@@ -143,10 +146,11 @@ class Options:
                 lost = f"{path.name} beside it is no picture of phosphene's and would be lost"
                 raise UserError(f"-o {self.out}: {lost}; choose another name.") from error
 
-    def settle(self, task: Task, model: object) -> None:
-        """Say of what was left open how ``model`` will be sampled, so that the picture tells of it."""
-        used = self.sampling().of(getattr(model, "stages", [model])[0], task.stays)
-        self.solver, self.steps, self.guidance = used.solver, used.steps, used.guidance
+    def settled(self, task: Task, model: object) -> Sampling:
+        """How ``model`` is sampled, with what was left open said: the picture tells of it as it was ``used``."""
+        whole = self.sampling().of(getattr(model, "stages", [model])[0], task.stays)
+        self.used = {name: getattr(whole, name) for name in ("solver", "steps", "guidance")}
+        return self.sampling()._replace(**self.used)
 
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
         """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too.
@@ -156,7 +160,7 @@ class Options:
         if not common.leads():
             raise typer.Exit
         self.require_room(len(pictures))
-        arguments = self.arguments | self.by_name()
+        arguments = self.arguments | self.by_name() | self.used
         story = common.provenance(self.command, self.model, described(arguments, self.device))
         story |= {"inputs": digests} if (digests := inputs(arguments)) else {}
         return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)

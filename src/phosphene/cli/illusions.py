@@ -367,7 +367,7 @@ def morph(
     from phosphene.tasks.morph import morph as task
 
     ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
-    made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends).xt
+    made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends, frames).xt
     cells = to_images(made)
     common.readings(cells)
     common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8)), out))

@@ -70,11 +70,12 @@ def generate(
     cascade = drawing.open(prompts)
     asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
-    if "" in swept:  # what is swept says how it was sampled
-        drawing.settle(asked, cascade)
+    # What is swept says how it was sampled.
+    ways = [drawing.settled(asked, cascade)] if "" in swept else [each.sampling() for each in swept.values()]
+    drawing.require_room(len(ways) * len(seeds))
     place = common.place(drawing.device)
     within = {"place": place} if len(swept) == 1 else {}  # of several processes each draws whole rows of a sweep
-    runs = [run(asked, cascade, seeds, sampling=each.sampling(), **within) for each in swept.values()]  # all refused before any
+    runs = [run(asked, cascade, seeds, sampling=way, **within) for way in ways]  # all refused before any
     if within:
         drawn = [to_images(common.finished(*runs).xt)]
     else:
@@ -246,7 +247,8 @@ def inpaint(
     original, white = task.read(image, mask)
     cascade = drawing.open([prompt])
     asked = (*task.fit(original, white, cascade.stages[0].image_shape[1:], fit), prompt or None)
-    result = drawing.draw(task.inpaint(*asked, negative=drawing.negative), cascade).xt.cpu()
+    count = len(BLENDS) if compare else 1
+    result = drawing.draw(task.inpaint(*asked, negative=drawing.negative), cascade, made=count).xt.cpu()
     large, where = task.fit(original, white, result.shape[-2:], fit)
     blends = {how: task.blend(result, large, where, how) for how in BLENDS}
     seams = {how: task.seam_text(picture, where) for how, picture in blends.items()}

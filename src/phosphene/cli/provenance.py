@@ -65,29 +65,39 @@ def rerun(
     argv, number = _argv(story, out), story.get("number")
     common.say(shlex.join(["phosphene", *argv]) + (f"  # picture {number[0]} of {number[1]}" if number else ""))
     if number is None:
-        _again(argv)
+        _again(argv, path)
     else:
-        _one_of_many(story, number, out)
+        _one_of_many(story, number, out, path)
     same = path.read_bytes() == out.read_bytes()
     common.say(
         f"{out} is {path}, byte for byte" if same else f"{out} differs from {path}: another machine, version or model made it"
     )
 
 
-def _again(argv: Sequence[str]) -> None:
-    """Run a command line; what it came to nothing by is Failed, which is said once, by the outer one."""
-    from phosphene.cli import perform
+def _again(argv: Sequence[str], path: Path) -> None:
+    """Run the command line that ``path`` tells of; what it came to nothing by is Failed, which is said once, by the outer one.
 
-    perform(argv)
+    UserError where one of its options is refused: nobody typed them, and what was taken once need not be now.
+    """
+    from phosphene.cli import Failed, perform
+
+    try:
+        perform(argv)
+    except Failed as failure:
+        told = {options.called(option) for option in _options(argv[0]).values()}
+        if failure.code != 2 or failure.sentence.partition(" ")[0].rstrip(":") not in told:
+            raise
+        why = f"cannot be made again as it says ({failure.sentence.rstrip('.')})"
+        raise UserError(f"{path}: {why}; type the line above, with that mended.") from failure
 
 
-def _one_of_many(story: Mapping[str, Any], number: Sequence[int], out: Path) -> None:
+def _one_of_many(story: Mapping[str, Any], number: Sequence[int], out: Path, path: Path) -> None:
     """Draw all, for a picture's last bits may depend on those beside it, and keep the one as ``out``."""
     from phosphene.files import replacing
 
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         whole = Path(folder) / "all.png"
-        _again(_argv(story, whole))
+        _again(_argv(story, whole), path)
         alone = common.numbered(whole, *number)
         if not alone.is_file():
             raise UserError(f"number {number}: there is no such picture among those that are made.")

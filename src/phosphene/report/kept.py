@@ -50,8 +50,6 @@ def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress, c
     """Each of ``sections`` with what it says and shows, made now or kept from before."""
     describe(desk.cascade)  # refused before there is a folder
     config = config or Config()
-    desk.out.mkdir(parents=True, exist_ok=True)
-    (desk.out / CACHE).mkdir(exist_ok=True)
     digests = {each.name: _digest(desk, config.asked.get(each.name, {})) for each in sections}
     held = {each.name: _cached(desk.out, each, "digest", digests[each.name]) for each in sections}
     price = 0 if desk.quick else 1

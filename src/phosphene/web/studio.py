@@ -76,6 +76,7 @@ def open_studio(
         prompt = "a heart" if embeddings is None else next(filter(str.strip, read_embeddings(embeddings)), "")
         _try(studio, prompt)
         os.environ["GRADIO_TEMP_DIR"] = str(studio.uploads.folder)  # read when the page is built
+        gr.routes.DEFAULT_TEMP_DIR = str(studio.folder)  # what the same said when gradio was imported: a folder is made there
         page = built_page(studio).queue(default_concurrency_limit=1, max_size=32, api_open=False)
         yield studio, _launch(page, studio, host, port, auth)
     finally:

@@ -90,6 +90,9 @@ CATEGORY_COLOURS = {
     "weather": ("blue", "gray"),
     "body": ("pink",),
 }
+_LAND = "field hills beach mountains city desert forest village road river park lake street waterfall room"
+LAND = tuple(_LAND.split())
+"""Places for what stands on the ground."""
 METRES = {1: 0.14, 2: 0.24, 3: 0.42, 4: 0.56, 5: 0.9, 6: 1.4}
 """How large a thing of a size looks beside others."""
 _PEOPLE = """man, woman, boy, girl, child, old man, old woman, farmer, chef, astronaut, princess, prince, police officer,
@@ -155,6 +158,10 @@ def jittered(colour: Colour, chance: random.Random, by: float = 0.05) -> Colour:
     return tuple(min(max(c + chance.uniform(-by, by), 0.0), 1.0) for c in colour)
 
 
+class Missing(LookupError):
+    """No cut-out is what a scene is made of: few pictures, or of few kinds, do not have everything."""
+
+
 UNSEEN = 20
 
 
@@ -199,13 +206,18 @@ class Casting:
         known *= 1 + min(asked, MOST_ASKED) / 6
         return known * plain * OFTEN.get(self.kind[name][0], 0.8) * (2.5 if name in PEOPLE else 1.0)
 
-    def choose(self, key: str, chance: random.Random, test: Callable[[str, int, str, str], bool] | None = None) -> str | None:
-        """A name among those for which ``test(category, size, where, name)`` holds; ``key`` says which test it is."""
+    def choose(self, key: str, chance: random.Random, test: Callable[[str, int, str, str], bool] | None = None) -> str:
+        """A name among those for which ``test(category, size, where, name)`` holds; ``key`` says which test it is.
+
+        Missing where there is none.
+        """
         if key not in self._lists:
             names = [n for n in self.names if test is None or test(*self.kind[n], n)]
             self._lists[key] = names, list(accumulate(self.weight(n) for n in names))
         names, sums = self._lists[key]
-        return names[bisect(sums, chance.random() * sums[-1])] if names and sums[-1] > 0 else None
+        if not names:
+            raise Missing(key)
+        return names[bisect(sums, chance.random() * sums[-1])]
 
     def may_wear(self, name: str) -> bool:
         category = self.kind[name][0]
@@ -324,23 +336,7 @@ class Casting:
         """A kind of place for a thing that is found ``where``."""
         kinds: list[str] = []
         if "g" in where or category in ("person", "animal"):
-            kinds += [
-                "field",
-                "hills",
-                "beach",
-                "mountains",
-                "city",
-                "desert",
-                "forest",
-                "village",
-                "road",
-                "river",
-                "park",
-                "lake",
-                "street",
-                "waterfall",
-                "room",
-            ]
+            kinds += LAND
         if "w" in where:
             kinds += ["sea", "sea", "underwater", "underwater", "lake"] if category == "animal" else ["sea", "sea", "lake"]
         if "a" in where:

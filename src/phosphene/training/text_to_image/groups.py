@@ -16,7 +16,7 @@ AROUND = ((0.16, 0.93, 0.46), (0.84, 0.93, 0.46), (0.32, 0.80, 0.36), (0.68, 0.8
 def worn(cast: Casting, chance: random.Random) -> Scene | None:
     """Somebody with something on the head, or in the hand."""
     host = cast.choose("hosts", chance, lambda c, s, w, n: cast.may_wear(n))
-    if host is None or not cast.hats:
+    if not cast.hats:
         return None
     who = cast.thing(host, chance, colour=cast.tint(host, chance, 0.1))
     if who.colours.get("mask") or cast.shapes[who.index].opaque:
@@ -107,7 +107,7 @@ def market(cast: Casting, chance: random.Random) -> Scene | None:
         for _ in range(chance.choice((2, 3)))
     }
     place = places.made("table", "day", chance)
-    things = [cast.thing(n, chance) for n in sorted(n for n in names if n)]
+    things = [cast.thing(n, chance) for n in sorted(names)]
     if len(things) < 2 or any(cast.shapes[t.index].opaque for t in things):
         return None
     layers = [cast.stand(t, (k + 0.5) / len(things), 0.9, 0.84 / len(things), place, chance) for k, t in enumerate(things)]

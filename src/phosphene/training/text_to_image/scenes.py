@@ -1,7 +1,8 @@
 """What to draw next, and what to say of it: things, places, counts and relations, made up from chance.
 
 A kind of scene is a function from a casting and chance to a :class:`Scene`, or to None where chance chose what does not go
-together. :class:`Director` draws the kinds by their shares and now and then has a scene made in a manner.
+together; Missing where the casting lacks what it is made of. :class:`Director` draws the kinds by their shares and now and
+then has a scene made in a manner.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import random
 
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import ALSO, COLOURS
-from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Scene, Thing, jittered, unseen
+from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Missing, Scene, Thing, jittered, unseen
 from phosphene.training.text_to_image.groups import group, worn
 from phosphene.training.text_to_image.manners import MANNERS
 from phosphene.training.text_to_image.phrases import article, plural, with_article
@@ -55,8 +56,6 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
 
 def icon(cast: Casting, chance: random.Random) -> Scene | None:
     name = cast.choose("icons", chance, lambda c, s, w, n: bool(cast.icons[n]))
-    if name is None:
-        return None
     k = chance.choice(cast.icons[name])
     paper, said = chosen_paper(chance, 0.25)
     ink, colour = COLOURS["black"], None
@@ -206,7 +205,7 @@ class Director:
         """One scene of ``kind`` (of SHARES), in ``manner`` (of MANNERS, "" for none), or as chance has it."""
         kind = kind or chance.choices(list(self.shares), list(self.shares.values()))[0]
         # Not everything that chance brings together goes together.
-        made = next(filter(None, (KINDS[kind](self.casting, chance) for _ in range(TRIES))), None)
+        made = next(filter(None, (self._tried(kind, chance) for _ in range(TRIES))), None)
         made = made or single(self.casting, chance)
         if manner is None:
             manner = chance.choice(list(MANNERS)) if kind != "icon" and chance.random() < MANNERED else ""
@@ -217,3 +216,9 @@ class Director:
             made.text = chance.choice(MANNERS[manner][1]).format(made.text, bare=bare)
             made.manner = manner
         return made
+
+    def _tried(self, kind: str, chance: random.Random) -> Scene | None:
+        try:
+            return KINDS[kind](self.casting, chance)
+        except Missing:
+            return None
