@@ -350,11 +350,13 @@ def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  
     known = sketches.read(CONCEPTS)
     assert len(known.tried) > 1000 and {pair.view for pair in known.tried} >= {"flip", "rotate-90", "rotate-180", "jigsaw"}
     code, out, err = call("pairs", "Police  Car", "--json", "x.json")
-    assert (code, err) == (0, "") and "--view" in out.splitlines()[-2]
+    assert (code, err) == (0, "") and "--view" in out.splitlines()[-2] and "--seed" in out.splitlines()[-2]
     told = json.loads(Path("x.json").read_text())["pairs"]
     assert all("a police car" in (pair["first"], pair["second"]) for pair in told)
-    reads = [pair["reads"] for pair in told]
-    assert reads == sorted(reads, reverse=True) and reads[0] > 0.3
+    order = [Tried(**pair).worth for pair in told]
+    assert order == sorted(order, reverse=True) and told[0]["named"] == 2 and told[0]["reads"] > 0.3
+    named = {pair[:3]: pair.named for pair in known.tried}
+    assert sum(of == 2 for of in named.values()) == 232  # docs/illusions.md
 
 
 # The command
