@@ -949,7 +949,7 @@ OPTIONS = {
         *("shift", "listens"),
     },
     "upscaler": {"target", "patch", "hidden", "layers", "heads", "held-out", "wordnet", "minutes", "cooldown", "shift"},
-    "retrieval": {"drop", "held-out", "wordnet", "minutes", "cooldown"},
+    "retrieval": {"drop", "held-out", "teacher", "wordnet", "minutes", "cooldown", "turned"},
 }
 """Of each network; all have --lr and --seed."""
 
