@@ -937,6 +937,7 @@ def test_a_terminal_sees_training_live(here, monkeypatch, capfd):
     assert cli.main(["train", "denoiser", *SMALL, "--epochs", "1"]) == 0
     out, err = capfd.readouterr()
     assert "images/s" in err and "left" in err and "epoch 1 of 1" in out
+    assert err.index("the digits of digits are loaded") < err.index("images/s")
 
 
 OPTIONS = {

@@ -19,9 +19,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"--device {name}: unknown; choose auto, cpu or cuda.") from error
+        raise UserError(f"--device {name}: unknown; choose auto, cpu, cuda or mps.") from error
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UserError(f"--device {name}: nothing can be computed there; choose auto, cpu or cuda.")
+        raise UserError(f"--device {name}: nothing can be computed there; choose auto, cpu, cuda or mps.")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device.type, True):
         raise UserError(f"--device {name}: no such device is visible to torch; choose cpu.")

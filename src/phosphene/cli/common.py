@@ -216,6 +216,14 @@ def progress(*columns: Any) -> Iterator[Any]:
 
 
 @contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Says on a terminal what is waited for, at once: torch alone takes a second or two."""
+    with progress("{task.description}") as live:
+        live.add_task(what, total=None)
+        yield
+
+
+@contextmanager
 def bar(what: str) -> Iterator[Advance]:
     """A bar that is told (done, total, of what)."""
     with progress("{task.description}", "{task.completed:.0f}/{task.total:.0f}") as live:

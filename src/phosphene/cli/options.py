@@ -100,7 +100,7 @@ def is_cascade(option: str, value: str) -> None:
 def _device(option: str, value: str) -> None:
     """It is written as a device is; whether it is there is seen when torch is."""
     if not re.fullmatch(r"(auto|cpu|cuda|mps)(:\d{1,3})?", value, re.ASCII):
-        raise UserError(f"{option} {value}: unknown; choose auto, cpu or cuda.")
+        raise UserError(f"{option} {value}: unknown; choose auto, cpu, cuda or mps.")
 
 
 def there(otherwise: str) -> Callable[[typer.CallbackParam, Any], Any]:
@@ -142,7 +142,7 @@ length, strength = checked(require_length), checked(require_strength)
 
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the first picture; each next one has the next seed.")]
 Count = Annotated[int, typer.Option(min=1, max=MOST_PICTURES)]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=_device)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", callback=_device)]
 Data = Annotated[
     Path | None,
     typer.Option(

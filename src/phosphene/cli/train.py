@@ -81,9 +81,10 @@ def _digits(
     if resume:
         require_resumable(out)
         require_recipe(out)
-    from phosphene.training.mnist.run import Run
+    with common.waiting(f"torch and the digits of {settings.dataset} are loaded"):
+        from phosphene.training.mnist.run import Run
 
-    run = Run(settings, out, data, resume, device, compiled, save_every)
+        run = Run(settings, out, data, resume, device, compiled, save_every)
     speaks, trainer = run.place.leads, run.trainer
     if speaks:
         size = sum(p.numel() for p in trainer.parameters)
@@ -155,11 +156,12 @@ def _stage(
     if resume:
         require_resumable(out, weights_alone(out))
         require_recipe(out)
-    from phosphene.training.text_to_image.pictures import count
-    from phosphene.training.text_to_image.run import CascadeRun
-
     limit = math.inf if minutes is None else minutes * 60
-    run = CascadeRun(settings, out, data, resume, str(common.device(device)), wordnet, workers, limit, teacher, source)
+    with common.waiting(f"torch and the pictures in {data} are loaded"):
+        from phosphene.training.text_to_image.pictures import count
+        from phosphene.training.text_to_image.run import CascadeRun
+
+        run = CascadeRun(settings, out, data, resume, str(common.device(device)), wordnet, workers, limit, teacher, source)
     size, trainer = sum(p.numel() for p in run.trainer.painter.parameters()), run.trainer
     say = common.say if run.place.leads else lambda line: None
     say(str(count(data)))

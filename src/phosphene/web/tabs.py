@@ -97,8 +97,8 @@ def overlay_tab(studio: Studio, _: gr.Tab) -> None:
 def compose_tab(studio: Studio, _: gr.Tab) -> None:
     bench = Bench(studio, "compose", "dpm")
     with bench.laid_out():
-        bench.ask("", gr.Textbox("a rocket", label="Inside"), widgets.prompt)
-        bench.ask("", gr.Textbox("a snowy mountain", label="Outside"), widgets.prompt)
+        bench.ask("", gr.Textbox("a smiling face", label="Inside"), widgets.prompt)
+        bench.ask("", gr.Textbox("a sunflower", label="Outside"), widgets.prompt)
         bench.ask("--mask", gr.Radio(list(SHAPES), value="circle", label="What is inside"))
 
 
