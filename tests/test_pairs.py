@@ -410,6 +410,9 @@ def test_what_may_share_a_picture_is_said_where_it_is_known():
     second = [pair.second for pair in partners(known.of("a cat"), known, through(view("flip")), 8)]
     assert told.endswith(f": {', '.join(second)}.") and "a cat" not in second
     assert told != widgets.fitting("a cat", "rotate-90") and told == widgets.fitting("a cat", "flip")
+    assert widgets.fitting("a duck", "rotate-90").startswith(
+        "People read with it: a cow (seed 194). May share a picture with it: "
+    )
     kept = widgets._partners.cache_info().currsize
     for prompt, name in (("zzz", "flip"), ("", "flip"), ("a cat", "cylinder")):
         assert widgets.fitting(prompt, name).startswith("Nothing is known")

@@ -60,9 +60,19 @@ def _known() -> sketches.Concepts:
 
 @lru_cache(maxsize=256)
 def _partners(prompt: str, name: str) -> str:
-    """Of a known ``prompt``. Each takes half a second, and visitors type; what they type is not kept unless it is known."""
+    """Of a known ``prompt``, those first that people have read. Each takes half a second, and visitors type.
+
+    What they type is not kept unless it is known.
+    """
     found = pairs.partners(_known().of(prompt), _known(), pairs.through(view(name)), SUGGESTED)
-    return ", ".join(pair.second for pair in found)
+    named = [pair for pair in found if pair.named == 2]
+    read = ", ".join(pair.second if pair.seed is None else f"{pair.second} (seed {pair.seed})" for pair in named)
+    others = ", ".join(pair.second for pair in found if pair not in named)
+    return (
+        f"People read with it: {read}. May share a picture with it: {others}."
+        if named
+        else f"May share a picture with it: {others}."
+    )
 
 
 def fitting(prompt: str, name: str) -> str:
@@ -70,7 +80,7 @@ def fitting(prompt: str, name: str) -> str:
     known = _known().of(prompt)
     if is_warp(name) or known is None:
         return "Nothing is known of what goes with it; of a cat, a house, a heart there is."
-    return f"May share a picture with it: {_partners(known.prompts[0], name)}."
+    return _partners(known.prompts[0], name)
 
 
 def turning_picture(pictures: Sequence[Image.Image], prompts: Sequence[str], name: str) -> str:
