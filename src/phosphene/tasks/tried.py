@@ -25,7 +25,8 @@ class Tried(NamedTuple):
 
     ``reads``: how surely judges took the weaker reading of the best of ``seeds`` pictures for what was asked, 0..1.
     ``seed``: that of this picture; None where the pair is another's, turned round: its pictures are others.
-    ``named``: how many of its two readings somebody called by their names who did not know them; None where nobody was asked.
+    ``named``: how many of its two readings people called by their names who did not know them, half of those who were asked or
+    more; None where nobody was asked.
     """
 
     view: str
