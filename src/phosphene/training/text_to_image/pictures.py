@@ -30,6 +30,9 @@ MOST_HEADER, MOST_GLOBAL = 2**20, 100
 """Bytes of a name or other header in a tar, which is read before its member is known, and how many hold for the whole tar."""
 TOLD = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 """Members of a tar that say something of the next one, or of all."""
+DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+DAMAGE += (zlib.error, LZMAError)
+"""What the library raises at tars that are none."""
 AGAIN = "mend or remove it"
 
 
@@ -121,17 +124,7 @@ def _of_shard(shard: Path) -> Iterator[_Entry]:
             yield from _of_key(tar, f"{shard}/{key}", files)
     except UserError:
         raise
-    except (
-        tarfile.TarError,
-        EOFError,
-        OSError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-        zlib.error,
-        LZMAError,
-    ) as error:
+    except DAMAGE as error:
         reason = str(error).partition(":\n")[0]
         raise UserError(f"{shard}: is damaged or no tar of pictures and captions ({reason}); fetch or make it again.") from error
 
