@@ -156,10 +156,12 @@ def test_prompt_embeddings_are_unpacked_from_nothing(tmp_path):
 
 
 def test_prompt_embeddings_of_every_precision_are_read(tmp_path):
-    for kind in (torch.float16, torch.bfloat16, torch.float64):
+    for kind in (torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn):
         held = {"a fox": torch.ones(1, TOKENS, 4, dtype=kind), "": torch.ones(TOKENS, 4, dtype=kind).t().contiguous().t()}
         found = read_embeddings(embeddings(tmp_path / "x.pth", held), 4)
         assert list(found) == ["a fox", ""] and all(torch.equal(each, torch.ones(TOKENS, 4)) for each in found.values())
+    embeddings(tmp_path / "x.pth", {"a fox": torch.full((1, TOKENS, 4), 1e300, dtype=torch.float64)})  # no number of float32
+    refusal(lambda: read_embeddings(tmp_path / "x.pth", 4), "'a fox' holds what are no finite numbers")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.pth")
         refusal(lambda: read_embeddings(tmp_path / "pipe.pth"), "pipe.pth: is no file")

@@ -120,8 +120,8 @@ def open_clip(name: str, device: torch.device | str = "cpu") -> Clip:
     from transformers import CLIPModel, CLIPTokenizer
     from transformers.utils import logging
 
-    require_small_files(Path(name))
     with loading(Path(name)), quiet(logging):
+        require_small_files(Path(name))
         tokenizer = CLIPTokenizer.from_pretrained(name)
         network, info = CLIPModel.from_pretrained(name, use_safetensors=True, output_loading_info=True, dtype=torch.float32)
     require_whole(Path(name), info)

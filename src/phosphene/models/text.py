@@ -133,7 +133,7 @@ def read_embeddings(path: Path, width: int | None = None) -> dict[str, Tensor]:
     UserError where it is none, or of another ``width`` than that, if one is wanted.
     """
     example = "it should be a dictionary from prompts to tensors, written by torch.save"
-    _require_little(path, example)
+    _require_little(path := Path(path), example)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -160,9 +160,10 @@ def read_embeddings(path: Path, width: int | None = None) -> dict[str, Tensor]:
 
 def _numbers(embedding: Tensor, what: str, example: str) -> Tensor:
     """``embedding`` as (77, width) float32; UserError where it holds anything but finite numbers."""
-    if not embedding.is_floating_point() or not bool(embedding.isfinite().all()):
+    whole = embedding.detach().float() if embedding.is_floating_point() else None
+    if whole is None or not bool(whole.isfinite().all()):
         raise UserError(f"{what} holds what are no finite numbers; {example}.")
-    return embedding.detach().reshape(TOKENS, -1).float()
+    return whole.reshape(TOKENS, -1)
 
 
 class _Directory(io.FileIO):
