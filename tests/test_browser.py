@@ -347,18 +347,20 @@ def test_two_visitors_wait_for_each_other(browser, studio, monkeypatch):
 
 
 def test_pictures_that_are_none_give_a_message(visitor, tmp_path):
-    (tmp_path / "text.png").write_text("this is no picture")
     Image.new("RGB", (10, 10)).save(tmp_path / "small.png")
     lying = bytearray((tmp_path / "small.png").read_bytes())
     lying[16:24] = (30_000).to_bytes(4, "big") * 2
     lying[29:33] = zlib.crc32(bytes(lying[12:29])).to_bytes(4, "big")
     (tmp_path / "huge.png").write_bytes(bytes(lying))
     panel = visitor.open("Edit")
-    for name, words in (("text.png", "text.png: cannot be read as a picture"), ("huge.png", "huge.png: is too large")):
+    for name in ("text.png", "&lt;b&gt;bold.png"):  # the second would be bold, were it taken for HTML
+        (tmp_path / name).write_text("this is no picture")
+    no_picture = "cannot be read as a picture"
+    for name, words in (("text.png", no_picture), ("huge.png", "is too large"), ("&lt;b&gt;bold.png", no_picture)):
         with visitor.page.expect_file_chooser() as chooser:
             panel.get_by_role("button", name="Upload a picture").click()
         chooser.value.set_files(tmp_path / name)
-        visitor.page.get_by_text(words).wait_for()
+        visitor.page.get_by_text(f"{name}: {words}").wait_for()
     visitor.fewer_steps(panel, 3)  # the page lives on
     panel.get_by_role("button", name="Draw", exact=True).click()
     visitor.until(panel, "^done")

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -308,6 +309,18 @@ def test_a_client_that_stops_listening_gives_up_its_job(client, studio, slow, mo
 
 # The end
 
+
+def test_a_message_shows_the_name_of_an_uploaded_file_as_text(tmp_path):
+    import gradio as gr
+
+    from phosphene.web.widgets import taken
+
+    (tmp_path / "<b>x<b>&amp;.png").write_text("this is no picture")
+    with pytest.raises(gr.Error) as caught:
+        taken(str(tmp_path / "<b>x<b>&amp;.png"))
+    assert caught.value.message.startswith("picture &lt;b&gt;x&lt;b&gt;&amp;amp;.png: cannot be read as a picture")
+
+
 KINDS = {
     "drawing": ("What to draw (one a line)", {"Steps": 100}),
     "training": ("Epochs", {"Epochs": 100, "Width": 32}),
@@ -337,3 +350,38 @@ def test_a_studio_at_work_ends_cleanly_and_leaves_nothing(tmp_path, how, kind):
         serving.kill()
     left = [path for path in tmp_path.rglob("*") if not path.name.startswith("torchinductor")]
     assert left == []  # but for torch's, which all of its processes share
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_the_folder_of_a_killed_studio_goes_when_another_begins(tmp_path, monkeypatch):
+    """And that of one at work stays."""
+    begun = (
+        "import sys, time; from phosphene.web.jobs import Studio; studio = Studio('glyph', 'cpu')\n"
+        "(studio.folder / 'inputs' / 'x.png').write_bytes(b'x'); print(studio.folder, flush=True); time.sleep(600)"
+    )
+    surroundings = os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    several = [
+        subprocess.Popen([sys.executable, "-c", begun], stdout=subprocess.PIPE, text=True, env=surroundings) for _ in range(2)
+    ]
+    try:
+        killed, at_work = (Path(each.stdout.readline().strip()) for each in several)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        for name in ("phosphene-studio-mine", "phosphene-studio-file"):  # no lock: it may be about to be taken
+            (tmp_path / name).mkdir() if "mine" in name else (tmp_path / name).write_text("x")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / ".lock").write_text("")
+        (tmp_path / "phosphene-studio-link").symlink_to(tmp_path / "elsewhere")
+        several[0].kill()
+        several[0].wait()
+        assert (killed / "inputs" / "x.png").is_file()
+        studio = Studio("glyph", "cpu")
+        assert not killed.exists() and (at_work / "inputs" / "x.png").is_file()
+        assert {path.name for path in tmp_path.glob("phosphene-studio-[mfl]*")} >= {
+            f"phosphene-studio-{kind}" for kind in ("mine", "file", "link")
+        }
+        assert (tmp_path / "elsewhere" / ".lock").exists()
+        assert studio.close() and not studio.folder.exists()
+    finally:
+        for each in several:
+            each.kill()
+            each.wait()

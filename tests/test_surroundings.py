@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,35 @@ def test_files_have_the_rights_that_the_umask_leaves(tmp_path, umask, rights):
     assert stat.S_IMODE((tmp_path / "new" / "x.txt").stat().st_mode) == rights
 
 
+def left(folder: Path, *names: str, days: float = 0) -> list[Path]:
+    """Temporary files, as a process that was killed so many days ago leaves them."""
+    then = time.time() - days * 86400
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+        os.utime(path, (then, then))
+    return paths
+
+
+def test_what_a_killed_process_left_of_a_picture_goes_when_it_is_drawn_again(call, made, here):  # noqa: F811
+    """A day later: until then it may be what another process is writing, and a picture's place has no lock."""
+    old = left(here, ".d.png.0123abcd.png", days=2)
+    stays = left(here, ".d.png.0123abce.png", days=0.5) + left(here, ".e.png.0123abcd.png", ".d.png.mine.png", days=2)
+    assert call("digits", "3", "--model", made["class"], "--steps", 2, "--device", "cpu", "-o", "d.png")[0] == 0
+    assert not any(path.exists() for path in old) and all(path.exists() for path in stays)
+
+
+def test_what_a_killed_page_left_goes_when_it_is_made_again(monkeypatch, tmp_path):
+    from phosphene.report import page
+
+    gone = left(tmp_path, ".index.html.0123abcd.html", ".kept/.x.json.0123abcd.json", ".forward.png.0123abcd.png")
+    stays = left(tmp_path, ".mine.png", "index.html", ".kept/x.json")
+    monkeypatch.setattr(page, "made_sections", lambda *_: iter(()))
+    page.write(tmp_path, "cpu", lambda *_: None)
+    assert not any(path.exists() for path in gone) and all(path.exists() for path in stays)
+
+
 def test_folders_made_in_vain_go_again(tmp_path):
     with pytest.raises(RuntimeError), files.replacing(tmp_path / "a" / "b" / "x.txt"):
         raise RuntimeError
@@ -37,8 +67,15 @@ ODD = "h\u00e9 \u2192 \U0001f98a"
 
 def typed(*argv: str, **surroundings: str) -> subprocess.CompletedProcess:
     """A command in a process of its own, with no more surroundings than it needs and those named."""
-    few = {name: os.environ[name] for name in ("PATH", "OMP_WAIT_POLICY", "SYSTEMROOT") if name in os.environ}
+    handed = ("PATH", "PYTHONPATH", "OMP_WAIT_POLICY", "SYSTEMROOT")  # with the second, the package that is tested is this one
+    few = {name: os.environ[name] for name in handed if name in os.environ}
     return subprocess.run([sys.executable, "-m", "phosphene", *argv], capture_output=True, env=few | surroundings)
+
+
+def test_a_process_of_its_own_runs_what_is_tested(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "phosphene.py").write_text("print('this one')")
+    assert typed().stdout.split() == [b"this", b"one"]
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])

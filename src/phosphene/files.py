@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,12 +57,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not.
 
     With it go the folders that were made for it. What takes its place is on the disk by then, with the rights that the
-    umask leaves. UserError where the system refuses, whether at the start, in the block or at the end.
+    umask leaves. What a killed process left of ``path`` a day ago or earlier is removed. UserError where the system refuses,
+    whether at the start, in the block or at the end.
     """
     path, made, temporary = Path(path), [], None
     try:
         with writing(path):
             make(path.parent, made)
+            _sweep_of(path)
             temporary = _empty(path)
             rights = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
@@ -126,6 +129,19 @@ def sweep(*folders: Path) -> None:
         if match and path.is_file() and (match["name"] is None or Path(match["name"]).suffix == (match["suffix"] or "")):
             with writing(path):
                 path.unlink(missing_ok=True)
+
+
+OLD = 24 * 60 * 60.0
+"""Seconds after which nobody writes a temporary file any more. Beside a picture there is no lock that would tell."""
+
+
+def _sweep_of(path: Path) -> None:
+    """Remove the old temporary files of ``path``, as far as that can be done."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(path.suffix)}")
+    with suppress(OSError), os.scandir(path.parent) as found:
+        for each in found:
+            if name.fullmatch(each.name) and each.is_file(follow_symlinks=False) and time.time() - each.stat().st_mtime > OLD:
+                os.unlink(each)
 
 
 def write_text(path: Path, text: str) -> None:

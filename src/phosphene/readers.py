@@ -227,6 +227,23 @@ def read_json_file(path: Path, again: str) -> dict:
     return read_json(_text_of(path, str(path), again, MOST_TEXT), str(path), again)
 
 
+# Sizes
+
+
+def require_bounded(path: Path, most: int, again: str) -> None:
+    """UserError, before any of it is read, unless ``path`` is a file of at most ``most`` bytes: a hole in one takes no disk."""
+    if is_special(path):
+        raise UserError(f"{path}: is no file; {again}.")
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is missing; {again}.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {again}.") from error
+    if size > most:
+        raise UserError(f"{path}: is {size:,} bytes, of at most {most:,}; {again}.")
+
+
 def _text_of(path: Path, what: str, again: str, most: int) -> bytes:
     """What is in the file ``path``, or one byte more than ``most`` of it. UserError where it is no file, or cannot be read."""
     if is_special(path):

@@ -6,6 +6,7 @@ the reader says, and what would be opened for it is asked for by name, unless it
 
 from __future__ import annotations
 
+import filecmp
 import io
 import json
 import re
@@ -68,7 +69,7 @@ def rerun(
         _again(argv, path)
     else:
         _one_of_many(story, number, out, path)
-    same = path.read_bytes() == out.read_bytes()
+    same = filecmp.cmp(path, out, shallow=False)
     common.say(
         f"{out} is {path}, byte for byte" if same else f"{out} differs from {path}: another machine, version or model made it"
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
-from phosphene.models.diffusers_files import loading, quiet, read_json, require_whole
+from phosphene.models.diffusers_files import loading, quiet, read_json, require_small_files, require_whole
 from phosphene.models.patch_stage import load_weights
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
@@ -121,6 +121,7 @@ def open_clip(name: str, device: torch.device | str = "cpu") -> Clip:
     from transformers.utils import logging
 
     with loading(Path(name)), quiet(logging):
+        require_small_files(Path(name))
         tokenizer = CLIPTokenizer.from_pretrained(name)
         network, info = CLIPModel.from_pretrained(name, use_safetensors=True, output_loading_info=True, dtype=torch.float32)
     require_whole(Path(name), info)

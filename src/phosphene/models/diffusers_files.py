@@ -21,9 +21,10 @@ from types import ModuleType, NoneType
 import torch
 from safetensors import SafetensorError
 
+from phosphene import readers
 from phosphene.errors import UserError
 from phosphene.models.folders import AGAIN, require_small
-from phosphene.readers import read_json_file
+from phosphene.models.tokens import MOST_BYTES
 
 PATCHES = "PixArtTransformer2DModel"
 """The network of our own cascades, as diffusers calls it."""
@@ -74,6 +75,12 @@ def variant_of(folder: Path, name: str, dtype: torch.dtype) -> str | None:
     return "fp16" if halved and (dtype == torch.float16 or not whole) else None
 
 
+def require_small_files(folder: Path) -> None:
+    """UserError where a file that the libraries read whole, beside weights, is no file or larger than any tokenizer's."""
+    for file in sorted(file for kind in ("*.json", "*.model", "*.txt", "*.jinja") for file in folder.glob(kind)):
+        readers.require_bounded(file, MOST_BYTES, AGAIN)
+
+
 @contextmanager
 def loading(path: Path) -> Iterator[None]:
     """What the libraries raise at damaged files becomes one sentence."""
@@ -107,7 +114,7 @@ def require_whole(path: Path, info: Mapping) -> None:
 
 def read_json(path: Path) -> dict:
     """The JSON object in a file of a model; UserError where there is none."""
-    return read_json_file(path, AGAIN)
+    return readers.read_json_file(path, AGAIN)
 
 
 def first_line(error: Exception) -> str:

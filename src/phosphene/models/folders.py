@@ -8,7 +8,7 @@ from pathlib import Path
 
 from phosphene.errors import UserError
 from phosphene.files import expanded, is_file, is_special
-from phosphene.readers import read_json_file
+from phosphene.readers import read_json_file, read_lines
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
@@ -130,7 +130,7 @@ def sums(path: Path) -> set[tuple[Path, str]]:
         if is_special(folder / SUMS):  # which would say nothing to compare with
             raise UserError(f"{folder / SUMS}: is no file; {AGAIN}.")
         if is_file(folder / SUMS):
-            for line in (folder / SUMS).read_text(errors="replace").splitlines():
+            for line in read_lines(folder / SUMS, str(folder / SUMS), AGAIN):
                 wanted, _, name = line.partition(" ")
                 if (name := name[1:]).startswith(within):  # after a space, or the star of binary files
                     told.add((path / name.removeprefix(within), wanted))

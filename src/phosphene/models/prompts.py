@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
+from phosphene.files import is_file
 from phosphene.models import weights
 
 SMALL = 20 * 2**20
@@ -25,7 +26,7 @@ class PromptCache:
     def __init__(self, place: Path, folder: Path, dtype: torch.dtype) -> None:
         fingerprint = hashlib.sha256(str(dtype).encode())
         for part in ("tokenizer", "text_encoder"):
-            for file in sorted((folder / part).iterdir()) if (folder / part).is_dir() else ():
+            for file in sorted(filter(is_file, (folder / part).iterdir())) if (folder / part).is_dir() else ():
                 about = file.stat()
                 fingerprint.update(f"{part}/{file.name} {about.st_size}".encode())
                 small = about.st_size <= SMALL and file.suffix != ".safetensors"

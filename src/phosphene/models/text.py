@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,16 @@ from torch import Tensor, nn
 
 from phosphene.devices import layer_by_layer
 from phosphene.errors import UserError
-from phosphene.models.diffusers_files import loading, quiet, read_json, require_whole, variant_of
+from phosphene.files import exists
+from phosphene.models.diffusers_files import loading, quiet, read_json, require_small_files, require_whole, variant_of
 from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.prompts import PromptCache
+from phosphene.readers import MOST_TEXT, require_bounded
 
 TOKENS = 77
 """Prompts are padded to as many tokens, and must not be longer: what the text-to-image networks were trained with."""
+MOST_BYTES, MOST_WIDTH = 2**30, 2**14
+"""Of a file of prompt embeddings, and of what it becomes: 850 prompts of DeepFloyd's width, which is 4096."""
 
 
 class PromptCut(UserWarning):
@@ -101,6 +107,8 @@ class Text:
             # transformers would warn and go on with another tokenizer.
             raise UserError(f"{tokens}: holds neither tokenizer.json nor spiece.model; {AGAIN}.")
         require_small(read_json(weights / "config.json"), weights / "config.json")
+        for part in (tokens, weights):
+            require_small_files(part)
         variant = variant_of(weights, "model", self.dtype)
         options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": True}
         with loading(tokens):
@@ -125,28 +133,66 @@ def read_embeddings(path: Path, width: int | None = None) -> dict[str, Tensor]:
     UserError where it is none, or of another ``width`` than that, if one is wanted.
     """
     example = "it should be a dictionary from prompts to tensors, written by torch.save"
+    _require_little(path := Path(path), example)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; name a file of prompt embeddings.") from error
     except Exception as error:
         # Of damaged files torch raises whatever comes, from IndexError to UnpicklingError, which tells at length how to switch
         # the safe loader off: that is no advice to pass on.
         raise UserError(f"{path}: is damaged or holds more than tensors; {example}.") from error
     if not isinstance(held, dict) or not held:
         raise UserError(f"{path}: holds no prompt embeddings; {example}.")
-    known = {}
     for prompt, embedding in held.items():
         if not isinstance(prompt, str) or not isinstance(embedding, Tensor):
             raise UserError(f"{path}: holds {type(embedding).__name__} for {prompt!r}; {example}.")
-        wide = embedding.shape[-1] if width is None and embedding.ndim else width
+        if embedding.layout != torch.strided or embedding.is_nested or embedding.device.type != "cpu":
+            raise UserError(f"{path}: {prompt!r} is a tensor that does not hold its numbers one by one; {example}.")
+        wide = min(embedding.shape[-1], MOST_WIDTH) if width is None and embedding.ndim else width
         if tuple(embedding.shape) not in ((1, TOKENS, wide), (TOKENS, wide)):
             shape = "x".join(str(n) for n in embedding.shape)
             raise UserError(f"{path}: {prompt!r} is {shape}, but this model reads 1x{TOKENS}x{wide}; take its own embeddings.")
-        if not embedding.is_floating_point() or not bool(embedding.isfinite().all()):
-            raise UserError(f"{path}: {prompt!r} holds what are no finite numbers; {example}.")
-        known[prompt] = embedding.detach().view(TOKENS, wide).float()
-    return known
+        if embedding.untyped_storage().nbytes() < embedding.numel() * embedding.element_size():
+            raise UserError(f"{path}: {prompt!r} says more numbers than the file holds; {example}.")
+    if (size := sum(4 * embedding.numel() for embedding in held.values())) > MOST_BYTES:
+        raise UserError(f"{path}: takes {size:,} bytes, of at most {MOST_BYTES:,}; write fewer prompts into it.")
+    return {prompt: _numbers(embedding, f"{path}: {prompt!r}", example) for prompt, embedding in held.items()}
+
+
+def _numbers(embedding: Tensor, what: str, example: str) -> Tensor:
+    """``embedding`` as (77, width) float32; UserError where it holds anything but finite numbers."""
+    whole = embedding.detach().float() if embedding.is_floating_point() else None
+    if whole is None or not bool(whole.isfinite().all()):
+        raise UserError(f"{what} holds what are no finite numbers; {example}.")
+    return whole.reshape(TOKENS, -1)
+
+
+class _Directory(io.FileIO):
+    """A zip of which the library reads no more at once than the list of what is in it may have."""
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MOST_TEXT:
+            raise zipfile.BadZipFile(f"a list of {size:,} bytes")
+        return super().read(size)
+
+
+def _require_little(path: Path, example: str) -> None:
+    """UserError where a file of prompt embeddings takes more memory than one has, which is seen before it is read.
+
+    That of torch 1.6 (2020) and newer is a zip with a short pickle that says what is in the others, none of them packed.
+    """
+    if not exists(path):
+        raise UserError(f"{path}: no such file; name a file of prompt embeddings.")
+    require_bounded(path, MOST_BYTES, "write fewer prompts into it")
+    try:
+        with _Directory(path) as file, zipfile.ZipFile(file) as parts:
+            found = parts.infolist()
+    except Exception as error:  # of damaged ones the library raises whatever comes as well
+        raise UserError(f"{path}: is damaged, or no file of torch 1.6 or newer; {example}.") from error
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in found)
+    if packed or sum(part.file_size for part in found) > MOST_BYTES:
+        raise UserError(f"{path}: unpacks to more than it is, as torch.save writes none; {example}.")
+    if any(part.file_size > MOST_TEXT for part in found if part.filename.endswith(".pkl")):
+        raise UserError(f"{path}: says more than {MOST_TEXT:,} bytes of what it holds; {example}.")
 
 
 def tidy(prompt: str) -> str:

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.readers import read_json_file
+from phosphene.readers import read_json_file, require_bounded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MOST_TOKENS = 1024
 """Of a text, whatever a file says."""
+MOST_BYTES = 32 * 2**20
+"""Of a file of a tokenizer: those of T5 in a hundred languages have half as many."""
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
@@ -59,11 +61,13 @@ def load(folder: Path) -> tuple[Tokenizer, int]:
     """What :func:`save` wrote: the tokenizer and the length of its texts. UserError where it cannot be read."""
     from tokenizers import Tokenizer
 
+    again = "fetch or train the model again"
+    require_bounded(folder / "tokenizer.json", MOST_BYTES, again)
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"{folder}: holds no tokenizer that can be read ({error}); fetch or train the model again.") from error
-    again, path = "fetch or train the model again", folder / "tokenizer_config.json"
+        raise UserError(f"{folder}: holds no tokenizer that can be read ({error}); {again}.") from error
+    path = folder / "tokenizer_config.json"
     if tokenizer.token_to_id(END) is None:
         raise UserError(f"{folder}: its tokenizer knows no {END}, with which a text ends; {again}.")
     length = read_json_file(path, again).get("model_max_length")

@@ -11,7 +11,8 @@ from phosphene import __version__
 from phosphene.defaults import CASCADE, PART_B, SEED, one_of
 from phosphene.devices import choose_device
 from phosphene.errors import UserError, require_one_of
-from phosphene.files import require_writable, write_text
+from phosphene.files import require_writable, sweep, write_text
+from phosphene.readers import read_json_file
 from phosphene.report import part_a, part_c  # noqa: F401  (declares its sections after those of Parts A and B, which it imports)
 from phosphene.report.config import TITLE, Config, read_config
 from phosphene.report.course import checklist
@@ -49,6 +50,7 @@ def write(
     desk = Desk(out, str(choose_device(device)), cascade, quick, embeddings, config)
     if embeddings is not None:
         _require_prompts(desk, wanted, own)
+    sweep(out, out / CACHE)
     made = {each.section.name: each for each in made_sections(desk, wanted, progress, own)}
     there, stale = standing(out)
     for title in stale:
@@ -63,9 +65,9 @@ def _titled(out: Path, config: Config | None) -> Config:
     if config is not None:
         return config
     try:
-        held = json.loads((out / CACHE / "title").read_text())
+        held = read_json_file(out / CACHE / "title", "it is written again")
         return Config(str(held["title"]), str(held["lead"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError):
         return Config()
 
 

@@ -13,11 +13,14 @@ import math
 import os
 import re
 import shlex
+import shutil
+import stat
 import tempfile
 import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +32,7 @@ from phosphene.errors import UserError
 from phosphene.images import rescaled, sheet, to_images
 from phosphene.models.cascade import usual_of
 from phosphene.sampler import Step
+from phosphene.training.lock import FolderLock
 from phosphene.web.guard import Uploads
 
 T = TypeVar("T")
@@ -48,6 +52,10 @@ PATIENCE = 10.0
 """Seconds that a job goes on for a visitor who does not listen."""
 ENDING = 10.0
 """Seconds that the studio's end waits for the steps at work."""
+
+
+PREFIX = "phosphene-studio-"
+"""How the folders of studios begin, among those of other programs."""
 
 
 class Update(NamedTuple):
@@ -182,6 +190,22 @@ def discard(picture: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def sweep_studios() -> None:
+    """Remove the folders of studios that were killed: their locks, which die with their processes, can be had.
+
+    One without a lock may be another's that is about to take it, and stays.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError, UserError):
+            about = folder.lstat()
+            if not stat.S_ISDIR(about.st_mode) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
+                continue
+            if stat.S_ISREG((folder / ".lock").lstat().st_mode):
+                lock = FolderLock(folder, "the folder of a studio")
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.release()
+
+
 class Studio:
     """What all visitors share: the models, the results' folder, the jobs at work."""
 
@@ -189,8 +213,10 @@ class Studio:
         self.usual = usual_of(model)
         self.model = ["--model", model] + ([] if embeddings is None else ["--embeddings", str(embeddings)])
         self.device, self.shelf = device, Shelf()
-        self._folder = tempfile.TemporaryDirectory(prefix="phosphene-studio-", ignore_cleanup_errors=True)
+        sweep_studios()
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
+        self._lock = FolderLock(self.folder, "the studio's folder")
         self.uploads, self.inputs = Uploads(self.folder / "uploads"), self.folder / "inputs"
         self.inputs.mkdir()
         self.listening: Counter[str] = Counter()  # visitors who are sent how their jobs are doing
@@ -276,6 +302,7 @@ class Studio:
         ended = all([job.end(due - time.monotonic()) for job in jobs])
         with self._idle:
             ended &= self._idle.wait_for(lambda: not self._working, max(0, due - time.monotonic()))
+        self._lock.release()
         self._folder.cleanup()
         return ended
 

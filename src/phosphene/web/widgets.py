@@ -327,17 +327,18 @@ def canvas(label: str, masks: bool, sample: str) -> gr.ImageEditor:
         names = sorted(path.stem for path in SAMPLES.glob("*.png") if "mask" not in path.stem)
         sample = gr.Dropdown(names, label="or take a sample", value=None)
 
-    def taken(path: str) -> dict:
-        try:
-            return ground(path)
-        except UserError as error:
-            text = str(error).replace(str(Path(path).parent) + os.sep, "")
-            text = html.escape(text, quote=False)  # or the name of a visitor's file would be rendered
-            raise gr.Error(text, duration=None, print_exception=False) from error
-
     upload.upload(taken, upload, editor, concurrency_limit=4)  # queued: only there do errors become messages
     sample.input(taken, sample, editor, concurrency_limit=4)
     return editor
+
+
+def taken(path: str) -> dict:
+    """A visitor's picture to paint on, or a message, which shows the file's name as text."""
+    try:
+        return ground(path)
+    except UserError as error:
+        text = str(error).replace(str(Path(path).parent) + os.sep, "")
+        raise gr.Error(html.escape(text, quote=False), duration=None, print_exception=False) from error
 
 
 def ground(path: str) -> dict:

@@ -22,6 +22,7 @@ from torch import Tensor
 from phosphene.defaults import DATASETS
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import cache_folder
+from phosphene.readers import require_bounded
 
 MOST_BYTES = 2**29
 """Of a file, unpacked."""
@@ -159,8 +160,8 @@ def _fetch(name: str, index: int) -> Path:
 def _checked(name: str, index: int, path: Path) -> np.ndarray:
     """The array of an IDX file, verified for a known set."""
     source = SOURCES.get(name)
+    require_bounded(path, MOST_BYTES, "it is damaged, fetch it again")
     try:
-        raw = path.read_bytes()
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)  # a small file may unpack to one that fills the memory
     except (OSError, EOFError, zlib.error) as error:
@@ -172,9 +173,14 @@ def _checked(name: str, index: int, path: Path) -> np.ndarray:
         raise UserError(
             f"{path}: is not {name}'s {PARTS[index]} (its content has another SHA-256); fetch it again or use --dataset idx."
         )
-    if source and source.archive and path.suffix == ".gz" and hashlib.sha256(raw).hexdigest() != source.archive[index]:
+    if source and source.archive and path.suffix == ".gz" and _sum(path) != source.archive[index]:
         raise UserError(f"{path}: is not {name}'s {PARTS[index]}.gz (another SHA-256); fetch it again or use --dataset idx.")
     return array
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_idx(content: bytes, path: Path, images: bool) -> np.ndarray:

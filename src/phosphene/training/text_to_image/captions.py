@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phosphene.errors import UserError
-from phosphene.files import replacing
+from phosphene.files import is_special, replacing
 from phosphene.readers import read_json_file
 from phosphene.training.text_to_image.recipe import HELD_OUT
 
@@ -177,6 +177,10 @@ class Subject:
         return not HANDED.isdisjoint(self.caption.replace(",", " ").replace("-", " ").split())
 
 
+MOST_WORDNET = 100 * 2**20
+"""Bytes of a file of WordNet's, of which the largest has 16 MB."""
+
+
 @dataclass
 class Thesaurus:
     """Other words for the words of captions: ``same`` are synonyms, ``near`` are hypernyms and hyponyms."""
@@ -192,6 +196,9 @@ class Thesaurus:
         ``near``: a fox must not be taught to be a wolf. UserError where a file is missing or damaged.
         """
         try:
+            for name in ("index.noun", "data.noun"):
+                if is_special(folder / name) or (folder / name).stat().st_size > MOST_WORDNET:
+                    raise ValueError(f"{name} is no file of at most {MOST_WORDNET:,} bytes")
             index = (folder / "index.noun").read_text().splitlines()
             return cls._of_nouns(index, (folder / "data.noun").read_bytes(), {p.lower() for p in phrases}, most)
         except (OSError, ValueError, IndexError) as error:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -26,6 +26,13 @@ METADATA = ("metadata.csv", "metadata.jsonl")
 """The captions of a folder, as Hugging Face's imagefolder has them: a row or line for each picture, its file_name and text."""
 MOST_BYTES = 200 * 2**20
 """Of a file that is read: some of a tar take none there and fill the memory."""
+MOST_HEADER, MOST_GLOBAL = 2**20, 100
+"""Bytes of a name or other header in a tar, which is read before its member is known, and how many hold for the whole tar."""
+TOLD = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+"""Members of a tar that say something of the next one, or of all."""
+DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+DAMAGE += (zlib.error, LZMAError)
+"""What the library raises at tars that are none."""
 AGAIN = "mend or remove it"
 
 
@@ -101,9 +108,12 @@ def _hidden(name: str) -> bool:
 def _of_shard(shard: Path) -> Iterator[_Entry]:
     """Pictures whose files follow each other under one key, as WebDataset has it."""
     try:
-        with tarfile.open(shard) as tar:
+        with tarfile.open(shard, tarinfo=_Header) as tar:
             key, files = None, {}
             for member in tar:
+                tar.members.clear()  # or a small file that unpacks to very many would fill the memory
+                if len(tar.pax_headers) > MOST_GLOBAL:
+                    raise ValueError(f"more than {MOST_GLOBAL} global headers")
                 if not member.isfile() or _hidden(member.name):
                     continue
                 stem, _, suffix = member.name.rpartition(".")
@@ -114,9 +124,25 @@ def _of_shard(shard: Path) -> Iterator[_Entry]:
             yield from _of_key(tar, f"{shard}/{key}", files)
     except UserError:
         raise
-    except (tarfile.TarError, EOFError, OSError, ValueError, AttributeError, OverflowError, zlib.error, LZMAError) as error:
+    except DAMAGE as error:
         reason = str(error).partition(":\n")[0]
         raise UserError(f"{shard}: is damaged or no tar of pictures and captions ({reason}); fetch or make it again.") from error
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar; ValueError where the library would read more than it needs to know of a member."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in TOLD and found.size > MOST_HEADER:
+            raise ValueError(f"a name or header of {found.size:,} bytes, of at most {MOST_HEADER:,}")
+        if found.type == tarfile.GNUTYPE_SPARSE:
+            raise ValueError("a file with holes: pack without --sparse")
+        return found
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise ValueError("a file with holes: pack without --sparse")
 
 
 def _of_key(tar: tarfile.TarFile, where: str, files: Mapping[str, tarfile.TarInfo]) -> Iterator[_Entry]:
