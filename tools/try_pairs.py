@@ -34,14 +34,15 @@ from phosphene.tasks.generate import generate
 from phosphene.tasks.tried import Tried, experience
 from phosphene.views import view
 
-PARTNERS = {"flip": 32, "rotate-180": 32, "rotate-90": 32, "inner-circle": 8, "jigsaw": 8, "square-hinge": 8, "skew": 8}
-"""Of each thing so many are tried in each view, and a sixth of them again."""
+PARTNERS = {name: (32, 5) for name in ("flip", "rotate-180", "rotate-90")}
+PARTNERS |= {name: (8, 2) for name in ("inner-circle", "jigsaw", "square-hinge")}
+"""Of each thing so many are tried in each view, and so many of these again."""
 FIRST, THEN = range(SEED, SEED + 4), range(SEED + 6, SEED + 16)
 STEPS = (8, 16)
 READABLE = 0.2
 """A thing that judges do not take for itself so surely when it is drawn alone is in no pair."""
-SAME, APART = 0.65, 0.75
-"""Cosine of two prompts from which on they are one thing; how surely a reading must be told from the other prompt."""
+SAME, APART, LEAST = 0.65, 0.75, 0.02
+"""Cosine of two prompts from which on they are one thing; how surely a reading must be told from the other prompt, and read."""
 
 Pair = tuple[str, str]
 
@@ -124,7 +125,7 @@ class Trial:
         for pair in self.found[name]:
             for thing in pair if either else pair[:1]:
                 of[thing].append(pair)
-        best = (sorted(own, key=lambda pair: -self.reads(name, pair))[: -(-PARTNERS[name] // 6)] for own in of.values())
+        best = (sorted(own, key=lambda pair: -self.reads(name, pair))[: PARTNERS[name][1]] for own in of.values())
         return sorted({pair for own in best for pair in own}, key=lambda pair: -self.reads(name, pair))
 
     def table(self) -> list[Tried]:
@@ -137,7 +138,7 @@ class Trial:
                 if not again or alike[self.at[first], self.at[second]] >= SAME:
                     continue
                 seed, best = max(zip(THEN, again, strict=False), key=lambda one: one[1].reads)
-                if best.told_apart >= APART:
+                if best.told_apart >= APART and best.reads >= LEAST:
                     rows.append(Tried(name, first, second, best.reads, len(again), seed))
         return sorted(rows, key=lambda row: (row.view, row.first, -row.reads))
 
@@ -156,7 +157,7 @@ def candidates(things: sketches.Concepts, name: str, readable: Tensor) -> list[P
     promise.fill_diagonal_(-torch.inf)
     either, chosen = _undoes_itself(name), {}
     for a, row in enumerate(promise):
-        for b in row.topk(min(PARTNERS[name], len(row) - 1)).indices.tolist():
+        for b in row.topk(min(PARTNERS[name][0], len(row) - 1)).indices.tolist():
             if row[b] > -torch.inf and not (either and (b, a) in chosen):
                 chosen[a, b] = None
     return [(things.prompts[a], things.prompts[b]) for a, b in chosen]
