@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from phosphene.errors import UserError
@@ -138,10 +139,18 @@ OLD = 24 * 60 * 60.0
 def _sweep_of(path: Path) -> None:
     """Remove the old temporary files of ``path``, as far as that can be done."""
     name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(path.suffix)}")
-    with suppress(OSError), os.scandir(path.parent) as found:
-        for each in found:
-            if name.fullmatch(each.name) and each.is_file(follow_symlinks=False) and time.time() - each.stat().st_mtime > OLD:
-                os.unlink(each)
+    for left in filter(name.fullmatch, _left_in(path.parent.absolute())):
+        with suppress(OSError):
+            path.with_name(left).unlink()
+
+
+@lru_cache(maxsize=64)
+def _left_in(folder: Path) -> list[str]:
+    """What looks like an old temporary file: looked for once, though each of thousands of pictures is written by itself."""
+    with suppress(OSError), os.scandir(folder) as found:
+        hidden = [each for each in found if each.name.startswith(".") and each.is_file(follow_symlinks=False)]
+        return [each.name for each in hidden if time.time() - each.stat().st_mtime > OLD]
+    return []
 
 
 def write_text(path: Path, text: str) -> None:
