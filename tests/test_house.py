@@ -21,7 +21,7 @@ FLOORS = (
     ("errors",),
     ("notation", "launch"),
     ("files",),
-    ("devices", "schedule", "readers"),
+    ("devices", "lock", "schedule", "readers"),
     ("models.protocol", "processes"),
     ("frequency", "guidance", "images", "plots"),
     ("moved", "pyramid"),

@@ -25,11 +25,11 @@ from test_cli import call, here, made, tree  # noqa: F401  (fixtures)
 from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
 from test_training import environment, few, free_port, make, small  # noqa: F401
 
-from phosphene import cli, files
+from phosphene import cli, files, lock
 from phosphene.errors import UserError
-from phosphene.training import checkpoint, lock
+from phosphene.lock import FolderLock
+from phosphene.training import checkpoint
 from phosphene.training.ema import Average
-from phosphene.training.lock import FolderLock
 from phosphene.training.log import Log, read_log
 from phosphene.training.mnist import run as mnist_run
 from phosphene.training.mnist.recipes import Recipe
@@ -326,7 +326,7 @@ def test_a_signal_that_comes_while_processes_agree_is_heard(kind, few, gallery, 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from phosphene.training.lock import FolderLock
+from phosphene.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]), "--out")
 if sys.argv[2] == "forks":  # as workers that load data are
     told, tell = os.pipe()

@@ -17,10 +17,10 @@ from typing import Any
 from phosphene.errors import UserError
 from phosphene.files import require_writable, sweep
 from phosphene.launch import heeded
+from phosphene.lock import FolderLock
 from phosphene.processes import Place
 from phosphene.training import checkpoint
 from phosphene.training.checkpoint import Resumable
-from phosphene.training.lock import FolderLock
 from phosphene.training.log import Log, read_log
 from phosphene.training.options import RECIPE, WEIGHTS_ALONE, BaseRecipe, require_resumable
 

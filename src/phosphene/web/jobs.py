@@ -30,9 +30,9 @@ from torch import Tensor
 from phosphene.cli import Failed, common, perform
 from phosphene.errors import UserError
 from phosphene.images import rescaled, sheet, to_images
+from phosphene.lock import FolderLock
 from phosphene.models.cascade import usual_of
 from phosphene.sampler import Step
-from phosphene.training.lock import FolderLock
 from phosphene.web.guard import Uploads
 
 T = TypeVar("T")
