@@ -4,17 +4,28 @@
 
 The first stages and the text encoder are counted as their configs have them, built without weights. Of the second stages the
 model cards say how many parameters they have, in billions. Gigabytes are of 10^9 bytes, and weights alone: what a step computes
-comes on top (``--measure``, on a GPU: the peak of a guided step, with random weights).
+comes on top: ``--measure`` draws on the GPU that is here, with weights of zero, and says its peaks.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from phosphene.devices import by_turns, layer_by_layer
+from phosphene.drawing import Sampling, run
+from phosphene.models.cascade import Cascade
+from phosphene.models.if_stage import IFNetwork
 from phosphene.models.if_unet import IFUNet
+from phosphene.models.scheduler import Scheduler
+from phosphene.models.stage import Stage
+from phosphene.models.text import Text
+from phosphene.sampler import last
+from phosphene.tasks.generate import generate
 
 BYTES = 2
 TOLD = 4096
@@ -22,6 +33,7 @@ TOLD = 4096
 FIRST = {"IF-I-M": 192, "IF-I-L": 320, "IF-I-XL": 704}
 """Channels of the first level; the further ones have 2, 3 and 4 times as many."""
 SECOND = {"IF-II-M": 0.45, "IF-II-L": 1.2}
+SECOND_CHANNELS = {"IF-II-M": 96, "IF-II-L": 160}
 PAIRS = {"IF-I-M": "IF-II-M", "IF-I-L": "IF-II-L", "IF-I-XL": "IF-II-L"}
 CARDS = {"a laptop's card of 8 GB": 8.0, "a T4 of 16 GB": 16.0, "a card of 24 GB": 24.0}
 
@@ -99,17 +111,87 @@ def tables() -> str:
     return "\n".join(lines)
 
 
+def second_stage_config(channels: int) -> dict:
+    """The unet/config.json of a second stage of about the size that its card tells: 96 channels are 0.48 billion parameters, 160
+    are 1.24. Their levels are those of Imagen's efficient network from 64 to 256 pixels (Saharia et al. 2022, appendix F)."""
+    down, up = ["ResnetDownsampleBlock2D"] * 3, ["ResnetUpsampleBlock2D"] * 3
+    return first_stage_config(channels) | {
+        "sample_size": 256,
+        "in_channels": 6,
+        "class_embed_type": "timestep",
+        "layers_per_block": [2, 4, 8, 8],
+        "block_out_channels": [channels * k for k in (1, 2, 4, 8)],
+        "down_block_types": [*down, "SimpleCrossAttnDownBlock2D"],
+        "up_block_types": ["SimpleCrossAttnUpBlock2D", *up],
+        "cross_attention_dim": 8 * channels,
+    }
+
+
+def waiting(network: nn.Module) -> nn.Module:
+    """``network``, built without weights, in half precision in main memory; what stands in them takes no more or less memory."""
+    network = network.half().to_empty(device="cpu").requires_grad_(False).eval()
+    for each in network.parameters():
+        each.zero_()
+    return network
+
+
+def peak_of(work: Callable[[], object]) -> float:
+    """What the GPU held at most while ``work`` was done, in GB, and what it has of its own for kernels and graphs aside."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() / 1e9
+
+
+def placed(network: nn.Module, way: str) -> nn.Module:
+    """Where ``--offload`` says."""
+    if way == "layers":
+        return layer_by_layer(network, torch.device("cuda"))
+    return network.to("cuda") if way == "none" else network
+
+
+def read_by_t5(way: str) -> float:
+    """The peak while T5 reads a prompt, alone on the GPU."""
+    encoder, tokens = waiting(text_encoder("meta")), torch.ones(1, 77, dtype=torch.long, device="cuda")
+    encoder = placed(encoder, "layers" if way == "layers" else "none")
+    return peak_of(lambda: encoder(tokens, attention_mask=torch.ones_like(tokens)))
+
+
+def drawn(name: str, way: str) -> float:
+    """The peak while a picture is drawn and enlarged, three guided steps each, as phosphene draws it."""
+    with torch.device("meta"):
+        networks = [IFUNet(first_stage_config(FIRST[name])), IFUNet(second_stage_config(SECOND_CHANNELS[PAIRS[name]]))]
+    networks = [IFNetwork(waiting(each), replays=way == "none").to(memory_format=torch.channels_last) for each in networks]
+    networks = [placed(each, way) for each in networks]
+    if way == "stages":
+        by_turns(networks, torch.device("cuda"))
+    text = Text(
+        None, TOLD, torch.device("cpu"), torch.float32, {"": torch.zeros(77, TOLD), "x": torch.zeros(77, TOLD)}, silent=True
+    )
+    scheduler = Scheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range", thresholding=True)
+    where = None if way == "none" else torch.device("cuda")
+    beside = (None, scheduler.schedule())
+    stages = [
+        Stage(network, scheduler, scheduler.schedule(), text, low_res, runs_on=where)
+        for network, low_res in zip(networks, beside, strict=True)
+    ]
+    sampling = Sampling(steps=3, upscale_steps=3)
+    return peak_of(lambda: last(run(generate(["x"]), Cascade(tuple(stages), text), [0], sampling=sampling)))
+
+
+@torch.no_grad()
 def measure() -> None:
-    """The peak of a guided step of each first stage, in GB, on the GPU that is here."""
-    for name, channels in FIRST.items():
-        network = first_stage(channels, "cuda").half().eval()
-        torch.cuda.reset_peak_memory_stats()
-        with torch.no_grad():
-            x, words = torch.randn(2, 3, 64, 64, device="cuda").half(), torch.randn(2, 77, 4096, device="cuda").half()
-            network(x, torch.tensor([500, 500], device="cuda"), network.read(words))
-        weights, peak = gigabytes(network), torch.cuda.max_memory_allocated() / 1e9
-        print(f"{name}: weights {weights:.1f} GB, peak {peak:.1f} GB")
-        del network
+    """The table of peaks, on the GPU that is here."""
+    ways = ("none", "stages", "layers")
+    reads = {way: read_by_t5(way) for way in ways}
+    print("| | `none` | `stages` | `layers` |\n|---|---|---|---|", flush=True)
+    print(f"| T5 reads a prompt, alone | {' | '.join(f'{reads[way]:.2f}' for way in ways)} |", flush=True)
+    for name, second in PAIRS.items():
+        peaks = [drawn(name, way) for way in ways]
+        print(f"| {name}, {second}: a picture drawn and enlarged | {' | '.join(f'{peak:.2f}' for peak in peaks)} |", flush=True)
+    print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
 
 
 if __name__ == "__main__":

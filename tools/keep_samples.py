@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from phosphene.defaults import SEED
+from phosphene.defaults import MOST_SIGMA, SEED
 from phosphene.drawing import Sampling, run
 from phosphene.models import catalogue, folders
 from phosphene.report.part_b import FEW, real_digits
 from phosphene.report.samples import EPOCHS, SAMPLES
 from phosphene.sampler import last
-from phosphene.tasks.denoise_digits import MOST_SIGMA, denoise_at
+from phosphene.tasks.denoise_digits import denoise_at
 from phosphene.tasks.digits import digits
 from phosphene.training.log import NAME
 from phosphene.training.mnist.data import load_dataset

@@ -30,7 +30,7 @@ from phosphene.sampler import last
 from phosphene.schedule import linear
 from phosphene.tasks.denoise_digits import Denoised, denoise_at
 from phosphene.tasks.digits import digits
-from phosphene.training.log import LOSSES, NAME, curve, read_log
+from phosphene.training.log import NAME, curve, read_log
 from phosphene.training.mnist.data import load_dataset
 from phosphene.training.mnist.recipes import recipe
 
@@ -148,16 +148,10 @@ def parameters(width: int, **conditions: object) -> str:
 
 
 def recipe_of(name: str, network: str) -> dict[str, Any]:
-    """How the model called ``name`` was trained; where it does not ship, the assignment's recipe of its ``network``.
-
-    ``logged``: how many steps a point of its loss curve stands for.
-    """
-    where = place(name)
-    held = config_of(name)["recipe"] if where else asdict(recipe(network))
-    first = next(iter(read_log(where / NAME)), {LOSSES: True}) if where else {LOSSES: True}
+    """How the model called ``name`` was trained; where it does not ship, the assignment's recipe of its ``network``."""
+    held = config_of(name)["recipe"] if place(name) else asdict(recipe(network))
     shown = {key: held[key] for key in ("epochs", "batch_size", "width", "lr", "lr_decay", "sigma", "drop", "timesteps")}
-    shown["spread"] = held.get("time_spread", 0.0)  # which older recipes do not know
-    return shown | {"logged": 1 if LOSSES in first else first["step"]}
+    return shown | {"spread": held.get("time_spread", 0.0)}  # which older recipes do not know
 
 
 @section(B, "B 1.1", "A UNet, and noisy digits to mend", (0.2, 0.5))
