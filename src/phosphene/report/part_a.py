@@ -34,7 +34,7 @@ COURSE = ("an oil painting of a snowy mountain village", "a man wearing a hat", 
 NEUTRAL = "a high quality photo"
 """Its prompt that says next to nothing."""
 TOWER, HILL, LIGHTHOUSE = Path("clock-tower"), Path("castle-hill"), Path("lighthouse")
-ANAGRAMS = (("a mushroom", "a basket"), ("a bicycle", "a mouse face"), ("a pretzel", "a pumpkin"))
+ANAGRAMS = (("a mushroom", "a basket"), ("a cocktail", "a christmas tree"), ("a pretzel", "a pumpkin"))
 HYBRIDS = (("a house", "a dog face"), ("a planet", "a frog face"), ("a tree", "an owl"))
 SIGMA = 3.0
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""
