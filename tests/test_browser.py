@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -614,3 +615,24 @@ def test_no_line_breaks_within_an_option(browser, report):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate(broken) == [], width
     page.close()
+
+
+def test_the_photograph_of_a_part_has_all_of_its_sections(browser, report, tmp_path):
+    """Each once, in their order, as many columns wide as there are, on the paper of a dark page."""
+    sys.path.append(str(Path(__file__).parent.parent / "tools"))
+    import screenshots
+
+    page = screenshots.opened(browser, report, "phone", "dark")
+    found = screenshots.blocks(page)
+    page.close()
+    assert {part: len(sections) for part, sections in found.items()} == {"a": 5, "b": 3, "c": 0}
+    screenshots.parts(browser, report, "phone", "dark", tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report-a-phone-dark.webp", "report-b-phone-dark.webp"]
+    for part in "ab":
+        table = screenshots.columns(found[part])
+        assert [section for column in table for section in column] == found[part]
+        high = max(sum(bottom - top for top, bottom in column) for column in table)
+        with Image.open(tmp_path / f"report-{part}-phone-dark.webp") as kept:
+            scale = screenshots.KEPT["phone"]
+            assert kept.size == pytest.approx((scale * 390 * len(table), scale * high), abs=1)
+            assert max(kept.convert("RGB").getpixel((1, kept.height - 2))) < 64

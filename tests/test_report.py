@@ -30,7 +30,7 @@ from test_cascade import WIDTH, copy, folder  # noqa: F401  (fixtures)
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene import cli, plots
-from phosphene.defaults import one_of
+from phosphene.defaults import SEED, one_of
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
 from phosphene.expression import cond
@@ -46,12 +46,13 @@ from phosphene.report import sections as report
 from phosphene.report.config import read_config
 from phosphene.report.course import asked, checklist, table
 from phosphene.report.page import write
-from phosphene.report.part_b import EDITIONS, real_digits, recipe_of, taught_on_noise
+from phosphene.report.part_b import EDITIONS, Real, measured, real_digits, recipe_of, taught_on_noise
 from phosphene.report.part_c import differs
 from phosphene.report.pictures import CALLED
 from phosphene.report.samples import EPOCHS, config_of, drawn_in
-from phosphene.report.sections import SECTIONS, chosen
+from phosphene.report.sections import SECTIONS, Desk, chosen
 from phosphene.tasks import inpaint as inpainting
+from phosphene.tasks.denoise_digits import denoise_at
 from phosphene.training.log import NAME, curve, read_log
 from phosphene.training.mnist import data
 from phosphene.training.mnist.recipes import recipe
@@ -280,6 +281,22 @@ def test_the_digits_that_ship_are_mnists():
     assert len(every) == 10_000 and "all 10,000" in said and torch.allclose(shipped[:10], every[:10])
     for digit in range(10):
         assert torch.equal((shipped[digit::10] * 255).round(), test.images[test.labels == digit][:10].float())
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_denoisers_are_measured_on_fifty_digits_that_ship_or_on_a_full_page_on_all(narrow, tmp_path, monkeypatch, quick):
+    """And once at each level, whatever sections show it."""
+    both = {False: Real(torch.rand(100, 1, 28, 28), "a hundred"), True: Real(torch.rand(300, 1, 28, 28), "all")}
+    monkeypatch.setattr("phosphene.report.part_b.real_digits", both.get)
+    desk = Desk(tmp_path, "cpu", quick=quick)
+    found = measured(desk, 0.5)
+    assert torch.equal(found.clean, both[False].images[:50] if quick else both[True].images)
+    assert found.said.startswith("fifty" if quick else "all")
+    assert measured(desk, 0.5) is found
+    several = denoise_at(desk.model("denoiser-5"), found.clean, SEED, [0.5, 1.0])
+    for level, sigma in enumerate((0.5, 1.0)):
+        assert torch.allclose(measured(desk, sigma).result.estimates[0], several.estimates[level, :10], atol=1e-5)
+        assert torch.allclose(measured(desk, sigma).result.error, several.error[level], atol=1e-6)
 
 
 def test_a_loss_curve_has_every_step_where_the_log_has(tmp_path):
@@ -692,6 +709,8 @@ def test_a_command_of_the_table_is_that_of_its_figure_on_a_full_page(cascade, na
                 assert cli.main(typed) == 0
                 shared = cells_of(out / figures[0]["file"]) & cells_of(sheets[each.command])
                 assert len(shared) == {"forward": 4, "iterative": 6, "iterative-compared": 4}.get(each.shown[0], 6), each
+            case "generate" | "anagram" | "hybrid":  # which solver is usual, the model says, and the page's are not one model's
+                assert each.command in lines and "--solver ancestral" in each.command, (each, lines)
             case _:
                 assert each.command in lines, (each, lines)
 

@@ -34,7 +34,7 @@ COURSE = ("an oil painting of a snowy mountain village", "a man wearing a hat", 
 NEUTRAL = "a high quality photo"
 """Its prompt that says next to nothing."""
 TOWER, HILL, LIGHTHOUSE = Path("clock-tower"), Path("castle-hill"), Path("lighthouse")
-ANAGRAMS = (("a mushroom", "a basket"), ("a bicycle", "a mouse face"), ("a pretzel", "a pumpkin"))
+ANAGRAMS = (("a mushroom", "a basket"), ("a cocktail", "a christmas tree"), ("a pretzel", "a pumpkin"))
 HYBRIDS = (("a house", "a dog face"), ("a planet", "a frog face"), ("a tree", "an owl"))
 SIGMA = 3.0
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""
@@ -54,7 +54,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     size = "x".join(str(n) for n in desk.stage.image_shape[1:])
     far = float((few - more).square().mean().sqrt())
     whole = Sheet(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * len(prompts), prompts])
-    solver = ["--solver", "dpm"] if desk.quick else []
+    solver = ["--solver", "dpm" if desk.quick else "ancestral"]  # which of them is usual, the model says
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
     side, apart, swept = None, None, (UPSCALE, 2 * UPSCALE) if desk.quick else (5, 20)
