@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests benchmarks tools
+LISTS := pyproject.toml constraints.txt hashes.txt tools/install.py
 
 # The checks never use the network, and their small tensors gain nothing from threads. Where something else is at work beside,
 # threads that wait for work by spinning take its time and their own. Python keeps what it compiles, for pip leaves that to it.
@@ -51,17 +52,17 @@ clean:
 	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The demo needs less than the checks; an environment made for the checks does for both.
-.venv/.demo: pyproject.toml constraints.txt
+.venv/.demo: $(LISTS)
 	@$(call install,train)
 	@touch $@
 
-.venv/.ready: pyproject.toml constraints.txt
+.venv/.ready: $(LISTS)
 	@$(call install,dev)
 	@touch .venv/.demo $@
 
-# Most of the files that come are never imported: to compile them all would take longer than to unpack them.
+# From files alone whose sums stand in hashes.txt
 define install
 echo "Installing phosphene and what it needs into .venv (once; it takes minutes)..."
 test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-$(BIN)/pip install -qq --disable-pip-version-check --no-compile -c constraints.txt -e '.[$(1)]'
+$(BIN)/python tools/install.py $(1)
 endef
