@@ -1,5 +1,6 @@
 """Training: a run that was stopped, killed or shared between processes learns what an unbroken one learns."""
 
+import errno
 import gzip
 import json
 import math
@@ -31,7 +32,7 @@ from phosphene.models.digits import DigitDiffusion
 from phosphene.processes import Place
 from phosphene.schedule import linear
 from phosphene.training import checkpoint
-from phosphene.training.log import curve, read_log
+from phosphene.training.log import Log, curve, read_log
 from phosphene.training.mnist import run as run_module
 from phosphene.training.mnist.data import PARTS, Split, load_dataset
 from phosphene.training.mnist.loop import Trainer
@@ -510,6 +511,22 @@ def test_odd_lines_of_a_log_stop_no_run_at_its_end(files, finished, tmp_path):
     before = curve(read_log(finished / "log.jsonl"))
     list(start(tmp_path / "run", files, small("denoiser", keep=(1,)), resume=True))
     assert curve(read_log(tmp_path / "run" / "log.jsonl")) == [*before, (0, 1.0)]
+
+
+@pytest.mark.parametrize("fails", ["log.jsonl", "events.out"])
+def test_a_log_that_cannot_be_opened_leaves_no_file_open(tmp_path, monkeypatch, fails):
+    pytest.importorskip("tensorboard")
+    opened, usual = [], Path.open
+
+    def watched(path, mode="r", *rest, **how):
+        if path.name.startswith(fails):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        opened.append(usual(path, mode, *rest, **how))
+        return opened[-1]
+
+    monkeypatch.setattr(Path, "open", watched)
+    refusal(lambda: Log(tmp_path, 0), "cannot be written")
+    assert all(file.closed for file in opened)
 
 
 @pytest.mark.parametrize("lost", ["model-02", "model-02-raw"])

@@ -29,10 +29,11 @@ class Log:
         lines = [line for line in read_log(self.path) if isinstance(line.get(by), int) and line[by] <= done] if done else []
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self._board = None
-        with writing(self.path):
+        with writing(self.path), ExitStack() as opened:  # what fails leaves neither open
+            self._file = opened.enter_context(self.path.open("a"))
             with suppress(ImportError):  # tensorboard comes with the extra "train"
                 self._board = Board(out / "tensorboard", done)
-            self._file = self.path.open("a")
+            opened.pop_all()
 
     def add(self, line: dict[str, Any]) -> None:
         with writing(self.path):
