@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,15 @@ def test_the_table_is_printed_and_written(call, folder, clip, here):  # noqa: F8
     assert "compares with no other network's" in out
 
 
+def test_a_second_stage_that_is_not_there_is_not_asked_for(refused, folder, here, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(anagram_table, "open_matcher", lambda name, device: Whatever())
+    Path("words").mkdir()
+    Path("pairs.txt").write_text(f"{BOAT}, {MAN}\n")
+    shutil.copytree(folder / "stage-1", tmp_path / "small" / "stage-1")
+    argv = ["--pairs", "pairs.txt", "--judge", "retrieval:words", "--model", tmp_path / "small", "--upscale", "--device", "cpu"]
+    refused("evaluate", "anagrams", *argv, words=("--upscale", "small has none"))
+
+
 def test_a_retrieval_model_judges_too(call, folder, here, monkeypatch):  # noqa: F811
     monkeypatch.setattr(anagram_table, "open_matcher", lambda name, device: Whatever())
     Path("words").mkdir()
@@ -246,6 +256,8 @@ class Whatever:
         (["--steps", "0"], "--steps 0"),
         (["--model", "nowhere"], "--model nowhere"),
         (["--json", "."], "--json"),
+        (["--upscale"], ("--upscale", "denoiser")),
+        (["--upscale", "--judge", "denoiser"], ("--upscale", "another --judge")),
         (["class-20"], "class-20"),
     ],
 )

@@ -845,6 +845,34 @@ def test_evaluations_that_cannot_be(refused, here, made, argv, words):
     refused("evaluate", *argv, *(w for k, v in defaults.items() if k not in argv for w in (k, v)), words=words)
 
 
+@pytest.mark.parametrize(
+    ("models", "argv", "words"),
+    [
+        (["denoiser"], ["--samples", "20"], "--samples 20"),
+        (["classifier"], ["--classifier", "{classifier}"], "--classifier {classifier}"),
+        (["denoiser"], ["--guidance", "1"], "--guidance 1"),
+        (["classifier", "denoiser"], ["--solver", "dpm"], "--solver dpm"),
+        (["denoiser"], ["--steps", "3"], "--steps 3"),
+        (["denoiser"], ["--solver", "ddim", "--eta", "0.5"], "--solver ddim"),
+        (["classifier"], ["--resample", "2"], "--resample 2"),
+        (["classifier"], ["--seed", "7"], "--seed 7"),
+        (["time"], ["--guidance", "1,3"], "--guidance 1,3"),
+        (["time", "denoiser"], ["--guidance", "3"], "--guidance 3"),
+    ],
+    ids=str,
+)
+def test_what_changes_no_figure_is_refused(refused, here, made, models, argv, words):
+    names, argv = [made[name] for name in models], [word.format(**made) for word in argv]
+    refused("evaluate", *names, *argv, "--dataset", "digits", words=(words.format(**made), f"no figure of {', '.join(names)}"))
+
+
+@pytest.mark.parametrize("models", [["denoiser"], ["classifier"], ["time"]], ids=str)
+def test_what_changes_a_figure_is_not_refused(call, here, made, models):
+    few = ["--samples", 20, "--steps", 2, "--classifier", made["classifier"]] if models == ["time"] else []
+    seed = ["--seed", 7] if models != ["classifier"] else []
+    assert call("evaluate", *(made[name] for name in models), *few, *seed, "--dataset", "digits", "--device", "cpu")[0] == 0
+
+
 # train
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from phosphene.defaults import CASCADE, PAPER_VIEWS, SEED
 from phosphene.errors import UserError
 from phosphene.files import write_text
 from phosphene.notation import judge_parts, require_sharing
+
+if TYPE_CHECKING:
+    from phosphene.models.cascade import Cascade
 
 JUDGED = (
     "A and C are the means of alignment and concealment; a tenth of the pictures is above A.9 and C.9. denoiser is the network "
@@ -39,6 +42,15 @@ def _are_pairs(option: str, value: Path) -> None:
     from phosphene.readers import read_pairs_file
 
     read_pairs_file(value, option)
+
+
+class _Judged(Drawing):
+    """What is drawn to be judged: the second stage only where it is asked for."""
+
+    def require_use(self, cascade: Cascade) -> None:
+        super().require_use(cascade)
+        if self.upscale and len(cascade.stages) == 1:
+            raise UserError(f"--upscale: is of a second stage, and {self.model} has none; leave it out.")
 
 
 @evaluate.command("anagrams")
@@ -72,12 +84,14 @@ def evaluate_anagrams(
     Seeds are the same for every pair and view.
     """
     views, judges = list(dict.fromkeys(view or PAPER_VIEWS)), list(dict.fromkeys(judge or ["denoiser"]))
+    if upscale and judges == ["denoiser"]:
+        raise UserError("--upscale: changes nothing that the denoiser judges; name another --judge too, or leave it out.")
     from phosphene.readers import read_pairs_file
     from phosphene.tasks import anagram_table as task
 
     asked = task.cifar_pairs() if pairs is None else read_pairs_file(pairs, "--pairs")
     how = {"solver": solver, "steps": steps, "guidance": guidance, "seed": seed, "upscale": upscale}
-    drawing, place = Drawing(model=model, device=device, embeddings=embeddings, **how), common.place(device)
+    drawing, place = _Judged(model=model, device=device, embeddings=embeddings, **how), common.place(device)
     named = {name: task.judge_named(name, place.device) for name in judges}
     cascade = drawing.open([None, *dict.fromkeys(prompt for pair in asked for prompt in pair)])
     used = drawing.sampling().of(cascade.stages[0])

@@ -36,6 +36,13 @@ JUDGED = (
     "FID. Between two sets of real digits: {floor:.3f}."
 )
 
+HEARD = {
+    "diffusion": ("samples", "guidance", "solver", "steps", "eta", "resample", "seed", "classifier"),
+    "denoiser": ("seed",),
+    "classifier": (),
+}
+"""Options of ``evaluate models`` that change figures of a model, by its role; all others change something of every one."""
+
 
 class _Evaluate(TyperGroup):
     """What is not the name of a command is the name of a model: ``evaluate class-20`` is ``evaluate models class-20``."""
@@ -53,6 +60,7 @@ app.add_typer(evaluate, name="evaluate")
 
 @evaluate.command("models")
 def evaluate_models(
+    context: typer.Context,
     names: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.", callback=options.is_model)
     ],
@@ -89,6 +97,7 @@ def evaluate_models(
     curves = _loss_curves(names) if picture is not None else {}
     if picture is not None and not curves and set(roles) != {"diffusion"}:
         raise UserError(f"--picture {picture}: shows samples of diffusion models or losses of runs; name only such models.")
+    _require_heard(context, loaded, roles)
     reader = catalogue.load(classifier, place.device, role="classifier") if "diffusion" in roles else None
     with place.leader_first():
         ruler = _Ruler(load_dataset(dataset, data), reader, samples, scales, sampling, seed, place)
@@ -103,6 +112,18 @@ def evaluate_models(
     if picture is not None and place.leads:
         _draw(picture, curves, panels, ruler.real, provenance)
         common.say(f"picture in {picture}")
+
+
+def _require_heard(context: typer.Context, models: Sequence[Any], roles: Sequence[str]) -> None:
+    """UserError where an option was given that changes no figure of any of the ``models``."""
+    heard = {name for role in roles for name in HEARD[role]}
+    if not any(role == "diffusion" and model.classes for model, role in zip(models, roles, strict=True)):
+        heard.discard("guidance")  # the others are not asked for a class
+    for option in context.command.params:
+        value = context.params[option.name]
+        if option.name in HEARD["diffusion"] and option.name not in heard and value != option.default:
+            named = ", ".join(context.params["names"])
+            raise UserError(f"{options.called(option)} {value}: changes no figure of {named}; leave it out.")
 
 
 def _require_places(picture: Path | None, figures: Path | None) -> None:
