@@ -1,6 +1,7 @@
 """Draw pairs of the things on a sheet as anagrams, have judges look, and keep how they read: the table beside the sheet.
 
     python tools/try_pairs.py --judge retrieval:A --judge retrieval:B --device cuda --batch 384
+    python tools/try_pairs.py --judge ... --first everyday.txt --readings tools/readings.tsv --partners 100 8
 
 For each thing its best partners by their sketches (tasks/sketches.py) are drawn from four seeds in few steps; those that read
 best are drawn again as the command draws them, from ten seeds, and the best of these pictures is what the table says of the pair.
@@ -9,13 +10,17 @@ log-probabilities. Judges should have learned from things turned by chance (phos
 take a car on its roof for whatever they are asked about. Left out are pairs of one thing under two names, such as show both
 prompts at once, and things that are hard to name (tools/hard.txt). The table is read where it lies beside its sheet:
 concepts.tsv for concepts.png. What people make of the pairs is written into it by tools/name_pairs.py.
+
+What they have said already tells more of a pair than judges do: with ``--readings`` partners are those alone that people know
+when they see them in an anagram. ``--first`` names things, a line each, whose pairs are tried, also such as are hard to name.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +48,9 @@ READABLE = 0.2
 """A thing that judges do not take for itself so surely when it is drawn alone is in no pair."""
 SAME, APART, LEAST = 0.65, 0.75, 0.02
 """Cosine of two prompts from which on they are one thing; how surely a reading must be told from the other prompt, and read."""
+
+KNOWN, BEFORE = 0.35, 3
+"""Partners are what people named in so many of their readings; to those of each thing so many are added of the mean of all."""
 
 Pair = tuple[str, str]
 
@@ -119,13 +127,14 @@ class Trial:
         own = self.found[name][pair][: len(FIRST)]
         return sum(found.reads for found in own) / len(own)
 
-    def again(self, name: str) -> list[Pair]:
-        """Of each thing the pairs that read best."""
+    def again(self, name: str, count: int, wanted: Collection[str]) -> list[Pair]:
+        """Of each thing of ``wanted`` the ``count`` pairs that read best."""
         of, either = defaultdict(list), _undoes_itself(name)
         for pair in self.found[name]:
             for thing in pair if either else pair[:1]:
-                of[thing].append(pair)
-        best = (sorted(own, key=lambda pair: -self.reads(name, pair))[: PARTNERS[name][1]] for own in of.values())
+                if thing in wanted:
+                    of[thing].append(pair)
+        best = (sorted(own, key=lambda pair: -self.reads(name, pair))[:count] for own in of.values())
         return sorted({pair for own in best for pair in own}, key=lambda pair: -self.reads(name, pair))
 
     def table(self) -> list[Tried]:
@@ -147,20 +156,30 @@ def _undoes_itself(name: str) -> bool:
     return ("b", "a") in experience([Tried(name, "a", "b", 1.0, 1)], view(name))
 
 
-def candidates(things: sketches.Concepts, name: str, readable: Tensor) -> list[Pair]:
-    """Of each ``readable`` thing (things,) the best partners to try in the view ``name``, by their sketches.
+def candidates(things: sketches.Concepts, name: str, wanted: Tensor, partners: Tensor, count: int) -> list[Pair]:
+    """Of each ``wanted`` thing (things,) the ``count`` best of its ``partners`` in the view ``name``, by their sketches.
 
     No pair twice where it is the same either way round.
     """
     promise = pairs.promised(*pairs.compared(things, things, pairs.through(view(name))))
-    promise[:, ~readable] = promise[~readable] = -torch.inf
+    promise[:, ~partners] = promise[~wanted] = -torch.inf
     promise.fill_diagonal_(-torch.inf)
     either, chosen = _undoes_itself(name), {}
     for a, row in enumerate(promise):
-        for b in row.topk(min(PARTNERS[name][0], len(row) - 1)).indices.tolist():
+        for b in row.topk(min(count, len(row) - 1)).indices.tolist():
             if row[b] > -torch.inf and not (either and (b, a) in chosen):
                 chosen[a, b] = None
     return [(things.prompts[a], things.prompts[b]) for a, b in chosen]
+
+
+def known(path: Path, prompts: Sequence[str]) -> Tensor:
+    """In what share of its readings people named each of ``prompts``, (prompts,), by the table of readings in ``path``."""
+    right = defaultdict(list)
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            right[row["first"] if row["reading"] == "1" else row["second"]].append(int(row["right"]))
+    mean_of_all = sum(map(sum, right.values())) / sum(map(len, right.values()))
+    return torch.tensor([(sum(right[each]) + BEFORE * mean_of_all) / (len(right[each]) + BEFORE) for each in prompts])
 
 
 def write(rows: Sequence[Tried], path: Path) -> None:
@@ -179,6 +198,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
     parser.add_argument("--things", type=int, help="try so many alone, the first")
+    parser.add_argument("--first", type=Path, metavar="FILE", help="try pairs of these things alone, a line each")
+    parser.add_argument("--readings", type=Path, metavar="FILE", help="partners are what people named there")
+    parser.add_argument("--partners", type=int, nargs=2, metavar=("N", "AGAIN"), help="of each thing, in every view")
     parser.add_argument("--out", type=Path, default=Path("tried.tsv"))
     options = parser.parse_args()
     things = sketches.read(options.concepts)
@@ -189,14 +211,21 @@ def main() -> None:
     if options.device != "cpu":
         stage.network.compile()
     trial = Trial(stage, [open_matcher(name, options.device) for name in options.judge], things, options.batch)
-    readable = (trial.alone() >= READABLE) & torch.tensor([prompt not in things.hard for prompt in things.prompts])
-    print(f"{int(readable.sum())} of {len(things.prompts)} things can be read alone", flush=True)
+    easy = torch.tensor([prompt not in things.hard for prompt in things.prompts])
+    wanted = partners = (trial.alone() >= READABLE) & easy
+    if options.readings:
+        partners = partners & (known(options.readings, things.prompts) >= KNOWN)
+    if options.first:
+        named = options.first.read_text(encoding="utf-8").split("\n")
+        wanted = torch.tensor([prompt in named for prompt in things.prompts])
+    print(f"{int(partners.sum())} partners for {int(wanted.sum())} of {len(things.prompts)} things", flush=True)
+    asked = {prompt for prompt, each in zip(things.prompts, wanted.tolist(), strict=True) if each}
     for name in PARTNERS:
-        for seeds, steps, todo in ((FIRST, STEPS[0], candidates), (THEN, STEPS[1], None)):
-            pairs_here = todo(things, name, readable) if todo else trial.again(name)
-            trial.draw(pairs_here, name, seeds, steps)
-            shares = [trial.reads(name, pair) for pair in pairs_here] or [0.0]
-            print(f"{name}: {len(pairs_here)} pairs, {sum(shares) / len(shares):.2f} in the mean", flush=True)
+        tries, again = options.partners or PARTNERS[name]
+        trial.draw(todo := candidates(things, name, wanted, partners, tries), name, FIRST, STEPS[0])
+        trial.draw(trial.again(name, again, asked), name, THEN, STEPS[1])
+        shares = [trial.reads(name, pair) for pair in todo] or [0.0]
+        print(f"{name}: {len(todo)} pairs, {sum(shares) / len(shares):.2f} in the mean", flush=True)
     rows = trial.table()
     write(rows, options.out)
     print(f"{len(rows)} pairs in {options.out}")
