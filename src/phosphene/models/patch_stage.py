@@ -22,7 +22,7 @@ from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.text import PromptCut, Text
 from phosphene.models.tokens import encode, load, unread
-from phosphene.models.transformer import PatchTransformer
+from phosphene.models.transformer import PatchTransformer, PreparedText
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,6 +33,9 @@ TOKENS = 1024
 EVEN_ROWS = 2
 """Pictures of every forward pass in bfloat16 (one of large ones): products of another shape are rounded otherwise, which would
 show in what is drawn. Two are what guidance asks of a single picture."""
+
+MOST_TEXTS = 16
+"""Kept as the blocks read them, a megabyte each: those of a forward pass, which stay the same at every step."""
 
 LARGE = 128
 """Channels from which products, and not what lies between them, are what a network's time goes to."""
@@ -50,6 +53,7 @@ class PatchNetwork(nn.Module):
         self.transformer = transformer
         self.config = SimpleNamespace(**transformer.config)
         self.quick = False
+        self._prepared: dict[bytes, PreparedText] = {}
 
     def quicken(self) -> None:
         """Multiply in bfloat16 from now on."""
@@ -87,8 +91,19 @@ class PatchNetwork(nn.Module):
             # A negating view negates all it sees; how noisy a picture is does not change by that.
             x = torch.cat([x[:, :-1], x[:, -1:].abs()], 1)
             return (self.transformer(x.contiguous(), t, None),)
-        text, mask = encoder_hidden_states[..., :-1].to(x.dtype), encoder_hidden_states[..., -1] > 0
-        return (self.transformer(x.contiguous(), t, text, mask),)
+        return (self.transformer(x.contiguous(), t, self._text(encoder_hidden_states, x.dtype)),)
+
+    def _text(self, told: Tensor, dtype: torch.dtype) -> PreparedText:
+        """The text as the blocks read it. A quick network's weights are final, so there it is made of each text once."""
+        key = told.numpy().tobytes() if self.quick and told.device.type == "cpu" else None
+        if key is None or key not in self._prepared:
+            prepared = self.transformer.prepare(told[..., :-1].to(dtype), told[..., -1] > 0)
+            if key is None:
+                return prepared
+            if len(self._prepared) == MOST_TEXTS:
+                self._prepared.clear()
+            self._prepared[key] = prepared
+        return self._prepared[key]
 
 
 class LightText(Text):
