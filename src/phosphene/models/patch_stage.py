@@ -95,15 +95,14 @@ class PatchNetwork(nn.Module):
 
     def _text(self, told: Tensor, dtype: torch.dtype) -> PreparedText:
         """The text as the blocks read it. A quick network's weights are final, so there it is made of each text once."""
-        key = told.numpy().tobytes() if self.quick and told.device.type == "cpu" else None
-        if key is None or key not in self._prepared:
+        key = told.numpy().tobytes() if self.quick and told.device.type == "cpu" else b""
+        if (prepared := self._prepared.get(key)) is None:
             prepared = self.transformer.prepare(told[..., :-1].to(dtype), told[..., -1] > 0)
-            if key is None:
-                return prepared
-            if len(self._prepared) == MOST_TEXTS:
-                self._prepared.clear()
-            self._prepared[key] = prepared
-        return self._prepared[key]
+            if key:
+                if len(self._prepared) >= MOST_TEXTS:
+                    self._prepared.clear()
+                self._prepared[key] = prepared
+        return prepared
 
 
 class LightText(Text):
