@@ -115,8 +115,9 @@ def test_a_command_in_a_document_is_one(document):
     started = r"(?:torchrun [^`\n]*?-m )?(phosphene "
     lines = re.findall(rf"^ *{started}[^\n]*)$", text, re.MULTILINE)
     inline = re.findall(rf"`{started}[^`]*)`", re.sub("^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    every = typer.main.get_command(app)
     for line in lines + [" ".join(each.split()) for each in inline]:
-        command, words = typer.main.get_command(app), shlex.split(line, comments=True)[1:]
+        command, words = every, shlex.split(line, comments=True)[1:]
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
         if not words or re.search(r"\.\.\.( |$)| \| |--help|NETWORK", line):

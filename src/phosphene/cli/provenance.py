@@ -14,6 +14,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,6 +108,7 @@ def _one_of_many(story: Mapping[str, Any], number: Sequence[int], out: Path, pat
         temporary.write_bytes(made)
 
 
+@cache
 def _options(command: str) -> dict[str, TyperArgument | TyperOption]:
     """What the provenance of a command tells of it, by name: all of its options but those that say where something lies."""
     declared = typer.main.get_command(app).commands[command].params
