@@ -88,19 +88,29 @@ catalogue.KINDS["mixer"] = catalogue.Kind(Mixer, build, role="diffusion")
 folders.ROLES["mixer"] = "diffusion"
 """
 
-RUN = "import sys; sys.path.insert(0, '.'); import extension; from phosphene.__main__ import main; sys.exit(main())"
+RUN = """
+import json, sys; sys.path.insert(0, '.')
+import extension
+from phosphene.__main__ import main
+for argv in json.loads(sys.argv[1]):
+    sys.argv[1:] = argv
+    if main():
+        sys.exit(f"{argv} failed")
+    print("\f", end="")
+"""
 
 
 @pytest.fixture
 def extended(tmp_path, monkeypatch):
-    """Run a command line, or some code, after a file with the extension was imported; what was printed."""
+    """Run command lines, or some code, in a process that imported a file with the extension; what each of them printed."""
     monkeypatch.chdir(tmp_path)
 
-    def run(extension: str, *argv: object, code: str = RUN) -> str:
+    def run(extension: str, *lines: tuple, code: str = RUN) -> list[str]:
         Path("extension.py").write_text(extension)
-        result = subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True)
+        words = json.dumps([[str(word) for word in line] for line in lines])
+        result = subprocess.run([sys.executable, "-c", code, words], capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
-        return result.stdout
+        return result.stdout.split("\f")
 
     return run
 
@@ -124,26 +134,22 @@ test_house.test_names_without_torch_are_those_of_the_tables()
     extended(RECIPES[title], code=house)
 
 
-def test_a_solver_is_offered_and_draws(extended):
-    assert "heun or euler" in extended(SOLVER, "digits", "--help")
-    extended(SOLVER, "digits", "3", "--solver", "euler", "--steps", 2, "-o", "one.png")
-    assert read_picture(Path("one.png")).size
-
-
-def test_a_solver_takes_the_steps_it_declares(extended):
-    extended(SOLVER, "digits", "3", "--solver", "euler", "-o", "usual.png")
-    extended(SOLVER, "digits", "3", "--solver", "euler", "--steps", 4, "-o", "four.png")
+def test_a_solver_is_offered_and_takes_the_steps_it_declares(extended):
+    draws = ("digits", "3", "--solver", "euler", "-o")
+    offered, *_ = extended(SOLVER, ("digits", "--help"), (*draws, "usual.png"), (*draws, "four.png", "--steps", 4))
+    assert "heun or euler" in offered
     assert read_picture(Path("usual.png")) == read_picture(Path("four.png"))
 
 
 def test_a_view_draws_anagrams_and_is_on_the_studios_list(extended, cascade):  # noqa: F811
-    base = ["--view", "rolled", "--model", cascade / "stage-1", "--steps", 2]
-    extended(VIEW, "anagram", "a", "b", *base, "-o", "one.png", "--animate", "turn.gif", "--print", "a4")
+    pytest.importorskip("gradio")
+    base = ("--view", "rolled", "--model", cascade / "stage-1", "--steps", 2)
+    listed = RUN + "from phosphene.web import tabs; print(tabs.STUDIO_VIEWS)"
+    line = ("anagram", "a", "b", *base, "-o", "one.png", "--animate", "turn.gif", "--print", "a4")
+    *_, views = extended(VIEW, line, code=listed)
     assert Path("one.pdf").is_file()
     assert read_picture(Path("one.png")).size and read_picture(Path("turn.gif")).size
-    listed = "import sys; sys.path.insert(0, '.'); import extension; from phosphene.web import tabs; print(tabs.STUDIO_VIEWS)"
-    pytest.importorskip("gradio")
-    assert "rolled" in extended(VIEW, code=listed)
+    assert "rolled" in views
 
 
 def test_a_kind_of_model_is_built_of_its_own_network(extended):
@@ -158,7 +164,8 @@ config = {"kind": "mixer", "network": network.config, "schedule": dict(linear(10
 catalogue.write(Path("mine"), config, network.state_dict())
 print(type(catalogue.load("mine", role="diffusion")).__name__)
 """
-    assert extended(KIND, code=weights) == "Mixed\n"
-    extended(KIND, "digits", "37", "--model", "mine", "--device", "cpu", "-o", "one.png")
+    lines = ("digits", "37", "--model", "mine", "--device", "cpu", "-o", "one.png"), ("models", "info", "mine")
+    built, info, _ = extended(KIND, *lines, code=weights + RUN)
+    assert built.startswith("Mixed\n")
     assert read_picture(Path("one.png")).size
-    assert json.loads(extended(KIND, "models", "info", "mine"))["kind"] == "mixer"
+    assert json.loads(info)["kind"] == "mixer"
