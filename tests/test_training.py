@@ -731,9 +731,9 @@ def environment() -> dict[str, str]:
 
 
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
-    """SIGKILL in the second of three epochs, between two reports of it; 22 steps an epoch, a checkpoint every 5."""
+    """SIGKILL in the second of two epochs, between two reports of it; 22 steps an epoch, a checkpoint every 5."""
     killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
-    arguments = [sys.executable, "-c", CHILD, "denoiser", "3", str(killed), "0.2"]
+    arguments = [sys.executable, "-c", CHILD, "denoiser", "2", str(killed), "0.2"]
     process = subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         deadline = time.monotonic() + 100
@@ -747,7 +747,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     assert process.returncode == -signal.SIGKILL
     there = position(killed)
     assert there["epoch"] == 1 and 0 < there["done"] < 22
-    assert not (killed / "model-03").exists() and not (killed / "loss.png").exists()
+    assert not (killed / "model-02").exists() and not (killed / "loss.png").exists()
 
     # A run may be killed after it logged more than its last checkpoint has, and in the middle of a line.
     at = 22 + there["done"]
@@ -757,15 +757,15 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
         log.write('{"step": 4')
 
     for out in (killed, unbroken):
-        run = Run(recipe("denoiser", epochs=3, **DIGITS), out, resume=out == killed, device="cpu", save_every=5)
+        run = Run(recipe("denoiser", epochs=2, **DIGITS), out, resume=out == killed, device="cpu", save_every=5)
         run.trainer.report_every = 5
         list(run)
-    compare(killed, unbroken, last=3)
-    steps = [e * 22 + s for e in range(3) for s in (5, 10, 15, 20, 22)]
+    compare(killed, unbroken)
+    steps = [e * 22 + s for e in range(2) for s in (5, 10, 15, 20, 22)]
     lines, wanted = read_log(killed / "log.jsonl"), read_log(unbroken / "log.jsonl")
     assert [line["step"] for line in lines] == [line["step"] for line in wanted] == steps
     assert [line["loss"] for line in lines] == [line["loss"] for line in wanted]
-    for name in ("recipe.json", "samples/epoch-03.png", "model-01/model.safetensors", "model-03/config.json"):
+    for name in ("recipe.json", "samples/epoch-02.png", "model-01/model.safetensors", "model-02/config.json"):
         assert (killed / name).read_bytes() == (unbroken / name).read_bytes()
     assert (killed / "loss.png").is_file()
 
@@ -776,16 +776,44 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+BOTH = (
+    CHILD
+    + """
+from phosphene import cli
+words = ["train", "class", "--dataset", "digits", "--epochs", "1", "--width", "4", "--batch-size", "128", "--out", "run"]
+sys.exit(cli.main(words))
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory) -> tuple[Path, str]:
+    """Two processes, as torchrun starts them, learn together for two reports, then by the command line; what they said."""
+    folder = tmp_path_factory.mktemp("together")
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", BOTH, "class", "1", str(folder / "two"), "0", "2"],
+            env={**environment(), **told, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            cwd=folder,
+            **pipes,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = "".join(process.communicate(timeout=100)[0] for process in started)
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], said
+    return folder, said
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would ask for two GPUs")
-def test_without_a_gpu_two_processes_still_find_each_other(tmp_path):
+def test_without_a_gpu_two_processes_still_find_each_other(together):
     """By the command line, whose device is auto: one of them speaks, and each sees half of a batch."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    command = ["train", "class", "--dataset", "digits", "--epochs", "1", "--width", "4", "--batch-size", "128", "--out", "run"]
-    done = subprocess.run(
-        [*launch, "-m", "phosphene", *command], env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done: the model is in") == 1
+    assert together[1].count("done: the model is in") == 1
 
 
 def test_a_batch_that_several_processes_learn_more_slowly_is_told():
@@ -793,20 +821,14 @@ def test_a_batch_that_several_processes_learn_more_slowly_is_told():
     assert not shared_in_vain(128, 1) and not shared_in_vain(8193, 2)
 
 
-def test_two_processes_learn_what_one_learns_and_one_goes_on(tmp_path):
+def test_two_processes_learn_what_one_learns_and_one_goes_on(together):
     """One epoch of 22 steps of 64 digits: alone; as twice 32 over gloo for 10 steps, and the rest alone."""
-    script = tmp_path / "train.py"
-    script.write_text(CHILD)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    arguments = [*launch, str(script), "class", "1", str(tmp_path / "two"), "0", "2"]
-    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
-
+    folder, _ = together
     for name in ("one", "two"):
-        run = Run(recipe("class", epochs=1, **DIGITS), tmp_path / name, device="cpu", resume=name == "two")
+        run = Run(recipe("class", epochs=1, **DIGITS), folder / name, device="cpu", resume=name == "two")
         run.trainer.report_every = 5
         list(run)
-    one, two = (load_file(tmp_path / name / "model-01" / "model.safetensors") for name in ("one", "two"))
+    one, two = (load_file(folder / name / "model-01" / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     apart = torch.cat([(one[k] - two[k]).abs().flatten() for k in one])
     # Not zero: the sums over a batch have another order, so gradients differ by a few millionths of the largest. The first
@@ -819,7 +841,7 @@ def test_two_processes_learn_what_one_learns_and_one_goes_on(tmp_path):
     moved = torch.cat([(one[k] - fresh[k]).abs().flatten() for k in one])
     assert moved.median() > 1e-3
 
-    alone, shared = (read_log(tmp_path / name / "log.jsonl") for name in ("one", "two"))
+    alone, shared = (read_log(folder / name / "log.jsonl") for name in ("one", "two"))
     assert [line["step"] for line in alone] == [line["step"] for line in shared] == [5, 10, 15, 20, 22]
     # The losses logged are those of the whole batch.
     assert [line["loss"] for line in shared] == pytest.approx([line["loss"] for line in alone], rel=1e-4)
