@@ -769,7 +769,7 @@ def test_recipes_that_cannot_be_trained(name, value):
 # The retrieval model
 
 
-LESSONS = 300
+LESSONS = 160
 
 
 def retrieving(**changes) -> CascadeRecipe:
