@@ -40,6 +40,27 @@ SCHEDULES = {
     "straight": straight(100),
 }
 
+LONGEST = (
+    "browser",
+    "training",
+    "report",
+    "glyph",
+    "runs",
+    "torture",
+    "processes",
+    "studio",
+    "cascade",
+    "extensions",
+    "examples",
+)
+"""Files of tests that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest begin, so that no process is left with one of them when the others have ended."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 def refusal(call, *names: str) -> str:
     """The UserError of ``call()``: one sentence, with all of ``names`` in it."""
