@@ -46,7 +46,6 @@ from phosphene.training.text_to_image.run import CascadeRun, Spoken
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
 from phosphene.training.text_to_image.stories import Stories, learned_tokenizer
 
-
 pytestmark = pytest.mark.usefixtures("quick_ends")
 
 
