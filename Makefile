@@ -19,7 +19,7 @@ demo: .venv/.demo
 	@echo "The page is $(CURDIR)/out/demo/index.html"
 
 test: lint
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.ready
 	@$(BIN)/ruff check --quiet $(SOURCES)

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import zlib
+from functools import partialmethod
 
 # Before anything imports Triton: our GPU kernels are tested on the CPU, by its interpreter.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from phosphene.errors import UserError
 from phosphene.expression import at, leaves
@@ -39,6 +41,52 @@ SCHEDULES = {
     "squared-cosine": squared_cosine(1000),
     "straight": straight(100),
 }
+
+LONGEST = (
+    "browser",
+    "training",
+    "report",
+    "glyph",
+    "runs",
+    "torture",
+    "processes",
+    "studio",
+    "cascade",
+    "extensions",
+    "examples",
+)
+"""Files of tests that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest begin, so that no process is left with one of them when the others have ended."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture
+def whole_ends():
+    """Whoever asks for this has runs end as they do, in spite of :func:`quick_ends`."""
+
+
+@pytest.fixture
+def quick_ends(request, monkeypatch):
+    """Runs end quickly: few samples in few steps, and a blank picture for the loss curve.
+
+    To draw them takes longer than to train a tiny network.
+    """
+    from phosphene.training.mnist import preview
+    from phosphene.training.mnist import run as of_digits
+    from phosphene.training.text_to_image import run as of_stages
+
+    if "whole_ends" in request.fixturenames:
+        return
+    for module in (of_digits, of_stages):
+        monkeypatch.setattr(module, "loss_curves", lambda *_, **__: Image.new("RGB", (64, 48)))
+    for name, value in (("ROWS", 1), ("STEPS", 2)):
+        monkeypatch.setattr(preview, name, value)
+    few = partialmethod(of_stages.CascadeRun.preview, prompts=of_stages.PROMPTS[:2], each=1)
+    monkeypatch.setattr(of_stages.CascadeRun, "preview", few)
 
 
 def refusal(call, *names: str) -> str:

@@ -261,8 +261,9 @@ MEANS = {
 }
 
 
-def test_each_means_is_reached_from_the_command_line_and_made_again(call, here):  # noqa: F811
-    common = ["anagram", "a heart", "a spade", "--view", "flip", "--steps", "2", "--solver", "dpm", "--no-upscale"]
+def test_each_means_is_reached_from_the_command_line_and_made_again(call, here, folder):  # noqa: F811
+    common = ["anagram", "a heart", "a spade", "--view", "flip", "--steps", "3", "--solver", "dpm", "--no-upscale"]
+    common += ["--model", folder]
     seen = {}
     for name, options in {"plain": [], **MEANS}.items():
         code, _, err = call(*common, *options, "--out", f"{name}.png")
@@ -270,7 +271,7 @@ def test_each_means_is_reached_from_the_command_line_and_made_again(call, here):
         seen[name] = Image.open(f"{name}.png").tobytes()
         told = read_provenance(here / f"{name}.png")["arguments"]
         assert told["last"] == ("flip:1" if name == "last" else None) and told["rectify"] == (name == "rectify")
-        code, out, _ = call("rerun", f"{name}.png")
+        code, out, _ = call("rerun", f"{name}.png", "--allow-model", folder)
         assert code == 0 and "byte for byte" in out, name
     assert len(set(seen.values())) == len(seen)
 
@@ -278,7 +279,7 @@ def test_each_means_is_reached_from_the_command_line_and_made_again(call, here):
 @pytest.mark.parametrize(
     "command", [["hybrid", "a heart", "a spade"], ["generate", "a heart"], ["compose", "a heart", "a spade"]]
 )
-def test_every_command_that_draws_bends_guidance(call, here, command):  # noqa: F811
+def test_every_command_that_draws_bends_guidance(call, here, folder, command):  # noqa: F811
     for name, options in {"plain": [], "interval": MEANS["interval"], "parallel": MEANS["parallel"]}.items():
-        assert call(*command, "--steps", "2", "--no-upscale", *options, "--out", f"{name}.png")[0] == 0
+        assert call(*command, "--model", folder, "--steps", "2", "--no-upscale", *options, "--out", f"{name}.png")[0] == 0
     assert len({Image.open(f"{name}.png").tobytes() for name in ("plain", "interval", "parallel")}) == 3

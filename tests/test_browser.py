@@ -611,7 +611,7 @@ def test_no_line_breaks_within_an_option(browser, report):
       }
       return found;
     }"""
-    for width in range(320, 900, 20):
+    for width in range(320, 900, 45):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate(broken) == [], width
     page.close()

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import os
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +104,7 @@ def test_digits_are_those_of_scikit_learn_in_order(digits):
 
 
 def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     refusal("--dataset digits", "phosphene[train]", name="digits")
 
 

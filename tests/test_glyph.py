@@ -46,11 +46,17 @@ from phosphene.training.text_to_image.run import CascadeRun, Spoken
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
 from phosphene.training.text_to_image.stories import Stories, learned_tokenizer
 
+pytestmark = pytest.mark.usefixtures("quick_ends")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def no_wordnet():
-    """What this machine has installed decides nothing here: runs find a WordNet only where they are told of one."""
+    """What this machine has installed decides nothing here: runs find a WordNet only where they are told of one.
+
+    And those that would learn the same tokenizer share one.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "learned_tokenizer", spoken)
         patch.setattr("phosphene.training.text_to_image.run.WORDNET", Path("/nowhere"))
         yield
 
@@ -100,6 +106,22 @@ def shards(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def gallery(shards) -> Cutouts:
     return Cutouts.open(shards, 20)
+
+
+TOKENIZERS: dict = {}
+
+
+def spoken(cutouts: Cutouts, recipe: CascadeRecipe, thesaurus: Thesaurus | None):
+    """The tokenizer of a run, learned once for all that would learn the same.
+
+    Beside the second that it takes, its library adds in any order, so that of the same texts another differs in last digits.
+    """
+    told = tuple((s.caption, s.name) for s in cutouts.subjects), recipe.vocabulary, recipe.seed
+    if thesaurus is not None:
+        return learned_tokenizer(cutouts, recipe, thesaurus)
+    if told not in TOKENIZERS:
+        TOKENIZERS[told] = learned_tokenizer(cutouts, recipe, None)
+    return TOKENIZERS[told]
 
 
 def tiny(**changes) -> CascadeRecipe:
@@ -214,7 +236,7 @@ def test_words_never_seen_fall_into_known_pieces(gallery, tmp_path):
 
 
 def test_a_tokenizer_whose_ids_the_encoder_does_not_know_is_refused(gallery, tmp_path):
-    tokens.save(learned_tokenizer(gallery, tiny(), None), tmp_path, 16)
+    tokens.save(spoken(gallery, tiny(), None), tmp_path, 16)
     path = tmp_path / "tokenizer.json"
     held = json.loads(path.read_text())
     held["post_processor"]["special_tokens"]["</s>"]["ids"] = [100000]
@@ -231,7 +253,7 @@ def test_a_tokenizer_whose_ids_the_encoder_does_not_know_is_refused(gallery, tmp
 
 def test_batches_follow_from_the_seed_alone(gallery):
     recipe = tiny()
-    tokenizer = learned_tokenizer(gallery, recipe, None)
+    tokenizer = spoken(gallery, recipe, None)
     one, two = (Stories(gallery, tokenizer, recipe, None) for _ in range(2))
     two[3]
     (stage, *words), (again, *same) = one[7], two[7]
@@ -246,7 +268,7 @@ def test_held_out_concepts_are_never_trained(gallery):
     # Enough concepts that some are held out.
     subjects = [Subject(f"thing {k}", style, concept=f"thing {k}") for k in range(400) for style in ("noto", "icon")]
     many = Cutouts(gallery.pictures[:1].expand(800, -1, -1, -1), subjects, gallery.shapes[:1] * 800)
-    tokenizer = learned_tokenizer(gallery, tiny(), None)
+    tokenizer = spoken(gallery, tiny(), None)
 
     def shown(stories):
         scenes = (stories.scene(k, row)[0] for k in range(80) for row in range(16))
@@ -263,7 +285,7 @@ def test_held_out_concepts_are_never_trained(gallery):
 def trainer(gallery):
     def make(**changes):
         recipe = tiny(**changes)
-        return StageTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None))
+        return StageTrainer(recipe, gallery, spoken(gallery, recipe, None))
 
     return make
 
@@ -283,7 +305,7 @@ def test_where_nothing_is_held_out_only_training_is_checked(gallery, shards, tmp
     assert set(report.checks) == {"train, right", "train, shuffled"}
     list(CascadeRun(tiny(network="upscaler", held_out=0, images=16), tmp_path / "upscaler", shards))
     with pytest.raises(UserError, match="--held-out 1: leaves no picture to train with; say 0"):
-        StageTrainer(tiny(held_out=1), gallery, learned_tokenizer(gallery, recipe, None))
+        StageTrainer(tiny(held_out=1), gallery, spoken(gallery, recipe, None))
     with pytest.raises(UserError, match="--held-out -1: must be 0"):
         tiny(held_out=-1)
 
@@ -430,20 +452,13 @@ def same_runs(out: Path, other: Path) -> None:
     assert lines(out) == lines(other) and (out / RECIPE).read_bytes() == (other / RECIPE).read_bytes()
 
 
-def learn_once(monkeypatch, gallery: Cutouts, recipe: CascadeRecipe) -> None:
-    """One tokenizer for all runs: its library adds in any order, so that of the same texts another differs in last digits."""
-    tokenizer = learned_tokenizer(gallery, recipe, None)
-    monkeypatch.setattr(run_module, "learned_tokenizer", lambda *_: tokenizer)
-
-
 @pytest.fixture(params=KINDS)
-def unbroken(request, gallery, shards, tmp_path, monkeypatch):
+def unbroken(request, shards, tmp_path, monkeypatch):
     """A run of ten steps, reported every two and kept every four, and what begins another of its recipe."""
     for name, steps in (("REPORT_STEPS", 2), ("CHECK_STEPS", 4)):
         monkeypatch.setattr(run_module, name, steps)
     monkeypatch.setattr(CascadeRun, "preview", lambda *_: None)
     recipe = tiny(images=16 * 10, **KINDS[request.param])
-    learn_once(monkeypatch, gallery, recipe)
     torch.set_num_threads(1)
 
     def start(name: str, **options) -> CascadeRun:
@@ -509,12 +524,11 @@ def test_numbers_gone_wrong_spare_the_last_checkpoint(shards, tmp_path, monkeypa
         assert (tmp_path / "run" / checkpoint.NAME).read_bytes() == before
 
 
-def test_what_runs_out_of_time_is_resumed_bit_for_bit(gallery, shards, tmp_path, monkeypatch):
+def test_what_runs_out_of_time_is_resumed_bit_for_bit(shards, tmp_path, monkeypatch):
     """Its last report comes early, and its steps are reported again when they are two, as they are without a pause."""
     monkeypatch.setattr(run_module, "REPORT_STEPS", 2)
     monkeypatch.setattr(CascadeRun, "preview", lambda *_: None)
     torch.set_num_threads(1)
-    learn_once(monkeypatch, gallery, tiny())
     for name in ("whole", "broken"):
         training = CascadeRun(tiny(images=16 * 4), tmp_path / name, shards, seconds=-1 if name == "broken" else math.inf)
         list(training)
@@ -599,7 +613,7 @@ def test_a_model_that_finds_no_room_leaves_the_one_before_it(full, shards, tmp_p
     assert not list((tmp_path / "run").glob("model.*"))
 
 
-def test_odd_lines_of_a_stages_log_stop_no_run_at_its_end(shards, tmp_path):
+def test_odd_lines_of_a_stages_log_stop_no_run_at_its_end(shards, tmp_path, whole_ends):
     list(CascadeRun(tiny(images=16), tmp_path / "run", shards))
     with (tmp_path / "run" / "log.jsonl").open("a") as log:
         odd = ({}, {"loss": "x"}, {"loss": None, "images": 8}, {"train": []})
@@ -769,7 +783,7 @@ def test_recipes_that_cannot_be_trained(name, value):
 # The retrieval model
 
 
-LESSONS = 300
+LESSONS = 160
 
 
 def retrieving(**changes) -> CascadeRecipe:
@@ -946,7 +960,7 @@ for begun in more:  # and what others began is gone on with, alone
 
 def test_processes_share_a_batch_without_overlap(gallery):
     recipe = tiny()
-    tokenizer = learned_tokenizer(gallery, recipe, None)
+    tokenizer = spoken(gallery, recipe, None)
     whole = Stories(gallery, tokenizer, recipe, None)[3]
     parts = [Stories(gallery, tokenizer, recipe, None, rows=range(rank, 16, 2))[3] for rank in range(2)]
     for rank, part in enumerate(parts):
@@ -983,7 +997,7 @@ def test_a_retrieval_model_is_trained_in_one_process(gallery):
     place = Place("cpu")
     place.world = 2
     with pytest.raises(UserError, match="start it in one"):
-        RetrievalTrainer(recipe, gallery, learned_tokenizer(gallery, recipe, None), place=place)
+        RetrievalTrainer(recipe, gallery, spoken(gallery, recipe, None), place=place)
     place.world = 3
     with pytest.raises(UserError, match="--batch-size 16: must be a multiple of the 3 processes"):
-        StageTrainer(tiny(), gallery, learned_tokenizer(gallery, recipe, None), place=place)
+        StageTrainer(tiny(), gallery, spoken(gallery, recipe, None), place=place)

@@ -17,6 +17,7 @@ import torch
 from conftest import randn, refusal
 from PIL import Image
 from test_drawing import FEW, First, Second
+from test_generate import cascade  # noqa: F401  (fixture)
 
 import phosphene
 import phosphene.web.serve
@@ -87,12 +88,13 @@ def lines(models: Path) -> list[list[str]]:
     """Command lines: five that draw, two that are refused."""
     quick, judge = ("--solver", "dpm", "--steps", 2), ("--classifier", models / "classifier")
     digits = ("--dataset", "digits", "--samples", 20, "--guidance", "1,2")
+    tiny = ("--model", models / "cascade")
     found = (
-        ("generate", "a castle", "--steps-sweep", "1,2,3", "--no-upscale", "-o", "sweep.png"),
+        ("generate", "a castle", *tiny, "--steps-sweep", "1,2,3", "--no-upscale", "-o", "sweep.png"),
         ("digits", "012", "--model", models / "class", *quick, "-o", "digits.png"),
         ("ambigram", "69", "--model", models / "class", *judge, "--count", 3, *quick, "-o", "ambigram.png"),
         ("evaluate", models / "class", *judge, *digits, *quick, "--json", "figures.json", "--picture", "panel.png"),
-        ("evaluate", "anagrams", "--pairs", models / "pairs.txt", "--view", "flip", "--steps", 1, "--json", "table.json"),
+        ("evaluate", "anagrams", "--pairs", models / "pairs.txt", "--view", "flip", *tiny, "--steps", 1, "--json", "table.json"),
         ("report",),
         ("generate", "a cat", "--solver", "dpm", "--eta", "1"),
     )
@@ -106,7 +108,7 @@ sys.path.insert(0, sys.argv[1])
 from test_processes import drawn, lines, cli
 from phosphene.processes import Place
 written = []
-sys.addaudithook(lambda event, of: written.append(of) if event == "os.rename" else None)
+sys.addaudithook(lambda event, of: written.append(of) if event == "os.rename" and not str(of[1]).endswith(".pyc") else None)
 print("codes", [cli.main(words) for words in lines(Path("models"))], "files", len(written), flush=True)
 torch.save(drawn(Place("cpu")), f"drawn-{os.environ['RANK']}.pt")
 """
@@ -136,12 +138,13 @@ def started(script: str, folder: Path) -> list[subprocess.Popen]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory) -> tuple[Path, list[tuple[str, str]]]:
+def shared(cascade, tmp_path_factory) -> tuple[Path, list[tuple[str, str]]]:  # noqa: F811
     """The folder where two processes did it all, and what each said."""
     folder = tmp_path_factory.mktemp("shared")
     for network in ("class", "classifier"):
         built, _, config = build(recipe(network, dataset="digits", width=8), 10)
         catalogue.write(folder / "models" / network, {**config, "epoch": 1}, built.state_dict())
+    (folder / "models" / "cascade").symlink_to(cascade)
     (folder / "models" / "pairs.txt").write_text("a cat, a hat\na fox, a box\na bee, a tree\n")
     processes = started(CHILD, folder)
     said = [process.communicate(timeout=200) for process in processes]

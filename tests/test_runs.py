@@ -22,7 +22,7 @@ from conftest import refusal, thorough
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from test_cli import call, here, made, tree  # noqa: F401  (fixtures)
-from test_glyph import gallery, learned_tokenizer, shards, tiny  # noqa: F401
+from test_glyph import gallery, shards, spoken, tiny  # noqa: F401
 from test_training import environment, few, free_port, make, small  # noqa: F401
 
 from phosphene import cli, files, lock
@@ -36,6 +36,8 @@ from phosphene.training.mnist.recipes import Recipe
 from phosphene.training.options import whole
 from phosphene.training.text_to_image import run as stage_run
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
+
+pytestmark = pytest.mark.usefixtures("quick_ends")
 
 TRAIN = ("train", "class", "--dataset", "digits", "--width", "2", "--batch-size", "500", "--timesteps", "10", "--epochs", "2")
 
@@ -604,7 +606,7 @@ def trained(kind: str, few, gallery):  # noqa: F811
         trainer, fresh = make(small(kind), few), lambda: make(small(kind), few)
     else:
         recipe = tiny(images=16 * 8, optimizer=kind)
-        tokenizer = learned_tokenizer(gallery, recipe, None)
+        tokenizer = spoken(gallery, recipe, None)
         trainer, fresh = (lambda: StageTrainer(recipe, gallery, tokenizer))(), lambda: StageTrainer(recipe, gallery, tokenizer)
     steps = trainer.run() if kind == "class" else trainer.run(report_every=2, check_every=100)
     next(steps)

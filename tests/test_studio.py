@@ -323,7 +323,7 @@ def test_a_message_shows_the_name_of_an_uploaded_file_as_text(tmp_path):
 
 KINDS = {
     "drawing": ("What to draw (one a line)", {"Steps": 100}),
-    "training": ("Epochs", {"Epochs": 100, "Width": 32}),
+    "training": ("Epochs", {"Epochs": 100, "Width": 8}),
 }
 
 

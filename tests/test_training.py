@@ -41,6 +41,7 @@ from phosphene.training.mnist.recipes import NETWORKS, Recipe, recipe, shared_in
 from phosphene.training.mnist.run import Run
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("quick_ends")
 
 
 @pytest.fixture(autouse=True)
@@ -417,7 +418,7 @@ def position(out: Path) -> dict:
         return json.loads(file.metadata()["position"])
 
 
-def test_a_run_leaves_what_it_says(files, tmp_path):
+def test_a_run_leaves_what_it_says(files, tmp_path, whole_ends):
     settings, out = small("class", keep=(1,)), tmp_path / "deep" / "run"
     run = start(out, files, settings)
     reports = list(run)
@@ -504,7 +505,7 @@ ODD_LINES = [
 ]
 
 
-def test_odd_lines_of_a_log_stop_no_run_at_its_end(files, finished, tmp_path):
+def test_odd_lines_of_a_log_stop_no_run_at_its_end(files, finished, tmp_path, whole_ends):
     shutil.copytree(finished, tmp_path / "run")
     with (tmp_path / "run" / "log.jsonl").open("a") as log:
         log.writelines(json.dumps(line) + "\n" for line in ODD_LINES)
