@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -191,3 +192,16 @@ def test_names_without_torch_are_those_of_the_tables():
     assert list(defaults.SCHEDULES) == list(schedule.KINDS)
     assert defaults.VIEWS == list(views.VIEWS) and list(defaults.WARPS) == list(warps.WARPS)
     assert list(defaults.DATASETS) == [*data.SOURCES, "digits", "idx"]
+
+
+SCRIPTS = sorted(each for room in ("tools", "benchmarks") for each in (Path(__file__).parent.parent / room).glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_scripts_import_what_there_is(script):
+    """Few of them are run by a test, and what they take from the package may have gone elsewhere."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "phosphene":
+            room = importlib.import_module(node.module)
+            for name in (each.name for each in node.names):
+                assert hasattr(room, name) or importlib.util.find_spec(f"{node.module}.{name}"), f"{node.module} has no {name}"
