@@ -5,6 +5,7 @@ import hashlib
 import os
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,8 +104,15 @@ def test_digits_are_those_of_scikit_learn_in_order(digits):
     assert torch.cosine_similarity(ours, theirs).min() > 0.95  # the same picture, only larger
 
 
-def test_digits_without_scikit_learn_name_the_extra(monkeypatch):
+@pytest.mark.parametrize("content", [None, b"", b"no gzip", gzip.compress(b"1,2\n3\n"), gzip.compress(b"x" * 99)[:20]])
+def test_digits_without_those_of_scikit_learn_name_the_extra(monkeypatch, tmp_path, content):
+    """Where it is not there, and where it has them elsewhere or damaged."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    refusal("--dataset digits", "phosphene[train]", name="digits")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    if content is not None:
+        (tmp_path / "datasets" / "data").mkdir(parents=True)
+        (tmp_path / "datasets" / "data" / "digits.csv.gz").write_bytes(content)
     refusal("--dataset digits", "phosphene[train]", name="digits")
 
 

@@ -327,8 +327,8 @@ def test_no_letters_of_a_plot_are_smaller_than_those_that_a_phone_can_show(monke
 
 def test_a_recipe_on_the_page_is_that_of_the_model_that_ships():
     """And of a network that does not ship the assignment's, which the DDPM that ships was trained by."""
-    assert recipe_of("class-20", "class")["lr_decay"] == 0.5 and recipe_of("class-20", "class")["spread"] == 1
-    assert recipe_of("class-10-flow", "class")["spread"] == 0  # as the course has it
+    assert recipe_of("class-20", "class")["lr_decay"] == 0.5 and recipe_of("class-20", "class")["time_spread"] == 1
+    assert recipe_of("class-10-flow", "class")["time_spread"] == 0  # as the course has it
     assert recipe_of("class-10-flat", "class")["lr_decay"] == 1  # of which samples alone ship
     none = recipe_of("none of that name", "class")
     assert none == recipe_of("class-20-ddpm", "class") and none["timesteps"] == 300

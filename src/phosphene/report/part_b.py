@@ -169,8 +169,8 @@ def parameters(width: int, **conditions: object) -> str:
 def recipe_of(name: str, network: str) -> dict[str, Any]:
     """How the model called ``name`` was trained; where it does not ship, the assignment's recipe of its ``network``."""
     held = config_of(name)["recipe"] if place(name) else asdict(recipe(network))
-    shown = {key: held[key] for key in ("epochs", "batch_size", "width", "lr", "lr_decay", "sigma", "drop", "timesteps")}
-    return shown | {"spread": held.get("time_spread", 0.0)}  # which older recipes do not know
+    shown = ("epochs", "batch_size", "width", "lr", "lr_decay", "sigma", "drop", "timesteps", "time_spread")
+    return {key: held[key] for key in shown}
 
 
 @section(B, "B 1.1", "A UNet, and noisy digits to mend", (0.2, 0.5))

@@ -211,10 +211,14 @@ def read_idx(content: bytes, path: Path, images: bool) -> np.ndarray:
 def _scikit_digits() -> Dataset:
     """1,797 digits of 8x8 (UCI, bundled with scikit-learn), brought to MNIST's form: 20x20 in a 28x28 frame."""
     bundle = importlib.util.find_spec("sklearn")  # whose import would take seconds, and the file's reading takes none
+    needs = "--dataset digits: needs scikit-learn, with the digits that it brings; install phosphene[train]."
     if bundle is None:
-        raise UserError("--dataset digits: needs scikit-learn; install phosphene[train].")
-    with gzip.open(Path(bundle.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
-        table = np.loadtxt(file, np.uint8, delimiter=",")  # (1797, 65): 64 pixels in 0..16 and the digit
+        raise UserError(needs)
+    try:
+        with gzip.open(Path(bundle.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+            table = np.array([line.split(",") for line in file], np.uint8).reshape(1797, 65)  # 64 pixels in 0..16 and the digit
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(needs) from error
     small = torch.from_numpy(table[:, :-1].reshape(-1, 1, 8, 8)).float() / 16
     large = torch.nn.functional.interpolate(small, size=(20, 20), mode="bicubic", align_corners=False).clamp(0, 1)
     images = torch.nn.functional.pad((large * 255).round().to(torch.uint8), (4, 4, 4, 4))
