@@ -104,7 +104,16 @@ def test_digits_are_those_of_scikit_learn_in_order(digits):
     assert torch.cosine_similarity(ours, theirs).min() > 0.95  # the same picture, only larger
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no gzip", gzip.compress(b"1,2\n3\n"), gzip.compress(b"x" * 99)[:20]])
+DAMAGED = {
+    "elsewhere": None,
+    "empty": b"",
+    "no gzip": b"1,2",
+    "another table": gzip.compress(b"1,2\n3\n"),
+    "cut": gzip.compress(b"1,2\n" * 99)[:20],
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_digits_without_those_of_scikit_learn_name_the_extra(monkeypatch, tmp_path, content):
     """Where it is not there, and where it has them elsewhere or damaged."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
