@@ -1,6 +1,6 @@
 """What helps the readings of an anagram to agree: each means beside plain sampling, on the same pairs, seeds and steps.
 
-    python benchmarks/agreement.py [--steps 12] [--seeds 4] [--guidance 7] [--json FILE]
+    python benchmarks/agreement.py [--steps 12] [--seeds 4] [--guidance 7] [--weak MODEL] [--json FILE]
 
 Ordinary words, none chosen to suit the model, and no picture left out. The judge is the denoiser itself (tasks/score.py), on
 noise that no weights were steered by; it errs, and favours what its own network finds easy. A picture reads both ways
@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phosphene.autoguidance import Autoguided, without_block
+from phosphene.defaults import SKIP
 from phosphene.drawing import Sampling, run
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
@@ -39,15 +41,17 @@ PAIRS = (
     ("a shoe", "a bird", "negate"),
 )
 PLAIN = "plain"
-METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    PLAIN: ({}, {}),
-    "--guidance-interval 200,800": ({}, {"guidance_interval": (200, 800)}),
-    "--guidance-parallel 0": ({}, {"guidance_parallel": 0.0}),
-    "--rectify": ({"rectified": True}, {}),
-    "--weights auto": ({"weights": "auto"}, {}),
-    "--last identity:2": ({"last": "identity:2"}, {}),
+METHODS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    PLAIN: ({}, {}, ""),
+    "--guidance-interval 200,800": ({}, {"guidance_interval": (200, 800)}, ""),
+    "--guidance-parallel 0": ({}, {"guidance_parallel": 0.0}, ""),
+    "--rectify": ({"rectified": True}, {}, ""),
+    "--weights auto": ({"weights": "auto"}, {}, ""),
+    "--last identity:2": ({"last": "identity:2"}, {}, ""),
 }
-"""Each on the command line, as arguments of the task, and as fields of the sampling."""
+for _weak, _scales in (("skip:2", (1.5, 2.0, 3.0)), ("skip:3", (2.0,)), ("skip:5", (2.0, 3.0)), ("WEAK", (2.0, 3.0, 5.0))):
+    METHODS |= {f"--autoguidance {_weak} --guidance {scale:g}": ({}, {"guidance": scale}, _weak) for scale in _scales}
+"""Each on the command line, as arguments of the task, as fields of the sampling, and the weaker network, if there is one."""
 
 
 class Counted:
@@ -64,15 +68,18 @@ class Counted:
         return self.stage(x, t, embedding)
 
 
-def drawn(stage: Any, pair: tuple[str, str, str], method: str, seeds: range, sampling: Sampling) -> tuple[Score, int]:
+def drawn(
+    stage: Any, weaker: dict[str, Any], pair: tuple[str, str, str], method: str, seeds: range, sampling: Sampling
+) -> tuple[Score, int]:
     """What the judge says of the pictures of ``pair``, and the rows that drawing them took."""
     *prompts, name = pair
-    of_the_task, of_the_sampling = METHODS[method]
-    counted = Counted(stage)
+    of_the_task, of_the_sampling, weak = METHODS[method]
+    counted, other = Counted(stage), Counted(weaker[weak])
+    asked = Autoguided(counted, other, weak) if weak else counted
     task = anagram(prompts, [name], **of_the_task)
-    pictures = last(run(task, counted, seeds, sampling=sampling._replace(**of_the_sampling)))
+    pictures = last(run(task, asked, seeds, sampling=sampling._replace(**of_the_sampling)))
     looks = [view("identity").apply, view(name).apply]
-    return score(stage, pictures, prompts, looks, seed=JUDGED_FROM), counted.rows
+    return score(stage, pictures, prompts, looks, seed=JUDGED_FROM), counted.rows + other.rows
 
 
 def difference(values: list[float], plain: list[float]) -> str:
@@ -106,18 +113,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--guidance", type=float, default=7.0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--weak", help="a cascade trained for less long, that --autoguidance is tried with")
+    parser.add_argument("--only", default="", help="of the means, those that begin so (and plain)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cascade = open_cascade("glyph", options.device, stages=1)
-    cascade.encode([None, *dict.fromkeys(word for pair in PAIRS for word in pair[:2])])
+    words = [None, *dict.fromkeys(word for pair in PAIRS for word in pair[:2])]
+    cascade.encode(words)
     sampling = Sampling("dpm", options.steps, guidance=options.guidance, max_rows=64)
     seeds = range(SEED, SEED + options.seeds)
+    (stage,) = cascade.stages
+    skipped = {of[2] for of in METHODS.values() if of[2].startswith(SKIP)}
+    weaker = {"": stage} | {name: without_block(stage, name.removeprefix(SKIP)) for name in skipped}
+    if options.weak:
+        weak = open_cascade(options.weak, options.device, stages=1)
+        weak.encode(words)
+        weaker["WEAK"] = weak.stages[0]
+    methods = [m for m, of in METHODS.items() if of[2] in weaker and (m == PLAIN or m.startswith(options.only))]
     found: dict[str, dict[str, list[float]]] = {
-        method: {what: [] for what in ("alignment", "concealment", "worst", "rows")} for method in METHODS
+        method: {what: [] for what in ("alignment", "concealment", "worst", "rows")} for method in methods
     }
     for pair in PAIRS:
         for method, of in found.items():
-            said, rows = drawn(cascade.stages[0], pair, method, seeds, sampling)
+            said, rows = drawn(stage, weaker, pair, method, seeds, sampling)
             for what in ("alignment", "concealment", "worst"):
                 of[what] += getattr(said, what).tolist()
             of["rows"].append(rows / len(seeds))

@@ -17,6 +17,8 @@ import judge as measure
 import torch
 from torch import Tensor
 
+from phosphene.autoguidance import Autoguided, without_block
+from phosphene.defaults import SKIP
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.matching import open_judge
 from phosphene.images import save_png, sheet, to_images
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--solver")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--autoguidance", metavar="skip:BLOCK", help="guidance away from the model without this block")
     parser.add_argument("--count", type=int, default=200, help="of seen captions; half as many compositions")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -54,6 +57,8 @@ def main() -> None:
     cutouts = Cutouts.open(options.data, 80)
     options.out.mkdir(parents=True, exist_ok=True)
     stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]
+    if options.autoguidance is not None:
+        stage = Autoguided(stage, without_block(stage, options.autoguidance.removeprefix(SKIP)))
     sampling = Sampling(options.solver, options.steps, guidance=options.guidance, max_rows=2 * ROWS)
 
     def draw(prompts: list[str]) -> Tensor:

@@ -34,6 +34,7 @@ FLOORS = (
     ("forward",),
     ("sampler",),
     ("models",),
+    ("autoguidance",),
     ("sampling",),
     ("drawing",),
     ("evaluation",),

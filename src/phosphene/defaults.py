@@ -97,6 +97,8 @@ PRINTED = 150.0
 """The side of the picture on them."""
 BLENDS = ("none", "paste", "laplacian")
 """How an inpainted picture goes over the original: alone, cut out by the mask, or with seams as wide as each band."""
+SKIP = "skip:"
+"""Instead of a weaker model's name, before the number of the block that the model itself is to do without."""
 SHAPES = ("left", "top", "circle")
 """Masks that have a name."""
 JUDGES = ("denoiser", "retrieval", "clip")

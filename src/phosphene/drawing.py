@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from phosphene import sampler
+from phosphene.autoguidance import Autoguided, autoguided
 from phosphene.errors import UserError
 from phosphene.expression import Asked, Expression, bent, picked
 from phosphene.folds import Fold
@@ -243,6 +244,8 @@ class _Plan:
         interval = None if own.guidance_interval is None else tuple(own.guidance_interval)
         how = Guidance(interval, own.guidance_parallel, own.guidance_norm)
         asked = task.asks(stage, own.guidance)
+        if isinstance(stage, Autoguided):
+            asked = autoguided(asked)
         return cls(stage, own, asked if how == PLAIN else bent(asked, how), times, task.fold)
 
     @property

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -25,6 +25,7 @@ from phosphene.defaults import (
     OWN_USUAL,
     SEED,
     SHAPES,
+    SKIP,
     SOLVERS,
     UPSCALE_GUIDANCE,
 )
@@ -176,6 +177,7 @@ class Drawing(Options):
     guidance: Scale = None
     timesteps: Annotated[str | None, typer.Option(help="The timesteps themselves, such as 990,960,930,...,0.")] = None
     negative: Annotated[str, typer.Option(help="What to stay away from.")] = ""
+    autoguidance: options.Autoguidance = None
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
     upscale_guidance: Annotated[
         float | None,
@@ -222,6 +224,8 @@ class Drawing(Options):
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         self.require_use(cascade)
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
+        if self.autoguidance is not None:
+            cascade = self.autoguided(cascade, asked, **how | {"stages": 1})
         with warnings.catch_warnings(action="ignore", category=PromptCut):  # it is said below, each time
             cascade.encode(asked)
         cascade.free_text()
@@ -229,6 +233,21 @@ class Drawing(Options):
             if cut := cascade.text.cut.get(tidy(prompt or "")):
                 common.say(cut)
         return cascade
+
+    def autoguided(self, cascade: Cascade, asked: Sequence[str | None], **how: Any) -> Cascade:
+        """``cascade``, whose first stage is guided by a weaker one that knows the prompts ``asked``; ``how`` that is opened."""
+        from phosphene.autoguidance import Autoguided, without_block
+        from phosphene.models.cascade import open_cascade
+
+        first, *rest = cascade.stages
+        if self.autoguidance.startswith(SKIP):
+            weak = without_block(first, self.autoguidance.removeprefix(SKIP))
+        else:
+            weaker = open_cascade(self.autoguidance, common.device(self.device), **how)
+            weaker.encode(asked)
+            weaker.free_text()
+            (weak,) = weaker.stages
+        return replace(cascade, stages=(Autoguided(first, weak, self.autoguidance), *rest))
 
     def require_use(self, cascade: Cascade) -> None:
         """UserError where an option was given that changes nothing of what ``cascade`` draws."""
@@ -241,7 +260,7 @@ class Drawing(Options):
                 "guides it; leave it out."
             )
         if not self.guides(cascade):
-            self.require_unbent(*(["negative"] if self.negative else []))
+            self.require_unbent(*(name for name in ("negative", "autoguidance") if getattr(self, name)))
 
     def guides(self, cascade: Cascade) -> bool:
         """Whether a stage that reads text is asked for what to stay away from: at guidance 1 it is not."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phosphene.defaults import DATASETS, MOST_PICTURES, MOST_STEPS, PAPERS, SOLVERS, one_of
+from phosphene.defaults import DATASETS, MOST_PICTURES, MOST_STEPS, PAPERS, SKIP, SOLVERS, one_of
 from phosphene.errors import UserError, require_finite, require_length, require_one_of, require_share, require_strength
 from phosphene.files import exists, expanded, require_file
 
@@ -97,6 +97,15 @@ def is_cascade(option: str, value: str) -> None:
 
 
 @checked
+def _is_weaker(option: str, value: str) -> None:
+    """A cascade, or a block that is skipped: which there are is seen when the model is."""
+    if not value.startswith(SKIP):
+        from phosphene.models import folders
+
+        folders.require_cascade(value, option)
+
+
+@checked
 def _device(option: str, value: str) -> None:
     """It is written as a device is; whether it is there is seen when torch is."""
     if not re.fullmatch(r"(auto|cpu|cuda|mps)(:\d{1,3})?", value, re.ASCII):
@@ -166,6 +175,13 @@ GuidanceParallel = Annotated[
     ),
 ]
 GuidanceNorm = Annotated[float | None, typer.Option(help="The most that guidance may move a pixel of the picture, on average.")]
+Autoguidance = Annotated[
+    str | None,
+    typer.Option(
+        help="A weaker model, away from whose picture of the prompt guidance leads; or skip:BLOCK, this one without that.",
+        callback=_is_weaker,
+    ),
+]
 SolverName = Annotated[str | None, chosen(SOLVERS)]
 USUAL = ", ".join(f"{steps.digits} ({name})" for name, steps in SOLVERS.items())
 Steps = Annotated[int | None, steps_of(f"to visit; by default {USUAL}")]

@@ -24,7 +24,7 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.cli.drawing import ELSEWHERE, REMADE, sha256
-from phosphene.defaults import MOST_PICTURES, SHAPES
+from phosphene.defaults import MOST_PICTURES, SHAPES, SKIP
 from phosphene.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ TOLD = {"command": str, "version": str, "arguments": dict, "model": str, "torch"
 """What the provenance of a drawn picture says, beside the arguments that its command has."""
 KINDS = {"int": int, "float": int | float, "boolean": bool}
 """Types of options by their names in typer, in JSON; all others are texts."""
-MODELS = ("model", "classifier")
+MODELS = ("model", "classifier", "autoguidance")
 """Options that name models."""
 
 
@@ -164,7 +164,7 @@ def _granted(story: Mapping[str, Any], path: Path, allowed: Mapping[str, Sequenc
     from phosphene.readers import sample
 
     ours: dict[str, Callable[[str], bool]] = {
-        "--allow-model": lambda name: name in (*folders.embedded(), *folders.cascades()),
+        "--allow-model": lambda name: name in (*folders.embedded(), *folders.cascades()) or name.startswith(SKIP),
         "--allow-file": lambda name: name in SHAPES or sample(Path(name)) is not None,
     }
     arguments = dict(story["arguments"])

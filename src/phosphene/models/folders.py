@@ -87,21 +87,21 @@ def locate(name: str | Path) -> Path:
     return folder
 
 
-def stage_folders(folder: Path) -> list[Path]:
-    """The stage folders of ``folder``; UserError where it has none."""
+def stage_folders(folder: Path, option: str = "--model") -> list[Path]:
+    """The stage folders of ``folder``, which ``option`` names; UserError where it has none."""
     parts = [folder] if (folder / INDEX).is_file() else [p for p in (folder / "stage-1", folder / "stage-2") if p.is_dir()]
     if not parts:
         missing = f"holds neither {INDEX} nor stage-1" if folder.is_dir() else "no such folder"
-        raise UserError(f"--model {folder}: {missing}; name a folder in the layout of diffusers.")
+        raise UserError(f"{option} {folder}: {missing}; name a folder in the layout of diffusers.")
     for part in parts:
         read_json_file(part / INDEX, AGAIN)
     return parts
 
 
-def require_cascade(name: str) -> None:
-    """UserError where no cascade is called ``name``, here or (as far as a name tells) on the hub."""
+def require_cascade(name: str, option: str = "--model") -> None:
+    """UserError where no cascade is called ``name``, as ``option`` says, here or (as far as a name tells) on the hub."""
     if not is_on_hub(folder := cascade_folder(name)):
-        stage_folders(folder)
+        stage_folders(folder, option)
 
 
 MOST_NUMBER, MOST_LAYERS = 2**20, 1000
