@@ -13,6 +13,7 @@ from transformers import T5Config, T5EncoderModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from phosphene.errors import UserError
+from phosphene.models import transformer as module
 from phosphene.models import weights
 from phosphene.models.t5 import TWIN, T5Encoder, distance_buckets
 from phosphene.models.transformer import PatchTransformer, PreparedText
@@ -350,3 +351,25 @@ def test_opening_needs_neither_the_libraries_nor_the_compiler():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("most", [1, 100, module.MOST_SCORES])
+def test_attention_by_products_is_attention(monkeypatch, most):
+    monkeypatch.setattr(module, "MOST_SCORES", most)
+    queries, keys, values = randn(2, 3, 17, 16), randn(2, 3, 5, 16, seed=1), randn(2, 3, 5, 16, seed=2)
+    bias = torch.zeros(2, 1, 1, 5)
+    bias[0, ..., 3:] = module.PADDING_BIAS
+    for added in (None, bias):
+        theirs = nn.functional.scaled_dot_product_attention(queries, keys, values, added)
+        torch.testing.assert_close(module.by_products(queries, keys, values, added), theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_a_network_in_bfloat16_that_learns_has_its_gradients():
+    """What fuses the product and GELU knows none, so it is for networks that do not learn."""
+    expand = module.Expand(16).to(torch.bfloat16)
+    x = randn(2, 5, 16).to(torch.bfloat16)
+    learns = expand(x)
+    learns.sum().backward()
+    assert expand.proj.weight.grad.abs().sum() > 0
+    expand.requires_grad_(False)
+    torch.testing.assert_close(expand(x), learns.detach(), atol=0.02, rtol=0.02)
