@@ -7,10 +7,10 @@ are theirs all the same.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,6 @@ from phosphene.models.transformer import PatchTransformer, PreparedText
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Network = TypeVar("Network", bound=nn.Module)
 TOKENS = 1024
 """Of a forward pass on the CPU: what lies between the layers stays in its cache, and each picture takes a third less time."""
 EVEN_ROWS = 2
@@ -123,7 +122,9 @@ class LightText(Text):
         path = folder / "text_encoder" / "config.json"
         config = read_json(path)
         require_small(config, path)
-        encoder = _filled(lambda: T5Encoder.from_config(config), path.parent, "model")
+        shards = _shards(path.parent, "model")
+        encoder = weights.require_fit(lambda: T5Encoder.from_config(config), shards)
+        weights.materialise(encoder, shards)
         return tokenizer, encoder.to(self.device, self.dtype).requires_grad_(False).eval()
 
 
@@ -138,11 +139,12 @@ def patch_network(folder: Path, config: Mapping, dtype: torch.dtype, quick: bool
     ``quick`` lets it multiply in bfloat16 where this processor has instructions for that and it is large enough to gain.
     Other processors compute bfloat16 by way of float32, and more slowly than that itself.
     """
-    transformer = _filled(lambda: PatchTransformer.from_config(config), folder, "diffusion_pytorch_model")
-    network = PatchNetwork(transformer.to(dtype))
+    shards = _shards(folder, "diffusion_pytorch_model")
+    network = PatchNetwork(weights.require_fit(lambda: PatchTransformer.from_config(config), shards).to(dtype))
     native = any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
-    if quick and native and transformer.pos_embed.proj.out_channels >= LARGE:
+    if quick and native and network.transformer.pos_embed.proj.out_channels >= LARGE:
         network.quicken()
+    weights.materialise(network.transformer, shards)
     return network
 
 
@@ -151,16 +153,6 @@ def load_weights(network: nn.Module, folder: Path, name: str) -> None:
     shards = _shards(folder, name)
     weights.require_fit(lambda: network, shards)
     weights.fill(network, shards)
-
-
-def _filled(build: Callable[[], Network], folder: Path, name: str) -> Network:
-    """What ``build`` makes, filled with the shards ``name*.safetensors`` of ``folder``."""
-    shards = _shards(folder, name)
-    weights.require_fit(build, shards)
-    with weights.Unfilled():
-        network = build()
-    weights.fill(network, shards)
-    return network
 
 
 def _shards(folder: Path, name: str) -> list[Path]:

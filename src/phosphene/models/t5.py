@@ -180,6 +180,10 @@ class T5Encoder(nn.Module):
         nn.init.normal_(self._distances.weight, std=d_model**-0.5)
         nn.init.ones_(self.encoder.final_layer_norm.weight)
 
+    def reset_buffers(self) -> None:
+        """The buckets, for an encoder that was built without memory and has been given weights."""
+        self.buckets = distance_buckets(self.config["relative_attention_num_buckets"], self.longest)
+
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """ids: (B, L) int64; mask: (B, L) bool, True for tokens to read, or None for all. Answer: (B, L, d_model).
 

@@ -119,7 +119,11 @@ class PatchEmbed(nn.Module):
         self.patch_size, self.base, self.scale = patch_size, sample_size // patch_size, scale
         self.proj = nn.Conv2d(channels, width, patch_size, patch_size)
         # Not persistent: it follows from the configuration, and the file has no place for it.
-        self.register_buffer("pos_embed", positions(self.base, self.base, width, self.base, scale)[None], persistent=False)
+        self.register_buffer("pos_embed", self.grid(), persistent=False)
+
+    def grid(self) -> Tensor:
+        """Where the patches of the usual size lie, (1, N, width) float32."""
+        return positions(self.base, self.base, self.proj.out_channels, self.base, self.scale)[None]
 
     def forward(self, x: Tensor) -> Tensor:
         p = self.patch_size
@@ -321,6 +325,10 @@ class PatchTransformer(nn.Module):
                 silent.append(block.attn2.to_out[0].weight)
         for weight in silent:
             nn.init.zeros_(weight)
+
+    def reset_buffers(self) -> None:
+        """Where the patches lie, for a network that was built without memory and has been given weights."""
+        self.pos_embed.pos_embed = self.pos_embed.grid().to(self.pos_embed.pos_embed.dtype)
 
     @torch.no_grad()
     def forget_text(self) -> None:
