@@ -393,6 +393,16 @@ def test_what_can_be_refused_without_torch_is(here, lines):
     assert list(here.iterdir()) == []
 
 
+def test_the_collector_rests_while_torch_is_imported_and_at_no_other_time():
+    asked = (
+        "import gc\nfrom phosphene.cli.common import importing\nwith importing():\n    import torch\n    first = gc.isenabled()\n"
+        "frozen = gc.get_freeze_count()\ncycle = [gc]\ncycle.append(cycle)\nwith importing():\n    second = gc.isenabled()\n"
+        "print(first, second, gc.isenabled(), frozen > 0, gc.get_freeze_count() <= frozen)"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout.split()
+    assert said == ["False", "True", "True", "True", "True"]
+
+
 def test_a_film_without_its_encoder_says_what_to_install(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     refused("morph", "a", "b", "--animate", "x.mp4", words=("--animate x.mp4: takes ffmpeg; pip install 'phosphene[video]'",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
@@ -129,6 +130,22 @@ def model_folder(name: str) -> Path:
     from phosphene.models import folders
 
     return folders.locate(name) if folders.is_cascade(name) else folders.folder(name)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """For the block that imports torch, if it is the first to. None of the 170,000 objects that come of it is garbage: the
+    collector would go through them again and again, here, while pictures are drawn and at the end.
+    """
+    if "torch" in sys.modules or not gc.isenabled():  # a notebook or the studio: what is there now may become garbage yet
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 # What they say and show

@@ -65,8 +65,9 @@ def digits(
     columns = 10 if classes is None else len(classes)
     if columns * count > MOST_PICTURES:
         raise UserError(f"--count {count}: makes {columns * count} pictures; choose at most {MOST_PICTURES // columns}.")
-    from phosphene.images import enlarged, rescaled, sheet, to_images
-    from phosphene.tasks import digits as task
+    with common.importing():
+        from phosphene.images import enlarged, rescaled, sheet, to_images
+        from phosphene.tasks import digits as task
 
     if drawing.model is None:
         drawing.model = "time-20" if unconditional else "class-20"
@@ -152,8 +153,9 @@ def ambigram(
     Of --count pictures of each pair, the one that the classifier reads best both ways is kept.
     """
     asked = _pair(digits, all_)
-    from phosphene.images import rescaled, to_images
-    from phosphene.tasks import ambigram as task
+    with common.importing():
+        from phosphene.images import rescaled, to_images
+        from phosphene.tasks import ambigram as task
 
     diffusion, reader = _opened(drawing.model, drawing.device), _opened(classifier, drawing.device, "classifier")
     pairs = _pairs(asked, count, diffusion.classes, drawing.model)

@@ -96,9 +96,10 @@ def anagram(
     if last is not None:
         last_parts(last)
     _require_page(paper, out)
-    from phosphene.tasks import anagram as task
-    from phosphene.tasks.animate import readings
-    from phosphene.tasks.printed import anagram_pages
+    with common.importing():
+        from phosphene.tasks import anagram as task
+        from phosphene.tasks.animate import readings
+        from phosphene.tasks.printed import anagram_pages
 
     views = task.views_named(view, len(prompts), view_seed)
     how = {"view_seed": view_seed, "weights": shares, "reduce": reduce, "rectified": rectify, "last": last}
@@ -151,9 +152,10 @@ def hybrid(
     sigmas = _sigmas(sigma)
     _require_bands(prompts, kind, sigma, sigmas, from_, band, fit, best_of)
     _require_page(paper, out)
-    from phosphene.frequency import MotionBlur
-    from phosphene.tasks.hybrid import hybrid as task
-    from phosphene.tasks.printed import hybrid_pages
+    with common.importing():
+        from phosphene.frequency import MotionBlur
+        from phosphene.tasks.hybrid import hybrid as task
+        from phosphene.tasks.printed import hybrid_pages
 
     motion = MotionBlur(SWEEP if length is None else length, SWEPT_AT if angle is None else angle)
     if from_ is None:
@@ -303,9 +305,10 @@ def overlay(
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1,2")
     require_overlay(len(prompts), shares)
     _require_page(paper, out)
-    from phosphene.tasks.animate import sliding_frames
-    from phosphene.tasks.overlay import overlay as task
-    from phosphene.tasks.printed import overlay_pages
+    with common.importing():
+        from phosphene.tasks.animate import sliding_frames
+        from phosphene.tasks.overlay import overlay as task
+        from phosphene.tasks.printed import overlay_pages
 
     asked = task(prompts, weights=shares, negative=drawing.negative)
     whole = _best(asked, drawing.open(_with_null(prompts, best_of > 1)), drawing, best_of, out)
@@ -335,9 +338,10 @@ def compose(
 ) -> None:
     """Draw one thing in one region and another in the rest."""
     require_two(prompts, *INSIDE_OUTSIDE)
-    from phosphene.images import fitted, sheet, to_images, to_tensor
-    from phosphene.readers import read_mask
-    from phosphene.tasks import compose as task
+    with common.importing():
+        from phosphene.images import fitted, sheet, to_images, to_tensor
+        from phosphene.readers import read_mask
+        from phosphene.tasks import compose as task
 
     painted = None if mask in SHAPES else read_mask(Path(mask), "--mask")
     cascade = drawing.open(prompts)
@@ -363,8 +367,9 @@ def morph(
     if len(prompts) == 1 and to_seed is not None:
         prompts = [*prompts, *prompts]
     require_two(prompts, *FROM_TO)
-    from phosphene.images import enlarged, sheet, to_images
-    from phosphene.tasks.morph import morph as task
+    with common.importing():
+        from phosphene.images import enlarged, sheet, to_images
+        from phosphene.tasks.morph import morph as task
 
     ends = (drawing.seed, drawing.seed if to_seed is None else to_seed)
     made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends, frames).xt

@@ -63,9 +63,10 @@ def generate(
     if guidance_sweep or steps_sweep:
         sweep = ("--guidance-sweep", guidance_sweep) if guidance_sweep else ("--steps-sweep", steps_sweep)
         common.require_pictures(*sweep, len(swept) * len(prompts))
-    from phosphene.drawing import run
-    from phosphene.images import to_images
-    from phosphene.tasks.generate import generate as task
+    with common.importing():
+        from phosphene.drawing import run
+        from phosphene.images import to_images
+        from phosphene.tasks.generate import generate as task
 
     cascade = drawing.open(prompts)
     asked = task(list(prompts) * count, negative=drawing.negative)
@@ -140,11 +141,12 @@ def denoise(
     A's, 990, 960, ..., 0, unless --steps or --timesteps say others.
     """
     times = _timesteps("--t", t, listed(TIMES))
-    from phosphene.drawing import run
-    from phosphene.images import fitted, to_tensor
-    from phosphene.readers import read_picture
-    from phosphene.tasks import denoise as task
-    from phosphene.tasks.edit import edit
+    with common.importing():
+        from phosphene.drawing import run
+        from phosphene.images import fitted, to_tensor
+        from phosphene.readers import read_picture
+        from phosphene.tasks import denoise as task
+        from phosphene.tasks.edit import edit
 
     picture, drawing.upscale = read_picture(image), False
     drawing.check()
@@ -198,9 +200,10 @@ def edit(
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
     named = None if start is None else _timesteps("--start", start, listed(STARTS))
-    from phosphene.images import fitted, sheet, to_images, to_tensor
-    from phosphene.readers import read_picture
-    from phosphene.tasks.edit import edit as task
+    with common.importing():
+        from phosphene.images import fitted, sheet, to_images, to_tensor
+        from phosphene.readers import read_picture
+        from phosphene.tasks.edit import edit as task
 
     picture = read_picture(image)
     cascade = drawing.open([prompt])
@@ -241,8 +244,9 @@ def inpaint(
     """
     if compare and blend != "laplacian":
         raise UserError(f"--blend {blend}: --compare shows all of them; leave one of the two out.")
-    from phosphene.images import sheet, to_images
-    from phosphene.tasks import inpaint as task
+    with common.importing():
+        from phosphene.images import sheet, to_images
+        from phosphene.tasks import inpaint as task
 
     original, white = task.read(image, mask)
     cascade = drawing.open([prompt])
