@@ -101,7 +101,8 @@ class Pooling(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.positional_embedding = nn.Parameter(torch.randn(1, channels) / channels**0.5)
+        # On meta, arithmetic would import torch's compiler: a second of every start.
+        self.positional_embedding = nn.Parameter(nn.init.normal_(torch.empty(1, channels), std=channels**-0.5))
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(channels, channels) for _ in range(3))
         self.heads = heads
 
