@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from statistics import linear_regression
 
 import numpy as np
 from PIL import Image
@@ -66,8 +67,14 @@ def _drawn(figure) -> Image.Image:
 
 def smoothed(values: Sequence[float], share: float = 0.04) -> list[float]:
     """A moving average over ``share`` of the curve, or less: as much on either side, so that it does not lag, and at the
-    beginning, where losses fall by a power of the steps, over no more than two thirds of what went before.
+    beginning, where losses fall by a power of the steps, over no more than two thirds of what went before. At the end, where
+    nothing is on the other side, it is the straight line through the last ``share``.
     """
     count, sums = len(values), list(accumulate(values, initial=0.0))
-    reaches = [min(i // 3, count - 1 - i, max(1, round(count * share / 2))) for i in range(count)]
-    return [(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(reaches)]
+    half = max(1, round(count * share / 2))
+    reaches = [min(i // 3, count - 1 - i, half) for i in range(count)]
+    averages = [(sums[i + r + 1] - sums[i - r]) / (2 * r + 1) for i, r in enumerate(reaches)]
+    if count > 6 * half:
+        slope, level = linear_regression(range(-half, half + 1), values[-2 * half - 1 :])
+        averages[-half:] = [level + slope * i for i in range(1, half + 1)]
+    return averages

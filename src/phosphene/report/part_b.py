@@ -213,10 +213,10 @@ def time_conditioned(desk: Desk) -> Content:
     schedule = linear()
     levels = [schedule.signal_and_noise(t, torch.empty(0)) for t in range(schedule.steps)]
     shares = {name: [(t + 1, level[k]) for t, level in enumerate(levels)] for k, name in enumerate(("picture", "noise"))}
-    plot = lines(shares, "t", "share", marker="")
+    plot = lines(shares, "t", "factor", marker="")
     figures, told = by_epochs(desk, "time", "-ddpm", None, ancestral(desk))
     return Content(
-        desk.save(plot, "schedule", "The shares of picture and noise over the 300 timesteps", plot=True),
+        desk.save(plot, "schedule", "By what picture and noise are multiplied at each of the 300 timesteps", plot=True),
         *losses(desk, {"time-20-ddpm": "time"}, "loss-time-ddpm", "Training loss, time-conditioned, noise prediction"),
         *figures,
         parameters=parameters(64, time=True),

@@ -102,7 +102,7 @@ def more_views(
         labels += [pieces[0], f"{name}: {pieces[1]}"]
     caption = f"{upper(pieces[0])}, and through views of pieces {pieces[1]}"
     figures.append(desk.save(Sheet([cells], captions=[labels], flows=True), "view-pieces", caption))
-    return Content(*figures)
+    return Content(*figures, each=len(seeds))
 
 
 @section(BEYOND, "C 4", "Three bands, and colour apart from grey", (5, 40))
