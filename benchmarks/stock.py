@@ -83,7 +83,7 @@ def agreement(stock: list[str], prompt: str, steps: int, folder: Path) -> float:
     """How far apart the pictures are, both in float32, as a share of their length; AssertionError beyond ``AGREE``."""
     process([*stock, str(folder / "stock.pt")])
     cascade = open_cascade("glyph", "cpu", torch.float32, stages=1)
-    ours = last(run(generate([prompt]), cascade, [SEED], sampling=Sampling(steps=steps, guidance=GUIDANCE)))
+    ours = last(run(generate([prompt]), cascade, [SEED], sampling=Sampling("ancestral", steps, guidance=GUIDANCE)))
     stocks = torch.load(folder / "stock.pt")
     apart = ((ours - stocks).norm() / stocks.norm()).item()
     assert apart < AGREE, f"the pictures are {apart:.1e} apart"
@@ -103,7 +103,8 @@ def main() -> None:
         folder = Path(scratch)
         apart = agreement(stock, options.prompt, options.steps, folder)
         ours = [sys.executable, "-m", "phosphene", "generate", options.prompt, "--no-upscale", "-o", str(folder / "ours.png")]
-        commands = {"stock": [*stock, str(folder / "stock.png")], "phosphene": [*ours, "--steps", str(options.steps)]}
+        equal = [*ours, "--solver", "ancestral", "--steps", str(options.steps), "--guidance", str(GUIDANCE)]
+        commands = {"stock": [*stock, str(folder / "stock.png")], "phosphene": equal}
         commands |= {f"phosphene, dpm {n}": [*ours, "--solver", "dpm", "--steps", str(n)] for n in (12, 16)}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for turn in range(options.runs + 1):
