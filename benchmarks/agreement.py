@@ -49,8 +49,10 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "--weights auto": ({"weights": "auto"}, {}, ""),
     "--last identity:2": ({"last": "identity:2"}, {}, ""),
 }
-for _weak, _scales in (("skip:2", (1.5, 2.0, 3.0)), ("skip:3", (2.0,)), ("skip:5", (2.0, 3.0)), ("WEAK", (2.0, 3.0, 5.0))):
-    METHODS |= {f"--autoguidance {_weak} --guidance {scale:g}": ({}, {"guidance": scale}, _weak) for scale in _scales}
+TRIED = (("skip:2", (1.5, 2.0, 3.0)), ("skip:3", (2.0,)), ("skip:5", (2.0, 3.0)), ("WEAK", (2.0, 3.0, 5.0)))
+METHODS |= {
+    f"--autoguidance {weak} --guidance {scale:g}": ({}, {"guidance": scale}, weak) for weak, scales in TRIED for scale in scales
+}
 """Each on the command line, as arguments of the task, as fields of the sampling, and the weaker network, if there is one."""
 
 
@@ -114,7 +116,6 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=7.0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weak", help="a cascade trained for less long, that --autoguidance is tried with")
-    parser.add_argument("--only", default="", help="of the means, those that begin so (and plain)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cascade = open_cascade("glyph", options.device, stages=1)
@@ -124,12 +125,12 @@ def main() -> None:
     seeds = range(SEED, SEED + options.seeds)
     (stage,) = cascade.stages
     skipped = {of[2] for of in METHODS.values() if of[2].startswith(SKIP)}
-    weaker = {"": stage} | {name: without_block(stage, name.removeprefix(SKIP)) for name in skipped}
+    weaker = {"": stage} | {name: without_block(stage, name) for name in skipped}
     if options.weak:
         weak = open_cascade(options.weak, options.device, stages=1)
         weak.encode(words)
         weaker["WEAK"] = weak.stages[0]
-    methods = [m for m, of in METHODS.items() if of[2] in weaker and (m == PLAIN or m.startswith(options.only))]
+    methods = [method for method, of in METHODS.items() if of[2] in weaker]
     found: dict[str, dict[str, list[float]]] = {
         method: {what: [] for what in ("alignment", "concealment", "worst", "rows")} for method in methods
     }

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from phosphene.autoguidance import Autoguided, without_block
-from phosphene.defaults import SKIP
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.matching import open_judge
 from phosphene.images import save_png, sheet, to_images
@@ -58,7 +57,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]
     if options.autoguidance is not None:
-        stage = Autoguided(stage, without_block(stage, options.autoguidance.removeprefix(SKIP)))
+        stage = Autoguided(stage, without_block(stage, options.autoguidance))
     sampling = Sampling(options.solver, options.steps, guidance=options.guidance, max_rows=2 * ROWS)
 
     def draw(prompts: list[str]) -> Tensor:

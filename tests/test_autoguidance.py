@@ -151,6 +151,18 @@ def test_each_row_is_answered_by_its_network_whatever_stands_beside():
     assert not torch.allclose(mixed.noise[0], own(x[:1], t[:1], own.embed("ab")[None]).noise[0], atol=1e-2)
 
 
+def test_texts_are_parted_once_a_run_and_new_ones_anew():
+    """And each network is shown its own where they were, by which it knows them again."""
+    own, weak = stage(), stage(layers=2, seed=7)
+    both, x, t = Autoguided(own, weak), randn(2, 3, 8, 8), torch.full((2,), T)
+    texts = torch.stack([both.embed("a"), both.embed(Weak("bc"))])
+    first = [part[2].data_ptr() for part in both._parted(texts)[0]]
+    assert first == [part[2].data_ptr() for part in both._parted(texts)[0]]
+    before = both(x, t, texts).noise
+    texts.copy_(texts.flip(0))  # other texts in the same memory
+    torch.testing.assert_close(both(x.flip(0), t, texts).noise, before.flip(0))
+
+
 def test_a_learned_variance_is_that_of_what_it_leads_toward(cascade):  # noqa: F811
     (own, _) = cascade.stages
     for prompt in (BOAT, MAN):
@@ -170,7 +182,7 @@ def test_models_that_do_not_go_together_are_refused():
 @pytest.mark.parametrize("block", [0, 1, 2])
 def test_without_a_block_is_the_network_of_the_others(block):
     own = stage()
-    weak = without_block(own, str(block))
+    weak = without_block(own, f"skip:{block}")
     built = PatchTransformer(num_layers=2, **CONFIG).requires_grad_(False)
     kept = [k for k in range(3) if k != block]
     weights = {}
@@ -191,8 +203,8 @@ def test_without_a_block_is_the_network_of_the_others(block):
 
 def test_blocks_that_are_not_there_are_refused(cascade):  # noqa: F811
     for block in ("3", "-1", "", "x"):
-        refusal(lambda block=block: without_block(stage(), block), f"--autoguidance skip:{block}", "0..2")
-    refusal(lambda: without_block(cascade.stages[0], "1"), "--autoguidance skip:1", "transformers")
+        refusal(lambda which=f"skip:{block}": without_block(stage(), which), f"--autoguidance skip:{block}", "0..2")
+    refusal(lambda: without_block(cascade.stages[0], "skip:1"), "--autoguidance skip:1", "transformers")
 
 
 # Pictures
@@ -256,7 +268,7 @@ def test_what_cannot_be_is_refused(call, here, folder, options, words):  # noqa:
 
 def test_of_glyph_blocks_are_skipped():
     stage = open_cascade("glyph", stages=1).stages[0]
-    weak = without_block(stage, "4")
+    weak = without_block(stage, "skip:4")
     count = len(stage.network.transformer.transformer_blocks)
     assert len(weak.network.transformer.transformer_blocks) == count - 1 and weak.network.quick == stage.network.quick
     x, t = randn(1, 3, 64, 64), torch.tensor([600])

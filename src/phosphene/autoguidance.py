@@ -10,17 +10,17 @@ the same mistakes with the same prompt, only more of them, and so the difference
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from phosphene.defaults import SKIP
 from phosphene.errors import UserError
 from phosphene.expression import Asked, Cond, Guide, cond, of_parts
+from phosphene.models.if_stage import MOST_READ
 from phosphene.models.patch_stage import PatchNetwork
 from phosphene.models.protocol import Estimate
 from phosphene.models.stage import Stage
@@ -61,6 +61,7 @@ class Autoguided:
 
     def __init__(self, stage: Stage, weak: Stage, called: str = "") -> None:
         self.stage, self.weak = stage, weak
+        self._texts: dict[tuple, tuple] = {}
         own, other = ("x".join(map(str, each.image_shape)) for each in (stage, weak))
         if own != other or weak.low_res_schedule is not None:
             raise UserError(f"--autoguidance {called}: draws pictures of {other}, the model {own}; take one of the same kind.")
@@ -72,8 +73,6 @@ class Autoguided:
             )
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("stage", "weak"):  # as long as they are not there: see copy and pickle
-            raise AttributeError(name)
         return getattr(self.stage, name)
 
     def embed(self, condition: Hashable | None) -> Tensor:
@@ -82,31 +81,39 @@ class Autoguided:
         return torch.cat([told, told.new_full((*told.shape[:-1], 1), float(weak))], -1)
 
     def __call__(self, x: Tensor, t: Tensor, embedding: Tensor) -> Estimate:
-        weakly = embedding[:, 0, -1] > 0
-        each = [(self.stage, (~weakly).nonzero()[:, 0]), (self.weak, weakly.nonzero()[:, 0])]
-        said = [network(x[rows], t[rows], embedding[rows, ..., :-1]) for network, rows in each if len(rows)]
-        order = torch.cat([rows for _, rows in each]).argsort()
+        parts, order = self._parted(embedding)
+        said = [network(x[rows], t[rows], told) for network, rows, told in parts if len(rows)]
         noise = torch.cat([one.noise for one in said])[order]
         # Guidance takes the variance of what it leads toward, so that the weaker one's counts for nothing; it may have none.
         variance = [one.noise * 0 if one.variance is None else one.variance for one in said]
         return Estimate(noise, torch.cat(variance)[order] if self.stage.learned else None)
 
+    def _parted(self, embedding: Tensor) -> tuple[list[tuple[Stage, Tensor, Tensor]], Tensor]:
+        """Each network with its rows and what it is told in them, and where the answers belong, one after the other.
 
-def without_block(stage: Stage, block: str) -> Stage:
-    """``stage`` without block number ``block`` (from 0) of its transformer, whose weights the two share.
+        The same memory, unchanged since, is the same text: it is kept, so that to look which rows are whose makes the host wait
+        for the device once a run, and each network finds the texts that it has read where they were.
+        """
+        key = (embedding.data_ptr(), embedding.shape, embedding._version)
+        if key not in self._texts:
+            if len(self._texts) == MOST_READ:
+                self._texts.clear()
+            weakly = embedding[:, 0, -1] > 0
+            each = [(network, rows.nonzero()[:, 0]) for network, rows in ((self.stage, ~weakly), (self.weak, weakly))]
+            parts = [(network, rows, embedding[rows, ..., :-1]) for network, rows in each]
+            self._texts[key] = embedding, parts, torch.cat([rows for _, rows in each]).argsort()
+        return self._texts[key][1:]
+
+
+def without_block(stage: Stage, which: str) -> Stage:
+    """``stage`` without the block of its transformer that ``which`` names (``skip:4``; from 0), whose weights the two share.
 
     A network that skips layers is a weaker one that nobody has to train (Hyung et al. 2024). UserError where there is none such.
     """
-    network = stage.network
-    count = len(network.transformer.transformer_blocks) if isinstance(network, PatchNetwork) else 0
-    if not count:
-        raise UserError(f"--autoguidance {SKIP}{block}: is for models that are transformers, as glyph is; name a weaker model.")
+    network, block = stage.network, which.removeprefix(SKIP)
+    if not isinstance(network, PatchNetwork):
+        raise UserError(f"--autoguidance {which}: is for models that are transformers, as glyph is; name a weaker model.")
+    count = len(network.transformer.transformer_blocks)
     if not (block.isdecimal() and int(block) < count):
-        raise UserError(f"--autoguidance {SKIP}{block}: must name a block of 0..{count - 1}, such as {SKIP}{count // 2}.")
-    transformer = copy.copy(network.transformer)  # its modules are the same; only what is changed below is its own
-    transformer._modules = dict(transformer._modules)
-    blocks = transformer.transformer_blocks
-    transformer.transformer_blocks = nn.ModuleList(b for k, b in enumerate(blocks) if k != int(block))
-    weaker = PatchNetwork(transformer)
-    weaker.quick = network.quick
-    return replace(stage, network=weaker.eval())
+        raise UserError(f"--autoguidance {which}: must name a block of 0..{count - 1}, such as {SKIP}{count // 2}.")
+    return replace(stage, network=network.without_block(int(block)))

@@ -241,7 +241,7 @@ class Drawing(Options):
 
         first, *rest = cascade.stages
         if self.autoguidance.startswith(SKIP):
-            weak = without_block(first, self.autoguidance.removeprefix(SKIP))
+            weak = without_block(first, self.autoguidance)
         else:
             weaker = open_cascade(self.autoguidance, common.device(self.device), **how)
             weaker.encode(asked)

@@ -6,6 +6,7 @@ are theirs all the same.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,6 +64,16 @@ class PatchNetwork(nn.Module):
         """Compile when first called, block by block: they are all alike."""
         for block in self.transformer.transformer_blocks:
             block.compile()
+
+    def without_block(self, number: int) -> PatchNetwork:
+        """The same network, of the same memory, that leaves out block ``number``."""
+        transformer = copy.copy(self.transformer)
+        transformer._modules = dict(transformer._modules)  # which the copy shares otherwise
+        blocks = transformer.transformer_blocks
+        transformer.transformer_blocks = nn.ModuleList(block for k, block in enumerate(blocks) if k != number)
+        network = PatchNetwork(transformer).eval()
+        network.quick = self.quick
+        return network
 
     @property
     def rows(self) -> int:
