@@ -19,7 +19,6 @@ from unicodedata import normalize
 from xml.etree import ElementTree
 
 import html5lib
-import jinja2
 import numpy as np
 import pytest
 import torch
@@ -30,7 +29,7 @@ from test_cascade import WIDTH, copy, folder  # noqa: F401  (fixtures)
 from test_generate import cascade  # noqa: F401  (fixture)
 
 from phosphene import cli, plots
-from phosphene.defaults import SEED, one_of
+from phosphene.defaults import SEED
 from phosphene.errors import UserError
 from phosphene.evaluation.classifier import accuracy
 from phosphene.expression import cond
@@ -45,7 +44,7 @@ from phosphene.report import course, formulas, kept
 from phosphene.report import sections as report
 from phosphene.report.config import read_config
 from phosphene.report.course import asked, checklist, table
-from phosphene.report.page import write
+from phosphene.report.page import templates, write
 from phosphene.report.part_b import EDITIONS, Real, measured, real_digits, recipe_of, taught_on_noise
 from phosphene.report.part_c import differs
 from phosphene.report.pictures import CALLED
@@ -798,10 +797,7 @@ def test_the_conclusion_of_two_recipes_is_that_of_their_shares():
     """Of 200 digits 13 % and 13 % say nothing; 60 % and 30 % do."""
     assert not differs(0.13, 0.13, 200) and not differs(0.15, 0.13, 200) and not differs(0.3, 0.6, 200)
     assert differs(0.6, 0.3, 200) and not differs(0.6, 0.5, 30)
-    source = Path(report.__file__).parent / "text" / "part_c.html"
-    environment = jinja2.Environment(trim_blocks=True)
-    environment.filters["joined"] = partial(one_of, word="and")
-    told = environment.from_string(source.read_text(encoding="utf-8")).module.flow_matching
+    told = templates().get_template("text/part_c.html").module.flow_matching
     shares = [(2, "13%", "13%"), (4, "60%", "30%")]
     assert "Flow matching is ahead, by more than chance (two standard errors), in 4 steps." in told(shares, [4], [], 200)
     assert "Flow matching is ahead" not in told(shares, [], [], 200) and "neither is ahead" in told(shares, [], [], 200)

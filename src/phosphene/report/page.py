@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phosphene import __version__
 from phosphene.defaults import CASCADE, PART_B, SEED, one_of
@@ -20,6 +22,12 @@ from phosphene.report.formulas import mathml
 from phosphene.report.kept import CACHE, Made, Progress, made_sections, standing
 from phosphene.report.part_b import EDITIONS
 from phosphene.report.sections import SECTIONS, Desk, Section, chosen
+
+if TYPE_CHECKING:
+    import jinja2
+
+TOGETHER = re.compile(r"""--[^ ]+ (?:"[^"]*"|(?!--)[^ ]+)|"[^"]*"|[^ ]+""")
+"""What of a command stands on one line: an option with its value, a text in quotes, a word."""
 
 
 def write(
@@ -89,8 +97,8 @@ def _prompts(value: object) -> list[str]:
     return [value] if isinstance(value, str) and value else []
 
 
-def _html(made: dict[str, Made], config: Config) -> str:
-    """The page that shows ``made``, by the sections' names, in the order of the sections."""
+def templates(here: frozenset[str] = frozenset()) -> jinja2.Environment:
+    """What the page's texts are read by; ``here`` are the sections on it: what one says another need not."""
     import jinja2
     import markupsafe
 
@@ -100,9 +108,14 @@ def _html(made: dict[str, Made], config: Config) -> str:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,  # a value that a section forgot is no gap in a sentence
     )
-    environment.globals["formula"] = lambda name: markupsafe.Markup(mathml(name))
-    environment.filters["joined"] = lambda words: one_of(words, "and")
-    environment.globals["here"] = frozenset(made)  # what a section need not say, for another one does
+    environment.globals |= {"formula": lambda name: markupsafe.Markup(mathml(name)), "here": here}
+    environment.filters |= {"kept_together": TOGETHER.findall, "joined": lambda words: one_of(words, "and")}
+    return environment
+
+
+def _html(made: dict[str, Made], config: Config) -> str:
+    """The page that shows ``made``, by the sections' names, in the order of the sections."""
+    environment = templates(frozenset(made))
 
     def prose(each: Made) -> str:
         texts = environment.get_template(f"text/{each.section.text}").module

@@ -11,7 +11,7 @@ from phosphene.drawing import Sampling, run
 from phosphene.evaluation.classifier import accuracy
 from phosphene.images import Sheet, rescaled, to_images
 from phosphene.plots import lines
-from phosphene.report.part_a import anagram_figure
+from phosphene.report.part_a import anagram_figure, judged_by
 from phosphene.report.part_b import FEW, STEPS, drawn
 from phosphene.report.pictures import SMALL, strip, upper
 from phosphene.report.sections import Content, Desk, section
@@ -90,10 +90,11 @@ def more_views(
     pieces: tuple[str, str] = ("a cat face", "a dog face"),
 ) -> Content:
     seeds = range(SEED, SEED + (1 if desk.quick else 4))
-    figures = [
-        anagram_figure(desk, negative, "negate", seeds, "view-negate")[0],
-        anagram_figure(desk, quarter, "rotate-90", seeds, "view-quarter")[0],
+    turned = [
+        anagram_figure(desk, negative, "negate", seeds, "view-negate"),
+        anagram_figure(desk, quarter, "rotate-90", seeds, "view-quarter"),
     ]
+    figures = [figure for figure, _ in turned]
     cells, labels = [], []
     for name in ("inner-circle",) if desk.quick else ("inner-circle", "jigsaw", "square-hinge"):
         task = anagram(pieces, [name])
@@ -102,7 +103,7 @@ def more_views(
         labels += [pieces[0], f"{name}: {pieces[1]}"]
     caption = f"{upper(pieces[0])}, and through views of pieces {pieces[1]}"
     figures.append(desk.save(Sheet([cells], captions=[labels], flows=True), "view-pieces", caption))
-    return Content(*figures, each=len(seeds))
+    return Content(*figures, **judged_by(seeds, [sure for _, sure in turned]))
 
 
 @section(BEYOND, "C 4", "Three bands, and colour apart from grey", (5, 40))
