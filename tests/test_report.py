@@ -44,6 +44,7 @@ from phosphene.report import course, formulas, kept
 from phosphene.report import sections as report
 from phosphene.report.config import read_config
 from phosphene.report.course import asked, checklist, table
+from phosphene.report.formulas import FORMULAS, mathml
 from phosphene.report.page import templates, write
 from phosphene.report.part_b import EDITIONS, Real, measured, real_digits, recipe_of, taught_on_noise
 from phosphene.report.part_c import differs
@@ -296,6 +297,11 @@ def test_denoisers_are_measured_on_fifty_digits_that_ship_or_on_a_full_page_on_a
     for level, sigma in enumerate((0.5, 1.0)):
         assert torch.allclose(measured(desk, sigma).result.estimates[0], several.estimates[level, :10], atol=1e-5)
         assert torch.allclose(measured(desk, sigma).result.error, several.error[level], atol=1e-6)
+
+
+def test_no_roots_line_lies_on_a_letter_like_a_bar():
+    roots = [root for name in FORMULAS for root in mathml(name).split("<msqrt>")[1:]]
+    assert len(roots) > 8 and all(root.startswith('<mspace height="1em" />') for root in roots)
 
 
 def test_a_loss_curve_has_every_step_where_the_log_has(tmp_path):

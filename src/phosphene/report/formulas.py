@@ -36,4 +36,5 @@ def mathml(name: str, display: str = "block") -> str:
     """The formula ``name`` in a line of its own, or, with ``display`` "inline", in the run of the text."""
     from latex2mathml.converter import convert
 
-    return convert(FORMULAS[name], display=display)
+    # Else a root's line lies on a letter without a bar as if it were one.
+    return convert(FORMULAS[name], display=display).replace("<msqrt>", '<msqrt><mspace height="1em" />')
