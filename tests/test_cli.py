@@ -136,6 +136,17 @@ def size(path: Path) -> tuple[int, int]:
 # The way in
 
 
+@pytest.mark.parametrize(("argv", "code"), [(["--help"], 0), (["generate", "a", "--steps", "0"], 2)])
+def test_a_process_ends_with_its_code_after_all_that_others_wished_done(argv, code, tmp_path):
+    """It ends before torch is taken apart, and after what is registered for the end, with nothing unsaid."""
+    asked = "import atexit, sys; import phosphene.__main__ as own; sys.argv = ['phosphene', *sys.argv[1:]]; "
+    asked += "atexit.register(print, 'done'); kept = type('', (), {'__del__': lambda _: print('apart')})(); "
+    asked += "raise SystemExit(own.run())"
+    done = subprocess.run([sys.executable, "-c", asked, *argv], capture_output=True, text=True)
+    assert done.returncode == code and done.stdout.endswith("done\n")
+    assert ("--steps 0" in done.stderr) == bool(code) and ("Usage" in done.stdout) == (not code)
+
+
 def test_help_is_quick_and_wakes_nothing_heavy():
     """A third of a second of the processor, whose own time is asked for: others may be busy on this machine."""
     asked = "import sys; from phosphene.__main__ import main; main(['--help']); print(*sys.modules, file=sys.stderr)"

@@ -112,19 +112,19 @@ def test_products_in_bfloat16_stay_close_and_a_batch_is_its_pictures():
     torch.testing.assert_close(torch.cat(parts), theirs, atol=1e-4, rtol=0)
 
 
-def test_a_quick_network_makes_keys_and_values_of_a_text_once(monkeypatch):
+def test_a_quick_network_makes_what_it_reads_of_a_text_once(monkeypatch):
     """At the next timestep the same text is not read again, another one is; the answer is that of a network that forgets."""
     stage = open_cascade("glyph", dtype=torch.float32).stages[0]
     network, made = stage.network, []
     network.quicken()
-    prepare = network.transformer.prepare
-    monkeypatch.setattr(network.transformer, "prepare", lambda *text: made.append(text) or prepare(*text))
+    fold = network.transformer.fold
+    monkeypatch.setattr(network.transformer, "fold", lambda *text: made.append(text) or fold(*text))
     x = torch.zeros(2, *stage.image_shape)
     texts = [torch.stack([stage.embed(prompt), stage.embed(None)]) for prompt in ("a castle", "a dog")]
     with torch.no_grad():
         answers = [network(x, torch.full((2,), t), texts[k].clone())[0] for t, k in ((900, 0), (500, 0), (500, 1))]
         assert len(made) == 2 and not torch.equal(answers[1], answers[2])
-        network._prepared.clear()
+        network._folded.clear()
         assert torch.equal(network(x, torch.full((2,), 500), texts[0])[0], answers[1])
 
 

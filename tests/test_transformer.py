@@ -13,10 +13,10 @@ from transformers import T5Config, T5EncoderModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from phosphene.errors import UserError
-from phosphene.models import transformer as module
-from phosphene.models import weights
+from phosphene.models import attention, weights
+from phosphene.models.attention import PreparedText
 from phosphene.models.t5 import TWIN, T5Encoder, distance_buckets
-from phosphene.models.transformer import PatchTransformer, PreparedText
+from phosphene.models.transformer import Expand, PatchTransformer
 
 TOKENS = 11
 TRANSFORMERS = {
@@ -174,6 +174,37 @@ def test_prepared_text_changes_nothing(masked):
         network(x, t, prepared, mask)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("masked", [False, True, "all"], ids=["whole text", "masked", "nothing but padding"])
+def test_text_with_the_maps_around_it_taken_in_is_read_as_before(masked, dtype):
+    """It is algebra: only rounding tells them apart. A row is folded by itself, whatever text is beside it."""
+    network = randomised(transformer())
+    x, t = randn(3, 3, 16, 16), torch.tensor([10, 20, 30])
+    text, mask = text_of()
+    mask = {False: None, True: mask, "all": torch.zeros_like(mask)}[masked]
+    with torch.no_grad():
+        exact = network(x, t, text, mask)
+        if dtype == torch.bfloat16:
+            network.halve_products()
+        folded = network.fold(text, mask)
+        answer = network(x, t, folded)
+        apart = 0.02 if dtype == torch.bfloat16 else 1e-4
+        assert difference(answer, exact) < apart and difference(network(x, t, network.fold(-text, mask)), exact) > 2 * apart
+        alone = network.fold(text[1:2], None if mask is None else mask[1:2])
+        for among, (one,) in zip(folded, alone, strict=True):
+            assert torch.equal(among[1], one)
+    with pytest.raises(TypeError):
+        network(x, t, folded, torch.zeros_like(text[..., 0]) > 0)
+
+
+def test_folded_text_has_no_more_columns_than_its_words():
+    network, (text, mask) = randomised(transformer()), text_of()
+    heads = network.config["num_attention_heads"]
+    with torch.no_grad():
+        keys = network.fold(text, mask).keys
+    assert [row.shape[-1] for row in keys] == [heads * int(row.sum()) for row in mask]
+
+
 def test_padding_is_not_read_and_the_rest_of_the_text_is():
     network = randomised(transformer())
     x, t = randn(3, 3, 16, 16), torch.tensor([10, 20, 30])
@@ -203,7 +234,7 @@ def test_new_transformer_answers_zero_and_its_blocks_pass_on_what_they_get():
     _, modulation = network.adaln_single(t, x.dtype)
     prepared = network.prepare(text, mask)
     for layer, block in enumerate(network.transformer_blocks):
-        assert torch.equal(block(tokens, modulation, prepared.keys_values[:, layer], prepared.bias), tokens)
+        assert torch.equal(block(tokens, modulation, prepared.block(layer)), tokens)
 
 
 def test_training_moves_every_parameter_and_lowers_the_loss():
@@ -353,20 +384,20 @@ def test_opening_needs_neither_the_libraries_nor_the_compiler():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("most", [1, 100, module.MOST_SCORES])
+@pytest.mark.parametrize("most", [1, 100, attention.MOST_SCORES])
 def test_attention_by_products_is_attention(monkeypatch, most):
-    monkeypatch.setattr(module, "MOST_SCORES", most)
+    monkeypatch.setattr(attention, "MOST_SCORES", most)
     queries, keys, values = randn(2, 3, 17, 16), randn(2, 3, 5, 16, seed=1), randn(2, 3, 5, 16, seed=2)
     bias = torch.zeros(2, 1, 1, 5)
-    bias[0, ..., 3:] = module.PADDING_BIAS
+    bias[0, ..., 3:] = attention.PADDING_BIAS
     for added in (None, bias):
         theirs = nn.functional.scaled_dot_product_attention(queries, keys, values, added)
-        torch.testing.assert_close(module.by_products(queries, keys, values, added), theirs, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(attention.by_products(queries, keys, values, added), theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_a_network_in_bfloat16_that_learns_has_its_gradients():
     """What fuses the product and GELU knows none, so it is for networks that do not learn."""
-    expand = module.Expand(16).to(torch.bfloat16)
+    expand = Expand(16).to(torch.bfloat16)
     x = randn(2, 5, 16).to(torch.bfloat16)
     learns = expand(x)
     learns.sum().backward()

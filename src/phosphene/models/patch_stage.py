@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import weights
+from phosphene.models.attention import FoldedText, PreparedText
 from phosphene.models.diffusers_files import read_json
 from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.text import PromptCut, Text
 from phosphene.models.tokens import encode, load, unread
-from phosphene.models.transformer import PatchTransformer, PreparedText
+from phosphene.models.transformer import PatchTransformer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -53,7 +54,7 @@ class PatchNetwork(nn.Module):
         self.transformer = transformer
         self.config = SimpleNamespace(**transformer.config)
         self.quick = False
-        self._prepared: dict[bytes, PreparedText] = {}
+        self._folded: dict[bytes, FoldedText] = {}
 
     def quicken(self) -> None:
         """Multiply in bfloat16 from now on."""
@@ -103,16 +104,17 @@ class PatchNetwork(nn.Module):
             return (self.transformer(x.contiguous(), t, None),)
         return (self.transformer(x.contiguous(), t, self._text(encoder_hidden_states, x.dtype)),)
 
-    def _text(self, told: Tensor, dtype: torch.dtype) -> PreparedText:
+    def _text(self, told: Tensor, dtype: torch.dtype) -> PreparedText | FoldedText:
         """The text as the blocks read it. A quick network's weights are final, so there it is made of each text once."""
-        key = told.numpy().tobytes() if self.quick and told.device.type == "cpu" else b""
-        if (prepared := self._prepared.get(key)) is None:
-            prepared = self.transformer.prepare(told[..., :-1].to(dtype), told[..., -1] > 0)
-            if key:
-                if len(self._prepared) >= MOST_TEXTS:
-                    self._prepared.clear()
-                self._prepared[key] = prepared
-        return prepared
+        text, mask = told[..., :-1].to(dtype), told[..., -1] > 0
+        if not (self.quick and told.device.type == "cpu"):
+            return self.transformer.prepare(text, mask)
+        key = told.numpy().tobytes()
+        if key not in self._folded:
+            if len(self._folded) >= MOST_TEXTS:
+                self._folded.clear()
+            self._folded[key] = self.transformer.fold(text, mask)
+        return self._folded[key]
 
 
 class LightText(Text):

@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
+from phosphene.models.attention import PADDING_BIAS, Attention, FoldedText, PreparedText, fold, on_bfloat16_cpu
 
 # What the class in diffusers can be told and this one takes for granted. Written to config.json, demanded of it.
 FIXED = {
@@ -40,17 +41,6 @@ FIXED = {
 }
 TIME_CHANNELS = 256
 NORM_EPS = 1e-6
-PADDING_BIAS = -10000.0  # as in diffusers: finite, so that a text of nothing but padding is no division by zero
-
-MOST_SCORES = 2**20
-"""Of attention that lie in memory at once in :func:`by_products`."""
-
-
-class PreparedText(NamedTuple):
-    """A text as the blocks of a PatchTransformer read it; the same at every timestep. Index both parts to choose rows."""
-
-    keys_values: Tensor  # (B, layers, 2, heads, L, head width)
-    bias: Tensor | None  # (B, 1, 1, L), added to the attention scores; None where no token is padding
 
 
 def positions(rows: int, columns: int, width: int, base: int, scale: float) -> Tensor:
@@ -83,32 +73,10 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
 
 
-def on_bfloat16_cpu(x: Tensor) -> bool:
-    """Whether x is what :meth:`PatchTransformer.halve_products` gives a processor to multiply."""
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16
-
-
 @cache
 def fuses_gelu() -> bool:
     """Whether torch's library for processors multiplies bfloat16 on this one: where it does not, it refuses."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def by_products(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-    """``scaled_dot_product_attention`` by two matrix products and a softmax, (B, heads, N or L, head width) each.
-
-    On a CPU in bfloat16 it takes two thirds of the time: the products are done by its instructions for that, which the
-    fused one leaves alone. Queries go by parts, so that no more than ``MOST_SCORES`` lie in memory.
-    """
-    batch, heads, length = keys.shape[:3]
-    queries, keys, values = (part.flatten(0, 1) for part in (queries * queries.shape[-1] ** -0.5, keys.mT, values))
-    if bias is not None:
-        bias = bias.expand(batch, heads, 1, length).flatten(0, 1)
-    parts = []
-    for part in queries.split(max(1, MOST_SCORES // (batch * heads * length)), dim=1):
-        scores = torch.bmm(part, keys) if bias is None else torch.baddbmm(bias, part, keys)
-        parts.append(torch.bmm(scores.softmax(-1), values))
-    return torch.cat(parts, dim=1).unflatten(0, (batch, heads))
 
 
 class PatchEmbed(nn.Module):
@@ -161,34 +129,6 @@ class TimeModulation(nn.Module):
         return time, self.linear(F.silu(time)).view(len(t), 6, 1, -1)
 
 
-class Attention(nn.Module):
-    """The four maps of an attention of ``heads`` heads."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
-        self.to_out = nn.Sequential(nn.Linear(width, width))
-
-    def split(self, x: Tensor) -> Tensor:
-        """(B, N, width) to (B, heads, N, head width)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def itself(self, x: Tensor) -> Tensor:
-        x = x.to(self.to_k.weight.dtype)
-        return self._attend(x, self.split(self.to_k(x)), self.split(self.to_v(x)), None)
-
-    def text(self, x: Tensor, keys_values: Tensor, bias: Tensor | None) -> Tensor:
-        """keys_values: (B, 2, heads, L, head width)."""
-        return self._attend(x.to(self.to_q.weight.dtype), *keys_values.unbind(1), bias)
-
-    def _attend(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-        queries = self.split(self.to_q(x))
-        attention = by_products if on_bfloat16_cpu(x) else F.scaled_dot_product_attention
-        answer = attention(queries, keys, values, None if bias is None else bias.to(queries))
-        return self.to_out(answer.transpose(1, 2).flatten(2))
-
-
 class Expand(nn.Module):
     """The first half of the feed-forward: four times as wide, then GELU."""
 
@@ -218,12 +158,12 @@ class Block(nn.Module):
         # The middle is a dropout in the file's numbering; there is none.
         self.ff = nn.ModuleDict({"net": nn.Sequential(Expand(width), nn.Identity(), nn.Linear(4 * width, width))})
 
-    def forward(self, x: Tensor, time: Tensor, keys_values: Tensor | None, bias: Tensor | None) -> Tensor:
-        """x: (B, N, width); time: (B, 6, 1, width)."""
+    def forward(self, x: Tensor, time: Tensor, text: PreparedText | FoldedText | None) -> Tensor:
+        """x: (B, N, width); time: (B, 6, 1, width); text: what this block reads of one."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table[:, None] + time).unbind(1)
         x = torch.addcmul(x, gate1, self.attn1.itself(modulated(x, shift1, scale1)))
         if self.attn2 is not None:
-            x = x + self.attn2.text(x, keys_values, bias)
+            x = x + self.attn2.text(x, text)
         return torch.addcmul(x, gate2, self.ff["net"](modulated(x, shift2, scale2)))
 
 
@@ -365,27 +305,32 @@ class PatchTransformer(nn.Module):
         bias = torch.zeros_like(mask, dtype=keys_values.dtype).masked_fill(~mask, PADDING_BIAS)
         return PreparedText(keys_values, bias[:, None, None])
 
-    def forward(self, x: Tensor, t: Tensor, text: Tensor | PreparedText | None, mask: Tensor | None = None) -> Tensor:
+    def fold(self, text: Tensor, mask: Tensor | None = None) -> FoldedText:
+        """What :meth:`forward` makes of a text while weights stay as they are, in the fewest products; as :meth:`prepare`."""
+        return fold([block.attn2 for block in self.transformer_blocks], self.prepare(text, mask), mask)
+
+    def forward(
+        self, x: Tensor, t: Tensor, text: Tensor | PreparedText | FoldedText | None, mask: Tensor | None = None
+    ) -> Tensor:
         """x: (B, in channels, H, W), H and W multiples of the patch size; t: (B,). Answer: (B, out channels, H, W).
 
-        text, mask: as in :meth:`prepare`, or what that returned (and no mask: it is in there); None and None for a network
-        that reads no text. Floats have the dtype of
-        what leads in and out, or what autocast makes of it; timesteps may be integers or floats.
+        text, mask: as in :meth:`prepare`, or what that or :meth:`fold` returned (and no mask: it is in there); None and None
+        for a network that reads no text. Floats have the dtype of what leads in and out, or what autocast makes of it;
+        timesteps may be integers or floats.
         """
         p = self.config["patch_size"]
         if x.shape[2] % p or x.shape[3] % p:
             raise UserError(f"size {x.shape[3]}x{x.shape[2]}: both sides must be multiples of the patch size, {p}.")
         if self.caption_projection is None:
-            text, mask = PreparedText(torch.empty(0), None), None
-        elif not isinstance(text, PreparedText):
+            text, mask = None, None
+        elif isinstance(text, Tensor):
             text, mask = self.prepare(text, mask), None
         if mask is not None:
             raise TypeError("a PreparedText brings its mask with it")
         tokens = self.pos_embed(x)
         time, modulation = self.adaln_single(t, tokens.dtype)
-        read = [None] * len(self.transformer_blocks) if self.caption_projection is None else text.keys_values.unbind(1)
-        for block, keys_values in zip(self.transformer_blocks, read, strict=True):
-            tokens = block(tokens, modulation, keys_values, text.bias)
+        for number, block in enumerate(self.transformer_blocks):
+            tokens = block(tokens, modulation, None if text is None else text.block(number))
         shift, scale = (self.scale_shift_table[:, None] + time[:, None, None]).unbind(1)
         patches = self.proj_out(modulated(tokens, shift, scale))
         patches = patches.view(len(x), x.shape[2] // p, x.shape[3] // p, p, p, self.config["out_channels"])
