@@ -73,13 +73,18 @@ def main() -> None:
     drawn = alone(cutouts, [a.index for a in asked], 64) if options.real else draw(prompts)
     figures: dict = {"seen": measure.score(judge, drawn, prompts)._asdict()}
     grid(drawn, prompts, options.out / "seen.png")
+    new = measure.compositions(cutouts, options.count // 2)
+    able, right = measure.made(cutouts, new, 64)
+    figures["compositions, real"] = measure.composed(judge, right, able)._asdict()
+    grid(right, [c.told() for c in able], options.out / "compositions-real.png")
     if stage is not None:
         distance, _ = measure.nearest(drawn, cutouts)
         figures["nearest"] = {"median": distance.median().item(), "below 0.1": (distance < 0.1).float().mean().item()}
-        new = measure.compositions(cutouts, options.count // 2)
         prompts = [c.told() for c in new]
         drawn = draw(prompts)
         figures["compositions"] = measure.composed(judge, drawn, new)._asdict()
+        rows = [k for k, c in enumerate(new) if c in able]
+        figures["compositions that can be real"] = measure.composed(judge, drawn[rows], able)._asdict()
         grid(drawn, prompts, options.out / "compositions.png")
         prompts = [a.prompt for a in asked[: options.count // 10] for _ in range(EACH)]
         drawn = draw(prompts)

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.evaluation.matching import Judge
-from phosphene.training.text_to_image.captions import MASK, Subject, held_out
+from phosphene.training.text_to_image.captions import COLOURS, MASK, Subject, held_out
+from phosphene.training.text_to_image.casting import Layer, Scene
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.phrases import STYLES
-from phosphene.training.text_to_image.staging import alone
+from phosphene.training.text_to_image.staging import alone, drawn, staged
 
 INKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black")
 """Colours that nobody takes for one another."""
+GROUND, ICON = "a {object} on a {word} background", "a {word} {object} icon"
 
 
 class Asked(NamedTuple):
@@ -108,9 +110,9 @@ def compositions(cutouts: Cutouts, count: int = 100, seed: int = 0) -> list[Comp
     icons = sorted(name for name, of in styles.items() if of == {MASK})
     words = sorted({STYLES[s][0] for of in styles.values() for s in of if s in STYLES and s != MASK})
     kinds = [
-        ("a {word} {object} icon", painted, INKS),
+        (ICON, painted, INKS),
         ("a {word} {object}", icons, words),
-        ("a {object} on a {word} background", painted, INKS),
+        (GROUND, painted, INKS),
     ]
     found = []
     for k, (template, objects, choices) in enumerate(kinds):
@@ -121,6 +123,23 @@ def compositions(cutouts: Cutouts, count: int = 100, seed: int = 0) -> list[Comp
             )
         found += [Composition(template, name, chance.choice(choices), tuple(choices)) for name in chance.sample(objects, wanted)]
     return found
+
+
+def made(cutouts: Cutouts, asked: Sequence[Composition], size: int) -> tuple[list[Composition], Tensor]:
+    """Those of ``asked`` that can be made of a real picture, a tinted cut-out or one on coloured paper, and these pictures.
+
+    What a judge makes of them is the most that it can make of drawn ones. Nobody has painted the icons.
+    """
+    first: dict[str, int] = {}
+    for index, subject in enumerate(cutouts.subjects):
+        first.setdefault(subject.called, index)
+    able = [c for c in asked if c.template in (GROUND, ICON)]
+    scenes = []
+    for c in able:
+        colour, tinted = COLOURS[c.word], c.template == ICON
+        layer = Layer(first[c.object], (1.0, 1.0, 0.0, 0.0), tint=colour, tinted=float(tinted))
+        scenes.append(Scene("", [layer]) if tinted else Scene("", [layer], paper=colour))
+    return able, drawn(staged(scenes).to(cutouts.pictures.device), cutouts, size)
 
 
 class Composed(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from judge import INKS, Composition, composed, compositions, diversity, nearest, ranks, score, seen
+from judge import GROUND, ICON, INKS, Composition, composed, compositions, diversity, made, nearest, ranks, score, seen
 from PIL import Image
 
 from phosphene.errors import UserError
 from phosphene.images import MUTED, sheet
-from phosphene.training.text_to_image.captions import Subject, held_out
+from phosphene.training.text_to_image.captions import COLOURS, Subject, held_out
 from phosphene.training.text_to_image.cutouts import Cutouts, Shape
 from phosphene.training.text_to_image.phrases import STYLES
 from phosphene.training.text_to_image.staging import alone
@@ -103,6 +103,19 @@ def test_objects_and_words_are_judged_apart():
     assert composed(judge, wrong_colour, asked)[:2] == (1.0, 0.0)
     wrong_object = judge.draw([c.told(object=names[c.object == "cat"]) for c in asked])
     assert composed(judge, wrong_object, asked)[:2] == (0.0, 1.0)
+
+
+def test_compositions_made_of_real_pictures_show_what_they_say(gallery):
+    """On paper of the colour, or tinted in it; the first picture of that name. Painted icons cannot be made."""
+    half = Cutouts(gallery.pictures.clone(), gallery.subjects, gallery.shapes)
+    half.pictures[:, :, :8] = 0  # the upper half is clear
+    asked = [Composition(t, "thing0", "red", INKS) for t in (GROUND, ICON, "a {word} {object}")]
+    able, (ground, icon) = made(half, asked, 16)
+    assert able == asked[:2]
+    red = torch.tensor(COLOURS["red"]) * 2 - 1
+    assert (ground[:, 0, 0] - red).abs().max() < 0.02 and (icon[:, 0, 0] == 1).all()
+    assert (ground - alone(half, [0], 16)[0])[:, 10:15, 2:-2].abs().max() < 0.02
+    assert (icon[0, 9:] > icon[1, 9:]).float().mean() > 0.9 and (icon[0, 9:] > icon[2, 9:]).float().mean() > 0.9
 
 
 def test_diversity_tells_one_prompt_from_many():
