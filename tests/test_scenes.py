@@ -251,10 +251,10 @@ def test_a_bridge_over_a_river_stands_in_it_and_not_in_the_sky(cast, monkeypatch
         assert x == pytest.approx(0.5, abs=0.02) and 0.75 < foot < 0.9
     monkeypatch.setattr(cast, "named", lambda names, chance: None)
     assert groups.crossing(cast, random.Random(0)) is None
-    assert not any("over" in words for words in relations.WORDS["above"])
+    assert not any("over" in words for words in phrases.RELATED["above"])
 
 
-@pytest.mark.parametrize("relation", relations.WORDS)
+@pytest.mark.parametrize("relation", phrases.RELATED)
 def test_relations_are_as_they_are_said(cast, relation):
     chance = random.Random(1)
     a, b = (Thing(cast.painted[name][0], name, name, {}) for name in ("cat", "dog"))

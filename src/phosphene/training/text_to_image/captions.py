@@ -12,6 +12,7 @@ from phosphene.errors import UserError
 from phosphene.files import is_special, replacing
 from phosphene.readers import read_json_file
 from phosphene.training.text_to_image.recipe import HELD_OUT
+from phosphene.training.text_to_image.tables import lines
 
 Colour = tuple[float, float, float]
 
@@ -55,68 +56,7 @@ south flag country map currency dollar euro pound yen sterling battery eleven tw
 seven eight nine ten increasing decreasing waxing waning first last quarter"""
 HANDED = frozenset(_HANDED.split())
 """Words of pictures that must not be mirrored: lettering and directions."""
-
-_SPOKEN = """
-airplane: plane, aeroplane; alarm clock: clock; alien monster: space invader; american football: football
-amphora: vase, greek vase; angry face with horns: devil, purple devil; articulated lorry: truck, lorry; automobile: car
-back of envelope: letter; bathtub: bath; beach with umbrella: beach; beer mug: beer, glass of beer; bell pepper: pepper
-bellhop bell: reception bell; billed cap: baseball cap, cap; birthday cake: cake with candles; blowfish: puffer fish
-books: stack of books; bottle with popping cork: champagne bottle; broadsword: sword; bug: caterpillar
-bullseye: target, dartboard; bust in silhouette: user; camping: campsite; canoe: rowing boat; cheese wedge: cheese
-cherry blossom: flower, pink flower; chess pawn: chess piece, pawn; cityscape: city, skyline
-classical building: greek temple, museum; clinking beer mugs: two beers; clinking glasses: champagne; closed book: book
-closed umbrella: folded umbrella; cloud with lightning: thunder cloud, storm cloud; cloud with rain: rain cloud, rain
-cloud with snow: snow cloud; clown face: clown; cocktail glass: martini, cocktail; cooking: frying pan, fried egg
-couch and lamp: sofa, couch; crocodile: alligator; crossed swords: swords; crying face: sad face
-cup with straw: soft drink; cut of meat: steak; deciduous tree: tree, leafy tree; delivery truck: van, lorry
-derelict house: haunted house, ruin; desert island: tropical island; desktop computer: computer, pc; diya lamp: oil lamp
-dollar banknote: money, dollar bill; doughnut: donut; drakkar: viking ship, longship; droplet: water drop, drop of water
-ear of corn: corn, maize; egg: boiled egg; evergreen tree: pine tree, fir tree; face screaming in fear: scared face
-face vomiting: sick face; face with medical mask: face with a mask; face with steam from nose: furious face
-face with tears of joy: laughing face; fire engine: fire truck; fire: flame, flames, bonfire; flashlight: torch
-floppy disk: diskette; flying disc: frisbee; flying saucer: ufo, spaceship; fork and knife: cutlery
-four leaf clover: clover, lucky clover; french fries: fries, chips; full moon face: moon with a face
-galleon: pirate ship, sailing ship; game die: dice; gear: cog, cogwheel; gem stone: diamond, jewel; glass of milk: milk
-glasses: spectacles; globe showing americas: earth, planet earth; globe showing europe-africa: earth, globe
-graduation cap: mortarboard; grinning cat: happy cat; grinning face with big eyes: happy face, laughing face
-grinning face: happy face, smiley; guitar: rock guitar; hamburger: burger; headphone: headphones
-headstone: gravestone, tombstone; hibiscus: flower, tropical flower; high voltage: lightning bolt, lightning
-high-heeled shoe: high heels; hippopotamus: hippo; honey pot: honey jar; honeybee: bee
-hot beverage: coffee, cup of coffee, cup of tea; hot pepper: chili, chili pepper; hourglass done: hourglass; hut: cabin
-jack-o-lantern: pumpkin, halloween pumpkin; kick scooter: scooter; kitchen knife: knife; lady beetle: ladybug, ladybird
-light bulb: lamp; locked: padlock, lock; locomotive: steam train, steam engine; loudly crying face: weeping face
-mage: wizard; magnifying glass tilted left: magnifying glass; magnifying glass tilted right: magnifying glass
-man mage: wizard, sorcerer; maple leaf: red leaf; meat on bone: meat; moai: easter island statue, stone head
-mobile phone: smartphone, phone; money bag: bag of money, sack of money; motor scooter: vespa
-mount fuji: snowy mountain, snow-covered mountain; mountain: mountain peak; mounted knight: knight, knight on a horse
-musical keyboard: piano; musical notes: music; nerd face: face with glasses; night with stars: starry night
-office building: skyscraper; ogre: red monster; oncoming automobile: car from the front; open book: book
-open treasure chest: treasure chest, treasure; pancakes: stack of pancakes; passenger ship: cruise ship, ocean liner
-paw prints: paw print; performing arts: theatre masks; pig nose: snout; pile of poo: poop, poo; playground slide: slide
-potted plant: house plant; poultry leg: chicken leg, drumstick; racing car: race car; red apple: apple; rhinoceros: rhino
-ringed planet: saturn, planet
-rocket: rocket ship, spaceship; rolling on the floor laughing: laughing face; rooster: cock; running shoe: sneaker, trainer
-sailboat: sailing boat, boat; santa claus: father christmas; satellite antenna: satellite dish
-sauropod: dinosaur, brontosaurus; shallow pan of food: paella; sheaf of rice: wheat; shooting star: falling star
-shortcake: slice of cake, piece of cake; skull and crossbones: pirate symbol; skull: human skull, death's head
-sleeping face: face asleep; slightly smiling face: smiley, smiley face; smiling face with halo: angel, angel face
-smiling face with heart-eyes: face in love; smiling face with horns: devil, demon
-smiling face with smiling eyes: happy face; smiling face with sunglasses: cool face, face with sunglasses
-snow-capped mountain: snowy mountain, snow mountain, mountain with snow; snowman without snow: snowman
-soccer ball: football, soccer; soft ice cream: ice cream cone; spaghetti: pasta; sport utility vehicle: suv, jeep
-spouting whale: whale; steaming bowl: ramen, noodle soup; studio microphone: microphone; sun with face: smiling sun
-suspension railway: cable car; t-rex: dinosaur, tyrannosaurus; t-shirt: shirt; tangerine: orange fruit, mandarin
-teacup without handle: cup of tea, tea, green tea; teddy bear: toy bear; telephone receiver: phone; television: tv, tv set
-tropical drink: cocktail; two-hump camel: camel; umbrella with rain drops: umbrella in the rain
-video game: game controller; visored helm: knight, helmet of a knight; volcano: erupting volcano
-wastebasket: trash can, rubbish bin; watch: wristwatch; water pistol: water gun, toy gun; water wave: wave, ocean wave
-wilted flower: dying rose; wine glass: glass of wine, red wine; winking face: wink; witch face: witch; wizard face: wizard
-woman mage: witch, sorceress; woman's hat: straw hat; wood: logs, firewood; wrapped gift: present, gift
-yarn: ball of wool; zipper-mouth face: silent face"""
-EVERYDAY = {
-    caption: tuple(names.split(", "))
-    for caption, names in (entry.split(": ") for entry in _SPOKEN.strip().replace("\n", "; ").split("; "))
-}
+EVERYDAY = {caption: tuple(names.split(", ")) for caption, names in lines("everyday.tsv")}
 """What people say for things that Unicode calls otherwise; WordNet, of which nouns are used, does not know it."""
 
 

@@ -18,46 +18,15 @@ from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import ALSO, COLOURS, EVERYDAY, MASK, Colour, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Shape, placed
 from phosphene.training.text_to_image.phrases import plural
+from phosphene.training.text_to_image.tables import table
 
 WHITE = (1.0, 1.0, 1.0)
-OFTEN = {
-    "animal": 3.0,
-    "vehicle": 2.4,
-    "building": 2.4,
-    "fantasy": 2.4,
-    "person": 2.2,
-    "food": 2.2,
-    "plant": 2.2,
-    "place": 2.0,
-    "instrument": 1.6,
-    "furniture": 1.5,
-    "celestial": 1.5,
-    "clothing": 1.5,
-    "face": 1.2,
-    "toy": 1.2,
-    "container": 1.0,
-    "sport": 0.9,
-    "tool": 0.9,
-    "object": 0.8,
-    "body": 0.6,
-    "weather": 0.5,
-    "device": 0.5,
-    "activity": 0.5,
-    "symbol": 0.25,
-}
+_KNOWN = table("things.toml")
+OFTEN = {category: known["often"] for category, known in _KNOWN["categories"].items()}
 """How often a thing of a category is chosen."""
-LOOKS = {
-    "fluent color": 3.0,
-    "fluent 3d": 3.0,
-    "fluent flat": 2.0,
-    "noto": 2.0,
-    "twemoji": 1.2,
-    "clip art": 0.7,
-    "firefox": 0.5,
-    "colour icon": 0.15,
-    "line emoji": 0.3,
-}
-"""How often a painting of a style is chosen, against 1 for others: one look learned well beats ten half learned."""
+CATEGORY_COLOURS = {category: known["colours"] for category, known in _KNOWN["categories"].items() if "colours" in known}
+LOOKS: dict[str, float] = _KNOWN["looks"]
+"""How often a painting of a style is chosen, against 1 for others."""
 STANDARD = frozenset(LOOKS) - {"clip art", "colour icon"} | {"noto v1", "emojione"}
 """Styles of the emoji sets: each draws the standard's two thousand things once, a cat as often as a monkey that sees no evil."""
 MOST_ASKED = 24
@@ -65,42 +34,17 @@ WEAK = 0.1
 """How often an icon of a thing is chosen, against the paintings' LOOKS; of the thing's seventh and further ones nothing more."""
 SERVED = ("bowl", "cup", "glass", "bottle", "basket", "jar", "pot", "slice", "vase", "box")
 """A bowl of fruit is a fruit bowl."""
-_OWN = {
-    "red": "heart blood rose apple barn fire-truck lighthouse balloon lobster crab cherry tomato brick",
-    "orange": "fire flame campfire bonfire torch pumpkin carrot fox tiger autumn cat",
-    "yellow": "sun star moon lightning gold banana lemon cheese bee duck lion taxi lamp bulb key crown trophy submarine corn",
-    "green": "tree leaf plant grass cactus frog turtle snake crocodile dragon cucumber broccoli forest clover dinosaur bush pine",
-    "blue": "water waterfall fountain wave sea ocean rain drop river ice whale fish shark dolphin cloud planet earth snowflake",
-    "pink": "pig flamingo brain lips tongue ear nose",
-    "brown": "wood log house cabin barrel horse bear dog owl guitar violin chair table desk coffee chocolate bread hut nut boot",
-    "gray": "sword knife hammer wrench robot rocket anchor stone rock elephant mouse tower castle windmill skull ghost bridge",
-}
-OWN = {word: colour for colour, words in _OWN.items() for word in words.split()}
+OWN = {word: colour for colour, words in _KNOWN["colours"].items() for word in words}
 """What an icon is filled with where no colour is said, by a word of its name; else it is one of its category's."""
-CATEGORY_COLOURS = {
-    "animal": ("brown", "orange", "gray"),
-    "plant": ("green",),
-    "food": ("orange", "red", "brown", "yellow"),
-    "building": ("red", "brown", "orange", "gray"),
-    "furniture": ("brown",),
-    "instrument": ("brown", "orange"),
-    "tool": ("gray", "brown", "red"),
-    "device": ("gray", "blue"),
-    "celestial": ("yellow", "blue"),
-    "weather": ("blue", "gray"),
-    "body": ("pink",),
-}
 _LAND = "field hills beach mountains city desert forest village road river park lake street waterfall room"
 LAND = tuple(_LAND.split())
 """Places for what stands on the ground."""
 METRES = {1: 0.14, 2: 0.24, 3: 0.42, 4: 0.56, 5: 0.9, 6: 1.4}
 """How large a thing of a size looks beside others."""
-_PEOPLE = """man, woman, boy, girl, child, old man, old woman, farmer, chef, astronaut, princess, prince, police officer,
-firefighter, wizard, person, artist"""
-PEOPLE = tuple(_PEOPLE.replace("\n", " ").split(", "))
-_HATS = """hat, top hat, cowboy hat, crown, cap, baseball cap, chef hat, graduation cap, woman's hat, wizard hat, santa hat,
-sun hat, helmet, fedora, hard hat, party hat, straw hat, sombrero, magic hat, beret"""
-HATS = tuple(_HATS.replace("\n", " ").split(", "))
+PEOPLE: tuple[str, ...] = _KNOWN["people"]
+HATS: tuple[str, ...] = _KNOWN["hats"]
+GROWS: dict[str, tuple[str, ...]] = _KNOWN["grows"]
+TRADES: dict[str, dict[str, tuple[str, ...]]] = _KNOWN["trades"]
 NATURAL = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black", "white")
 TINTS = (*NATURAL, "teal", "turquoise", "navy", "gold", "light blue", "dark green", "violet")
 

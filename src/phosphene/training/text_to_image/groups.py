@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from phosphene.training.text_to_image import phrases, places
-from phosphene.training.text_to_image.casting import PEOPLE, WHITE, Casting, Scene
+from phosphene.training.text_to_image.casting import PEOPLE, TRADES, WHITE, Casting, Scene
 from phosphene.training.text_to_image.phrases import plural, with_article
 from phosphene.training.text_to_image.settings import chosen_paper, chosen_place
 
@@ -138,30 +138,8 @@ def forest_life(cast: Casting, chance: random.Random) -> Scene | None:
 
 def working(cast: Casting, chance: random.Random) -> Scene | None:
     """People at what they do: somebody at a counter with coffee is a barista."""
-    trades = {
-        "a barista": (
-            ("office worker", "person", "man", "woman", "waiter"),  # a cook's hat would make a cook of anybody
-            (
-                "coffee",
-                "cup of coffee",
-                "coffee maker",
-                "hot beverage",
-                "teacup",
-                "coffee cup",
-                "coffee machine",
-                "espresso machine",
-            ),
-        ),
-        "a cook": (("chef", "male cook", "woman cook"), ("cooking pot", "frying pan", "pot", "fried egg")),
-        "a bartender": (("man", "woman", "person"), ("cocktail", "wine glass", "beer mug", "beer")),
-        "a baker": (("chef", "male cook", "woman cook"), ("bread", "baguette", "croissant", "cake")),
-        "a florist": (("woman", "man", "person"), ("bouquet", "potted plant", "rose", "tulip")),
-        "a reading person": (("man", "woman", "old man", "old woman", "girl", "boy"), ("book", "open book")),
-        "a musician": (("man", "woman", "boy", "girl", "singer"), ("guitar", "violin", "trumpet", "saxophone")),
-    }
-    what = chance.choice(("a barista", "a barista", *trades))
-    who, with_ = trades[what]
-    person, tools = cast.named(who, chance), cast.named(with_, chance)
+    what = chance.choice(("a barista", "a barista", *TRADES))
+    person, tools = (cast.named(TRADES[what][part], chance) for part in ("who", "tools"))
     if person is None or tools is None or any(cast.shapes[t.index].opaque for t in (person, tools)):
         return None
     place = places.made(chance.choice(("room", "table", "room")), "day", chance)
@@ -215,22 +193,12 @@ def flight(cast: Casting, chance: random.Random) -> Scene | None:
         chance,
         lambda c, s, w, n: "a" in w and c in ("animal", "vehicle", "toy", "fantasy", "object") and len(n.split()) < 3,
     )
-    kind = chance.choice(("city", "mountains", "sea", "beach", "field", "village", "desert", "forest"))
-    place = chosen_place(kind, chance)
+    place = chosen_place(chance.choice(list(phrases.BELOW)), chance)
     thing = cast.thing(name, chance, colour=cast.tint(name, chance, 0.2))
     if cast.shapes[thing.index].opaque:
         return None
     layer = cast.hang(thing, chance.uniform(0.35, 0.65), chance.uniform(0.24, 0.36), chance.uniform(0.34, 0.48), place, chance)
-    over = {
-        "city": "a city",
-        "mountains": "the mountains",
-        "sea": "the sea",
-        "beach": "a beach",
-        "field": "a field",
-        "village": "a village",
-        "desert": "the desert",
-        "forest": "a forest",
-    }[kind]
+    over = phrases.BELOW[place.kind]
     when = "" if place.time == "day" else " " + chance.choice(phrases.TIMES[place.time])
     return Scene(
         f"{with_article(thing.name)} {chance.choice(('over', 'above', 'flying over'))} {over}{when}",

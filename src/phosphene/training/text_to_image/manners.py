@@ -15,6 +15,7 @@ from torch import Tensor
 
 from phosphene.frequency import low_pass
 from phosphene.training.text_to_image.grounds import constant, smooth_noise
+from phosphene.training.text_to_image.phrases import MANNERED
 
 Manner = Callable[[Tensor, torch.Generator | None], Tensor]
 
@@ -245,35 +246,15 @@ def stained_glass(x: Tensor, generator: torch.Generator | None = None, panes: in
     return glass * (1 - lead) + 0.07 * lead
 
 
-MANNERS: dict[str, tuple[Manner, tuple[str, ...]]] = {
-    "oil": (
-        oil,
-        ("an oil painting of {}", "an oil painting of {}", "{}, oil painting", "oil painting, {}", "a painting of {} in oil"),
-    ),
-    "watercolour": (
-        watercolour,
-        (
-            "a watercolor of {}",
-            "a watercolour painting of {}",
-            "a watercolor painting of {}",
-            "{}, watercolour",
-            "{}, watercolor",
-        ),
-    ),
-    "pencil": (
-        pencil,
-        ("a pencil sketch of {}", "a pencil drawing of {}", "a sketch of {}", "{}, pencil sketch", "{}, pencil drawing"),
-    ),
-    "charcoal": (charcoal, ("a charcoal drawing of {}", "a charcoal sketch of {}", "{}, charcoal")),
-    "lithograph": (
-        lithograph,
-        ("a lithograph of {}", "a lithograph of {}", "an engraving of {}", "an etching of {}", "{}, lithograph", "{}, engraving"),
-    ),
-    "pixels": (pixels, ("pixel art of {}", "{}, pixel art", "a pixel art {bare}")),
-    "glass": (
-        stained_glass,
-        ("a stained glass window of {}", "stained glass, {}", "{}, stained glass", "a stained glass {bare}"),
-    ),
-    "photo": (photograph, ("a photo of {}", "a photo of {}", "a photograph of {}", "{}, photo", "a realistic photo of {}")),
+_FILTERS = {
+    "oil": oil,
+    "watercolour": watercolour,
+    "pencil": pencil,
+    "charcoal": charcoal,
+    "lithograph": lithograph,
+    "pixels": pixels,
+    "glass": stained_glass,
+    "photo": photograph,
 }
+MANNERS: dict[str, tuple[Manner, tuple[str, ...]]] = {name: (made, MANNERED[name]) for name, made in _FILTERS.items()}
 """Name, filter, and what it is called."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from phosphene.training.text_to_image import grounds as g
 from phosphene.training.text_to_image.grounds import Colour, Ground, Ridge
-from phosphene.training.text_to_image.phrases import ADJECTIVES, ALWAYS, PLACES, SNOWY, TIMES
+from phosphene.training.text_to_image.phrases import ADJECTIVES, ALWAYS, PLACES, SNOWY, SUNSETS, TIMES
 
 
 class Place(NamedTuple):
@@ -364,22 +364,8 @@ def called(place: Place, chance: random.Random) -> str:
     name = chance.choice((SNOWY if snowy else PLACES)[place.kind][1])
     if snowy or place.kind in ALWAYS:
         return name
-    if (
-        place.time == "sunset"
-        and place.kind in ("sea", "beach", "mountains", "city", "desert", "field", "lake")
-        and chance.random() < 0.3
-    ):
-        return chance.choice(("a sunset over {}", "sunset over {}", "a sunrise over {}")).format(
-            {
-                "sea": "the sea",
-                "beach": "the beach",
-                "mountains": "the mountains",
-                "city": "a city",
-                "desert": "the desert",
-                "field": "a field",
-                "lake": "a lake",
-            }[place.kind]
-        )
+    if place.time == "sunset" and place.kind in SUNSETS and chance.random() < 0.3:
+        return chance.choice(("a sunset over {}", "sunset over {}", "a sunrise over {}")).format(SUNSETS[place.kind])
     if place.time == "night" and chance.random() < 0.15:
         return chance.choice(
             ("a starry night over {}", "a night sky over {}", "the moon over {}" if place.ground.disc[2] else "stars over {}")

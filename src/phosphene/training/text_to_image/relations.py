@@ -8,22 +8,11 @@ from typing import NamedTuple
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import MASK
 from phosphene.training.text_to_image.casting import METRES, WHITE, Casting, Layer, Scene, Thing, unseen
-from phosphene.training.text_to_image.phrases import with_article
+from phosphene.training.text_to_image.phrases import RELATED, with_article
 from phosphene.training.text_to_image.settings import chosen_paper, chosen_place
 
 FLOORLESS = ("sky", "space", "sea", "underwater")
 RELATIONS = ("next to", "and", "on", "under", "above", "left of", "right of", "left of", "right of", "in front of", "behind")
-WORDS = {
-    "next to": ("{} next to {}", "{} beside {}"),
-    "and": ("{} and {}",),
-    "left of": ("{} left of {}", "{} to the left of {}"),
-    "right of": ("{} right of {}", "{} to the right of {}"),
-    "on": ("{} on {}", "{} on top of {}"),
-    "above": ("{} above {}",),  # a bridge over a river is not up in the sky
-    "under": ("{} under {}", "{} below {}"),
-    "in front of": ("{} in front of {}",),
-    "behind": ("{} behind {}",),
-}
 
 
 class Two(NamedTuple):
@@ -66,7 +55,7 @@ def pair(cast: Casting, chance: random.Random) -> Scene | None:
         paper, said = chosen_paper(chance, 0.3)
     relation = chance.choice(RELATIONS)
     layers = _LAID[relation](cast, _measured(a, b, sizes, place, chance), relation, chance)
-    words = chance.choice(WORDS[relation])
+    words = chance.choice(RELATED[relation])
     if relation == "on" and cast.kind[first][0] in ("animal", "person") and chance.random() < 0.3:
         words = "{} sitting on {}"
     text = words.format(with_article(a.name), with_article(b.name))

@@ -18,18 +18,6 @@ from phosphene.training.text_to_image.phrases import article, plural, with_artic
 from phosphene.training.text_to_image.relations import pair
 from phosphene.training.text_to_image.settings import chosen_paper, chosen_place, extras, houses, styled
 
-FLOCKS = {
-    "bird": "a flock of birds",
-    "fish": "a school of fish",
-    "sheep": "a flock of sheep",
-    "cow": "a herd of cows",
-    "flower": "a bunch of flowers",
-    "elephant": "a herd of elephants",
-    "horse": "a herd of horses",
-    "penguin": "a group of penguins",
-    "bee": "a swarm of bees",
-}
-
 
 def single(cast: Casting, chance: random.Random) -> Scene | None:
     name = cast.choose("any", chance)
@@ -115,17 +103,7 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
 
 def place(cast: Casting, chance: random.Random) -> Scene | None:
     """A place by itself."""
-    kind = chance.choices(
-        list(phrases.PLACES),
-        [
-            0.4
-            if k in ("room", "table", "space")
-            else 1.6
-            if k in ("village", "waterfall", "mountains", "sea", "city", "forest")
-            else 1.0
-            for k in phrases.PLACES
-        ],
-    )[0]
+    kind = chance.choices(list(phrases.SHARES), list(phrases.SHARES.values()))[0]
     place = chosen_place(kind, chance)
     layers = extras(cast, place, chance, 0.35)
     text = places.called(place, chance)
@@ -142,7 +120,7 @@ def count(cast: Casting, chance: random.Random) -> Scene | None:
         lambda c, s, w, n: c not in ("symbol", "place", "weather", "activity") and s < 6 and len(n.split()) < 3,
     )
     number = chance.choice((2, 2, 2, 3, 3, 3, 4, 4, 5))
-    many = name in FLOCKS and chance.random() < 0.4
+    many = name in phrases.FLOCKS and chance.random() < 0.4
     number = chance.randint(5, 7) if many else number
     if not cast.new and not many and unseen(number, name):
         return None
@@ -163,7 +141,7 @@ def count(cast: Casting, chance: random.Random) -> Scene | None:
         paper, said = chosen_paper(chance, 0.3)
     layers = [_among(cast, t, k, number, place, kind, chance) for k, t in enumerate(things)]
     noun = thing.name if alike or tint else thing.bare
-    words = FLOCKS[name] if many else f"{phrases.NUMBERS[number]} {plural(noun)}"
+    words = phrases.FLOCKS[name] if many else f"{phrases.NUMBERS[number]} {plural(noun)}"
     return Scene(words + said, layers, place.ground.row() if place else None, paper)
 
 

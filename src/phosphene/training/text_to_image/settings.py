@@ -6,7 +6,7 @@ import random
 
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import ALSO, COLOURS, Colour
-from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Thing, jittered
+from phosphene.training.text_to_image.casting import GROWS, WHITE, Casting, Layer, Thing, jittered
 
 
 def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str]:
@@ -39,16 +39,7 @@ def chosen_place(kind: str, chance: random.Random) -> places.Place:
 
 def extras(cast: Casting, place: places.Place, chance: random.Random, often: float = 0.25) -> list[Layer]:
     """Trees and the like in the background, of which nothing is said."""
-    wanted = {
-        "field": ("tree",),
-        "park": ("tree", "bush"),
-        "beach": ("palm tree",),
-        "desert": ("cactus",),
-        "village": ("pine tree", "tree"),
-        "hills": ("tree", "pine tree"),
-        "underwater": ("coral", "seaweed"),
-    }
-    names = [n for n in wanted.get(place.kind, ()) if cast.painted.get(n)]
+    names = [n for n in GROWS.get(place.kind, ()) if cast.painted.get(n)]
     if not names or chance.random() > often:
         return []
     layers = []
