@@ -17,6 +17,7 @@ from typing import NamedTuple
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import ALSO, COLOURS, EVERYDAY, MASK, Colour, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Shape, placed
+from phosphene.training.text_to_image.grounds import numbers
 from phosphene.training.text_to_image.phrases import plural
 from phosphene.training.text_to_image.tables import table
 
@@ -50,7 +51,7 @@ TINTS = (*NATURAL, "teal", "turquoise", "navy", "gold", "light blue", "dark gree
 
 
 class Layer(NamedTuple):
-    """One cut-out in the frame, see :data:`phosphene.training.text_to_image.cutouts.LAYER`."""
+    """One cut-out in the frame, its fields in the order of :data:`phosphene.training.text_to_image.cutouts.LAYER`."""
 
     index: int
     place: tuple[float, float, float, float]
@@ -64,17 +65,7 @@ class Layer(NamedTuple):
     shade: float = 0.0
 
     def row(self) -> list[float]:
-        return [
-            *self.place,
-            float(self.mask),
-            *self.ink,
-            *self.fills,
-            *self.tint,
-            self.tinted,
-            *self.light,
-            *self.shadow,
-            self.shade,
-        ]
+        return numbers(self[1:])
 
 
 @dataclass

@@ -7,7 +7,7 @@ smooth noise. No picture is stored, so that no place is ever seen twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 
 import torch
@@ -57,9 +57,9 @@ class Ground:
     glow: float = 0.0
     clouds: float = 0.0
     cloud_colour: Colour = (1.0, 1.0, 1.0)
-    far: Ridge = None
-    middle: Ridge = None
-    near: Ridge = None
+    far: Ridge = field(default_factory=Ridge)
+    middle: Ridge = field(default_factory=Ridge)
+    near: Ridge = field(default_factory=Ridge)
     floor_near: Colour = (0.35, 0.6, 0.25)
     floor_far: Colour = (0.55, 0.75, 0.4)
     texture: int = PLAIN
@@ -82,40 +82,27 @@ class Ground:
 
     def row(self) -> list[float]:
         """All of it as floats, in the order of the fields."""
-        numbers: list[float] = []
-        for part in fields(self):
-            value = getattr(self, part.name)
-            if part.name in _RIDGES:
-                numbers += _flat(value or Ridge())
-            else:
-                numbers += [float(v) for v in value] if isinstance(value, tuple) else [float(value)]
-        return numbers
+        return numbers(self)
 
 
-_RIDGES = ("far", "middle", "near")
+def numbers(value: object) -> list[float]:
+    """What a ground, a ridge or a tuple holds as floats, one after the other."""
+    if isinstance(value, Ground | Ridge):
+        value = tuple(getattr(value, part.name) for part in fields(value))
+    return [number for part in value for number in numbers(part)] if isinstance(value, tuple) else [float(value)]
 
 
-def _flat(ridge: Ridge) -> list[float]:
-    numbers: list[float] = []
-    for part in fields(ridge):
-        value = getattr(ridge, part.name)
-        numbers += [float(v) for v in value] if isinstance(value, tuple) else [float(value)]
-    return numbers
-
-
-def _places(kind: type, sizes: dict[str, int]) -> dict[str, slice]:
+def _places(kind: type) -> dict[str, slice]:
+    """Where in a row the fields of ``kind`` are."""
     found, at = {}, 0
     for part in fields(kind):
-        value = getattr(kind(), part.name)
-        size = sizes.get(part.name) or (len(value) if isinstance(value, tuple) else 1)
+        size = len(numbers(getattr(kind(), part.name)))
         found[part.name] = slice(at, at + size)
         at += size
     return found
 
 
-_OF_RIDGE = _places(Ridge, {})
-_RIDGE_LENGTH = len(_flat(Ridge()))
-_OF = _places(Ground, dict.fromkeys(_RIDGES, _RIDGE_LENGTH))
+_OF_RIDGE, _OF = _places(Ridge), _places(Ground)
 LENGTH = len(Ground().row())
 
 
@@ -284,7 +271,7 @@ def _places_drawn(rows: Tensor, noise: Tensor, fine: Tensor, wisp: Tensor, spark
     cloud = ((wisp + 1.6 * row["clouds"] - 0.9) * 3).clamp(0, 1) * (row["clouds"] > 0) * (1 - 0.5 * down)
     picture = picture + (row["cloud_colour"] * (0.92 + 0.1 * wisp)[:, None] - picture) * (0.9 * cloud)[:, None]
     covered = torch.zeros_like(noise)
-    for name in _RIDGES:
+    for name in ("far", "middle", "near"):
         picture, cover = _with_ridge(picture, rows[:, _OF[name]], x, y, noise, size)
         covered = torch.maximum(covered, cover)
     picture = _with_fall(picture, row, x, y, noise, covered, size)
