@@ -259,7 +259,7 @@ def test_relations_are_as_they_are_said(cast, relation):
     chance = random.Random(1)
     a, b = (Thing(cast.painted[name][0], name, name, {}) for name in ("cat", "dog"))
     for _ in range(50):
-        two = relations.Two(a, b, 0.4, 0.5, 0.9, None, 0.0)
+        two = relations.Two(a, b, 0.4, 0.5, 0.9, None)
         layers = relations._LAID[relation](cast, two, relation, chance)
         (ax, ay), (bx, by) = (next(centre(x, cast) for x in layers if x.index == t.index) for t in (a, b))
         order = [layer.index for layer in layers]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import ALSO, COLOURS, EVERYDAY, MASK, Colour, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Shape, placed
-from phosphene.training.text_to_image.grounds import numbers
+from phosphene.training.text_to_image.grounds import Ground, numbers
 from phosphene.training.text_to_image.phrases import plural
 from phosphene.training.text_to_image.tables import table
 
@@ -70,11 +70,11 @@ class Layer(NamedTuple):
 
 @dataclass
 class Scene:
-    """Layers from back to front over a ground (a row of numbers) or, where that is None, over paper; and the words."""
+    """Layers from back to front over a ground or, where that is None, over paper; and the words."""
 
     text: str
     layers: list[Layer] = field(default_factory=list)
-    ground: list[float] | None = None
+    ground: Ground | None = None
     paper: Colour = WHITE
     manner: str = ""
 
@@ -262,10 +262,10 @@ class Casting:
             {"mask": True, "ink": line, "fills": (*first, *others[0], *others[1]), "shade": chance.uniform(0.0, 0.3)},
         )
 
-    def named(self, names: Sequence[str], chance: random.Random, **how) -> Thing | None:
+    def named(self, names: Sequence[str], chance: random.Random) -> Thing | None:
         """One of ``names`` that there is, in its own colours."""
         known = [n for n in names if n in self.kind]
-        return self.thing(chance.choice(known), chance, own=True, **how) if known else None
+        return self.thing(chance.choice(known), chance, own=True) if known else None
 
     def fitting(self, where: str, category: str, chance: random.Random) -> str | None:
         """A kind of place for a thing that is found ``where``."""
@@ -290,35 +290,22 @@ class Casting:
         tall: float,
         place: places.Place | None,
         chance: random.Random,
-        mirror: bool | None = None,
         shadow: float | None = None,
     ) -> Layer:
         """The layer of ``thing`` with the middle of its foot on (x, base), its longer side ``tall`` of the frame."""
         shape = self.shapes[thing.index]
-        longest = max(shape.right - shape.left, shape.bottom - shape.top, 0.05)
-        scale = min(tall / longest, 2.4)
-        handed = self.subjects[thing.index].handed
-        mirrored = (chance.random() < 0.5 if mirror is None else mirror) and not handed
+        scale = min(tall / shape.longest, 2.4)
+        mirrored = chance.random() < 0.5 and not self.subjects[thing.index].handed
         foot = ((shape.left + shape.right) / 2, shape.bottom)
-        half = (shape.right - shape.left) / 2 * scale
+        half = shape.width / 2 * scale
         strength = (place.shadow if place else 0.0) if shadow is None else shadow
         # On the ground the shadow lies at the foot.
         cast = (x, base - 0.01, max(half * 1.05, 0.02), strength)
         light = place.light if place else WHITE
         return Layer(thing.index, placed(x, base, scale, foot, mirrored), light=light, shadow=cast, **thing.colours)
 
-    def hang(
-        self,
-        thing: Thing,
-        x: float,
-        y: float,
-        tall: float,
-        place: places.Place | None,
-        chance: random.Random,
-        mirror: bool | None = None,
-    ) -> Layer:
+    def hang(self, thing: Thing, x: float, y: float, tall: float, place: places.Place | None, chance: random.Random) -> Layer:
         """The layer of ``thing`` with its middle on (x, y)."""
         shape = self.shapes[thing.index]
-        longest = max(shape.right - shape.left, shape.bottom - shape.top, 0.05)
-        down = (shape.bottom - shape.top) / longest * tall / 2
-        return self.stand(thing, x, y + down, tall, place, chance, mirror, shadow=0.0)
+        down = shape.height / shape.longest * tall / 2
+        return self.stand(thing, x, y + down, tall, place, chance, shadow=0.0)

@@ -58,6 +58,19 @@ class Shape(NamedTuple):
     hue: int  # index of the colour most of it has, -1 where it has several
     typical: float = 0.0  # how much it looks like the others of its name, 0..1
 
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def longest(self) -> float:
+        """Its longer side, but no less than what may be divided by."""
+        return max(self.width, self.height, 0.05)
+
 
 PALETTE = np.asarray(list(COLOURS.values()), np.float32) * 255
 

@@ -7,7 +7,7 @@ import random
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.casting import PEOPLE, TRADES, WHITE, Casting, Scene
 from phosphene.training.text_to_image.phrases import plural, with_article
-from phosphene.training.text_to_image.settings import chosen_paper, chosen_place
+from phosphene.training.text_to_image.settings import backdrop, chosen_place
 
 AROUND = ((0.16, 0.93, 0.46), (0.84, 0.93, 0.46), (0.32, 0.80, 0.36), (0.68, 0.80, 0.36))
 """Where people are around a fire, and how tall: x, foot, height. The first two are nearer than the fire."""
@@ -21,39 +21,32 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
     who = cast.thing(host, chance, colour=cast.tint(host, chance, 0.1))
     if who.colours.get("mask") or cast.shapes[who.index].opaque:
         return None
-    place, said, paper = None, "", WHITE
-    if chance.random() < 0.35:
-        place = chosen_place(chance.choice(("field", "beach", "city", "forest", "mountains", "park", "room", "street")), chance)
-        said = " " + places.where(place, chance)
-    else:
-        paper, said = chosen_paper(chance, 0.3)
-    tall, base = chance.uniform(0.62, 0.74), 0.95
-    body = cast.stand(who, 0.5, base, tall, place, chance, shadow=None if place else 0.0)
+    kinds = ("field", "beach", "city", "forest", "mountains", "park", "room", "street")
+    back = backdrop(chance.choice(kinds) if chance.random() < 0.35 else None, chance)
+    place, base = back.place, 0.95
+    body = cast.stand(who, 0.5, base, chance.uniform(0.62, 0.74), place, chance)
     shape, scale = cast.shapes[who.index], 1 / body.place[1]
     facing = 1 if body.place[0] > 0 else -1
-    top = base - (shape.bottom - shape.top) * scale
+    top = base - shape.height * scale
     style = cast.subjects[who.index].style
     if chance.random() < 0.72:
         hat = chance.choice(cast.hats)
         item = cast.thing(hat, chance, style, cast.tint(hat, chance, 0.35))
         own = cast.shapes[item.index]
-        width = min(max(shape.head_width * 1.3, 0.34 * (shape.right - shape.left)), 0.95 * (shape.right - shape.left)) * scale
-        longest = max(own.right - own.left, own.bottom - own.top)
-        tall_item = width / max(own.right - own.left, 0.05) * longest
+        width = min(max(shape.head_width * 1.3, 0.34 * shape.width), 0.95 * shape.width) * scale
+        tall_item = width / max(own.width, 0.05) * max(own.width, own.height)
         x = 0.5 + (shape.head - (shape.left + shape.right) / 2) * scale * facing
-        over = cast.stand(
-            item, x, top + 0.15 * (shape.bottom - shape.top) * scale, min(tall_item, 0.5), place, chance, shadow=0.0
-        )
+        over = cast.stand(item, x, top + 0.15 * shape.height * scale, min(tall_item, 0.5), place, chance, shadow=0.0)
         text = f"{with_article(who.name)} {chance.choice(('wearing', 'wearing', 'with', 'in'))} {with_article(item.name)}"
     else:
         held = cast.choose("held", chance, lambda c, s, w, n: "h" in w and s <= 2 and c not in ("symbol", "body"))
         item = cast.thing(held, chance, style, cast.tint(held, chance, 0.35))
-        x = 0.5 + chance.choice((-1, 1)) * (shape.right - shape.left) * scale * 0.42
-        over = cast.hang(item, x, base - (shape.bottom - shape.top) * scale * 0.38, chance.uniform(0.24, 0.32), place, chance)
+        x = 0.5 + chance.choice((-1, 1)) * shape.width * scale * 0.42
+        over = cast.hang(item, x, base - shape.height * scale * 0.38, chance.uniform(0.24, 0.32), place, chance)
         text = f"{with_article(who.name)} {chance.choice(('holding', 'holding', 'with'))} {with_article(item.name)}"
     if cast.shapes[item.index].opaque:
         return None
-    return Scene(text + said, [body, over], place.ground.row() if place else None, paper)
+    return Scene(text + back.said, [body, over], back.ground, back.paper)
 
 
 def campfire(cast: Casting, chance: random.Random) -> Scene | None:
@@ -93,7 +86,7 @@ def campfire(cast: Casting, chance: random.Random) -> Scene | None:
         )
     else:
         text = said
-    return Scene(f"{text} {places.where(place, chance)}" if chance.random() < 0.7 else text, layers, place.ground.row())
+    return Scene(f"{text} {places.where(place, chance)}" if chance.random() < 0.7 else text, layers, place.ground)
 
 
 def market(cast: Casting, chance: random.Random) -> Scene | None:
@@ -112,7 +105,7 @@ def market(cast: Casting, chance: random.Random) -> Scene | None:
         return None
     layers = [cast.stand(t, (k + 0.5) / len(things), 0.9, 0.84 / len(things), place, chance) for k, t in enumerate(things)]
     said = [with_article(t.name) for t in things]
-    return Scene(", ".join(said[:-1]) + f" and {said[-1]} {places.where(place, chance)}", layers, place.ground.row())
+    return Scene(", ".join(said[:-1]) + f" and {said[-1]} {places.where(place, chance)}", layers, place.ground)
 
 
 def forest_life(cast: Casting, chance: random.Random) -> Scene | None:
@@ -129,11 +122,8 @@ def forest_life(cast: Casting, chance: random.Random) -> Scene | None:
         for t, x in zip(trees, (0.16, 0.84), strict=True)
     ]
     layers.append(cast.stand(thing, 0.5, 0.93, chance.uniform(0.4, 0.52), place, chance))
-    return Scene(
-        f"{with_article(thing.name)} {chance.choice(among)} {places.where(place, chance)}",
-        layers,
-        place.ground.row(),
-    )
+    text = f"{with_article(thing.name)} {chance.choice(among)} {places.where(place, chance)}"
+    return Scene(text, layers, place.ground)
 
 
 def working(cast: Casting, chance: random.Random) -> Scene | None:
@@ -143,12 +133,11 @@ def working(cast: Casting, chance: random.Random) -> Scene | None:
     if person is None or tools is None or any(cast.shapes[t.index].opaque for t in (person, tools)):
         return None
     place = places.made(chance.choice(("room", "table", "room")), "day", chance)
-    horizon = 0.7
-    place.ground.horizon, place.ground.window = horizon, (0.2, 0.25, 0.0, 0.0)
-    layers = [cast.stand(person, 0.45, horizon + 0.12, chance.uniform(0.62, 0.7), place, chance, shadow=0.0)]
+    place.ground.horizon, place.ground.window = 0.7, (0.2, 0.25, 0.0, 0.0)
+    layers = [cast.stand(person, 0.45, place.ground.horizon + 0.12, chance.uniform(0.62, 0.7), place, chance, shadow=0.0)]
     layers.append(cast.stand(tools, chance.choice((0.74, 0.7)), 0.93, chance.uniform(0.28, 0.36), place, chance))
     text = chance.choice((what, what, f"{what} with {with_article(tools.name)}", f"{what} at work"))
-    return Scene(text, layers, place.ground.row())
+    return Scene(text, layers, place.ground)
 
 
 def crossing(cast: Casting, chance: random.Random) -> Scene | None:
@@ -159,23 +148,19 @@ def crossing(cast: Casting, chance: random.Random) -> Scene | None:
         return None
     layer = cast.stand(bridge, 0.5, chance.uniform(0.78, 0.86), chance.uniform(0.8, 0.95), place, chance, shadow=0.0)
     text = f"{with_article(bridge.name)} {chance.choice(('over', 'over', 'across'))} a river"
-    return Scene(text, [layer], place.ground.row())
+    return Scene(text, [layer], place.ground)
 
 
 def garden(cast: Casting, chance: random.Random) -> Scene | None:
-    """Flowers in a row."""
+    """Flowers in two rows."""
     place = chosen_place(chance.choice(("field", "park", "hills")), chance)
     if place.time in ("snow", "night"):
         return None
     thing = cast.named(("flower", "tulip", "sunflower", "rose", "mushroom", "cactus"), chance)
     if thing is None:
         return None
-    layers = [
-        cast.stand(
-            thing, (k % 4 + 0.5) / 4 + (0.1 if k > 3 else 0), 0.78 if k < 4 else 0.95, 0.3 if k < 4 else 0.38, place, chance
-        )
-        for k in range(7)
-    ]
+    behind = [cast.stand(thing, (k + 0.5) / 4, 0.78, 0.3, place, chance) for k in range(4)]
+    before = [cast.stand(thing, (k + 0.5) / 4 + 0.1, 0.95, 0.38, place, chance) for k in range(3)]
     text = chance.choice(
         (
             f"a field of {plural(thing.bare)}",
@@ -183,7 +168,7 @@ def garden(cast: Casting, chance: random.Random) -> Scene | None:
             f"a garden with {plural(thing.bare)}",
         )
     )
-    return Scene(text, layers, place.ground.row())
+    return Scene(text, behind + before, place.ground)
 
 
 def flight(cast: Casting, chance: random.Random) -> Scene | None:
@@ -198,13 +183,9 @@ def flight(cast: Casting, chance: random.Random) -> Scene | None:
     if cast.shapes[thing.index].opaque:
         return None
     layer = cast.hang(thing, chance.uniform(0.35, 0.65), chance.uniform(0.24, 0.36), chance.uniform(0.34, 0.48), place, chance)
-    over = phrases.BELOW[place.kind]
     when = "" if place.time == "day" else " " + chance.choice(phrases.TIMES[place.time])
-    return Scene(
-        f"{with_article(thing.name)} {chance.choice(('over', 'above', 'flying over'))} {over}{when}",
-        [layer],
-        place.ground.row(),
-    )
+    text = f"{with_article(thing.name)} {chance.choice(('over', 'above', 'flying over'))} {phrases.BELOW[place.kind]}{when}"
+    return Scene(text, [layer], place.ground)
 
 
 GROUPS = (campfire, campfire, market, forest_life, working, working, garden, flight, crossing)

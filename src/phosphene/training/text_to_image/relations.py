@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import MASK
-from phosphene.training.text_to_image.casting import METRES, WHITE, Casting, Layer, Scene, Thing, unseen
+from phosphene.training.text_to_image.casting import METRES, Casting, Layer, Scene, Thing, unseen
 from phosphene.training.text_to_image.phrases import RELATED, with_article
-from phosphene.training.text_to_image.settings import chosen_paper, chosen_place
+from phosphene.training.text_to_image.settings import FLOORLESS, Backdrop, backdrop
 
-FLOORLESS = ("sky", "space", "sea", "underwater")
 RELATIONS = ("next to", "and", "on", "under", "above", "left of", "right of", "left of", "right of", "in front of", "behind")
 
 
@@ -24,7 +23,6 @@ class Two(NamedTuple):
     tall_b: float
     base: float
     place: places.Place | None
-    shadow: float | None
 
 
 def _is_solid(category: str, size: int, where: str, name: str) -> bool:
@@ -46,20 +44,15 @@ def pair(cast: Casting, chance: random.Random) -> Scene | None:
     b = cast.thing(second, chance, style if style != MASK else None, colour=cast.tint(second, chance, 0.35))
     if cast.shapes[a.index].opaque or cast.shapes[b.index].opaque:
         return None
-    place, said, paper = None, "", WHITE
     kind = cast.fitting(cast.kind[first][2], cast.kind[first][0], chance) if chance.random() < 0.5 else None
-    if kind is not None and kind not in FLOORLESS:
-        place = chosen_place(kind, chance)
-        said = " " + places.where(place, chance)
-    elif kind is None:
-        paper, said = chosen_paper(chance, 0.3)
+    back = Backdrop() if kind in FLOORLESS else backdrop(kind, chance)
     relation = chance.choice(RELATIONS)
-    layers = _LAID[relation](cast, _measured(a, b, sizes, place, chance), relation, chance)
+    layers = _LAID[relation](cast, _measured(a, b, sizes, back.place, chance), relation, chance)
     words = chance.choice(RELATED[relation])
     if relation == "on" and cast.kind[first][0] in ("animal", "person") and chance.random() < 0.3:
         words = "{} sitting on {}"
     text = words.format(with_article(a.name), with_article(b.name))
-    return Scene(text + said, layers, place.ground.row() if place else None, paper)
+    return Scene(text + back.said, layers, back.ground, back.paper)
 
 
 def _measured(a: Thing, b: Thing, sizes: list[int], place: places.Place | None, chance: random.Random) -> Two:
@@ -68,7 +61,7 @@ def _measured(a: Thing, b: Thing, sizes: list[int], place: places.Place | None, 
     large = chance.uniform(0.5, 0.62)
     tall_a, tall_b = (large, large / ratio) if ratio > 1 else (large * ratio, large)
     base = chance.uniform(0.86, 0.95) if place else chance.uniform(0.8, 0.9)
-    return Two(a, b, tall_a, tall_b, base, place, None if place else 0.0)
+    return Two(a, b, tall_a, tall_b, base, place)
 
 
 def _beside(cast: Casting, two: Two, relation: str, chance: random.Random) -> list[Layer]:
@@ -76,14 +69,14 @@ def _beside(cast: Casting, two: Two, relation: str, chance: random.Random) -> li
     a_left = relation == "left of" or (relation != "right of" and chance.random() < 0.5)
     xs = (left, 1 - left) if a_left else (1 - left, left)
     sides = zip((two.a, two.b), xs, (two.tall_a, two.tall_b), strict=True)
-    return [cast.stand(t, x, two.base, min(tall, 0.52), two.place, chance, shadow=two.shadow) for t, x, tall in sides]
+    return [cast.stand(t, x, two.base, min(tall, 0.52), two.place, chance) for t, x, tall in sides]
 
 
 def _upon(cast: Casting, two: Two, relation: str, chance: random.Random) -> list[Layer]:
     tall = min(two.tall_a, 0.42)
-    below = cast.stand(two.b, 0.5, two.base, min(two.tall_b, 0.5), two.place, chance, shadow=two.shadow)
+    below = cast.stand(two.b, 0.5, two.base, min(two.tall_b, 0.5), two.place, chance)
     shape, scale = cast.shapes[two.b.index], 1 / below.place[1]
-    top = two.base - (shape.bottom - shape.top) * scale
+    top = two.base - shape.height * scale
     if relation == "on":
         aside = (shape.head - (shape.left + shape.right) / 2) * scale
         head = 0.5 + (aside if below.place[0] > 0 else -aside)
@@ -95,7 +88,7 @@ def _under(cast: Casting, two: Two, relation: str, chance: random.Random) -> lis
     tall = max(two.tall_b, 0.55)
     upper = cast.hang(two.b, 0.5, 0.06 + tall / 2, tall, two.place, chance)
     x = 0.5 + chance.uniform(-0.06, 0.06)
-    return [upper, cast.stand(two.a, x, two.base, min(two.tall_a, 0.36), two.place, chance, shadow=two.shadow)]
+    return [upper, cast.stand(two.a, x, two.base, min(two.tall_a, 0.36), two.place, chance)]
 
 
 def _before(cast: Casting, two: Two, relation: str, chance: random.Random) -> list[Layer]:
@@ -103,8 +96,8 @@ def _before(cast: Casting, two: Two, relation: str, chance: random.Random) -> li
     aside = chance.choice((-1, 1)) * chance.uniform(0.08, 0.18)
     tall_back, tall_front = max(two.tall_a, two.tall_b, 0.6), min(two.tall_a, two.tall_b, 0.46)
     return [
-        cast.stand(back, 0.5 - aside / 2, two.base - 0.09, tall_back, two.place, chance, shadow=two.shadow),
-        cast.stand(front, 0.5 + aside, two.base, tall_front, two.place, chance, shadow=two.shadow),
+        cast.stand(back, 0.5 - aside / 2, two.base - 0.09, tall_back, two.place, chance),
+        cast.stand(front, 0.5 + aside, two.base, tall_front, two.place, chance),
     ]
 
 

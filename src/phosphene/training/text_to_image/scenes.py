@@ -16,7 +16,7 @@ from phosphene.training.text_to_image.groups import group, worn
 from phosphene.training.text_to_image.manners import MANNERS
 from phosphene.training.text_to_image.phrases import article, plural, with_article
 from phosphene.training.text_to_image.relations import pair
-from phosphene.training.text_to_image.settings import chosen_paper, chosen_place, extras, houses, styled
+from phosphene.training.text_to_image.settings import FLOORLESS, backdrop, chosen_paper, chosen_place, extras, houses, styled
 
 
 def single(cast: Casting, chance: random.Random) -> Scene | None:
@@ -81,24 +81,15 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
     tall = chance.uniform(0.42, 0.72) if size < 5 else chance.uniform(0.55, 0.82)
     x = 0.5 + chance.uniform(-0.18, 0.18) * (1.2 - tall)
     if flying:
-        layers.append(
-            cast.hang(
-                thing,
-                x,
-                chance.uniform(0.26, 0.46) if kind not in ("sky", "space") else chance.uniform(0.4, 0.6),
-                tall * 0.85,
-                place,
-                chance,
-            )
-        )
+        y = chance.uniform(0.26, 0.46) if kind not in ("sky", "space") else chance.uniform(0.4, 0.6)
+        layers.append(cast.hang(thing, x, y, tall * 0.85, place, chance))
     elif kind == "underwater":
         layers.append(cast.hang(thing, x, chance.uniform(0.42, 0.62), tall, place, chance))
     else:
-        layers.append(
-            cast.stand(thing, x, chance.uniform(max(place.standing[0] + 0.04, 0.8), place.standing[1]), tall, place, chance)
-        )
+        base = chance.uniform(max(place.standing[0] + 0.04, 0.8), place.standing[1])
+        layers.append(cast.stand(thing, x, base, tall, place, chance))
     text = f"{article(styled(cast, thing, chance), chance, 0.9)} {places.where(place, chance)}"
-    return Scene(text, layers, place.ground.row())
+    return Scene(text, layers, place.ground)
 
 
 def place(cast: Casting, chance: random.Random) -> Scene | None:
@@ -109,7 +100,7 @@ def place(cast: Casting, chance: random.Random) -> Scene | None:
     text = places.called(place, chance)
     if kind == "village":
         layers = houses(cast, place, chance)
-    return Scene(text if chance.random() < 0.8 else text.removeprefix("a "), layers, place.ground.row())
+    return Scene(text if chance.random() < 0.8 else text.removeprefix("a "), layers, place.ground)
 
 
 def count(cast: Casting, chance: random.Random) -> Scene | None:
@@ -131,30 +122,21 @@ def count(cast: Casting, chance: random.Random) -> Scene | None:
     style = cast.subjects[thing.index].style
     alike = chance.random() < 0.7
     things = [thing] + [thing if alike else cast.thing(name, chance, style, tint) for _ in range(number - 1)]
-    place, said, paper = None, "", WHITE
-    where, category = cast.kind[name][2], cast.kind[name][0]
-    kind = cast.fitting(where, category, chance) if chance.random() < 0.4 else None
-    if kind is not None:
-        place = chosen_place(kind, chance)
-        said = " " + places.where(place, chance)
-    else:
-        paper, said = chosen_paper(chance, 0.3)
-    layers = [_among(cast, t, k, number, place, kind, chance) for k, t in enumerate(things)]
+    category, _, where = cast.kind[name]
+    back = backdrop(cast.fitting(where, category, chance) if chance.random() < 0.4 else None, chance)
+    layers = [_among(cast, t, k, number, back.place, chance) for k, t in enumerate(things)]
     noun = thing.name if alike or tint else thing.bare
     words = phrases.FLOCKS[name] if many else f"{phrases.NUMBERS[number]} {plural(noun)}"
-    return Scene(words + said, layers, place.ground.row() if place else None, paper)
+    return Scene(words + back.said, layers, back.ground, back.paper)
 
 
-def _among(
-    cast: Casting, thing: Thing, k: int, number: int, place: places.Place | None, kind: str | None, chance: random.Random
-) -> Layer:
+def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place | None, chance: random.Random) -> Layer:
     """The k-th of several of a kind: in a row, or in two."""
     upper = number // 2 if number > 3 else 0
     row, column, columns = (0, k, upper) if k < upper else (1, k - upper, number - upper)
     tall = min(0.92 / columns, 0.46) * chance.uniform(0.9, 1.0)
     x = (column + 0.5) / columns + chance.uniform(-0.02, 0.02)
-    floating = kind in ("sky", "space", "underwater", "sea") or place is None
-    if floating:
+    if place is None or place.kind in FLOORLESS:
         y = (0.5 if not upper else (0.28, 0.72)[row]) + chance.uniform(-0.03, 0.03)
         return cast.hang(thing, x, y, tall, place, chance)
     base = 0.93 if row else place.standing[0] + 0.08

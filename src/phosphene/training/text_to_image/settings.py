@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import ALSO, COLOURS, Colour
 from phosphene.training.text_to_image.casting import GROWS, WHITE, Casting, Layer, Thing, jittered
+from phosphene.training.text_to_image.grounds import Ground
 
 
 def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str]:
@@ -37,6 +39,31 @@ def chosen_place(kind: str, chance: random.Random) -> places.Place:
     return places.made(kind, chance.choice(phrases.TIMES_OF[kind]), chance)
 
 
+FLOORLESS = ("sky", "space", "sea", "underwater")
+"""Places where nothing stands."""
+
+
+class Backdrop(NamedTuple):
+    """A place or, where that is None, paper; and what is said of it."""
+
+    place: places.Place | None = None
+    said: str = ""
+    paper: Colour = WHITE
+
+    @property
+    def ground(self) -> Ground | None:
+        return self.place.ground if self.place else None
+
+
+def backdrop(kind: str | None, chance: random.Random) -> Backdrop:
+    """A place of a ``kind`` or, without one, paper."""
+    if kind is None:
+        paper, said = chosen_paper(chance, 0.3)
+        return Backdrop(None, said, paper)
+    place = chosen_place(kind, chance)
+    return Backdrop(place, " " + places.where(place, chance))
+
+
 def extras(cast: Casting, place: places.Place, chance: random.Random, often: float = 0.25) -> list[Layer]:
     """Trees and the like in the background, of which nothing is said."""
     names = [n for n in GROWS.get(place.kind, ()) if cast.painted.get(n)]
@@ -59,14 +86,6 @@ def houses(cast: Casting, place: places.Place, chance: random.Random) -> list[La
         layers.append(cast.stand(thing, chance.uniform(0.1, 0.9), min(base, 0.97), chance.uniform(0.2, 0.34), place, chance))
     pines = [n for n in ("pine tree", "evergreen tree", "tree") if cast.painted.get(n)]
     for _ in range(chance.randint(0, 2) if pines else 0):
-        layers.append(
-            cast.stand(
-                cast.thing(chance.choice(pines), chance),
-                chance.uniform(0.05, 0.95),
-                place.standing[0] + chance.uniform(0.05, 0.2),
-                chance.uniform(0.15, 0.3),
-                place,
-                chance,
-            )
-        )
+        pine, x, nearer = cast.thing(chance.choice(pines), chance), chance.uniform(0.05, 0.95), chance.uniform(0.05, 0.2)
+        layers.append(cast.stand(pine, x, place.standing[0] + nearer, chance.uniform(0.15, 0.3), place, chance))
     return layers

@@ -54,7 +54,7 @@ def staged(scenes: Sequence[Scene]) -> Stage:
     by_manner = [[k for k, s in enumerate(scenes) if s.manner == name] for name in MANNERS]
     return Stage(
         torch.tensor([s.paper for s in scenes], dtype=torch.float32),
-        torch.tensor([scenes[k].ground for k in grounded], dtype=torch.float32),
+        torch.tensor([scenes[k].ground.row() for k in grounded], dtype=torch.float32),
         torch.tensor(grounded, dtype=torch.long),
         torch.tensor(index, dtype=torch.long),
         torch.tensor(layers, dtype=torch.float32),
