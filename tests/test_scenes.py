@@ -13,7 +13,7 @@ import torch
 from phosphene.training.text_to_image import casting, groups, phrases, places, relations, scenes
 from phosphene.training.text_to_image import cutouts as cutouts_room
 from phosphene.training.text_to_image import grounds as g
-from phosphene.training.text_to_image.captions import COLOURS, Subject
+from phosphene.training.text_to_image.captions import ALSO, COLOURS, Subject
 from phosphene.training.text_to_image.casting import Casting, Layer, Scene, Thing, unseen
 from phosphene.training.text_to_image.cutouts import Cutouts, enclosed, placed, shape_of
 from phosphene.training.text_to_image.grounds import LENGTH, Ground, draw_grounds
@@ -229,7 +229,7 @@ def test_a_tinted_thing_is_called_by_its_colour(cast):
         (layer,) = scene.layers
         if layer.tinted:
             near = min(COLOURS, key=lambda c: sum((a - b) ** 2 for a, b in zip(COLOURS[c], layer.tint, strict=True)))
-            told[any(word in scene.text for word in casting.ALSO.get(near, (near,)))] += 1
+            told[any(word in scene.text for word in ALSO.get(near, (near,)))] += 1
     assert told[True] > 100 and told[False] < 0.06 * told[True]  # jitter makes a neighbour of one colour in twenty
 
 

@@ -46,6 +46,18 @@ ALSO = {
     "navy": ("navy", "dark blue"),
     "gold": ("gold", "golden"),
 }
+
+
+def jittered(colour: Colour, chance: random.Random, by: float = 0.05) -> Colour:
+    """A colour near ``colour``."""
+    return tuple(min(max(c + chance.uniform(-by, by), 0.0), 1.0) for c in colour)
+
+
+def spoken(colour: str, chance: random.Random) -> str:
+    """One of the words for ``colour``."""
+    return chance.choice(ALSO.get(colour, (colour,)))
+
+
 MASK = "icon"
 """The style whose pictures are alpha masks, to be filled with any ink."""
 _HANDED = """left right leftwards rightwards arrow arrows clockwise anticlockwise counterclockwise button sign letter letters

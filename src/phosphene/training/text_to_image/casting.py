@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from phosphene.training.text_to_image import places
-from phosphene.training.text_to_image.captions import ALSO, COLOURS, EVERYDAY, MASK, Colour, Subject, Thesaurus
+from phosphene.training.text_to_image.captions import COLOURS, EVERYDAY, MASK, Colour, Subject, Thesaurus, jittered, spoken
 from phosphene.training.text_to_image.cutouts import Shape, placed
 from phosphene.training.text_to_image.grounds import Ground, numbers
 from phosphene.training.text_to_image.phrases import plural
@@ -86,11 +86,6 @@ class Thing(NamedTuple):
     name: str  # with its colour, without an article
     bare: str  # the noun alone
     colours: dict  # keyword arguments of a Layer
-
-
-def jittered(colour: Colour, chance: random.Random, by: float = 0.05) -> Colour:
-    """A colour near ``colour``, so that a name is a neighbourhood and not a value."""
-    return tuple(min(max(c + chance.uniform(-by, by), 0.0), 1.0) for c in colour)
 
 
 class Missing(LookupError):
@@ -220,12 +215,7 @@ class Casting:
         shape = self.shapes[k]
         if colour is not None:
             tint = jittered(COLOURS[colour], chance, 0.04)
-            return Thing(
-                k,
-                f"{chance.choice(ALSO.get(colour, (colour,)))} {called}",
-                called,
-                {"tint": tint, "tinted": chance.uniform(0.85, 1.0)},
-            )
+            return Thing(k, f"{spoken(colour, chance)} {called}", called, {"tint": tint, "tinted": chance.uniform(0.85, 1.0)})
         own = list(COLOURS)[shape.hue] if shape.hue >= 0 else None
         if own in NATURAL and chance.random() < 0.22 and not any(c in called.split() for c in COLOURS):
             return Thing(k, f"{own} {called}", called, {})
@@ -246,21 +236,15 @@ class Casting:
         fitting = [c for c in NATURAL[:8] if self.shows(c, name)] or NATURAL[:8]
         main = colour or (chance.choice(fitting) if said else self.own_colour(name))
         first = jittered(COLOURS[main], chance, 0.08)
-        others = [
-            jittered(chance.choice((WHITE, COLOURS["beige"], COLOURS["yellow"], COLOURS["light blue"])), chance, 0.03)
-            for _ in range(2)
-        ]
-        word = f"{chance.choice(ALSO.get(main, (main,)))} {called}" if said else called
+        pale = (WHITE, COLOURS["beige"], COLOURS["yellow"], COLOURS["light blue"])
+        others = [jittered(chance.choice(pale), chance, 0.03) for _ in range(2)]
+        word = f"{spoken(main, chance)} {called}" if said else called
         if shape.solid or not shape.parts:
             fills = (*others[1], *others[1], *others[0]) if shape.parts and chance.random() < 0.8 else (-1.0,) * 9
             return Thing(k, word, called, {"mask": True, "ink": first, "fills": fills, "shade": chance.uniform(0.0, 0.4)})
         line = jittered((0.12, 0.10, 0.12), chance, 0.06)
-        return Thing(
-            k,
-            word,
-            called,
-            {"mask": True, "ink": line, "fills": (*first, *others[0], *others[1]), "shade": chance.uniform(0.0, 0.3)},
-        )
+        fills = (*first, *others[0], *others[1])
+        return Thing(k, word, called, {"mask": True, "ink": line, "fills": fills, "shade": chance.uniform(0.0, 0.3)})
 
     def named(self, names: Sequence[str], chance: random.Random) -> Thing | None:
         """One of ``names`` that there is, in its own colours."""

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene.devices import compiled_on_gpu
-
-Colour = tuple[float, float, float]
+from phosphene.training.text_to_image.captions import Colour
 
 NO_RIDGE, HILLS, PEAKS, BLOCKS, FIRS, TREES, ROOFS, CLIFF = range(8)
 """Outlines of a ridge."""

@@ -6,8 +6,10 @@ import random
 from typing import NamedTuple
 
 from phosphene.training.text_to_image import grounds as g
-from phosphene.training.text_to_image.grounds import Colour, Ground, Ridge
+from phosphene.training.text_to_image.captions import Colour, jittered
+from phosphene.training.text_to_image.grounds import Ground, Ridge
 from phosphene.training.text_to_image.phrases import ADJECTIVES, ALWAYS, PLACES, SNOWY, SUNSETS, TIMES
+from phosphene.training.text_to_image.tables import table
 
 
 class Place(NamedTuple):
@@ -21,42 +23,12 @@ class Place(NamedTuple):
     shadow: float  # its strength
 
 
-_SKIES = {
-    "day": ((0.30, 0.58, 0.92), (0.80, 0.91, 0.98)),
-    "sunset": ((0.42, 0.28, 0.52), (0.98, 0.62, 0.32)),
-    "night": ((0.03, 0.04, 0.14), (0.12, 0.17, 0.36)),
-    "storm": ((0.22, 0.24, 0.29), (0.50, 0.53, 0.57)),
-    "fog": ((0.74, 0.77, 0.80), (0.86, 0.88, 0.90)),
-    "snow": ((0.66, 0.74, 0.84), (0.88, 0.91, 0.95)),
-    "rain": ((0.42, 0.47, 0.54), (0.66, 0.70, 0.75)),
-}
-_LIGHTS = {
-    "day": (1.0, 1.0, 1.0),
-    "sunset": (0.98, 0.82, 0.70),
-    "night": (0.52, 0.56, 0.74),
-    "storm": (0.70, 0.72, 0.78),
-    "fog": (0.88, 0.90, 0.92),
-    "snow": (0.95, 0.97, 1.0),
-    "rain": (0.78, 0.80, 0.84),
-}
+_COLOURS = table("colours.toml")
 INDOORS = ("room", "table")
-
-
-def _near(colour: Colour, chance: random.Random, by: float = 0.05) -> Colour:
-    return tuple(min(max(c + chance.uniform(-by, by), 0.0), 1.0) for c in colour)
 
 
 def _lit(colour: Colour, light: Colour) -> Colour:
     return tuple(c * v for c, v in zip(colour, light, strict=True))
-
-
-WATERS = {"night": (0.05, 0.10, 0.26), "sunset": (0.36, 0.30, 0.46), "storm": (0.22, 0.30, 0.36)}
-ROCKS = ((0.45, 0.47, 0.53), (0.48, 0.43, 0.40), (0.38, 0.44, 0.56))
-WALLS = ((0.72, 0.52, 0.40), (0.86, 0.80, 0.70), (0.62, 0.36, 0.30))
-ROOFS = ((0.62, 0.22, 0.18), (0.35, 0.22, 0.2), (0.3, 0.32, 0.4))
-FACADES = ((0.36, 0.40, 0.50), (0.50, 0.42, 0.40), (0.30, 0.36, 0.48))
-CLIFFS = ((0.40, 0.38, 0.36), (0.34, 0.42, 0.34), (0.50, 0.42, 0.34))
-SHADOWS = {"night": 0.2, "fog": 0.12, "storm": 0.2, "rain": 0.2}
 
 
 def made(kind: str, time: str, chance: random.Random) -> Place:
@@ -68,14 +40,18 @@ def made(kind: str, time: str, chance: random.Random) -> Place:
     return _Outdoors(time, chance).place(kind)
 
 
+def _material(name: str, chance: random.Random) -> Colour:
+    return chance.choice(_COLOURS["materials"][name])
+
+
 class _Outdoors:
     """A place under the sky, taken from its sky down: each method adds what its kind has."""
 
     def __init__(self, time: str, chance: random.Random) -> None:
-        self.time, self.chance, self.light, self.snowy = time, chance, _LIGHTS[time], time == "snow"
-        top, low = (_near(colour, chance) for colour in _SKIES[time])
+        self.time, self.chance, self.light, self.snowy = time, chance, _COLOURS[time]["light"], time == "snow"
+        top, low = (jittered(colour, chance) for colour in _COLOURS[time]["sky"])
         if time == "sunset" and chance.random() < 0.4:
-            top, low = _near((0.80, 0.36, 0.42), chance), _near((0.99, 0.78, 0.42), chance)
+            top, low = jittered((0.80, 0.36, 0.42), chance), jittered((0.99, 0.78, 0.42), chance)
         self.horizon = chance.uniform(0.5, 0.68)
         self.ground = Ground(sky_top=top, sky_low=low, horizon=self.horizon)
         _heavens(self.ground, time, chance)
@@ -91,22 +67,25 @@ class _Outdoors:
         getattr(self, f"_{kind}")()
         if self.time == "fog":
             self.ground.mist = self.chance.uniform(0.45, 0.75)
-        shadow = 0.0 if kind == "sea" else SHADOWS.get(self.time, 0.38)
+        shadow = 0.0 if kind == "sea" else _COLOURS[self.time]["shadow"]
         return Place(kind, self.time, self.ground, self.light, self.standing, shadow)
 
     # What kinds have in common.
 
     def colour(self, base: Colour, by: float = 0.05) -> Colour:
-        return _lit(_near(base, self.chance, by), self.light)
+        return _lit(jittered(base, self.chance, by), self.light)
+
+    def material(self, name: str) -> Colour:
+        return self.colour(_material(name, self.chance))
 
     def floor(self, texture: int, near: Colour, far: Colour) -> None:
         ground = self.ground
         ground.texture, ground.floor_near, ground.floor_far = texture, self.colour(near), self.colour(far)
 
     def water(self) -> None:
-        base = WATERS.get(self.time, (0.12, 0.44, 0.70))
+        base = _COLOURS[self.time]["water"]
         ground = self.ground
-        ground.floor_near, ground.floor_far = _near(base, self.chance), _near(tuple(c * 1.15 for c in base), self.chance)
+        ground.floor_near, ground.floor_far = jittered(base, self.chance), jittered(tuple(c * 1.15 for c in base), self.chance)
         ground.texture = g.WAVES
 
     def ridge(self, outline: int, rise: float, height: float, pace: tuple[float, float], colour: Colour, **more: object) -> Ridge:
@@ -116,7 +95,7 @@ class _Outdoors:
 
     def peaks(self, low: float, high: float) -> Ridge:
         cap = self.chance.uniform(0.2, 0.45) if self.snowy else self.chance.uniform(0.45, 0.75)
-        rock = self.colour(self.chance.choice(ROCKS))
+        rock = self.material("rock")
         return self.ridge(g.PEAKS, 0.02, self.chance.uniform(low, high), (2.2, 4.5), rock, cap=cap)
 
     def slopes(self, low: float, high: float, shade: float = 1.0) -> Ridge:
@@ -175,7 +154,7 @@ class _Outdoors:
         self.standing = (0.84, 0.97)
 
     def _city(self) -> None:
-        far, near = self.colour((0.56, 0.60, 0.68)), self.colour(self.chance.choice(FACADES))
+        far, near = self.colour((0.56, 0.60, 0.68)), self.material("facade")
         if self.time == "night":
             far, near = (0.10, 0.12, 0.24), (0.05, 0.06, 0.14)
         height, lit = self.chance.uniform(0.3, 0.48), self.windows()
@@ -209,8 +188,8 @@ class _Outdoors:
 
     def _village(self) -> None:
         self.ground.far = self.peaks(0.3, 0.42) if self.chance.random() < 0.75 else self.slopes(0.2, 0.25, 0.85)
-        house, lit = self.colour(self.chance.choice(WALLS)), self.windows()
-        roof = self.white if self.snowy else self.colour(self.chance.choice(ROOFS))
+        house, lit = self.material("wall"), self.windows()
+        roof = self.white if self.snowy else self.material("roof")
         self.ground.middle = self.ridge(
             g.ROOFS, 0.05, self.chance.uniform(0.13, 0.18), (6, 9), house, capped=roof, cap=0.62, lit=lit
         )
@@ -229,10 +208,10 @@ class _Outdoors:
     def _river(self) -> None:
         self._way()
         self.path(g.RIVER, (0.35, 0.7), (0.30, 0.31, 0.33), 0.16)
-        self.ground.path_colour = _near((0.10, 0.18, 0.38) if self.time == "night" else (0.22, 0.52, 0.78), self.chance)
+        self.ground.path_colour = jittered((0.10, 0.18, 0.38) if self.time == "night" else (0.22, 0.52, 0.78), self.chance)
 
     def _waterfall(self) -> None:
-        cliff, green = self.colour(self.chance.choice(CLIFFS)), self.colour((0.30, 0.52, 0.24))
+        cliff, green = self.material("cliff"), self.colour((0.30, 0.52, 0.24))
         self.ground.horizon = self.horizon = self.chance.uniform(0.68, 0.78)
         tall = self.chance.uniform(0.42, 0.58)
         self.ground.far = self.ridge(g.CLIFF, 0.03, tall, (5, 9), cliff, capped=green, cap=0.84)
@@ -252,11 +231,8 @@ def _heavens(ground: Ground, time: str, chance: random.Random) -> None:
     x, low = chance.uniform(0.15, 0.85), ground.horizon
     if time == "day":
         if chance.random() < 0.35:
-            ground.disc, ground.disc_colour, ground.glow = (
-                (x, chance.uniform(0.1, 0.28), chance.uniform(0.05, 0.09)),
-                (1.0, 0.90, 0.40),
-                0.5,
-            )
+            ground.disc = (x, chance.uniform(0.1, 0.28), chance.uniform(0.05, 0.09))
+            ground.disc_colour, ground.glow = (1.0, 0.90, 0.40), 0.5
         if chance.random() < 0.6:
             ground.clouds = chance.uniform(0.35, 0.6)
     elif time == "sunset":
@@ -267,85 +243,56 @@ def _heavens(ground: Ground, time: str, chance: random.Random) -> None:
     elif time == "night":
         ground.stars = chance.uniform(0.4, 1.0)
         if chance.random() < 0.6:
-            ground.disc, ground.disc_colour, ground.glow = (
-                (x, chance.uniform(0.1, 0.3), chance.uniform(0.05, 0.09)),
-                (0.96, 0.94, 0.82),
-                0.3,
-            )
+            ground.disc = (x, chance.uniform(0.1, 0.3), chance.uniform(0.05, 0.09))
+            ground.disc_colour, ground.glow = (0.96, 0.94, 0.82), 0.3
     elif time == "storm":
         ground.clouds, ground.cloud_colour = chance.uniform(0.7, 0.95), (0.30, 0.32, 0.37)
         ground.rain = chance.choice((0.0, 0.3, 0.7))
     elif time == "snow":
         ground.flakes = chance.choice((0.0, 0.4, 0.8, 1.0))
         if chance.random() < 0.4:
-            ground.sky_top, ground.sky_low = _near((0.36, 0.60, 0.90), chance), _near((0.84, 0.91, 0.98), chance)
+            ground.sky_top, ground.sky_low = jittered((0.36, 0.60, 0.90), chance), jittered((0.84, 0.91, 0.98), chance)
     elif time == "rain":
         ground.clouds, ground.cloud_colour, ground.rain = chance.uniform(0.5, 0.8), (0.52, 0.55, 0.60), chance.uniform(0.2, 0.9)
 
 
 def _indoors(kind: str, chance: random.Random) -> Place:
-    wall = _near(
-        chance.choice(
-            (
-                (0.93, 0.88, 0.78),
-                (0.72, 0.82, 0.86),
-                (0.80, 0.86, 0.74),
-                (0.90, 0.78, 0.74),
-                (0.86, 0.86, 0.88),
-                (0.55, 0.62, 0.72),
-            )
-        ),
-        chance,
-    )
-    wood = _near(chance.choice(((0.62, 0.42, 0.26), (0.74, 0.56, 0.38), (0.45, 0.30, 0.20))), chance)
+    wall = jittered(_material("paint", chance), chance)
+    wood = jittered(_material("wood", chance), chance)
     horizon = chance.uniform(0.62, 0.74) if kind == "room" else chance.uniform(0.58, 0.72)
     ground = Ground(sky_top=wall, sky_low=tuple(c * 0.93 for c in wall), horizon=horizon, room=1.0)
     ground.floor_near, ground.floor_far = wood, tuple(min(1.0, c * 1.1) for c in wood)
     ground.texture = chance.choice((g.PLANKS, g.PLANKS, g.TILES)) if kind == "room" else g.PLAIN
     ground.grain = chance.random()
     if kind == "room" and chance.random() < 0.6:
-        ground.window = (
-            chance.choice((0.22, 0.78)) + chance.uniform(-0.05, 0.05),
-            chance.uniform(0.22, 0.32),
-            chance.uniform(0.09, 0.14),
-            chance.uniform(0.1, 0.16),
-        )
-        ground.window_colour = chance.choice(((0.65, 0.85, 0.98), (0.10, 0.12, 0.28), (0.98, 0.75, 0.5)))
+        x, y = chance.choice((0.22, 0.78)) + chance.uniform(-0.05, 0.05), chance.uniform(0.22, 0.32)
+        ground.window = (x, y, chance.uniform(0.09, 0.14), chance.uniform(0.1, 0.16))
+        ground.window_colour = _material("pane", chance)
     return Place(kind, "day", ground, (1.0, 1.0, 1.0), (horizon + 0.12, 0.94), 0.3)
 
 
 def _without_floor(kind: str, time: str, chance: random.Random) -> Place:
     if kind == "underwater":
-        ground = Ground(
-            sky_top=_near((0.20, 0.62, 0.80), chance),
-            sky_low=_near((0.03, 0.22, 0.45), chance),
-            horizon=chance.choice((0.8, 0.86, 1.2)),
-        )
+        top, low = jittered((0.20, 0.62, 0.80), chance), jittered((0.03, 0.22, 0.45), chance)
+        ground = Ground(sky_top=top, sky_low=low, horizon=chance.choice((0.8, 0.86, 1.2)))
         ground.floor_near, ground.floor_far, ground.texture = (0.60, 0.58, 0.44), (0.28, 0.42, 0.50), g.RIPPLES
         ground.rays, ground.flakes = chance.uniform(0.2, 1.0), chance.choice((0.0, 0.1))
         return Place(kind, "day", ground, (0.80, 0.95, 1.0), (0.85, 0.94), 0.0)
     if kind == "space":
-        ground = Ground(
-            sky_top=_near((0.02, 0.02, 0.08), chance, 0.02),
-            sky_low=_near((0.06, 0.03, 0.14), chance, 0.03),
-            horizon=1.2,
-            stars=1.0,
-        )
+        top, low = jittered((0.02, 0.02, 0.08), chance, 0.02), jittered((0.06, 0.03, 0.14), chance, 0.03)
+        ground = Ground(sky_top=top, sky_low=low, horizon=1.2, stars=1.0)
         if chance.random() < 0.5:
-            ground.clouds, ground.cloud_colour = (
-                chance.uniform(0.3, 0.5),
-                chance.choice(((0.30, 0.12, 0.42), (0.10, 0.20, 0.46), (0.42, 0.14, 0.26))),
-            )
+            ground.clouds = chance.uniform(0.3, 0.5)
+            ground.cloud_colour = _material("nebula", chance)
         return Place(kind, "night", ground, (0.95, 0.95, 1.0), (0.85, 0.94), 0.0)
-    light = _LIGHTS[time]
-    top, low = _SKIES[time]
-    ground = Ground(sky_top=_near(top, chance), sky_low=_near(low, chance), horizon=1.2)
+    top, low = (jittered(colour, chance) for colour in _COLOURS[time]["sky"])
+    ground = Ground(sky_top=top, sky_low=low, horizon=1.2)
     _heavens(ground, time, chance)
     if time == "sunset":
         ground.disc = (ground.disc[0], chance.uniform(0.55, 0.85), ground.disc[2])
     if time == "day":
         ground.clouds = chance.uniform(0.4, 0.7)
-    return Place(kind, time, ground, light, (0.8, 0.9), 0.0)
+    return Place(kind, time, ground, _COLOURS[time]["light"], (0.8, 0.9), 0.0)
 
 
 def where(place: Place, chance: random.Random) -> str:
@@ -367,9 +314,8 @@ def called(place: Place, chance: random.Random) -> str:
     if place.time == "sunset" and place.kind in SUNSETS and chance.random() < 0.3:
         return chance.choice(("a sunset over {}", "sunset over {}", "a sunrise over {}")).format(SUNSETS[place.kind])
     if place.time == "night" and chance.random() < 0.15:
-        return chance.choice(
-            ("a starry night over {}", "a night sky over {}", "the moon over {}" if place.ground.disc[2] else "stars over {}")
-        ).format(name)
+        shining = "the moon" if place.ground.disc[2] else "stars"
+        return f"{chance.choice(('a starry night', 'a night sky', shining))} over {name}"
     words = ADJECTIVES.get(place.time)
     if words and chance.random() < 0.25 and name.startswith("a ") and place.time != "night":
         return f"a {chance.choice(words)} {name[2:]}"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 
 from phosphene.training.text_to_image import phrases, places
-from phosphene.training.text_to_image.captions import ALSO, COLOURS
-from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Missing, Scene, Thing, jittered, unseen
+from phosphene.training.text_to_image.captions import COLOURS, jittered, spoken
+from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Missing, Scene, Thing, unseen
 from phosphene.training.text_to_image.groups import group, worn
 from phosphene.training.text_to_image.manners import MANNERS
 from phosphene.training.text_to_image.phrases import article, plural, with_article
@@ -53,7 +53,7 @@ def icon(cast: Casting, chance: random.Random) -> Scene | None:
         ink = jittered(COLOURS[colour], chance, 0.04)
     word = chance.choice(phrases.SOLID if cast.shapes[k].solid else phrases.OUTLINE)
     called = cast.called(k, name, chance)
-    before = f"{chance.choice(ALSO.get(colour, (colour,)))} " if colour else ("black " if chance.random() < 0.3 else "")
+    before = f"{spoken(colour, chance)} " if colour else ("black " if chance.random() < 0.3 else "")
     text = f"{before}{called} {word}" if chance.random() < 0.75 else f"{before}{word} of {with_article(called)}"
     layer = cast.hang(Thing(k, "", "", {"mask": True, "ink": ink}), 0.5, 0.5, chance.uniform(0.8, 0.97), None, chance)
     return Scene(article(text, chance) + said, [layer], paper=paper)

@@ -6,8 +6,8 @@ import random
 from typing import NamedTuple
 
 from phosphene.training.text_to_image import phrases, places
-from phosphene.training.text_to_image.captions import ALSO, COLOURS, Colour
-from phosphene.training.text_to_image.casting import GROWS, WHITE, Casting, Layer, Thing, jittered
+from phosphene.training.text_to_image.captions import COLOURS, Colour, jittered, spoken
+from phosphene.training.text_to_image.casting import GROWS, WHITE, Casting, Layer, Thing
 from phosphene.training.text_to_image.grounds import Ground
 
 
@@ -16,10 +16,9 @@ def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str
     if chance.random() >= often:
         return WHITE, chance.choice((" on a white background", " on white")) if chance.random() < 0.05 else ""
     colour = chance.choice(list(COLOURS))
-    called = chance.choice(ALSO.get(colour, (colour,)))
-    said = (
-        chance.choice((f" on a {called} background", f" on {called}", f", {called} background")) if chance.random() < 0.9 else ""
-    )
+    called = spoken(colour, chance)
+    ways = (f" on a {called} background", f" on {called}", f", {called} background")
+    said = chance.choice(ways) if chance.random() < 0.9 else ""
     return jittered(COLOURS[colour], chance, 0.04), said
 
 

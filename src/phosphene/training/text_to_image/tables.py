@@ -1,4 +1,4 @@
-"""The tables beside this module, for people to read and add to: words.toml, things.toml, everyday.tsv."""
+"""The tables beside this module, for people to read and add to: words.toml, things.toml, colours.toml, everyday.tsv."""
 
 from __future__ import annotations
 
