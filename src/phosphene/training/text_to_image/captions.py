@@ -12,40 +12,12 @@ from phosphene.errors import UserError
 from phosphene.files import is_special, replacing
 from phosphene.readers import read_json_file
 from phosphene.training.text_to_image.recipe import HELD_OUT
-from phosphene.training.text_to_image.tables import lines
+from phosphene.training.text_to_image.tables import lines, table
 
 Colour = tuple[float, float, float]
 
-COLOURS: dict[str, Colour] = {
-    "red": (0.86, 0.12, 0.14),
-    "orange": (0.96, 0.52, 0.10),
-    "yellow": (0.98, 0.82, 0.14),
-    "green": (0.16, 0.62, 0.24),
-    "blue": (0.12, 0.36, 0.84),
-    "purple": (0.50, 0.20, 0.70),
-    "pink": (0.96, 0.46, 0.68),
-    "brown": (0.46, 0.28, 0.14),
-    "gray": (0.50, 0.50, 0.50),
-    "black": (0.0, 0.0, 0.0),
-    "white": (1.0, 1.0, 1.0),
-    "teal": (0.05, 0.52, 0.52),
-    "turquoise": (0.20, 0.80, 0.76),
-    "navy": (0.06, 0.12, 0.36),
-    "gold": (0.82, 0.64, 0.16),
-    "lime": (0.60, 0.86, 0.16),
-    "crimson": (0.66, 0.04, 0.20),
-    "violet": (0.58, 0.40, 0.90),
-    "beige": (0.93, 0.88, 0.76),
-    "light blue": (0.60, 0.82, 0.97),
-    "dark green": (0.04, 0.32, 0.14),
-}
-"""sRGB, 0..1. Drawn with a little jitter, so that a name is a neighbourhood and not a value."""
-ALSO = {
-    "gray": ("gray", "grey"),
-    "light blue": ("light blue", "sky blue"),
-    "navy": ("navy", "dark blue"),
-    "gold": ("gold", "golden"),
-}
+COLOURS: dict[str, Colour] = table("colours.toml")["names"]
+ALSO: dict[str, tuple[str, ...]] = table("colours.toml")["also"]
 
 
 def jittered(colour: Colour, chance: random.Random, by: float = 0.05) -> Colour:
@@ -60,13 +32,7 @@ def spoken(colour: str, chance: random.Random) -> str:
 
 MASK = "icon"
 """The style whose pictures are alpha masks, to be filled with any ink."""
-_HANDED = """left right leftwards rightwards arrow arrows clockwise anticlockwise counterclockwise button sign letter letters
-latin number keycap digit input abc abcd cl cool free id new ng ok sos up vs japanese calendar card dice die die's
-clock oclock o'clock thirty zodiac note notes musical score symbol trademark copyright registered text writing stop
-percent question exclamation infinity back end soon top east west northeast northwest southeast southwest north
-south flag country map currency dollar euro pound yen sterling battery eleven twelve one two three four five six
-seven eight nine ten increasing decreasing waxing waning first last quarter"""
-HANDED = frozenset(_HANDED.split())
+HANDED = frozenset(table("words.toml")["handed"])
 """Words of pictures that must not be mirrored: lettering and directions."""
 EVERYDAY = {caption: tuple(names.split(", ")) for caption, names in lines("everyday.tsv")}
 """What people say for things that Unicode calls otherwise; WordNet, of which nouns are used, does not know it."""
@@ -107,16 +73,9 @@ class Subject:
             raise UserError(f"keywords {keywords!r}: must be a list of texts; leave them out, or mend them.")
         words = tuple(str(k).lower() for k in keywords)
         size = values.get("size")
-        more = {key: str(values.get(key) or "") for key in ("name", "category", "where", "source")}
         size = size if isinstance(size, int) and 0 <= size <= 6 else 0
-        return cls(
-            caption.strip().lower(),
-            str(values.get("style") or ""),
-            words,
-            str(values.get("concept") or caption),
-            size=size,
-            **more,
-        )
+        more = {key: str(values.get(key) or "") for key in ("style", "name", "category", "where", "source")}
+        return cls(caption.strip().lower(), keywords=words, concept=str(values.get("concept") or caption), size=size, **more)
 
     @property
     def called(self) -> str:

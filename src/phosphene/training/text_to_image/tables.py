@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 
 
+@cache
 def table(name: str) -> dict[str, Any]:
     """The TOML file called ``name``; its lists as tuples, as constants are."""
     return _frozen(tomllib.loads((HERE / name).read_text(encoding="utf-8")))
