@@ -88,6 +88,19 @@ class Thing(NamedTuple):
     colours: dict  # keyword arguments of a Layer
 
 
+class Kind(NamedTuple):
+    """What is known of the things of a name: see Subject."""
+
+    name: str
+    category: str
+    size: int
+    where: str
+
+    @property
+    def words(self) -> int:
+        return len(self.name.split())
+
+
 class Missing(LookupError):
     """No cut-out is what a scene is made of: few pictures, or of few kinds, do not have everything."""
 
@@ -114,13 +127,13 @@ class Casting:
         self.subjects, self.shapes, self.thesaurus, self.new = subjects, shapes, thesaurus, new
         self.painted: dict[str, list[int]] = defaultdict(list)
         self.icons: dict[str, list[int]] = defaultdict(list)
-        self.kind: dict[str, tuple[str, int, str]] = {}
+        self.kind: dict[str, Kind] = {}
         for k, subject in enumerate(subjects):
             if used is not None and not used[k]:
                 continue
             name = subject.called
             (self.icons if subject.style == MASK else self.painted)[name].append(k)
-            self.kind.setdefault(name, (subject.category or "object", subject.size or 2, subject.where or "g"))
+            self.kind.setdefault(name, Kind(name, subject.category or "object", subject.size or 2, subject.where or "g"))
         for icons in self.icons.values():  # what most of them agree on comes first
             icons.sort(key=lambda k: -shapes[k].typical)
         self.names = sorted(self.kind)
@@ -130,19 +143,19 @@ class Casting:
     def weight(self, name: str) -> float:
         painted, icons = len(self.painted[name]), len(self.icons[name])
         known = min(painted, 16) ** 0.6 + 0.45 * min(icons, 16) ** 0.6
-        plain = 1.0 if len(name.split()) < 3 else 0.55
+        plain = 1.0 if self.kind[name].words < 3 else 0.55
         # Who draws without a list draws what people ask for.
         asked = icons + sum(self.subjects[k].style not in STANDARD for k in self.painted[name])
         known *= 1 + min(asked, MOST_ASKED) / 6
-        return known * plain * OFTEN.get(self.kind[name][0], 0.8) * (2.5 if name in PEOPLE else 1.0)
+        return known * plain * OFTEN.get(self.kind[name].category, 0.8) * (2.5 if name in PEOPLE else 1.0)
 
-    def choose(self, key: str, chance: random.Random, test: Callable[[str, int, str, str], bool] | None = None) -> str:
-        """A name among those for which ``test(category, size, where, name)`` holds; ``key`` says which test it is.
+    def choose(self, key: str, chance: random.Random, test: Callable[[Kind], bool] | None = None) -> str:
+        """A name among those of whose kind ``test`` holds; ``key`` says which test it is.
 
         Missing where there is none.
         """
         if key not in self._lists:
-            names = [n for n in self.names if test is None or test(*self.kind[n], n)]
+            names = [n for n in self.names if test is None or test(self.kind[n])]
             self._lists[key] = names, list(accumulate(self.weight(n) for n in names))
         names, sums = self._lists[key]
         if not names:
@@ -150,10 +163,10 @@ class Casting:
         return names[bisect(sums, chance.random() * sums[-1])]
 
     def may_wear(self, name: str) -> bool:
-        category = self.kind[name][0]
-        if not self.painted[name] or len(name.split()) > 2 or any(w in name for w in ("hat", "cap", "helmet", "turban", "crown")):
+        kind = self.kind[name]
+        if not self.painted[name] or kind.words > 2 or any(w in name for w in ("hat", "cap", "helmet", "turban", "crown")):
             return False
-        return name in PEOPLE or category == "animal" or (category == "face" and "face" in name) or category == "fantasy"
+        return name in PEOPLE or kind.category in ("animal", "fantasy") or (kind.category == "face" and "face" in name)
 
     def tint(self, name: str, chance: random.Random, often: float) -> str | None:
         """A colour to give ``name`` now and then."""
@@ -206,8 +219,9 @@ class Casting:
         if draw < 0.34 and self.thesaurus is not None and subject.style != MASK:
             return self.thesaurus.reworded(name, chance)
         what, _, vessel = name.rpartition(" ")
-        if draw > 0.5 and vessel in SERVED and self.kind.get(what, ("",))[0] in ("food", "plant"):
-            return f"{vessel} of {plural(what) if self.kind[what][0] == 'plant' else what}"
+        held = self.kind[what].category if what in self.kind else ""
+        if draw > 0.5 and vessel in SERVED and held in ("food", "plant"):
+            return f"{vessel} of {plural(what) if held == 'plant' else what}"
         return name
 
     def _painted(self, k: int, name: str, chance: random.Random, colour: str | None) -> Thing:
@@ -224,7 +238,7 @@ class Casting:
     def own_colour(self, name: str) -> str:
         """The colour of an icon of ``name`` where none is said: always the same, of its kind where that has one."""
         said = [OWN[word] for word in reversed(name.split()) if word in OWN]
-        of_its_kind = CATEGORY_COLOURS.get(self.kind[name][0], ())
+        of_its_kind = CATEGORY_COLOURS.get(self.kind[name].category, ())
         choices = ([c for c in colours if self.shows(c, name)] for colours in (said[:1], of_its_kind, NATURAL[:8]))
         fitting = next(filter(None, choices), NATURAL[:8])
         return fitting[zlib.crc32(name.encode()) % len(fitting)]
@@ -251,8 +265,9 @@ class Casting:
         known = [n for n in names if n in self.kind]
         return self.thing(chance.choice(known), chance, own=True) if known else None
 
-    def fitting(self, where: str, category: str, chance: random.Random) -> str | None:
-        """A kind of place for a thing that is found ``where``."""
+    def fitting(self, name: str, chance: random.Random) -> str | None:
+        """A kind of place for a thing called ``name``."""
+        _, category, _, where = self.kind[name]
         kinds: list[str] = []
         if "g" in where or category in ("person", "animal"):
             kinds += LAND

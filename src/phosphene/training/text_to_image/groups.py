@@ -15,7 +15,7 @@ AROUND = ((0.16, 0.93, 0.46), (0.84, 0.93, 0.46), (0.32, 0.80, 0.36), (0.68, 0.8
 
 def worn(cast: Casting, chance: random.Random) -> Scene | None:
     """Somebody with something on the head, or in the hand."""
-    host = cast.choose("hosts", chance, lambda c, s, w, n: cast.may_wear(n))
+    host = cast.choose("hosts", chance, lambda kind: cast.may_wear(kind.name))
     if not cast.hats:
         return None
     who = cast.thing(host, chance, colour=cast.tint(host, chance, 0.1))
@@ -39,7 +39,9 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
         over = cast.stand(item, x, top + 0.15 * shape.height * scale, min(tall_item, 0.5), place, chance, shadow=0.0)
         text = f"{with_article(who.name)} {chance.choice(('wearing', 'wearing', 'with', 'in'))} {with_article(item.name)}"
     else:
-        held = cast.choose("held", chance, lambda c, s, w, n: "h" in w and s <= 2 and c not in ("symbol", "body"))
+        held = cast.choose(
+            "held", chance, lambda kind: "h" in kind.where and kind.size <= 2 and kind.category not in ("symbol", "body")
+        )
         item = cast.thing(held, chance, style, cast.tint(held, chance, 0.35))
         x = 0.5 + chance.choice((-1, 1)) * shape.width * scale * 0.42
         over = cast.hang(item, x, base - shape.height * scale * 0.38, chance.uniform(0.24, 0.32), place, chance)
@@ -90,13 +92,10 @@ def campfire(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def market(cast: Casting, chance: random.Random) -> Scene | None:
-    """Three things on a table."""
+    """Two or three things on a table."""
+    goods = ("food", "container", "plant", "object", "tool", "instrument", "toy")
     names = {
-        cast.choose(
-            "table",
-            chance,
-            lambda c, s, w, n: "i" in w and s <= 2 and c in ("food", "container", "plant", "object", "tool", "instrument", "toy"),
-        )
+        cast.choose("table", chance, lambda kind: "i" in kind.where and kind.size <= 2 and kind.category in goods)
         for _ in range(chance.choice((2, 3)))
     }
     place = places.made("table", "day", chance)
@@ -110,7 +109,7 @@ def market(cast: Casting, chance: random.Random) -> Scene | None:
 
 def forest_life(cast: Casting, chance: random.Random) -> Scene | None:
     """An animal among trees that are asked for."""
-    animal = cast.choose("beasts", chance, lambda c, s, w, n: c == "animal" and "g" in w and len(n.split()) < 2)
+    animal = cast.choose("beasts", chance, lambda kind: kind.category == "animal" and "g" in kind.where and kind.words < 2)
     place = chosen_place(chance.choice(("field", "hills", "mountains", "park")), chance)
     thing = cast.thing(animal, chance)
     among = ("between two trees", "among trees", "under the trees", "and trees")
@@ -173,11 +172,8 @@ def garden(cast: Casting, chance: random.Random) -> Scene | None:
 
 def flight(cast: Casting, chance: random.Random) -> Scene | None:
     """Something in the air above a place."""
-    name = cast.choose(
-        "flyers",
-        chance,
-        lambda c, s, w, n: "a" in w and c in ("animal", "vehicle", "toy", "fantasy", "object") and len(n.split()) < 3,
-    )
+    flying = ("animal", "vehicle", "toy", "fantasy", "object")
+    name = cast.choose("flyers", chance, lambda kind: "a" in kind.where and kind.category in flying and kind.words < 3)
     place = chosen_place(chance.choice(list(phrases.BELOW)), chance)
     thing = cast.thing(name, chance, colour=cast.tint(name, chance, 0.2))
     if cast.shapes[thing.index].opaque:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import MASK
-from phosphene.training.text_to_image.casting import METRES, Casting, Layer, Scene, Thing, unseen
+from phosphene.training.text_to_image.casting import METRES, Casting, Kind, Layer, Scene, Thing, unseen
 from phosphene.training.text_to_image.phrases import RELATED, with_article
 from phosphene.training.text_to_image.settings import FLOORLESS, Backdrop, backdrop
 
@@ -25,10 +25,9 @@ class Two(NamedTuple):
     place: places.Place | None
 
 
-def _is_solid(category: str, size: int, where: str, name: str) -> bool:
-    return category not in ("face", "symbol", "place", "weather", "body", "activity", "celestial") and any(
-        x in where for x in "gih"
-    )
+def _is_solid(kind: Kind) -> bool:
+    bodiless = ("face", "symbol", "place", "weather", "body", "activity", "celestial")
+    return kind.category not in bodiless and bool(set("gih") & set(kind.where))
 
 
 def pair(cast: Casting, chance: random.Random) -> Scene | None:
@@ -36,7 +35,7 @@ def pair(cast: Casting, chance: random.Random) -> Scene | None:
     first, second = (cast.choose("solid", chance, _is_solid) for _ in range(2))
     if first == second or (not cast.new and unseen(first, second)):
         return None
-    sizes = [cast.kind[name][1] for name in (first, second)]
+    sizes = [cast.kind[name].size for name in (first, second)]
     if chance.random() > 0.15 and abs(sizes[0] - sizes[1]) > 2:  # an odd pairing now and then
         return None
     a = cast.thing(first, chance, colour=cast.tint(first, chance, 0.35))
@@ -44,12 +43,12 @@ def pair(cast: Casting, chance: random.Random) -> Scene | None:
     b = cast.thing(second, chance, style if style != MASK else None, colour=cast.tint(second, chance, 0.35))
     if cast.shapes[a.index].opaque or cast.shapes[b.index].opaque:
         return None
-    kind = cast.fitting(cast.kind[first][2], cast.kind[first][0], chance) if chance.random() < 0.5 else None
+    kind = cast.fitting(first, chance) if chance.random() < 0.5 else None
     back = Backdrop() if kind in FLOORLESS else backdrop(kind, chance)
     relation = chance.choice(RELATIONS)
     layers = _LAID[relation](cast, _measured(a, b, sizes, back.place, chance), relation, chance)
     words = chance.choice(RELATED[relation])
-    if relation == "on" and cast.kind[first][0] in ("animal", "person") and chance.random() < 0.3:
+    if relation == "on" and cast.kind[first].category in ("animal", "person") and chance.random() < 0.3:
         words = "{} sitting on {}"
     text = words.format(with_article(a.name), with_article(b.name))
     return Scene(text + back.said, layers, back.ground, back.paper)

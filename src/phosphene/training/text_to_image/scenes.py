@@ -21,7 +21,7 @@ from phosphene.training.text_to_image.settings import FLOORLESS, backdrop, chose
 
 def single(cast: Casting, chance: random.Random) -> Scene | None:
     name = cast.choose("any", chance)
-    category = cast.kind[name][0]
+    category = cast.kind[name].category
     colour = cast.tint(name, chance, 0.0 if category in ("face", "symbol", "place", "weather") else 0.28)
     thing = cast.thing(name, chance, colour=colour, plain=True)
     shape = cast.shapes[thing.index]
@@ -43,7 +43,7 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def icon(cast: Casting, chance: random.Random) -> Scene | None:
-    name = cast.choose("icons", chance, lambda c, s, w, n: bool(cast.icons[n]))
+    name = cast.choose("icons", chance, lambda kind: bool(cast.icons[kind.name]))
     k = chance.choice(cast.icons[name])
     paper, said = chosen_paper(chance, 0.25)
     ink, colour = COLOURS["black"], None
@@ -61,13 +61,10 @@ def icon(cast: Casting, chance: random.Random) -> Scene | None:
 
 def here(cast: Casting, chance: random.Random) -> Scene | None:
     """One thing in a place."""
-    name = cast.choose(
-        "somewhere",
-        chance,
-        lambda c, s, w, n: c not in ("face", "symbol", "place", "weather", "body") and any(x in w for x in "gawih"),
-    )
-    category, size, where = cast.kind[name]
-    kind = cast.fitting(where, category, chance)
+    nowhere = ("face", "symbol", "place", "weather", "body")
+    name = cast.choose("somewhere", chance, lambda kind: kind.category not in nowhere and set("gawih") & set(kind.where))
+    _, _, size, where = cast.kind[name]
+    kind = cast.fitting(name, chance)
     if chance.random() < 0.06:  # now and then where it does not belong, and said so
         kind = chance.choice(list(phrases.PLACES))
     if kind is None:
@@ -105,25 +102,21 @@ def place(cast: Casting, chance: random.Random) -> Scene | None:
 
 def count(cast: Casting, chance: random.Random) -> Scene | None:
     """Two to five of a thing, or many."""
-    name = cast.choose(
-        "counted",
-        chance,
-        lambda c, s, w, n: c not in ("symbol", "place", "weather", "activity") and s < 6 and len(n.split()) < 3,
-    )
+    uncounted = ("symbol", "place", "weather", "activity")
+    name = cast.choose("counted", chance, lambda kind: kind.category not in uncounted and kind.size < 6 and kind.words < 3)
     number = chance.choice((2, 2, 2, 3, 3, 3, 4, 4, 5))
     many = name in phrases.FLOCKS and chance.random() < 0.4
     number = chance.randint(5, 7) if many else number
     if not cast.new and not many and unseen(number, name):
         return None
-    tint = None if many or cast.kind[name][0] == "face" else cast.tint(name, chance, 0.3)
+    tint = None if many or cast.kind[name].category == "face" else cast.tint(name, chance, 0.3)
     thing = cast.thing(name, chance, colour=tint)
     if cast.shapes[thing.index].opaque:
         return None
     style = cast.subjects[thing.index].style
     alike = chance.random() < 0.7
     things = [thing] + [thing if alike else cast.thing(name, chance, style, tint) for _ in range(number - 1)]
-    category, _, where = cast.kind[name]
-    back = backdrop(cast.fitting(where, category, chance) if chance.random() < 0.4 else None, chance)
+    back = backdrop(cast.fitting(name, chance) if chance.random() < 0.4 else None, chance)
     layers = [_among(cast, t, k, number, back.place, chance) for k, t in enumerate(things)]
     noun = thing.name if alike or tint else thing.bare
     words = phrases.FLOCKS[name] if many else f"{phrases.NUMBERS[number]} {plural(noun)}"
