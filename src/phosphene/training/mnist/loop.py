@@ -195,13 +195,9 @@ class Trainer:
         losses, norms = torch.stack([self.losses[start:stop], self.norms[start:stop]]).tolist()  # the host waits here
         for step, (loss, norm) in enumerate(zip(losses, norms, strict=True), start + 1):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                what = (
-                    f"loss is {loss}" if not math.isfinite(loss) else f"loss is {loss:.4g} but the norm of its gradient is {norm}"
-                )
-                raise FloatingPointError(
-                    f"epoch {self.epoch + 1}, step {step} of {self.steps}: the {what}; "
-                    f"start a new run with an --lr below {self.recipe.lr:g}."
-                )
+                what = f"{loss:.4g} but the norm of its gradient is {norm}" if math.isfinite(loss) else f"{loss}"
+                where = f"epoch {self.epoch + 1}, step {step} of {self.steps}"
+                raise FloatingPointError(f"{where}: the loss is {what}; start a new run with an --lr below {self.recipe.lr:g}.")
         return losses
 
     def state(self) -> tuple[dict[str, Tensor], dict]:

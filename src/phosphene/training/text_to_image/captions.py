@@ -18,6 +18,7 @@ Colour = tuple[float, float, float]
 
 COLOURS: dict[str, Colour] = table("colours.toml")["names"]
 ALSO: dict[str, tuple[str, ...]] = table("colours.toml")["also"]
+WHITE = (1.0, 1.0, 1.0)
 
 
 def jittered(colour: Colour, chance: random.Random, by: float = 0.05) -> Colour:

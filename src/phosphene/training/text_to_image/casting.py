@@ -15,13 +15,12 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from phosphene.training.text_to_image import places
-from phosphene.training.text_to_image.captions import COLOURS, EVERYDAY, MASK, Colour, Subject, Thesaurus, jittered, spoken
-from phosphene.training.text_to_image.cutouts import Shape, placed
-from phosphene.training.text_to_image.grounds import Ground, numbers
+from phosphene.training.text_to_image.captions import COLOURS, EVERYDAY, MASK, WHITE, Colour, Subject, Thesaurus, jittered, spoken
+from phosphene.training.text_to_image.cutouts import Layer, Shape, placed
+from phosphene.training.text_to_image.grounds import Ground
 from phosphene.training.text_to_image.phrases import plural
 from phosphene.training.text_to_image.tables import table
 
-WHITE = (1.0, 1.0, 1.0)
 _KNOWN = table("things.toml")
 OFTEN = {category: known["often"] for category, known in _KNOWN["categories"].items()}
 """How often a thing of a category is chosen."""
@@ -48,24 +47,6 @@ GROWS: dict[str, tuple[str, ...]] = _KNOWN["grows"]
 TRADES: dict[str, dict[str, tuple[str, ...]]] = _KNOWN["trades"]
 NATURAL = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black", "white")
 TINTS = (*NATURAL, "teal", "turquoise", "navy", "gold", "light blue", "dark green", "violet")
-
-
-class Layer(NamedTuple):
-    """One cut-out in the frame, its fields in the order of :data:`phosphene.training.text_to_image.cutouts.LAYER`."""
-
-    index: int
-    place: tuple[float, float, float, float]
-    mask: bool = False
-    ink: Colour = (0.0, 0.0, 0.0)
-    fills: tuple[float, ...] = (-1.0,) * 9
-    tint: Colour = (0.0, 0.0, 0.0)
-    tinted: float = 0.0
-    light: Colour = WHITE
-    shadow: tuple[float, float, float, float] = (0.5, 0.5, 1.0, 0.0)
-    shade: float = 0.0
-
-    def row(self) -> list[float]:
-        return numbers(self[1:])
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 A picture is kept as (4, S, S) bytes: red, green and blue times alpha, and alpha. A one-colour icon has no colours of its own,
 so its first three channels say instead which parts of the paper its lines enclose (the largest, and two groups of others):
-filled with colours, an outline becomes a coloured drawing. A layer (LAYER) is a row of numbers: where, in what colours.
+filled with colours, an outline becomes a coloured drawing. A layer is a row of numbers: where, in what colours.
 """
 
 from __future__ import annotations
@@ -22,25 +22,32 @@ from torch import Tensor
 
 from phosphene.devices import compiled_on_gpu
 from phosphene.readers import read_cutout
-from phosphene.training.text_to_image.captions import COLOURS, MASK, Subject
-from phosphene.training.text_to_image.grounds import constant
+from phosphene.training.text_to_image.captions import COLOURS, MASK, WHITE, Colour, Subject
+from phosphene.training.text_to_image.grounds import constant, numbers
 from phosphene.training.text_to_image.pictures import contents, premultiplied
 
-LAYER = {
-    "across": 1,  # horizontal scale, negative mirrors: widths of the picture that the frame shows
-    "down": 1,
-    "left": 1,  # shift, in halves of the picture
-    "up": 1,
-    "mask": 1,  # 1: an icon, with ink and fills
-    "ink": 3,
-    "fills": 9,  # of the three groups of parts; negative: left clear
-    "tint": 3,
-    "tinted": 1,
-    "light": 3,  # what the scene's light leaves of each colour
-    "shadow": 4,  # x, y, half width in the frame, strength
-    "shade": 1,  # how much darker the foot is than the head
-}
-LAYER_LENGTH = sum(LAYER.values())
+
+class Layer(NamedTuple):
+    """One cut-out in the frame: which, and how it lies there."""
+
+    index: int
+    place: tuple[float, float, float, float]  # see placed
+    mask: bool = False  # an icon, with ink and fills
+    ink: Colour = (0.0, 0.0, 0.0)
+    fills: tuple[float, ...] = (-1.0,) * 9  # of the three groups of parts; negative: left clear
+    tint: Colour = (0.0, 0.0, 0.0)
+    tinted: float = 0.0
+    light: Colour = WHITE  # what the scene's light leaves of each colour
+    shadow: tuple[float, float, float, float] = (0.5, 0.5, 1.0, 0.0)  # x, y, half width in the frame, strength
+    shade: float = 0.0  # how much darker the foot is than the head
+
+    def row(self) -> list[float]:
+        """All but the index as floats, in the order of the fields."""
+        return numbers(self[1:])
+
+
+LAYER = {name: len(numbers(part)) for name, part in zip(Layer._fields[1:], Layer(0, (0.0,) * 4)[1:], strict=True)}
+"""How many numbers of a row each field has."""
 
 
 class Shape(NamedTuple):
@@ -237,14 +244,15 @@ def placed(
 ) -> tuple[float, float, float, float]:
     """Scales and shifts of a layer that shows a picture ``scale`` times as wide as the frame, its point ``at`` on (x, y).
 
-    Both points are in the unit square. A mirrored picture is turned about ``at``.
+    Both points are in the unit square. A mirrored picture is turned about ``at``. Scales, across (negative mirrors) and down,
+    are widths of the picture that the frame shows; shifts, left and up, halves of the picture.
     """
     across, down = (-1 / scale if mirrored else 1 / scale), 1 / scale
     return across, down, across * (1 - 2 * x) + 2 * at[0] - 1, down * (1 - 2 * y) + 2 * at[1] - 1
 
 
 def lay(under: Tensor, pictures: Tensor, index: Tensor, layers: Tensor) -> Tensor:
-    """``under`` (B, 3, S, S) in 0..1 with one cut-out upon each: ``index`` (B,), ``layers`` (B, LAYER_LENGTH)."""
+    """``under`` (B, 3, S, S) in 0..1 with one cut-out upon each: ``index`` (B,), ``layers`` (B, L) their rows."""
     return _laid(under, pictures[index], layers)
 
 
@@ -262,7 +270,7 @@ def _laid(under: Tensor, pictures: Tensor, layers: Tensor) -> Tensor:
     across, down = (centres[None, None, None, :] - x) / half, (centres[None, None, :, None] - y) / (0.28 * half)
     under = under * (1 - strength * torch.exp(-(across.square() + down.square())))
     zero = torch.zeros(count, device=under.device)
-    scale_x, scale_y, left, up = (parts[n][:, 0] for n in ("across", "down", "left", "up"))
+    scale_x, scale_y, left, up = parts["place"].unbind(1)
     theta = torch.stack([torch.stack([scale_x, zero, left], 1), torch.stack([zero, scale_y, up], 1)], 1)
     grid = F.affine_grid(theta, [count, 4, size, size], align_corners=False)
     seen = F.grid_sample(pictures.float() / 255, grid, "bilinear", align_corners=False)

@@ -7,6 +7,7 @@ smooth noise. No picture is stored, so that no place is ever seen twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 
@@ -152,6 +153,14 @@ def smooth_noise(count: int, size: int, octaves: tuple[int, ...], generator: tor
     return total
 
 
+def _chosen(kind: Tensor, choices: Sequence[Tensor]) -> Tensor:
+    """Of ``choices``, in the order of their numbers, that which ``kind`` names; the first has the shape of the answer."""
+    found = choices[0]
+    for number, choice in enumerate(choices):
+        found = torch.where(kind == number, choice, found)
+    return found
+
+
 def _outline(ridge: _Row, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Height of the outline in 0..1 over x (B, 1, S), the cell it belongs to, and where in the cell x lies."""
     kind, pace, seed = ridge["outline"], ridge["pace"], ridge["seed"]
@@ -176,10 +185,8 @@ def _outline(ridge: _Row, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     house = (left > 0.25).float()
     roofs = house * (0.45 + 0.25 * right + 0.3 * (1 - (2 * within - 1).abs() * 1.15).clamp(min=0)) * (tooth > 0.12)
     cliff = 0.82 + 0.18 * left
-    choices = (torch.zeros_like(hills), hills, peaks, blocks, firs, trees, roofs, cliff)
-    height = torch.zeros_like(hills)
-    for number, choice in enumerate(choices):
-        height = torch.where(kind == number, choice, height)
+    none = torch.zeros_like(hills)
+    height = _chosen(kind, (none, hills, peaks, blocks, firs, trees, roofs, cliff))
     return height, cell, within
 
 
@@ -226,17 +233,8 @@ def _floor(row: _Row, x: Tensor, depth: Tensor, noise: Tensor, fine: Tensor) -> 
     tiles = 0.22 * (((side * 5).floor() + (away * 2.2).floor()).remainder(2) - 0.5)
     snow = 0.06 * noise
     cobbles = 0.14 * fine - 0.2 * seam * row_seam
-    light = torch.zeros_like(noise)
-    for number, choice in (
-        (GRASS, grass),
-        (RIPPLES, ripples),
-        (WAVES, waves),
-        (PLANKS, planks),
-        (TILES, tiles),
-        (SNOW, snow),
-        (COBBLES, cobbles),
-    ):
-        light = torch.where(kind == number, choice.expand_as(light), light)
+    plain = torch.zeros_like(noise)
+    light = _chosen(kind, (plain, grass, ripples, waves, planks, tiles, snow, cobbles))
     return colour * (1 + (0.4 + row["grain"]) * light)[:, None]
 
 

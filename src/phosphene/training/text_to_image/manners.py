@@ -35,6 +35,18 @@ def _toned(value: Tensor, ink: tuple[float, ...], paper: tuple[float, ...]) -> T
     return low + (high - low) * value
 
 
+def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """How much brighter it is on the right of a pixel than on its left, and below than above; 0 at the edges."""
+    return F.pad(x[..., 2:] - x[..., :-2], (1, 1)), F.pad(x[..., 2:, :] - x[..., :-2, :], (0, 0, 1, 1))
+
+
+def _everywhere(x: Tensor) -> Tensor:
+    """(B, S, S, 2): where each pixel is, for grid_sample."""
+    count, _, side, _ = x.shape
+    same = torch.eye(2, 3, device=x.device)[None].expand(count, -1, -1)
+    return F.affine_grid(same, [count, 1, side, side], align_corners=False)
+
+
 def kuwahara(x: Tensor, radius: int) -> Tensor:
     """Each pixel becomes the mean of whichever of its four neighbouring squares varies least: flat strokes, sharp edges.
 
@@ -57,17 +69,14 @@ def _strokes(x: Tensor, length: int, generator: torch.Generator | None) -> Tenso
     """(B, 1, S, S) in about -1..1: noise drawn out along the edges of ``x``, as a brush goes."""
     count, _, side, _ = x.shape
     soft = low_pass(grey(x), side / 24)
-    across = F.pad(soft[..., 2:] - soft[..., :-2], (1, 1))
-    down = F.pad(soft[..., 2:, :] - soft[..., :-2, :], (0, 0, 1, 1))
+    across, down = _slopes(soft)
     wander = smooth_noise(count, side, (3,), generator, x.device)[:, None] * torch.pi
     strength = (across.square() + down.square()).sqrt()
     sure = (strength * 25).clamp(max=1)
     direction_x = -down / (strength + 1e-4) * sure + torch.cos(wander) * (1 - sure)
     direction_y = across / (strength + 1e-4) * sure + torch.sin(wander) * (1 - sure)
     noise = smooth_noise(count, side, (side // 3, side // 2), generator, x.device)[:, None]
-    base = F.affine_grid(
-        torch.eye(2, 3, device=x.device)[None].expand(count, -1, -1), [count, 1, side, side], align_corners=False
-    )
+    base = _everywhere(x)
     flow = torch.cat([direction_x, direction_y], 1).permute(0, 2, 3, 1) * (2 / side)
     total = torch.zeros_like(noise)
     for k in range(-length, length + 1, max(1, length // 3)):
@@ -98,9 +107,7 @@ def watercolour(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Pale washes with dark rims that fade into white paper."""
     count, _, side, _ = x.shape
     bent = smooth_noise(count, side, (10, 20), generator, x.device)
-    base = F.affine_grid(
-        torch.eye(2, 3, device=x.device)[None].expand(count, -1, -1), [count, 1, side, side], align_corners=False
-    )
+    base = _everywhere(x)
     other = smooth_noise(count, side, (10, 20), generator, x.device)
     wobbly = F.grid_sample(x, base + 0.025 * torch.stack([bent, other], 3), "bilinear", "border", align_corners=False)
     flat = kuwahara(wobbly, max(1, side // 32))
@@ -191,8 +198,7 @@ def photograph(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     count, _, side, _ = x.shape
     device = x.device
     relief = low_pass(grey(x), side / 20) * 0.6 + low_pass(grey(x), side / 8) * 0.4
-    across = F.pad(relief[..., 2:] - relief[..., :-2], (1, 1))
-    down = F.pad(relief[..., 2:, :] - relief[..., :-2, :], (0, 0, 1, 1))
+    across, down = _slopes(relief)
     turn = _rand(count, generator, device, -0.6, 0.6)
     lit = ((across * torch.sin(turn + 0.7) + down * torch.cos(turn + 0.7)) * side / 9).clamp(-0.3, 0.3)
     mean = grey(x)

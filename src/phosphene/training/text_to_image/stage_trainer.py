@@ -378,8 +378,6 @@ class StageTrainer:
             save_torch_state_dict(state, folder / name, filename_pattern=pattern, max_shard_size="15MB")
             for written in (folder / name).iterdir():
                 written.chmod(0o644)
-            config = getattr(module, "config", None)
-            if config is not None:
-                (folder / name / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            (folder / name / "config.json").write_text(json.dumps(module.config, indent=2) + "\n")
         if self.average.text is not None:
             tokens.save(self.tokenizer, folder / "tokenizer", self.recipe.length)

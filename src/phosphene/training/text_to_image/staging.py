@@ -28,7 +28,7 @@ class Stage(NamedTuple):
     grounds: Tensor  # (G, grounds.LENGTH)
     grounded: Tensor  # (G,) which scenes
     index: Tensor  # (L,) pictures, in the order they are laid
-    layers: Tensor  # (L, LAYER_LENGTH)
+    layers: Tensor  # (L, numbers of a layer)
     owners: Tensor  # (L,) scenes
     depths: tuple[int, ...]  # so many layers at each depth, from back to front
     mannered: Tensor  # (M,) scenes, in the order of MANNERS
