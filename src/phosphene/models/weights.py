@@ -120,12 +120,7 @@ def load(path: Path) -> dict[str, Tensor]:
 
 def mapped(paths: Iterable[Path], dtype: torch.dtype) -> dict[str, Tensor]:
     """The weights of ``paths`` in ``dtype``. Those stored so are not copied: their memory is the file."""
-    held: dict[str, Tensor] = {}
-    for path in paths:
-        with _opened(path) as file:
-            names = list(file.keys())
-            held |= {name: _real(file.get_tensor(name), name, path).to(dtype) for name in names}
-    return held
+    return {name: value.to(dtype) for name, value in _stored(paths)}
 
 
 def _real(value: Tensor, name: str, path: Path) -> Tensor:
