@@ -303,7 +303,7 @@ def test_no_network(name):
 def published(monkeypatch):
     """A set that two mirrors offer as ``mnist``; gives its files and its SHA-256s to the module under test."""
     files = {part: idx(array) for part, array in arrays(seed=1).items()}
-    sums = tuple(hashlib.sha256(files[part]).hexdigest() for part in PARTS)
+    sums = {part: hashlib.sha256(files[part]).hexdigest() for part in PARTS}
     monkeypatch.setitem(SOURCES, "mnist", Source(mirrors=("https://first/", "https://second/"), content=sums))
     return files
 
@@ -356,7 +356,7 @@ def test_no_mirror_with_the_right_content_leaves_nothing(monkeypatch, published)
 
 def test_fashion_is_fetched_by_its_archives_hash(monkeypatch):
     archives = {part: gzip.compress(idx(array)) for part, array in arrays(seed=2).items()}
-    sums = tuple(hashlib.sha256(archives[part]).hexdigest() for part in PARTS)
+    sums = {part: hashlib.sha256(archives[part]).hexdigest() for part in PARTS}
     monkeypatch.setitem(SOURCES, "fashion", Source(mirrors=("https://first/", "https://second/"), archive=sums))
     asked = mirror(monkeypatch, lambda where, part: b"moved" if where == "first" else archives[part])
     assert len(load_dataset("fashion").test) == 4

@@ -13,7 +13,8 @@ import importlib.util
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from phosphene.defaults import DATASETS
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import cache_folder
 from phosphene.readers import require_bounded
+from phosphene.training.tables import table
 
 MOST_BYTES = 2**29
 """Of a file, unpacked."""
@@ -32,36 +34,14 @@ PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 @dataclass(frozen=True)
 class Source:
-    """Where a known set comes from. ``content``: SHA-256 of the uncompressed parts; ``archive``: of the .gz files."""
+    """Where a known set comes from. ``content``: SHA-256 of the uncompressed parts by name; ``archive``: of the .gz files."""
 
     mirrors: tuple[str, ...]
-    content: tuple[str, ...] = ()
-    archive: tuple[str, ...] = ()
+    content: Mapping[str, str] = field(default_factory=dict)
+    archive: Mapping[str, str] = field(default_factory=dict)
 
 
-SOURCES = {
-    "mnist": Source(
-        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-        content=(
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        ),
-    ),
-    "fashion": Source(
-        mirrors=(
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-        ),
-        archive=(
-            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        ),
-    ),
-}
+SOURCES = {name: Source(**said) for name, said in table("mnist/sources.toml").items()}
 
 
 @dataclass(frozen=True)
@@ -102,8 +82,8 @@ def load_dataset(name: str, data: Path | None = None, fetch: bool = True) -> Dat
         return _scikit_digits()
     if data is not None and not Path(data).is_dir():
         raise UserError(f"--data {data}: no such folder; name one that holds {PARTS[0]}.gz and its three companions.")
-    paths = [_find(name, index, data, fetch) for index in range(len(PARTS))]
-    arrays = [_checked(name, index, path) for index, path in enumerate(paths)]
+    paths = [_find(name, part, data, fetch) for part in PARTS]
+    arrays = [_checked(name, part, path) for part, path in zip(PARTS, paths, strict=True)]
     splits = []
     for images, labels, where in ((arrays[0], arrays[1], paths[0]), (arrays[2], arrays[3], paths[2])):
         if len(images) != len(labels):
@@ -112,8 +92,7 @@ def load_dataset(name: str, data: Path | None = None, fetch: bool = True) -> Dat
     return Dataset(name, *splits)
 
 
-def _find(name: str, index: int, data: Path | None, fetch: bool) -> Path:
-    part = PARTS[index]
+def _find(name: str, part: str, data: Path | None, fetch: bool) -> Path:
     environment = os.environ.get("PHOSPHENE_DATA")
     # A folder in the environment may hold one subfolder for each set.
     places = [Path(data)] if data is not None else []
@@ -133,21 +112,21 @@ def _find(name: str, index: int, data: Path | None, fetch: bool) -> Path:
         raise UserError("--dataset idx: needs --data DIR, the folder with the four IDX files.")
     if not fetch:
         raise UserError(f"--dataset {name}: is not here; name its folder with --data, or in PHOSPHENE_DATA.")
-    return _fetch(name, index)
+    return _fetch(name, part)
 
 
-def _fetch(name: str, index: int) -> Path:
+def _fetch(name: str, part: str) -> Path:
     import pooch
 
-    part, source = PARTS[index], SOURCES[name]
-    known = f"sha256:{source.archive[index]}" if source.archive else None
+    source = SOURCES[name]
+    known = f"sha256:{source.archive[part]}" if source.archive else None
     for mirror in source.mirrors:
         try:
             file = Path(pooch.retrieve(f"{mirror}{part}.gz", known, fname=f"{part}.gz", path=cache_folder() / name))
         except (OSError, ValueError):  # no network, no such file there, or another hash: the next mirror may do better
             continue
         try:
-            _checked(name, index, file)
+            _checked(name, part, file)
             return file
         except UserError:
             file.unlink(missing_ok=True)
@@ -158,7 +137,7 @@ def _fetch(name: str, index: int) -> Path:
     )
 
 
-def _checked(name: str, index: int, path: Path) -> np.ndarray:
+def _checked(name: str, part: str, path: Path) -> np.ndarray:
     """The array of an IDX file, verified for a known set."""
     source = SOURCES.get(name)
     require_bounded(path, MOST_BYTES, "it is damaged, fetch it again")
@@ -169,13 +148,12 @@ def _checked(name: str, index: int, path: Path) -> np.ndarray:
         raise UserError(f"{path}: cannot be read or is truncated ({error}); fetch it again.") from error
     if len(content) > MOST_BYTES:
         raise UserError(f"{path}: holds more than {MOST_BYTES:,} bytes, which is ten times MNIST; it is damaged, fetch it again.")
-    array = read_idx(content, path, images="images" in PARTS[index])
-    if source and source.content and hashlib.sha256(content).hexdigest() != source.content[index]:
-        raise UserError(
-            f"{path}: is not {name}'s {PARTS[index]} (its content has another SHA-256); fetch it again or use --dataset idx."
-        )
-    if source and source.archive and path.suffix == ".gz" and _sum(path) != source.archive[index]:
-        raise UserError(f"{path}: is not {name}'s {PARTS[index]}.gz (another SHA-256); fetch it again or use --dataset idx.")
+    array = read_idx(content, path, images="images" in part)
+    again = "fetch it again or use --dataset idx"
+    if source and source.content and hashlib.sha256(content).hexdigest() != source.content[part]:
+        raise UserError(f"{path}: is not {name}'s {part} (its content has another SHA-256); {again}.")
+    if source and source.archive and path.suffix == ".gz" and _sum(path) != source.archive[part]:
+        raise UserError(f"{path}: is not {name}'s {part}.gz (another SHA-256); {again}.")
     return array
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from phosphene.errors import UserError
 from phosphene.files import is_special, replacing
 from phosphene.readers import read_json_file
+from phosphene.training.tables import lines, table
 from phosphene.training.text_to_image.recipe import HELD_OUT
-from phosphene.training.text_to_image.tables import lines, table
 
 Colour = tuple[float, float, float]
 
-COLOURS: dict[str, Colour] = table("colours.toml")["names"]
-ALSO: dict[str, tuple[str, ...]] = table("colours.toml")["also"]
+COLOURS: dict[str, Colour] = table("text_to_image/colours.toml")["names"]
+ALSO: dict[str, tuple[str, ...]] = table("text_to_image/colours.toml")["also"]
 WHITE = (1.0, 1.0, 1.0)
 
 
@@ -33,9 +33,9 @@ def spoken(colour: str, chance: random.Random) -> str:
 
 MASK = "icon"
 """The style whose pictures are alpha masks, to be filled with any ink."""
-HANDED = frozenset(table("words.toml")["handed"])
+HANDED = frozenset(table("text_to_image/words.toml")["handed"])
 """Words of pictures that must not be mirrored: lettering and directions."""
-EVERYDAY = {caption: tuple(names.split(", ")) for caption, names in lines("everyday.tsv")}
+EVERYDAY = {caption: tuple(names.split(", ")) for caption, names in lines("text_to_image/everyday.tsv")}
 """What people say for things that Unicode calls otherwise; WordNet, of which nouns are used, does not know it."""
 
 

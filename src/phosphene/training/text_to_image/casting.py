@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
+from phosphene.training.tables import table
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import COLOURS, EVERYDAY, MASK, WHITE, Colour, Subject, Thesaurus, jittered, spoken
 from phosphene.training.text_to_image.cutouts import Layer, Shape, placed
 from phosphene.training.text_to_image.grounds import Ground
 from phosphene.training.text_to_image.phrases import plural
-from phosphene.training.text_to_image.tables import table
 
-_KNOWN = table("things.toml")
+_KNOWN = table("text_to_image/things.toml")
 OFTEN = {category: known["often"] for category, known in _KNOWN["categories"].items()}
 """How often a thing of a category is chosen."""
 CATEGORY_COLOURS = {category: known["colours"] for category, known in _KNOWN["categories"].items() if "colours" in known}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from phosphene.training.text_to_image.tables import table
+from phosphene.training.tables import table
 
-_WORDS = table("words.toml")
+_WORDS = table("text_to_image/words.toml")
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 _ODD: dict[str, str] = _WORDS["odd"]
 _WITHOUT = frozenset((*_WORDS["mass"], *_WORDS["bare"], *_ODD.values()))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
+from phosphene.training.tables import table
 from phosphene.training.text_to_image import grounds as g
 from phosphene.training.text_to_image.captions import Colour, jittered
 from phosphene.training.text_to_image.grounds import Ground, Ridge
 from phosphene.training.text_to_image.phrases import ADJECTIVES, ALWAYS, PLACES, SNOWY, SUNSETS, TIMES
-from phosphene.training.text_to_image.tables import table
 
 
 class Place(NamedTuple):
@@ -23,7 +23,7 @@ class Place(NamedTuple):
     shadow: float  # its strength
 
 
-_COLOURS = table("colours.toml")
+_COLOURS = table("text_to_image/colours.toml")
 INDOORS = ("room", "table")
 
 

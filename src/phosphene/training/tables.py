@@ -1,4 +1,4 @@
-"""The tables beside this module, for people to read and add to: words.toml, things.toml, colours.toml, everyday.tsv."""
+"""The tables beside the modules of this room (TOML, TSV), for people to read and add to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 @cache
 def table(name: str) -> dict[str, Any]:
-    """The TOML file called ``name``; its lists as tuples, as constants are."""
+    """The TOML file ``name`` below this folder; its lists as tuples, as constants are."""
     return _frozen(tomllib.loads((HERE / name).read_text(encoding="utf-8")))
 
 
@@ -23,5 +23,5 @@ def _frozen(value: Any) -> Any:
 
 
 def lines(name: str) -> list[list[str]]:
-    """The lines of the TSV file called ``name``, in their columns."""
+    """The lines of the TSV file ``name`` below this folder, in their columns."""
     return [line.split("\t") for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
