@@ -106,25 +106,25 @@ def shape_of(layers: np.ndarray, mask: bool) -> Shape:
     while end < size - 1 and last[end + 1]:
         end += 1
     width = max(end - begin, 0.2 * (right - left))
-    hue = -1
-    if not mask:
-        seen = layers[3] > 200
-        colours = layers[:3, seen].T.astype(np.float32)
-        if len(colours):
-            spread = colours.max(1) - colours.min(1)
-            vivid = colours[spread > 70]
-            if len(vivid) > 0.4 * len(colours):
-                nearest = ((vivid[:, None] - PALETTE[None]) ** 2).sum(2).argmin(1)
-                counts = np.bincount(nearest, minlength=len(PALETTE))
-                if counts.max() > 0.6 * len(vivid):
-                    hue = int(counts.argmax())
     area = there.sum()
     solid = bool((layers[3] > 128).sum() > 0.66 * area) if mask else True
     parts = bool(mask and (layers[:3].astype(np.int32).sum(0) > 128).sum() > 0.02 * area)
     scale = 1 / size
     opaque = bool(not mask and (layers[3] > 250).mean() > 0.93)
     box = (float(v) * scale for v in (left, top, right, bottom, middle, width))
-    return Shape(*box, opaque, solid, parts, hue)
+    return Shape(*box, opaque, solid, parts, -1 if mask else _hue(layers))
+
+
+def _hue(layers: np.ndarray) -> int:
+    """The colour that most of (4, S, S) bytes has, as its index in COLOURS; -1 where it has several or none."""
+    colours = layers[:3, layers[3] > 200].T.astype(np.float32)
+    if not len(colours):
+        return -1
+    vivid = colours[colours.max(1) - colours.min(1) > 70]
+    if len(vivid) <= 0.4 * len(colours):
+        return -1
+    counts = np.bincount(((vivid[:, None] - PALETTE[None]) ** 2).sum(2).argmin(1), minlength=len(PALETTE))
+    return int(counts.argmax()) if counts.max() > 0.6 * len(vivid) else -1
 
 
 def enclosed(alpha: np.ndarray) -> np.ndarray:
@@ -140,19 +140,16 @@ def enclosed(alpha: np.ndarray) -> np.ndarray:
     if count == 0:
         return found
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    inner = [k for k in range(1, count + 1) if k not in border]
-    areas = ndimage.sum_labels(np.ones_like(labels), labels, inner) if inner else []
-    inner = [k for k, area in zip(inner, areas, strict=True) if area >= 5]
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    inner = [k for k in range(1, count + 1) if k not in border and areas[k] >= 5]
     if not inner:
         return found
-    order = sorted(inner, key=lambda k: -(labels == k).sum())
     group = np.zeros(count + 1, np.uint8)
-    for place, k in enumerate(order):
+    for place, k in enumerate(sorted(inner, key=lambda k: -areas[k])):
         group[k] = 1 if place == 0 else 2 + place % 2
     kept = group[labels]
-    _, (rows, columns) = ndimage.distance_transform_edt(kept == 0, return_indices=True)
+    reach, (rows, columns) = ndimage.distance_transform_edt(kept == 0, return_indices=True)
     near = kept[rows, columns]
-    reach, _ = ndimage.distance_transform_edt(kept == 0, return_indices=True)
     under = line & (reach <= 6)
     for k in range(3):
         found[k] = np.where((kept == k + 1) | (under & (near == k + 1)), 255, 0)

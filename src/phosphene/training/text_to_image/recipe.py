@@ -17,8 +17,6 @@ MOST = {"images": 10**11, "batch_size": 2**20, "micro_batch": 2**20, "hidden": 2
 """Of sizes, which are checked before memory is taken for them."""
 TARGETS = ("sample", "epsilon", "v_prediction")
 OPTIMIZERS = ("adamw", "muon")
-
-
 PAINTERS = ("cascade", "upscaler")
 READERS = ("cascade", "retrieval")
 
