@@ -85,7 +85,7 @@ def quick_ends(request, monkeypatch):
         monkeypatch.setattr(module, "loss_curves", lambda *_, **__: Image.new("RGB", (64, 48)))
     for name, value in (("ROWS", 1), ("STEPS", 2)):
         monkeypatch.setattr(preview, name, value)
-    few = partialmethod(of_stages.CascadeRun.preview, prompts=of_stages.PROMPTS[:2], each=1)
+    few = partialmethod(of_stages.CascadeRun.preview, prompts=of_stages.PREVIEWS[:2], each=1)
     monkeypatch.setattr(of_stages.CascadeRun, "preview", few)
 
 

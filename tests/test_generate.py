@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
@@ -268,8 +268,7 @@ def test_a_folder_of_ones_own_pictures_trains_a_stage(call, monkeypatch):
     from phosphene.training.text_to_image import recipe as training
     from phosphene.training.text_to_image import run, stories
 
-    monkeypatch.setattr(run, "PROMPTS", ("a disc",))
-
+    monkeypatch.setattr(run.CascadeRun, "preview", partialmethod(run.CascadeRun.preview, prompts=("a disc",)))
     monkeypatch.setattr(stories, "held_out", lambda concept, one_in: concept == "disc 3")
     Path("pictures").mkdir()
     for k in range(6):

@@ -76,18 +76,7 @@ def campfire(cast: Casting, chance: random.Random) -> Scene | None:
     if logs is not None:
         layers.append(cast.stand(logs, 0.5, 0.95, tall * 0.7, bright, chance))
     layers += [cast.stand(fire, 0.5, 0.91, tall, bright, chance), *people[:2]]
-    if number:
-        text = chance.choice(
-            (
-                f"people around {said}",
-                f"{phrases.NUMBERS[number]} people around {said}",
-                f"people sitting around {said}",
-                "friends around a campfire",
-                f"people by {said}",
-            )
-        )
-    else:
-        text = said
+    text = chance.choice(phrases.GATHERED).format(fire=said, number=phrases.NUMBERS[number]) if number else said
     return Scene(f"{text} {places.where(place, chance)}" if chance.random() < 0.7 else text, layers, place.ground)
 
 
@@ -160,13 +149,8 @@ def garden(cast: Casting, chance: random.Random) -> Scene | None:
         return None
     behind = [cast.stand(thing, (k + 0.5) / 4, 0.78, 0.3, place, chance) for k in range(4)]
     before = [cast.stand(thing, (k + 0.5) / 4 + 0.1, 0.95, 0.38, place, chance) for k in range(3)]
-    text = chance.choice(
-        (
-            f"a field of {plural(thing.bare)}",
-            f"{plural(thing.bare)} {places.where(place, chance)}",
-            f"a garden with {plural(thing.bare)}",
-        )
-    )
+    flowers, there = plural(thing.bare), places.where(place, chance)
+    text = chance.choice((f"a field of {flowers}", f"{flowers} {there}", f"a garden with {flowers}"))
     return Scene(text, behind + before, place.ground)
 
 

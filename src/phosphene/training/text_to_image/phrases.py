@@ -56,6 +56,8 @@ SAID = {style: words["said"] for style, words in _WORDS["styles"].items() if "sa
 """How often a style is named, where not in half of its pictures."""
 SOLID, OUTLINE, FILLED = (_WORDS[kind] for kind in ("solid", "outline", "filled"))
 """What icons are called."""
+GATHERED: tuple[str, ...] = _WORDS["gathered"]
+PREVIEWS: tuple[str, ...] = _WORDS["previews"]
 MANNERED: dict[str, tuple[str, ...]] = _WORDS["manners"]
 RELATED: dict[str, tuple[str, ...]] = _WORDS["relations"]
 FLOCKS: dict[str, str] = _WORDS["flocks"]

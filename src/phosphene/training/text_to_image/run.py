@@ -34,32 +34,20 @@ from phosphene.models.text import Text
 from phosphene.plots import loss_curves
 from phosphene.readers import read_json_file
 from phosphene.sampler import last
+from phosphene.schedule import NoiseSchedule
 from phosphene.training import checkpoint
 from phosphene.training.log import is_number
 from phosphene.training.options import RECIPE, RESTARTED, whole
 from phosphene.training.run import TrainingRun
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.phrases import PREVIEWS
 from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, weights_alone
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer
 from phosphene.training.text_to_image.stage_trainer import Report, StageTrainer
 from phosphene.training.text_to_image.staging import drawn
 from phosphene.training.text_to_image.stories import Batch, learned_tokenizer
 
-PROMPTS = (
-    "a rocket",
-    "a skull",
-    "a snowy mountain",
-    "a campfire",
-    "a dog face",
-    "a castle",
-    "a blue octopus icon",
-    "a cat face on a red background",
-    "a 3d waterfall",
-    "a red rocket icon",
-    "an old man",
-    "a flat green tree",
-)
 REPORT_STEPS, CHECK_STEPS = 50, 500
 WORDNET = Path("/usr/share/wordnet")
 ROOM = 1.25
@@ -214,32 +202,37 @@ class CascadeRun(TrainingRun):
         if draws is not None:
             draws(self.out / "samples" / f"step-{self.trainer.step:06d}.png")
 
-    def preview(self, path: Path, prompts: Sequence[str] = PROMPTS, each: int = 2, seed: int = SEED, scale: float = 4.0) -> None:
+    def _stage(self, *others: NoiseSchedule, **named: int) -> Stage:
+        """What draws with the averaged weights."""
+        trainer = self.trainer
+        scheduler = Scheduler(prediction_type=trainer.recipe.target)
+        return Stage(PatchNetwork(trainer.average.image), scheduler, trainer.schedule, Spoken(trainer), *others, **named)
+
+    def preview(self, path: Path, prompts: Sequence[str] = PREVIEWS, each: int = 2) -> None:
         """Draw ``prompts`` with the averaged weights, ``each`` from so many seeds."""
-        scheduler = Scheduler(prediction_type=self.trainer.recipe.target)
-        drawing = Stage(PatchNetwork(self.trainer.average.image), scheduler, self.trainer.schedule, Spoken(self.trainer))
+        drawing = self._stage()
         asked = [p for p in prompts for _ in range(each)]
-        sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=scale)
+        sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=4.0)
         task = Task(lambda _, scale: guide(cond(*asked), scale=scale))
-        made = run(task, drawing, range(seed, seed + len(asked)), sampling=sampling)
+        made = run(task, drawing, range(SEED, SEED + len(asked)), sampling=sampling)
         cells = to_images(last(made), 2)
         rows = [cells[k : k + 8] for k in range(0, len(cells), 8)]
         captions = [asked[k : k + 8] for k in range(0, len(asked), 8)]
-        save_png(sheet(rows, captions=captions), path, {"step": self.trainer.step, "prompts": list(prompts), "guidance": scale})
+        told = {"step": self.trainer.step, "prompts": list(prompts), "guidance": sampling.guidance}
+        save_png(sheet(rows, captions=captions), path, told)
 
     @torch.no_grad()
-    def preview_enlarged(self, path: Path, count: int = 8, seed: int = SEED) -> None:
-        """Enlarge ``count`` pictures, held out where some are, small as the stage before would draw them; the originals below."""
+    def preview_enlarged(self, path: Path) -> None:
+        """Enlarge eight pictures, held out where some are, small as the stage before would draw them; the originals below."""
         trainer = self.trainer
         stories = trainer.checks.get("held out", trainer.checks["train"])
         stage = Batch(*stories[0]).to(trainer.device).stage
-        own = torch.Generator(trainer.device).manual_seed(seed)  # the trainer's is for training: a preview changes nothing
-        whole = drawn(stage, trainer.cutouts, trainer.recipe.size, own)[:count]
+        own = torch.Generator(trainer.device).manual_seed(SEED)  # the trainer's is for training: a preview changes nothing
+        whole = drawn(stage, trainer.cutouts, trainer.recipe.size, own)[:8]
         small = F.interpolate(whole, size=trainer.recipe.size // 4, mode="area")
-        scheduler = Scheduler(prediction_type=trainer.recipe.target)
-        network, level = PatchNetwork(trainer.average.image), min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)
-        enlarging = Stage(network, scheduler, trainer.schedule, Spoken(trainer), trainer.schedule, noise_level=level)
-        made = run(Task(lambda *_: cond(None), small=small), enlarging, range(seed, seed + len(whole)))
+        level = min(OWN_NOISE_LEVEL, trainer.recipe.level - 1)
+        enlarging = self._stage(trainer.schedule, noise_level=level)
+        made = run(Task(lambda *_: cond(None), small=small), enlarging, range(SEED, SEED + len(whole)))
         compared = (F.interpolate(small, scale_factor=4, mode="nearest"), last(made), whole)
         rows = [to_images(pictures) for pictures in compared]
         save_png(sheet(rows), path, {"step": trainer.step, "level": level})

@@ -183,9 +183,9 @@ class StageTrainer:
         """The pictures of ``batch``, (B, 3, S, S) in [-1, 1]."""
         return drawn(batch.stage, self.cutouts, self.recipe.size, self.generator)
 
-    def pieces(self, batch: Batch, rows: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pictures, tokens and masks of ``batch``, at most ``rows`` at a time."""
-        yield from zip(self.composed(batch).split(rows), batch.ids.split(rows), batch.mask.split(rows), strict=True)
+    def pieces(self, *parts: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Pictures, tokens and masks of a batch, as many at a time as are to be learned from at once."""
+        return zip(*(part.split(self.piece) for part in parts), strict=True)
 
     def loss(
         self, network: nn.Module, x0: Tensor, ids: Tensor, mask: Tensor, generator: torch.Generator, shift: float = 1.0
@@ -264,7 +264,7 @@ class StageTrainer:
         # Noise is a function of seed, step and process: what a resumed run draws does not hang on what it drew before.
         self.generator.manual_seed((self.recipe.seed * 1_000_003 + self.step) * MOST_PROCESSES + self.place.rank)
         mean = torch.zeros((), device=self.device)
-        for part in self.pieces(batch, self.piece):
+        for part in self.pieces(self.composed(batch), batch.ids, batch.mask):
             share = self.loss(self.painter, *part, self.generator, self.recipe.shift).sum() / len(batch.ids)
             share.backward()
             mean += share.detach()
@@ -296,12 +296,12 @@ class StageTrainer:
         for name, stories in self.checks.items():
             for k in range(batches):
                 batch = Batch(*stories[k]).to(self.device)
-                x0 = drawn(batch.stage, self.cutouts, self.recipe.size, generator.manual_seed(k)).split(self.piece)
+                x0 = drawn(batch.stage, self.cutouts, self.recipe.size, generator.manual_seed(k))
                 for which in self.asked:
                     ids, mask = (p if which == "right" else p.roll(1, 0) for p in (batch.ids, batch.mask))
                     generator.manual_seed(k)
-                    parts = zip(x0, ids.split(self.piece), mask.split(self.piece), strict=True)
-                    loss = torch.cat([self.loss(self.average, *part, generator) for part in parts]).mean().item() / batches
+                    losses = [self.loss(self.average, *part, generator) for part in self.pieces(x0, ids, mask)]
+                    loss = torch.cat(losses).mean().item() / batches
                     found[f"{name}, {which}"] = found.get(f"{name}, {which}", 0.0) + loss
         return found
 
