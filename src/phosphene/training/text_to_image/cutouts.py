@@ -46,7 +46,7 @@ class Layer(NamedTuple):
         return numbers(self[1:])
 
 
-LAYER = {name: len(numbers(part)) for name, part in zip(Layer._fields[1:], Layer(0, (0.0,) * 4)[1:], strict=True)}
+LAYER = {name: len(numbers((part,))) for name, part in zip(Layer._fields[1:], Layer(0, (0.0,) * 4)[1:], strict=True)}
 """How many numbers of a row each field has."""
 
 

@@ -85,18 +85,24 @@ class Ground:
         return numbers(self)
 
 
-def numbers(value: object) -> list[float]:
-    """What a ground, a ridge or a tuple holds as floats, one after the other."""
-    if isinstance(value, Ground | Ridge):
-        value = tuple(getattr(value, part.name) for part in fields(value))
-    return [number for part in value for number in numbers(part)] if isinstance(value, tuple) else [float(value)]
+def numbers(value: Ground | Ridge | tuple) -> list[float]:
+    """What ``value`` holds as floats, one after the other."""
+    found: list[float] = []
+    for part in value if isinstance(value, tuple) else vars(value).values():  # which are in the order of the fields
+        if isinstance(part, tuple):
+            found += map(float, part)
+        elif isinstance(part, Ridge):
+            found += numbers(part)
+        else:
+            found.append(float(part))
+    return found
 
 
 def _places(kind: type) -> dict[str, slice]:
     """Where in a row the fields of ``kind`` are."""
     found, at = {}, 0
     for part in fields(kind):
-        size = len(numbers(getattr(kind(), part.name)))
+        size = len(numbers((getattr(kind(), part.name),)))
         found[part.name] = slice(at, at + size)
         at += size
     return found
