@@ -977,6 +977,7 @@ def test_a_loss_that_is_no_number_is_one_sentence(call):
 
 def test_only_the_leading_process_speaks(call, monkeypatch):
     monkeypatch.setattr(Place, "leads", property(lambda self: False))
+    monkeypatch.setattr(cli.common, "leads", lambda: False)
     assert call("train", "denoiser", *SMALL, "--epochs", 1) == (0, "", "")
     assert not Path("runs").exists()
 

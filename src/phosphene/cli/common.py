@@ -152,7 +152,7 @@ def importing() -> Iterator[None]:
 
 
 class Stopped(Exception):
-    """Ctrl-C, and what to say of it (nothing, where another process speaks)."""
+    """Ctrl-C, and what to say of it."""
 
 
 class Audience(Protocol):

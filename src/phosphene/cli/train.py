@@ -85,22 +85,17 @@ def _digits(
         from phosphene.training.mnist.run import Run
 
         run = Run(settings, out, data, resume, device, compiled, save_every)
-    speaks, trainer = run.place.leads, run.trainer
-    if speaks:
-        size = sum(p.numel() for p in trainer.parameters)
-        done = f", {trainer.epoch} of {settings.epochs} epochs done" if resume else ""
-        common.say(f"training {network} on {settings.dataset}: {size:,} parameters, on {trainer.place.device}, into {out}{done}")
-        if trainer.on_gpu and (advice := shared_in_vain(settings.batch_size, run.place.world)):
-            common.say(advice)
+    trainer = run.trainer
+    size = sum(p.numel() for p in trainer.parameters)
+    done = f", {trainer.epoch} of {settings.epochs} epochs done" if resume else ""
+    common.say(f"training {network} on {settings.dataset}: {size:,} parameters, on {trainer.place.device}, into {out}{done}")
+    if trainer.on_gpu and (advice := shared_in_vain(settings.batch_size, run.place.world)):
+        common.say(advice)
     try:
-        _show_training(run, speaks)
-        ended = trainer.finished
+        _show_training(run)
     except KeyboardInterrupt:
-        ended = False
-    if not ended:
-        raise _stopped(network, out, data) if speaks else common.Stopped("")
-    if speaks:
-        common.say(f"done: the model is in {out / f'model-{settings.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
+        raise _stopped(network, out, data) from None
+    common.say(f"done: the model is in {out / f'model-{settings.epochs:02d}'}, the loss curve in {out / 'loss.png'}")
 
 
 def _stopped(network: str, out: Path, data: Path | None) -> common.Stopped:
@@ -108,12 +103,8 @@ def _stopped(network: str, out: Path, data: Path | None) -> common.Stopped:
     return common.Stopped(f"stopped, and the checkpoint in {out} is kept; `{shlex.join(again)}` goes on from there.")
 
 
-def _show_training(run: Any, speaks: bool) -> None:
+def _show_training(run: Any) -> None:
     """Let ``run`` go: live speed and time left, and one line for each epoch."""
-    if not speaks:
-        for _ in run:
-            pass
-        return
     epochs, losses = run.recipe.epochs, []
     with common.progress("{task.description}", "{task.fields[note]}") as progress:
         task = progress.add_task("epoch", total=epochs * run.trainer.steps, note="starting")
@@ -163,19 +154,18 @@ def _stage(
 
         run = CascadeRun(settings, out, data, resume, str(common.device(device)), wordnet, workers, limit, teacher, source)
     size, trainer = sum(p.numel() for p in run.trainer.painter.parameters()), run.trainer
-    say = common.say if run.place.leads else lambda line: None
-    say(str(count(data)))
-    say(f"training {network} on {len(trainer.cutouts)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
+    common.say(str(count(data)))
+    common.say(f"training {network} on {len(trainer.cutouts)} pictures: {size:,} parameters, on {trainer.device}, into {out}")
     try:
         for report in run:
             done = report.step * settings.batch_size
             checks = "".join(f"; {name} {value:.4f}" for name, value in report.checks.items())
-            say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
+            common.say(f"{done:,} images: loss {report.loss:.4f}, {report.images_per_second:,.0f} images/s{checks}")
     except KeyboardInterrupt:
-        raise (_stopped(network, out, data) if run.place.leads else common.Stopped("")) from None
+        raise _stopped(network, out, data) from None
     whole = trainer.step >= settings.steps
     ended = "done" if whole else f"stopped after {minutes:g} minutes, and --resume goes on from there"
-    say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
+    common.say(f"{ended}: the model is in {out / 'model'}, the losses in {out / 'loss.png'}")
 
 
 def _option(name: str, metadata: Mapping[str, Any], kind: Any, usual: Any) -> inspect.Parameter:
