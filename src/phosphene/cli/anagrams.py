@@ -25,19 +25,16 @@ JUDGED = (
 )
 
 
-@options.checked
 def _is_view(option: str, value: str) -> None:
     require_sharing(value, None, None)
 
 
-@options.checked
 def _is_judge(option: str, value: str) -> None:
     kind, where = judge_parts(value)
     if kind == "retrieval" and not Path(where).is_dir():
         raise UserError(f"{option} {value}: no such folder; name one that phosphene train retrieval wrote.")
 
 
-@options.checked
 def _are_pairs(option: str, value: Path) -> None:
     from phosphene.readers import read_pairs_file
 
@@ -57,14 +54,14 @@ class _Judged(Drawing):
 def evaluate_anagrams(
     pairs: Annotated[
         Path | None,
-        typer.Option(help="Text: two prompts a line, a comma between. By default 45 pairs of CIFAR-10.", callback=_are_pairs),
+        options.checked("Text: two prompts a line, a comma between. By default 45 pairs of CIFAR-10.", _are_pairs),
     ] = None,
     view: Annotated[
-        list[str] | None, typer.Option(help=f"Several may be named; by default {', '.join(PAPER_VIEWS)}.", callback=_is_view)
+        list[str] | None, options.checked(f"Several may be named; by default {', '.join(PAPER_VIEWS)}.", _is_view)
     ] = None,
     judge: Annotated[
         list[str] | None,
-        typer.Option(help="denoiser (by default), retrieval:FOLDER or clip:MODEL; several may be named.", callback=_is_judge),
+        options.checked("denoiser (by default), retrieval:FOLDER or clip:MODEL; several may be named.", _is_judge),
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Pictures of each pair in each view.")] = 1,
     model: options.CascadeName = CASCADE,

@@ -29,7 +29,7 @@ from phosphene.defaults import (
     SOLVERS,
     UPSCALE_GUIDANCE,
 )
-from phosphene.errors import UserError, require_eta, require_timesteps
+from phosphene.errors import UserError, require_eta, require_finite, require_timesteps
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,9 +50,7 @@ Steps = Annotated[
     int | None,
     options.steps_of(f"of the first stage; by default {OWN_USUAL.steps} of glyph, or what is usual for --solver: {USUAL}"),
 ]
-Scale = Annotated[
-    float | None, typer.Option(help=f"Classifier-free guidance, 1 is none; by default {_SCALE}.", callback=options.finite)
-]
+Scale = Annotated[float | None, options.checked(f"Classifier-free guidance, 1 is none; by default {_SCALE}.", require_finite)]
 """Of a cascade: where nothing is said, they are its own."""
 
 
@@ -181,7 +179,7 @@ class Drawing(Options):
     upscale: Annotated[bool, typer.Option(help="Go on to the second stage, where the model has one.")] = True
     upscale_guidance: Annotated[
         float | None,
-        typer.Option(help=f"Of a second stage that reads the prompt; {UPSCALE_GUIDANCE:g} by default.", callback=options.finite),
+        options.checked(f"Of a second stage that reads the prompt; {UPSCALE_GUIDANCE:g} by default.", require_finite),
     ] = None
     upscale_steps: Annotated[
         int | None, typer.Option(min=1, max=MOST_STEPS, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")

@@ -23,7 +23,7 @@ from phosphene.defaults import (
     listed,
     one_of,
 )
-from phosphene.errors import UserError, require_sigma, require_two, require_weights
+from phosphene.errors import UserError, require_finite, require_length, require_sigma, require_two, require_weights
 from phosphene.files import require_file
 from phosphene.notation import (
     is_warp,
@@ -53,7 +53,6 @@ Band = Annotated[str | None, options.chosen(BANDS, "what is kept of --from: what
 BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and keep the one that reads best.")]
 
 
-@options.checked
 def _is_view(option: str, value: str) -> None:
     if value != "four-way":
         view_parts(value)
@@ -65,7 +64,7 @@ def anagram(
     drawing: Drawing,
     view: Annotated[
         list[str],
-        typer.Option(help="One for each prompt, the first as it is by default; flip, jigsaw, ...", callback=_is_view),
+        options.checked("One for each prompt, the first as it is by default; flip, jigsaw, ...", _is_view),
     ],
     view_seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of views whose pieces are laid by chance.")] = 0,
     weights: Annotated[
@@ -126,16 +125,16 @@ def hybrid(
     ] = None,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", help="A picture in the place of FAR or NEAR: see --band.", callback=options.is_picture),
+        options.checked("A picture in the place of FAR or NEAR: see --band.", options.is_picture, "--from"),
     ] = None,
     band: Band = None,
     length: Annotated[
         float | None,
-        typer.Option(help=f"Of --kind motion, in 64ths of the picture. [default: {SWEEP:g}]", callback=options.length),
+        options.checked(f"Of --kind motion, in 64ths of the picture. [default: {SWEEP:g}]", require_length),
     ] = None,
     angle: Annotated[
         float | None,
-        typer.Option(help=f"Of --kind motion: 0 sideways, 90 upwards. [default: {SWEPT_AT:g}]", callback=options.finite),
+        options.checked(f"Of --kind motion: 0 sideways, 90 upwards. [default: {SWEPT_AT:g}]", require_finite),
     ] = None,
     fit: Fit = "crop",
     best_of: BestOf = 1,
@@ -319,7 +318,6 @@ def overlay(
         _print(overlay_pages(pictures, prompts), out, paper)
 
 
-@options.checked
 def _is_mask(option: str, value: str) -> None:
     if value not in SHAPES:
         from phosphene.readers import picture_file
@@ -333,7 +331,7 @@ def _is_mask(option: str, value: str) -> None:
 def compose(
     prompts: Annotated[list[str], typer.Argument(metavar="INSIDE OUTSIDE", help="Where the mask is white, and elsewhere.")],
     drawing: Drawing,
-    mask: Annotated[str, typer.Option(help=f"{one_of((*SHAPES, 'a picture'))}: white is inside.", callback=_is_mask)] = "left",
+    mask: Annotated[str, options.checked(f"{one_of((*SHAPES, 'a picture'))}: white is inside.", _is_mask)] = "left",
     out: options.Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""

@@ -62,7 +62,8 @@ app.add_typer(evaluate, name="evaluate")
 def evaluate_models(
     context: typer.Context,
     names: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Names, model folders or runs.", callback=options.is_model)
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Names, model folders or runs.", callback=options.each(options.is_model)),
     ],
     samples: Annotated[int, typer.Option(min=1, max=100_000, help="Pictures to draw for each figure.")] = 5000,
     guidance: Annotated[str, typer.Option(help="Scales, separated by commas.")] = "0,1,2,3,5",
@@ -139,28 +140,27 @@ def _named(sections: str) -> list[str]:
     return [name.strip() for name in sections.split(",")]
 
 
-@options.checked
 def _are_sections(option: str, value: str) -> None:
     require_sections(_named(value))
+
+
+def _is_page(option: str, value: Path) -> None:
+    from phosphene.readers import PAGE, read_toml_file
+
+    read_toml_file(value, option, PAGE)
 
 
 @app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=options.path)] = Path("report"),
-    model: Annotated[
-        str, typer.Option(help="A cascade, for Part A: its name or its folder.", callback=options.is_cascade)
-    ] = CASCADE,
+    model: Annotated[str, options.checked("A cascade, for Part A: its name or its folder.", options.is_cascade)] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: three minutes on a laptop.")] = False,
     sections: Annotated[
         str | None,
-        typer.Option(
-            help="These alone, by name or number, such as 1.8,ambigrams; they join what the page has.", callback=_are_sections
-        ),
+        options.checked("These alone, by name or number, such as 1.8,ambigrams; they join what the page has.", _are_sections),
     ] = None,
     part_b: Annotated[str, options.chosen(PART_B, "which edition of Part B")] = "both",
-    config: Annotated[
-        Path | None, typer.Option(help="A page of your own: a TOML file, see examples/page.toml.", callback=options.is_page)
-    ] = None,
+    config: Annotated[Path | None, options.checked("A page of your own: a TOML file, see examples/page.toml.", _is_page)] = None,
     embeddings: options.Embeddings = None,
     device: options.Device = "auto",
 ) -> None:

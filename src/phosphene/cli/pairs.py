@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from phosphene.tasks.tried import Tried
 
 
-@options.checked
-def _is_sheet(option: str, value: Path) -> None:
-    if not is_file(value):
-        raise UserError(f"{option} {value}: no such file; make a sheet with tools/concept_sheet.py, or leave it out.")
+_is_sheet = options.there("make a sheet with tools/concept_sheet.py, or leave it out", "no such file", is_file)
 
 
 @app.command()
@@ -46,13 +43,13 @@ def pairs(
         typer.Option(min=0, max=1000, help="So many of the best the model itself orders anew; a second or two each on a CPU."),
     ] = 0,
     concepts: Annotated[
-        Path | None, typer.Option(help="A sheet of sketches by tools/concept_sheet.py; by default glyph's.", callback=_is_sheet)
+        Path | None, options.checked("A sheet of sketches by tools/concept_sheet.py; by default glyph's.", _is_sheet)
     ] = None,
     model: options.CascadeName = CASCADE,
     embeddings: options.Embeddings = None,
     text_encoder: options.TextEncoder = "auto",
     device: options.Device = "auto",
-    figures: Annotated[Path | None, typer.Option("--json", help="Write the pairs.", callback=options.is_writable)] = None,
+    figures: Annotated[Path | None, options.checked("Write the pairs.", options.is_writable, "--json")] = None,
 ) -> None:
     """List the prompts that can share one picture: an anagram seen in a --view, or a hybrid of a --kind.
 

@@ -12,7 +12,7 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
 from phosphene.defaults import BLENDS, FITS, MOST_PICTURES, MOST_STEPS, START, STARTS, TIMES, listed
-from phosphene.errors import UserError, require_steps
+from phosphene.errors import UserError, require_steps, require_strength
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
     from phosphene.tasks.denoise import Level
 
+is_picture = options.each(options.is_picture)
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw: a picture (or --count) of each.")]
 Fit = Annotated[str, options.chosen(FITS, "how a picture is given the model's shape")]
 Picture = Annotated[
-    Path, typer.Argument(metavar="IMAGE", help="Any picture; it is given the model's shape (--fit).", callback=options.is_picture)
+    Path, typer.Argument(metavar="IMAGE", help="Any picture; it is given the model's shape (--fit).", callback=is_picture)
 ]
 Prompt = Annotated[str, typer.Option(help="What it is to show; nothing in particular by default.")]
 ABREAST = 8
@@ -188,7 +189,7 @@ def edit(
         str | None, typer.Option(help=f"Start indices: how many steps are left out. [default: {listed(STARTS)}]")
     ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="Instead of --start: the share of steps to take, 0 to 1.", callback=options.strength)
+        float | None, options.checked("Instead of --start: the share of steps to take, 0 to 1.", require_strength)
     ] = None,
     fit: Fit = "crop",
     out: options.Out = Path("edit.png"),
@@ -229,7 +230,7 @@ def _starts(named: list[int] | None, strength: float | None, steps: int) -> list
 def inpaint(
     image: Picture,
     mask: Annotated[
-        Path, typer.Argument(metavar="MASK", help="A picture of the same size: white is repainted.", callback=options.is_picture)
+        Path, typer.Argument(metavar="MASK", help="A picture of the same size: white is repainted.", callback=is_picture)
     ],
     drawing: Drawing,
     prompt: Prompt = "",

@@ -14,9 +14,9 @@ import typer
 
 from phosphene.cli import common
 from phosphene.cli.common import app
-from phosphene.cli.options import Data, Device, finite, path, there
+from phosphene.cli.options import Data, Device, checked, path, there
 from phosphene.defaults import one_of
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_finite
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed, shared_in_vain
 from phosphene.training.options import RECIPE, BaseRecipe, options_of, require_recipe, require_resumable
 from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, stage_recipe, weights_alone
@@ -27,7 +27,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in -
 
 def _lying(help: str, otherwise: str, *names: str) -> Any:
     """An option that names what is there already; ``otherwise`` is what to do where it is not."""
-    return typer.Option(*names, help=help, callback=there(otherwise), parser=path)
+    return checked(help, there(otherwise), *names, parser=path)
 
 
 PICTURES = "Shards, or pictures with NAME.txt, NAME.json, metadata.jsonl or metadata.csv."
@@ -38,7 +38,7 @@ Teacher = Annotated[Path | None, _lying("Retrieval model whose text encoder it t
 Source = Annotated[
     Path | None, _lying("Model folder of a run: go on from its weights.", "name the model folder of a run", "--from")
 ]
-Minutes = Annotated[float | None, typer.Option(min=0.0, help="Stop so long after the start.", callback=finite)]
+Minutes = Annotated[float | None, checked("Stop so long after the start.", require_finite, min=0.0)]
 
 train = typer.Typer(subcommand_metavar="NETWORK [OPTIONS]")
 app.add_typer(train, name="train")
