@@ -165,8 +165,7 @@ def with_headers(send: Send, begun: list[Message], api: bool) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers[name] = value
+            headers.update(HEADERS)
             if api:
                 headers["content-security-policy"] = "default-src 'none'; sandbox"
                 if headers.get("content-type", "").partition(";")[0] not in SHOWN:

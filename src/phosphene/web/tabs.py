@@ -21,8 +21,7 @@ STUDIO_VIEWS = [*(name for name in VIEWS if name not in ("identity", "rotate-270
 
 
 def generate_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio, "generate", "dpm")
-    with bench.laid_out():
+    with Bench(studio, "generate", "dpm").laid_out() as bench:
         what = gr.Textbox("a red heart", label="What to draw (one a line)", lines=2, max_lines=widgets.MOST_PROMPTS)
         bench.ask("", what, widgets.prompts_of)
         gr.Examples([["a castle"], ["a dog face"], ["a blue octopus icon"], ["a rocket\na skull\na snowy mountain"]], [what])
@@ -30,8 +29,7 @@ def generate_tab(studio: Studio, _: gr.Tab) -> None:
 
 
 def denoise_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio, "denoise", fixed=studio.model)
-    with bench.laid_out("Noise it and denoise it", painted=True):
+    with Bench(studio, "denoise", fixed=studio.model).laid_out("Noise it and denoise it", painted=True) as bench:
         bench.ask("", widgets.canvas("Paint, or put a picture here", False, "clock-tower"), widgets.painted(studio))
         gr.Markdown("Noised, blurred, denoised in one step, and in many: the first sections of the course, 1.1 to 1.4.")
         # From the course's 690 little of the tower is left: the many steps begin at one of the timesteps, where it comes back.
@@ -43,8 +41,7 @@ def denoise_tab(studio: Studio, _: gr.Tab) -> None:
 
 
 def edit_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio, "edit", "ancestral")
-    with bench.laid_out(painted=True):
+    with Bench(studio, "edit", "ancestral").laid_out(painted=True) as bench:
         bench.ask("", widgets.canvas("Paint, or put a picture here", False, "sketch-house"), widgets.painted(studio))
         bench.ask("--prompt", gr.Textbox("a house", label="What it is to become"))
         strength = gr.Slider(0.05, 1, 0.85, step=0.05, label="How much of it is noised away")
@@ -52,8 +49,7 @@ def edit_tab(studio: Studio, _: gr.Tab) -> None:
 
 
 def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio, "inpaint", "ancestral")
-    with bench.laid_out("Repaint", painted=True):
+    with Bench(studio, "inpaint", "ancestral").laid_out("Repaint", painted=True) as bench:
         bench.ask("", widgets.canvas("Paint white what is to change", True, "castle-hill"), widgets.painted_mask(studio))
         bench.ask("--prompt", gr.Textbox("a house", label="What is to be there"))
 
@@ -77,8 +73,7 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
         far, near, sigma, *_ = values
         return widgets.walking_picture(job.pictures[:1], near, far, blur=sigma / 64)
 
-    bench = Bench(studio, "hybrid", "dpm")
-    with bench.laid_out(look=walk):
+    with Bench(studio, "hybrid", "dpm").laid_out(look=walk) as bench:
         far = bench.ask("", gr.Textbox("a house", label="From afar"), widgets.prompt)
         near = bench.ask("", gr.Textbox("a dog face", label="From near"), widgets.prompt)
         gr.Examples([["a cookie", "a clock"], ["a tree", "an owl"]], [far, near])
@@ -88,8 +83,7 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
 
 
 def overlay_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio, "overlay", "dpm")
-    with bench.laid_out():
+    with Bench(studio, "overlay", "dpm").laid_out() as bench:
         bench.ask("", gr.Textbox("a red heart", label="On the first sheet"), widgets.prompt)
         bench.ask("", gr.Textbox("a sunflower", label="On the second sheet"), widgets.prompt)
         bench.ask("", gr.Textbox("a ladybug", label="When one lies upon the other"), widgets.prompt)
@@ -97,8 +91,7 @@ def overlay_tab(studio: Studio, _: gr.Tab) -> None:
 
 
 def compose_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio, "compose", "dpm")
-    with bench.laid_out():
+    with Bench(studio, "compose", "dpm").laid_out() as bench:
         bench.ask("", gr.Textbox("a smiling face", label="Inside"), widgets.prompt)
         bench.ask("", gr.Textbox("a sunflower", label="Outside"), widgets.prompt)
         bench.ask("--mask", gr.Radio(list(SHAPES), value="circle", label="What is inside"))
@@ -113,8 +106,7 @@ def morph_tab(studio: Studio, _: gr.Tab) -> None:
 
 
 def digits_tab(studio: Studio, _: gr.Tab) -> None:
-    bench = Bench(studio, "digits", fixed=["--solver", "dpm"])
-    with bench.laid_out():
+    with Bench(studio, "digits", fixed=["--solver", "dpm"]).laid_out() as bench:
         bench.ask("", gr.Textbox("0123456789", label="Which digits"), widgets.few_digits)
         bench.ask("--guidance", gr.Slider(0, 10, DIGIT_GUIDANCE, step=0.5, label="Guidance"), widgets.number)
         bench.ask("--steps", gr.Slider(2, 100, 16, step=1, label="Steps (of DPM-Solver++)"), widgets.number)

@@ -68,11 +68,7 @@ def _partners(prompt: str, name: str) -> str:
     named = [pair for pair in found if pair.named == 2]
     read = ", ".join(pair.second if pair.seed is None else f"{pair.second} (seed {pair.seed})" for pair in named)
     others = ", ".join(pair.second for pair in found if pair not in named)
-    return (
-        f"People read with it: {read}. May share a picture with it: {others}."
-        if named
-        else f"May share a picture with it: {others}."
-    )
+    return f"{f'People read with it: {read}. ' if named else ''}May share a picture with it: {others}."
 
 
 def fitting(prompt: str, name: str) -> str:
@@ -170,15 +166,15 @@ class Bench:
         return [self.command, *options, "--", *arguments]
 
     @contextmanager
-    def laid_out(self, button: str = "Draw", painted: bool = False, look: Look | None = None) -> Iterator[None]:
-        """What is set inside comes to the left, above what all tabs have, and the results to the right.
+    def laid_out(self, button: str = "Draw", painted: bool = False, look: Look | None = None) -> Iterator[Bench]:
+        """Itself: what is set inside comes to the left, above what all tabs have, and the results to the right.
 
         Where there is something ``painted``, it alone is to the left. ``look`` makes of the finished job and what was set
         something to play with.
         """
         with gr.Row():
             with gr.Column():
-                yield
+                yield self
                 if not painted:
                     self.buttons(button)
             with gr.Column():
