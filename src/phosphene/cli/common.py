@@ -283,26 +283,6 @@ def provenance(command: str, model: str | Sequence[str], arguments: Mapping[str,
     return {"command": command, "version": __version__, "arguments": dict(arguments), "model": model, "torch": torch.__version__}
 
 
-def save(pictures: Sequence[Image.Image], whole: Callable[[], Image.Image] | None, out: Path, story: Mapping[str, Any]) -> str:
-    """Write what was drawn, with the ``story`` of how it was made; what is to be said of it.
-
-    A picture alone is ``out``, at its own size with nothing around it. Where ``whole`` makes a sheet, that is ``out``, and
-    the pictures lie beside it, numbered; none, where they are nothing without the others.
-    """
-    from phosphene.images import save_png
-
-    if whole is None:
-        save_png(pictures[0], out, story)
-        return f"{several(1, 'picture')} in {out}"
-    save_png(whole(), out, story)
-    if not pictures:
-        return f"pictures in {out}"
-    for number, picture in enumerate(pictures, 1):
-        save_png(picture, numbered(out, number, len(pictures)), {**story, "number": [number, len(pictures)]})
-    ends = " to ".join(dict.fromkeys(numbered(out, number, len(pictures)).name for number in (1, len(pictures))))
-    return f"{several(len(pictures), 'picture')} in {out}, and alone in {ends}"
-
-
 def numbered(out: Path, number: int, count: int) -> Path:
     """Where picture ``number``, 1 to ``count``, lies beside the sheet ``out``."""
     return out.with_name(f"{out.stem}-{number:0{len(str(count))}}.png")

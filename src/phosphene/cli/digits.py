@@ -44,13 +44,12 @@ class Digits(Guided):
     model: Annotated[str | None, options.model_for("Such as class-20 or time-20", "diffusion")] = None
 
 
-@drawing_command
+@drawing_command("digits.png")
 def digits(
     drawing: Digits,
     digits: Annotated[str | None, typer.Argument(help="Such as 0123456789: a column for each.")] = None,
     count: options.Count = 1,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Ten a row, of whatever class comes.")] = False,
-    out: options.Out = Path("digits.png"),
 ) -> None:
     """Draw digits on demand.
 
@@ -75,7 +74,7 @@ def digits(
     made = drawing.draw(task.digits(wanted), diffusion, range(drawing.seed, drawing.seed + columns * count))
     pictures = to_images(rescaled(made.xt, diffusion.value_range))
     large = common.rows([enlarged(picture, SCALE) for picture in pictures], columns)
-    common.say(drawing.save(pictures, lambda: sheet(large, column_labels=digits or ()), out))
+    common.say(drawing.save(pictures, lambda: sheet(large, column_labels=digits or ())))
 
 
 @app.command("denoise-digits")
@@ -139,14 +138,13 @@ class Ambigram(Guided):
         return usual._replace(**self.given())
 
 
-@drawing_command
+@drawing_command("ambigram.png")
 def ambigram(
     drawing: Ambigram,
     digits: Annotated[str | None, typer.Argument(help="Two digits: upright and turned, such as 69.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All pairs of digits, the best of --count for each.")] = False,
     count: Annotated[int, typer.Option(min=1, max=MOST_PICTURES, help="Pictures to draw for each pair.")] = 16,
     classifier: options.Judge = "classifier",
-    out: options.Out = Path("ambigram.png"),
 ) -> None:
     """Draw a digit that is another upside down.
 
@@ -173,7 +171,7 @@ def ambigram(
     else:
         whole = _both_ways(wanted, made.xt[0].cpu(), diffusion.value_range)
         common.say(f"{digits}: {_described(verdict, chosen[0])}")
-    common.say(drawing.save(pictures, lambda: whole, out))
+    common.say(drawing.save(pictures, lambda: whole))
 
 
 def _pair(digits: str | None, every: bool) -> list[int] | None:

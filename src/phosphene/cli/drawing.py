@@ -6,8 +6,7 @@ import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import wraps
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -70,10 +69,8 @@ class Options:
     device: options.Device = "auto"
     sheet: options.Sheet = False
     model: str = ""
-    command: str = field(default="", init=False)
-    out: Path = field(default=Path(), init=False)
-    arguments: dict[str, Any] = field(default_factory=dict, init=False)
-    used: dict[str, Any] = field(default_factory=dict, init=False)
+    # No options: what :func:`drawing_command` says of the command, and how :meth:`settled` found that a model is sampled.
+    command, out, arguments, used = "", Path(), {}, {}
 
     def check(self) -> None:
         """UserError where options contradict each other; before anything heavy is imported."""
@@ -104,7 +101,7 @@ class Options:
 
     def by_name(self) -> dict[str, Any]:
         """All options, by name."""
-        return {option.name: getattr(self, option.name) for option in fields(self) if option.init}
+        return {option.name: getattr(self, option.name) for option in fields(self)}
 
     def sampling(self) -> Sampling:
         from phosphene.drawing import Sampling
@@ -151,18 +148,32 @@ class Options:
         self.used = {name: getattr(whole, name) for name in ("solver", "steps", "guidance")}
         return self.sampling()._replace(**self.used)
 
-    def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image], out: Path) -> str:
-        """Write what was drawn, and what made it: of several pictures, or with --sheet, the sheet ``whole`` makes too.
+    def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image]) -> str:
+        """Write what was drawn, and what made it; what is to be said of it.
 
-        Of several processes one does; for the others the command ends here.
+        A picture alone is ``out``, at its own size with nothing around it. Of several, or with --sheet, the sheet that
+        ``whole`` makes is, and they lie beside it, numbered; none, where they are nothing without the others. Of several
+        processes one writes; for the others the command ends here.
         """
         if not common.leads():
             raise typer.Exit
-        self.require_room(len(pictures))
+        from phosphene.images import save_png
+
+        out, count = self.out, len(pictures)
+        self.require_room(count)
         arguments = self.arguments | self.by_name() | self.used
         story = common.provenance(self.command, self.model, described(arguments, self.device))
         story |= {"inputs": digests} if (digests := inputs(arguments)) else {}
-        return common.save(pictures, whole if self.sheet or len(pictures) != 1 else None, out, story)
+        if count == 1 and not self.sheet:
+            save_png(pictures[0], out, story)
+            return f"1 picture in {out}"
+        save_png(whole(), out, story)
+        if not pictures:
+            return f"pictures in {out}"
+        for number, picture in enumerate(pictures, 1):
+            save_png(picture, common.numbered(out, number, count), {**story, "number": [number, count]})
+        ends = " to ".join(dict.fromkeys(common.numbered(out, number, count).name for number in (1, count)))
+        return f"{common.several(count, 'picture')} in {out}, and alone in {ends}"
 
 
 @dataclass
@@ -274,41 +285,45 @@ class Drawing(Options):
         return super().sampling()._replace(timesteps=self.visited(), max_rows=64)
 
 
-def drawing_command(command: Callable) -> Callable:
-    """A command whose parameter ``drawing`` stands for all options of its class, one of :class:`Options`.
+def drawing_command(usual: str) -> Callable[[Callable], Callable]:
+    """For a command whose parameter ``drawing`` stands for all options of its class, one of :class:`Options`, and for --out.
 
-    Its arguments go into the provenance of what it draws; where ``out`` names a folder, it is given a file in it.
+    Its arguments go into the provenance of what it draws. ``usual`` is where that goes if nobody says; where --out names a
+    folder, it is a file in it.
     """
-    hints = get_type_hints(command, include_extras=True)
-    kind, name = hints["drawing"], command.__name__.replace("_", "-")
-    shared, options = get_type_hints(kind, include_extras=True), [option for option in fields(kind) if option.init]
 
-    @wraps(command)
-    def whole(**values: Any) -> None:
-        drawing = kind(**{option.name: values.pop(option.name) for option in options})
-        drawing.check()
-        if any(not prompt.strip() for prompt in values.get("prompts", ())):
-            raise UserError('PROMPT "": is empty; say what to draw.')
-        drawing.command = name
-        drawing.arguments = dict(values)
-        drawing.out = common.destination(values["out"], name)
-        drawing.require_apart(drawing.out)
-        command(drawing=drawing, **values | {"out": drawing.out})
+    def declared(command: Callable) -> Callable:
+        hints = get_type_hints(command, include_extras=True)
+        kind, name = hints["drawing"], command.__name__.replace("_", "-")
+        shared, known = get_type_hints(kind, include_extras=True), fields(kind)
 
-    parameters = []
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.name != "drawing":
-            parameters.append(parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY))
-            continue
-        for option in options:
-            keyword = {"default": option.default, "annotation": shared[option.name]}
-            parameters.append(inspect.Parameter(option.name, parameter.KEYWORD_ONLY, **keyword))
-    whole.__signature__ = inspect.Signature(parameters)
-    whole.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del whole.__wrapped__
-    REMADE.append(name)
-    common.SHARED.append(name)
-    return app.command(name)(whole)
+        def whole(out: Path, **values: Any) -> None:
+            drawing = kind(**{option.name: values.pop(option.name) for option in known})
+            drawing.check()
+            if any(not prompt.strip() for prompt in values.get("prompts", ())):
+                raise UserError('PROMPT "": is empty; say what to draw.')
+            drawing.command, drawing.arguments = name, values
+            drawing.out = common.destination(out, name)
+            drawing.require_apart(drawing.out)
+            command(drawing=drawing, **values)
+
+        def parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+            return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+        parameters = []
+        for each in inspect.signature(command).parameters.values():
+            if each.name == "drawing":
+                parameters += [parameter(option.name, option.default, shared[option.name]) for option in known]
+            else:
+                parameters.append(parameter(each.name, each.default, hints[each.name]))
+        parameters.append(parameter("out", Path(usual), options.Out))
+        whole.__signature__, whole.__doc__ = inspect.Signature(parameters), command.__doc__
+        whole.__annotations__ = {each.name: each.annotation for each in parameters}
+        REMADE.append(name)
+        common.SHARED.append(name)
+        return app.command(name)(whole)
+
+    return declared
 
 
 REMADE: list[str] = []

@@ -58,7 +58,7 @@ def _is_view(option: str, value: str) -> None:
         view_parts(value)
 
 
-@drawing_command
+@drawing_command("anagram.png")
 def anagram(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What it shows: one for each view.")],
     drawing: Drawing,
@@ -76,7 +76,6 @@ def anagram(
     best_of: BestOf = 1,
     animate: Annotated[Path | None, options.animation("the picture turns into its other reading")] = None,
     paper: options.Print = None,
-    out: options.Out = Path("anagram.png"),
 ) -> None:
     """Draw a picture that shows something else in another view.
 
@@ -94,7 +93,7 @@ def anagram(
         require_warps(names, reduce, shares, rectify, last)
     if last is not None:
         last_parts(last)
-    _require_page(paper, out)
+    _require_page(paper, drawing.out)
     with common.importing():
         from phosphene.tasks import anagram as task
         from phosphene.tasks.animate import readings
@@ -104,14 +103,14 @@ def anagram(
     how = {"view_seed": view_seed, "weights": shares, "reduce": reduce, "rectified": rectify, "last": last}
     asked = task.anagram(prompts, views, **how, negative=drawing.negative)
     judged = best_of > 1 or asked.steer is not None
-    picture = _best(asked, drawing.open(_with_null(prompts, judged)), drawing, best_of, out)
+    picture = _best(asked, drawing.open(_with_null(prompts, judged)), drawing, best_of)
     if animate is not None:
         _animate(*readings(picture, views, prompts), animate)
     if paper is not None:
-        _print(anagram_pages(picture, views, prompts), out, paper)
+        _print(anagram_pages(picture, views, prompts), drawing.out, paper)
 
 
-@drawing_command
+@drawing_command("hybrid.png")
 def hybrid(
     prompts: Annotated[list[str], typer.Argument(metavar="FAR NEAR", help="From afar and from near; a third lies between.")],
     drawing: Drawing,
@@ -139,7 +138,6 @@ def hybrid(
     fit: Fit = "crop",
     best_of: BestOf = 1,
     paper: options.Print = None,
-    out: options.Out = Path("hybrid.png"),
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
 
@@ -150,7 +148,7 @@ def hybrid(
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
     sigmas = _sigmas(sigma)
     _require_bands(prompts, kind, sigma, sigmas, from_, band, fit, best_of)
-    _require_page(paper, out)
+    _require_page(paper, drawing.out)
     with common.importing():
         from phosphene.frequency import MotionBlur
         from phosphene.tasks.hybrid import hybrid as task
@@ -161,12 +159,12 @@ def hybrid(
         cascade = drawing.open(_with_null(prompts, best_of > 1 or sigma == "auto"))
         sigmas = _widest(prompts, cascade, drawing) if sigma == "auto" else sigmas
         asked = task(prompts, kind=kind, sigmas=sigmas, motion=motion, negative=drawing.negative)
-        picture = _best(asked, cascade, drawing, best_of, out)
+        picture = _best(asked, cascade, drawing, best_of)
     else:
-        picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or SIGMAS[2])[0], motion, fit, out)
+        picture = _complete(from_, prompts[0], drawing, kind, band or "low", (sigmas or SIGMAS[2])[0], motion, fit)
         prompts = [*prompts, from_.name] if band == "high" else [from_.name, *prompts]
     if paper is not None:
-        _print(hybrid_pages(picture, prompts, kind, sigmas or SIGMAS[len(prompts)], motion.angle), out, paper)
+        _print(hybrid_pages(picture, prompts, kind, sigmas or SIGMAS[len(prompts)], motion.angle), drawing.out, paper)
 
 
 def _sigmas(sigma: str | None) -> list[float] | None:
@@ -240,7 +238,7 @@ def _animate(frames: Sequence[Image.Image], seconds: float, path: Path) -> None:
 
 
 def _complete(
-    path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: MotionBlur, fit: str, out: Path
+    path: Path, prompt: str, drawing: Drawing, kind: str, band: str, sigma: float, motion: MotionBlur, fit: str
 ) -> Tensor:
     """Draw and write the hybrid of one band of the picture at ``path`` and of ``prompt``, and return it (C, H, W)."""
     from phosphene.images import fitted, to_tensor
@@ -252,7 +250,7 @@ def _complete(
     small, *large = (to_tensor(fitted(picture, stage.image_shape[1:], fit)) for stage in cascade.stages)
     how = {"kind": kind, "band": band, "component": component, "large": large[0] if large else None}
     asked = completed(small, prompt, **how, negative=drawing.negative)
-    return _best(asked, cascade, drawing, 1, out, f", {PARTS[kind][BANDS.index(band)]} of {path} kept")
+    return _best(asked, cascade, drawing, 1, f", {PARTS[kind][BANDS.index(band)]} of {path} kept")
 
 
 def _with_null(prompts: Sequence[str], judged: bool) -> list[str | None]:
@@ -260,7 +258,7 @@ def _with_null(prompts: Sequence[str], judged: bool) -> list[str | None]:
     return [None, *prompts] if judged else [*prompts]
 
 
-def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Path, more: str = "") -> Tensor:
+def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, more: str = "") -> Tensor:
     """Draw and write the one of ``best_of`` pictures that reads best, tell of it, and return it (C, H, W).
 
     Where it is several sheets, they are written one by one, and are its channels: (sheets * C, H, W). What is only seen of
@@ -281,11 +279,11 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, out: Pat
     pictures = to_images(picture.unflatten(0, (-1, cascade.stages[-1].image_shape[0])))
     captions = [[reading.caption for reading in task.readings]]
     whole = sheet([views], captions=captions if any(captions[0]) else ())
-    common.say(f"{summary}; {drawing.save(pictures, lambda: whole, out)}")
+    common.say(f"{summary}; {drawing.save(pictures, lambda: whole)}")
     return picture
 
 
-@drawing_command
+@drawing_command("overlay.png")
 def overlay(
     prompts: Annotated[
         list[str], typer.Argument(metavar="SHEET SHEET... TOGETHER", help="One for each sheet; last, what all of them show.")
@@ -295,7 +293,6 @@ def overlay(
     best_of: BestOf = 1,
     animate: Annotated[Path | None, options.animation("the sheets slide over each other")] = None,
     paper: options.Print = None,
-    out: options.Out = Path("overlay.png"),
 ) -> None:
     """Draw transparencies that show one thing each, and another when they are laid upon each other.
 
@@ -303,19 +300,19 @@ def overlay(
     """
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1,2")
     require_overlay(len(prompts), shares)
-    _require_page(paper, out)
+    _require_page(paper, drawing.out)
     with common.importing():
         from phosphene.tasks.animate import sliding_frames
         from phosphene.tasks.overlay import overlay as task
         from phosphene.tasks.printed import overlay_pages
 
     asked = task(prompts, weights=shares, negative=drawing.negative)
-    whole = _best(asked, drawing.open(_with_null(prompts, best_of > 1)), drawing, best_of, out)
+    whole = _best(asked, drawing.open(_with_null(prompts, best_of > 1)), drawing, best_of)
     pictures = whole.unflatten(0, (len(prompts), -1))
     if animate is not None:
         _animate(*sliding_frames(pictures[:-1], prompts), animate)
     if paper is not None:
-        _print(overlay_pages(pictures, prompts), out, paper)
+        _print(overlay_pages(pictures, prompts), drawing.out, paper)
 
 
 def _is_mask(option: str, value: str) -> None:
@@ -327,12 +324,11 @@ def _is_mask(option: str, value: str) -> None:
         picture_file(Path(value), option)
 
 
-@drawing_command
+@drawing_command("compose.png")
 def compose(
     prompts: Annotated[list[str], typer.Argument(metavar="INSIDE OUTSIDE", help="Where the mask is white, and elsewhere.")],
     drawing: Drawing,
     mask: Annotated[str, options.checked(f"{one_of((*SHAPES, 'a picture'))}: white is inside.", _is_mask)] = "left",
-    out: options.Out = Path("compose.png"),
 ) -> None:
     """Draw one thing in one region and another in the rest."""
     require_two(prompts, *INSIDE_OUTSIDE)
@@ -347,10 +343,10 @@ def compose(
     size = [side * max(1, CELL // max(sides)) for side in sides]  # finer than the stage, so that borders are smooth
     inside = task.shape(mask, *size) if painted is None else (to_tensor(fitted(painted, size)) + 1) / 2
     pictures = to_images(drawing.draw(task.compose(prompts, inside, negative=drawing.negative), cascade).xt)
-    common.say(drawing.save(pictures, lambda: sheet([pictures], captions=[[" and ".join(prompts)]]), out))
+    common.say(drawing.save(pictures, lambda: sheet([pictures], captions=[[" and ".join(prompts)]])))
 
 
-@drawing_command
+@drawing_command("morph.png")
 def morph(
     prompts: Annotated[list[str], typer.Argument(metavar="FROM TO", help="Where it begins and where it ends.")],
     drawing: Drawing,
@@ -359,7 +355,6 @@ def morph(
         int | None, typer.Option(min=0, max=2**32 - 1, help="Of the end; by default that of the beginning.")
     ] = None,
     animate: Annotated[Path | None, options.animation("there and back")] = None,
-    out: options.Out = Path("morph.png"),
 ) -> None:
     """Draw the way from one prompt to another, or from one seed to another."""
     if len(prompts) == 1 and to_seed is not None:
@@ -373,7 +368,7 @@ def morph(
     made = drawing.draw(task(prompts, frames, negative=drawing.negative), drawing.open(prompts), ends, frames).xt
     cells = to_images(made)
     common.readings(cells)
-    common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8)), out))
+    common.say(drawing.save(cells, lambda: sheet(common.rows(cells, 8))))
     if animate is not None:
         large = [enlarged(cell, max(1, CELL // cell.width)) for cell in cells]
         _animate([*large, *large[-2:0:-1]], 2 * frames / 12, animate)

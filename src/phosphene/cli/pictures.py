@@ -41,14 +41,13 @@ def _timesteps(option: str, text: str, example: str) -> list[int]:
     return found
 
 
-@drawing_command
+@drawing_command("generated.png")
 def generate(
     prompts: Prompts,
     drawing: Drawing,
     count: options.Count = 1,
     guidance_sweep: Annotated[str | None, typer.Option(help="A row for each of these scales, such as 1,3,5,7,10.")] = None,
     steps_sweep: Annotated[str | None, typer.Option(help="A row for each of these numbers of steps, such as 5,20.")] = None,
-    out: options.Out = Path("generated.png"),
 ) -> None:
     """Draw pictures of what PROMPTS say.
 
@@ -84,7 +83,7 @@ def generate(
         drawn = place.dealt([to_images(common.finished(runs[k]).xt) for k in place.share(len(runs))], len(runs))
     pictures = [picture for row in drawn for picture in row]
     names = list(swept) if guidance_sweep or steps_sweep else []
-    common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, names), out))
+    common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, names)))
 
 
 def _swept(drawing: Drawing, count: int, guidance: str | None, steps: str | None) -> dict[str, Drawing]:
@@ -123,7 +122,7 @@ def _rows(pictures: Sequence[Image.Image], prompts: Sequence[str], names: Sequen
     return sheet(common.rows(cells, columns), row_labels=names, captions=labels)
 
 
-@drawing_command
+@drawing_command("denoise.png")
 def denoise(
     image: Picture,
     drawing: Drawing,
@@ -133,7 +132,6 @@ def denoise(
         int, typer.Option(min=0, max=MOST_STEPS, help="How many of the steps are left out before the many-step row.")
     ] = START,
     fit: Fit = "crop",
-    out: options.Out = Path("denoise.png"),
 ) -> None:
     """Noise IMAGE, and try to undo it: by a blur, in one step, in many steps.
 
@@ -159,7 +157,7 @@ def denoise(
     found = task.levels(stage, clean, times, seeds, prompt or None, negative=drawing.negative, sampling=how)
     steps = common.with_progress(many)
     states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
-    common.say(drawing.save([], lambda: _attempts(clean, found, states), out))
+    common.say(drawing.save([], lambda: _attempts(clean, found, states)))
 
 
 def _attempts(clean: Tensor, found: Sequence[Level], states: Sequence[tuple[int, Tensor]]) -> Image.Image:
@@ -180,7 +178,7 @@ def _attempts(clean: Tensor, found: Sequence[Level], states: Sequence[tuple[int,
     return sheet([[c for c, _ in row] for row in rows], captions=[[caption for _, caption in row] for row in rows])
 
 
-@drawing_command
+@drawing_command("edit.png")
 def edit(
     image: Picture,
     drawing: Drawing,
@@ -192,7 +190,6 @@ def edit(
         float | None, options.checked("Instead of --start: the share of steps to take, 0 to 1.", require_strength)
     ] = None,
     fit: Fit = "crop",
-    out: options.Out = Path("edit.png"),
 ) -> None:
     """Noise IMAGE and denoise it as PROMPT, from several starts.
 
@@ -214,7 +211,7 @@ def edit(
     cells = to_images(drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt)
     captions = [[*(f"start {s}" for s in starts), "the original"]]
     whole = [*cells, fitted(picture, cascade.stages[-1].image_shape[1:], fit)]
-    common.say(drawing.save(cells, lambda: sheet([whole], captions=captions), out))
+    common.say(drawing.save(cells, lambda: sheet([whole], captions=captions)))
 
 
 def _starts(named: list[int] | None, strength: float | None, steps: int) -> list[int]:
@@ -226,7 +223,7 @@ def _starts(named: list[int] | None, strength: float | None, steps: int) -> list
     return starts_of(steps) if named is None else named
 
 
-@drawing_command
+@drawing_command("inpaint.png")
 def inpaint(
     image: Picture,
     mask: Annotated[
@@ -237,7 +234,6 @@ def inpaint(
     blend: Annotated[str, options.chosen(BLENDS, "how the result goes over the original")] = "laplacian",
     compare: Annotated[bool, typer.Option("--compare", help="A sheet with all three.")] = False,
     fit: Fit = "crop",
-    out: options.Out = Path("inpaint.png"),
 ) -> None:
     """Repaint IMAGE where MASK is white.
 
@@ -261,4 +257,4 @@ def inpaint(
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
     chosen = cells[2:] if compare else [cells[2 + BLENDS.index(blend)]]
     common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
-    common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels]), out))
+    common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels])))
