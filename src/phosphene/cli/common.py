@@ -71,6 +71,12 @@ def require_pictures(option: str, told: str, count: int) -> None:
         raise UserError(f"{option} {told}: makes {count} pictures; choose at most {MOST_PICTURES}.")
 
 
+def require_count(count: int, each: int) -> None:
+    """UserError where --count, of so many pictures ``each``, makes more than a sheet has room for."""
+    if each * count > MOST_PICTURES:
+        raise UserError(f"--count {count}: makes {each * count} pictures; choose at most {MOST_PICTURES // each}.")
+
+
 SHARED = ["train", "evaluate"]
 """Commands that several processes do together: those that draw are added."""
 
@@ -219,23 +225,22 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) 
 
 @contextmanager
 def progress(*columns: Any) -> Iterator[Any]:
-    """A rich progress display on stderr, with lines printed meanwhile above it; silent where that is no terminal."""
+    """A rich progress display on stderr: what is done, a bar, ``columns``; lines printed meanwhile above it. Silent elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(stderr=True, highlight=False)
-    columns = tuple(TextColumn(c, markup=False) if isinstance(c, str) else c for c in columns)
-    columns = (columns[0], BarColumn(), *columns[1:])
+    what, *more = (TextColumn(c, markup=False) if isinstance(c, str) else c for c in ("{task.description}", *columns))
     live = sys.stdout.isatty()  # else lines go to a file, and past the display
     silent = not (console.is_terminal and leads())
-    with Progress(*columns, console=console, transient=True, disable=silent, redirect_stdout=live) as progress:
+    with Progress(what, BarColumn(), *more, console=console, transient=True, disable=silent, redirect_stdout=live) as progress:
         yield progress
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Says on a terminal what is waited for, at once: torch alone takes a second or two."""
-    with progress("{task.description}") as live:
+    with progress() as live:
         live.add_task(what, total=None)
         yield
 
@@ -243,7 +248,7 @@ def waiting(what: str) -> Iterator[None]:
 @contextmanager
 def bar(what: str) -> Iterator[Advance]:
     """A bar that is told (done, total, of what)."""
-    with progress("{task.description}", "{task.completed:.0f}/{task.total:.0f}") as live:
+    with progress("{task.completed:.0f}/{task.total:.0f}") as live:
         task = live.add_task(what, total=1)
         yield lambda done, total, name: live.update(task, completed=done, total=total, description=f"{what}: {name}")
 
@@ -253,7 +258,7 @@ def with_progress(steps: Iterator[Step]) -> Iterator[Step]:
     from rich.progress import TimeRemainingColumn
 
     listener = audience.get()
-    with progress("{task.description}", "{task.completed:.0f}/{task.total:.0f} steps", TimeRemainingColumn()) as live:
+    with progress("{task.completed:.0f}/{task.total:.0f} steps", TimeRemainingColumn()) as live:
         task = live.add_task("", total=1)
         for step in steps:
             what = "enlarging" if step.stage else "drawing"

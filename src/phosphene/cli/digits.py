@@ -62,8 +62,7 @@ def digits(
         drawing.require_unbent(*named, where="with --unconditional")
     classes = None if unconditional else _digits(digits, "0123456789", "--unconditional")
     columns = 10 if classes is None else len(classes)
-    if columns * count > MOST_PICTURES:
-        raise UserError(f"--count {count}: makes {columns * count} pictures; choose at most {MOST_PICTURES // columns}.")
+    common.require_count(count, columns)
     with common.importing():
         from phosphene.images import enlarged, rescaled, sheet, to_images
         from phosphene.tasks import digits as task
@@ -192,8 +191,7 @@ def _pairs(asked: list[int] | None, count: int, classes: int, model: str) -> lis
         raise UserError(f"--model {model}: knows no classes; take one that does, such as class-20.")
     known = range(classes)
     pairs = [(a, b) for a in known for b in known] if asked is None else [(asked[0], asked[1])]
-    if len(pairs) * count > MOST_PICTURES:
-        raise UserError(f"--count {count}: makes {len(pairs) * count} pictures; choose at most {MOST_PICTURES // len(pairs)}.")
+    common.require_count(count, len(pairs))
     return pairs
 
 
@@ -215,10 +213,13 @@ def _described(verdict: Judged, chosen: int) -> str:
 
 def _table(pictures: list[Image.Image], read: list[bool], classes: int) -> Image.Image:
     """The best picture of each pair, framed in green where it reads both ways."""
-    from phosphene.images import enlarged, sheet
+    from PIL import ImageOps
 
-    labels = [str(k) for k in range(classes)]
-    cells = [_framed(enlarged(picture, 3), good) for picture, good in zip(pictures, read, strict=True)]
+    from phosphene.images import PAPER, enlarged, sheet
+
+    labels, frames = [str(k) for k in range(classes)], [GREEN if good else PAPER for good in read]
+    large = [enlarged(picture, 3).convert("RGB") for picture in pictures]
+    cells = [ImageOps.expand(cell, border=4, fill=colour) for cell, colour in zip(large, frames, strict=True)]
     title = "rows: upright, columns: turned, green: reads both ways"
     return sheet(common.rows(cells, classes), labels, labels, title=title)
 
@@ -246,12 +247,3 @@ def _digits(text: str | None, example: str, instead: str) -> list[int]:
     if not text or not set(text) <= set("0123456789"):
         raise UserError(f"DIGITS {text!r}: must be digits, such as {example}.")
     return [int(character) for character in text]
-
-
-def _framed(image: Image.Image, good: bool) -> Image.Image:
-    """``image`` in a frame: green, or of the paper's colour."""
-    from PIL import ImageOps
-
-    from phosphene.images import PAPER
-
-    return ImageOps.expand(image.convert("RGB"), border=4, fill=GREEN if good else PAPER)

@@ -226,7 +226,6 @@ class Drawing(Options):
         from phosphene.models.cascade import open_cascade
         from phosphene.models.text import PromptCut, tidy
 
-        self.sampling().table()  # refuses a solver that is none
         how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
         how |= {"stages": 2 if self.upscale else 1, "offload": self.offload, "compiled": self.compiled}

@@ -93,7 +93,6 @@ def evaluate_models(
 
     place = common.place(device)
     sampling = Sampling(solver, steps, eta, resample or 1, max_rows=common.max_rows(place.device))
-    sampling.table()  # refuses what does not belong to the solver
     loaded, roles = [catalogue.load(name, place.device) for name in names], [catalogue.role(name) for name in names]
     curves = _loss_curves(names) if picture is not None else {}
     if picture is not None and not curves and set(roles) != {"diffusion"}:

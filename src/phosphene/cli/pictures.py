@@ -56,13 +56,8 @@ def generate(
     """
     if len(prompts) > MOST_PICTURES:
         raise UserError(f"PROMPT: {len(prompts)} are given; a sheet has room for {MOST_PICTURES}.")
-    if len(prompts) * count > MOST_PICTURES:
-        most = MOST_PICTURES // len(prompts)
-        raise UserError(f"--count {count}: makes {len(prompts) * count} pictures; choose at most {most}.")
-    swept = _swept(drawing, count, guidance_sweep, steps_sweep)
-    if guidance_sweep or steps_sweep:
-        sweep = ("--guidance-sweep", guidance_sweep) if guidance_sweep else ("--steps-sweep", steps_sweep)
-        common.require_pictures(*sweep, len(swept) * len(prompts))
+    common.require_count(count, len(prompts))
+    swept = _swept(drawing, len(prompts), count, guidance_sweep, steps_sweep)
     with common.importing():
         from phosphene.drawing import run
         from phosphene.images import to_images
@@ -72,32 +67,32 @@ def generate(
     asked = task(list(prompts) * count, negative=drawing.negative)
     seeds = [drawing.seed + row for row in range(count) for _ in prompts]
     # What is swept says how it was sampled.
-    ways = [drawing.settled(asked, cascade)] if "" in swept else [each.sampling() for each in swept.values()]
+    ways = [each.sampling() for each in swept.values()] or [drawing.settled(asked, cascade)]
     drawing.require_room(len(ways) * len(seeds))
     place = common.place(drawing.device)
-    within = {"place": place} if len(swept) == 1 else {}  # of several processes each draws whole rows of a sweep
+    within = {"place": place} if len(ways) == 1 else {}  # of several processes each draws whole rows of a sweep
     runs = [run(asked, cascade, seeds, sampling=way, **within) for way in ways]  # all refused before any
     if within:
         drawn = [to_images(common.finished(*runs).xt)]
     else:
         drawn = place.dealt([to_images(common.finished(runs[k]).xt) for k in place.share(len(runs))], len(runs))
     pictures = [picture for row in drawn for picture in row]
-    names = list(swept) if guidance_sweep or steps_sweep else []
-    common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, names)))
+    common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, list(swept))))
 
 
-def _swept(drawing: Drawing, count: int, guidance: str | None, steps: str | None) -> dict[str, Drawing]:
-    """The options of each row of the sheet, by what it is called."""
+def _swept(drawing: Drawing, prompts: int, count: int, guidance: str | None, steps: str | None) -> dict[str, Drawing]:
+    """The options of each row of a sweep of so many ``prompts``, by what it is called; none where nothing is swept."""
     sweeps = {"--guidance-sweep": guidance, "--steps-sweep": steps}
     option = next((name for name, values in sweeps.items() if values is not None), None)
     if option is None:
-        return {"": drawing}
+        return {}
     if count > 1 or None not in sweeps.values():
         raise UserError(f"{option} {sweeps[option]}: makes the rows of the sheet; leave --count and the other sweep out.")
     if guidance is not None:
         if drawing.guidance is not None:
             raise UserError(f"--guidance-sweep {guidance}: --guidance says which already; leave one of the two out.")
         scales = common.numbers(option, guidance, float, "1,3,5,7,10")
+        common.require_pictures(option, guidance, len(scales) * prompts)
         return {f"guidance {scale:g}": replace(drawing, guidance=scale) for scale in scales}
     for name, value in (("--timesteps", drawing.timesteps), ("--steps", drawing.steps)):
         if value is not None:
@@ -105,6 +100,7 @@ def _swept(drawing: Drawing, count: int, guidance: str | None, steps: str | None
     counts = common.numbers(option, steps, int, "5,20")
     for n in counts:
         require_steps(option, n)
+    common.require_pictures(option, steps, len(counts) * prompts)
     return {f"{n} steps": replace(drawing, steps=n) for n in counts}
 
 
@@ -202,25 +198,18 @@ def edit(
         from phosphene.images import fitted, sheet, to_images, to_tensor
         from phosphene.readers import read_picture
         from phosphene.tasks.edit import edit as task
+        from phosphene.tasks.edit import start_of, starts_of
 
     picture = read_picture(image)
     cascade = drawing.open([prompt])
-    starts = _starts(named, strength, len(drawing.sampling().of(cascade.stages[0], stays=True).visited(cascade.stages[0])))
+    steps = len(drawing.sampling().of(cascade.stages[0], stays=True).visited(cascade.stages[0]))
+    starts = (named or starts_of(steps)) if strength is None else [start_of(strength, steps)]
     small = to_tensor(fitted(picture, cascade.stages[0].image_shape[1:], fit))
     asked = task(small, starts, prompt or None, negative=drawing.negative)
     cells = to_images(drawing.draw(asked, cascade, [drawing.seed] * len(starts)).xt)
     captions = [[*(f"start {s}" for s in starts), "the original"]]
     whole = [*cells, fitted(picture, cascade.stages[-1].image_shape[1:], fit)]
     common.say(drawing.save(cells, lambda: sheet([whole], captions=captions)))
-
-
-def _starts(named: list[int] | None, strength: float | None, steps: int) -> list[int]:
-    """Where an edit of ``steps`` steps starts; as in Part A, where nothing is said of it."""
-    from phosphene.tasks.edit import start_of, starts_of
-
-    if strength is not None:
-        return [start_of(strength, steps)]
-    return starts_of(steps) if named is None else named
 
 
 @drawing_command("inpaint.png")

@@ -106,7 +106,7 @@ def _stopped(network: str, out: Path, data: Path | None) -> common.Stopped:
 def _show_training(run: Any) -> None:
     """Let ``run`` go: live speed and time left, and one line for each epoch."""
     epochs, losses = run.recipe.epochs, []
-    with common.progress("{task.description}", "{task.fields[note]}") as progress:
+    with common.progress("{task.fields[note]}") as progress:
         task = progress.add_task("epoch", total=epochs * run.trainer.steps, note="starting")
         for now in run:
             epoch, step, steps, new, ended = now.progress

@@ -112,10 +112,6 @@ class Job:
             self._thread.join(max(0, seconds))
         return not self._thread.is_alive()
 
-    @property
-    def stopped(self) -> bool:
-        return self._stopping.is_set()
-
     def __iter__(self) -> Iterator[Update]:
         """Updates until the command has ended; raises what made it fail, unless it was stopped."""
         self._thread.start()
@@ -160,7 +156,7 @@ class Job:
         return self.shelf.cached(key, make)
 
     def step(self, step: Step, what: str) -> None:
-        if self.stopped or not self.wanted():
+        if self._stopping.is_set() or not self.wanted():
             raise common.Stopped
         now, done = time.monotonic(), step.index + 1
         if done == 1:
