@@ -64,17 +64,11 @@ def numbers(option: str, text: str, kind: type, example: str, most: int = MOST_R
     return found
 
 
-def require_pictures(option: str, told: str, count: int) -> None:
-    """UserError where ``option``, which was ``told``, makes more pictures than a sheet has room for."""
-    if count > MOST_PICTURES:
-        told = told if len(told) < 40 else f"{told[:40]}..."
-        raise UserError(f"{option} {told}: makes {count} pictures; choose at most {MOST_PICTURES}.")
-
-
-def require_count(count: int, each: int) -> None:
-    """UserError where --count, of so many pictures ``each``, makes more than a sheet has room for."""
-    if each * count > MOST_PICTURES:
-        raise UserError(f"--count {count}: makes {each * count} pictures; choose at most {MOST_PICTURES // each}.")
+def require_pictures(option: str, told: object, count: int, each: int = 1) -> None:
+    """UserError where ``option``, ``told`` to make ``count`` times ``each`` pictures, makes more than a sheet has room for."""
+    if count * each > MOST_PICTURES:
+        told = told if len(str(told)) < 40 else f"{told[:40]}..."
+        raise UserError(f"{option} {told}: makes {count * each} pictures; choose at most {MOST_PICTURES // each}.")
 
 
 SHARED = ["train", "evaluate"]

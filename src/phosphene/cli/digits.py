@@ -62,7 +62,7 @@ def digits(
         drawing.require_unbent(*named, where="with --unconditional")
     classes = None if unconditional else _digits(digits, "0123456789", "--unconditional")
     columns = 10 if classes is None else len(classes)
-    common.require_count(count, columns)
+    common.require_pictures("--count", count, count, columns)
     with common.importing():
         from phosphene.images import enlarged, rescaled, sheet, to_images
         from phosphene.tasks import digits as task
@@ -191,7 +191,7 @@ def _pairs(asked: list[int] | None, count: int, classes: int, model: str) -> lis
         raise UserError(f"--model {model}: knows no classes; take one that does, such as class-20.")
     known = range(classes)
     pairs = [(a, b) for a in known for b in known] if asked is None else [(asked[0], asked[1])]
-    common.require_count(count, len(pairs))
+    common.require_pictures("--count", count, count, len(pairs))
     return pairs
 
 

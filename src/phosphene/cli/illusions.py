@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phosphene import notation
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command, viewed
 from phosphene.cli.pictures import Fit
@@ -25,17 +26,6 @@ from phosphene.defaults import (
 )
 from phosphene.errors import UserError, require_finite, require_length, require_sigma, require_two, require_weights
 from phosphene.files import require_file
-from phosphene.notation import (
-    is_warp,
-    last_parts,
-    require_chance,
-    require_hybrid,
-    require_mean,
-    require_overlay,
-    require_views,
-    require_warps,
-    view_parts,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +45,7 @@ BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and kee
 
 def _is_view(option: str, value: str) -> None:
     if value != "four-way":
-        view_parts(value)
+        notation.view_parts(value)
 
 
 @drawing_command("anagram.png")
@@ -83,16 +73,16 @@ def anagram(
     square-hinge, rubik (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once;
     rotate:135 (by any angle), cylinder and cone (mirrors that stand on the picture), lens:2 (its middle, enlarged).
     """
-    names = require_views(view, len(prompts))
-    require_chance(names, view_seed)
+    names = notation.require_views(view, len(prompts))
+    notation.require_chance(names, view_seed)
     shares = weights if weights in (None, "auto") else common.numbers("--weights", weights, float, "1,1.5 or auto")
     if isinstance(shares, list):
         require_weights(shares, len(prompts))
-    require_mean(reduce, shares, rectify, last)
-    if any(map(is_warp, names)):
-        require_warps(names, reduce, shares, rectify, last)
+    notation.require_mean(reduce, shares, rectify, last)
+    if any(map(notation.is_warp, names)):
+        notation.require_warps(names, reduce, shares, rectify, last)
     if last is not None:
-        last_parts(last)
+        notation.last_parts(last)
     _require_page(paper, drawing.out)
     with common.importing():
         from phosphene.tasks import anagram as task
@@ -146,7 +136,9 @@ def hybrid(
     for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
         if value is not None and kind != of:
             raise UserError(f"{name} {value}: is of --kind {of}; leave it out.")
-    sigmas = _sigmas(sigma)
+    sigmas = None if sigma in (None, "auto") else common.numbers("--sigma", sigma, float, "2, 3,1.2 or auto")
+    for each in sigmas or ():
+        require_sigma(each)
     _require_bands(prompts, kind, sigma, sigmas, from_, band, fit, best_of)
     _require_page(paper, drawing.out)
     with common.importing():
@@ -167,16 +159,6 @@ def hybrid(
         _print(hybrid_pages(picture, prompts, kind, sigmas or SIGMAS[len(prompts)], motion.angle), drawing.out, paper)
 
 
-def _sigmas(sigma: str | None) -> list[float] | None:
-    """What --sigma says; None where it says nothing or leaves it open."""
-    if sigma in (None, "auto"):
-        return None
-    sigmas = common.numbers("--sigma", sigma, float, "2, 3,1.2 or auto")
-    for each in sigmas:
-        require_sigma(each)
-    return sigmas
-
-
 def _require_bands(
     prompts: Sequence[str],
     kind: str,
@@ -188,15 +170,15 @@ def _require_bands(
     best_of: int,
 ) -> None:
     """UserError where what a hybrid is made of does not fit together."""
-    for name, value, what in (("--band", band, "what is kept of"), ("--fit", fit, "how to cut")):
-        if from_ is None and value not in (None, "crop"):
-            raise UserError(f"{name} {value}: says {what} --from; name a picture there, or leave it out.")
-    if from_ is not None and (len(prompts) != 1 or best_of > 1):
-        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
-    if from_ is not None and (sigma == "auto" or (sigmas is not None and len(sigmas) != 1)):
-        raise UserError(f"--sigma {sigma}: --from takes one number, between what is kept and what is drawn.")
     if from_ is None:
-        require_hybrid(kind, len(prompts), sigmas)
+        for name, value, what in (("--band", band, "what is kept of"), ("--fit", fit, "how to cut")):
+            if value not in (None, "crop"):
+                raise UserError(f"{name} {value}: says {what} --from; name a picture there, or leave it out.")
+        return notation.require_hybrid(kind, len(prompts), sigmas)
+    if len(prompts) != 1 or best_of > 1:
+        raise UserError(f"--from {from_}: takes one prompt, for the band it leaves free, and no --best-of.")
+    if sigma == "auto" or (sigmas is not None and len(sigmas) != 1):
+        raise UserError(f"--sigma {sigma}: --from takes one number, between what is kept and what is drawn.")
 
 
 def _widest(prompts: Sequence[str], cascade: Cascade, drawing: Drawing) -> Sequence[float]:
@@ -299,7 +281,7 @@ def overlay(
     OUT is a sheet of all; the transparencies lie beside it, numbered, and last what they show together: their product.
     """
     shares = None if weights is None else common.numbers("--weights", weights, float, "1,1,2")
-    require_overlay(len(prompts), shares)
+    notation.require_overlay(len(prompts), shares)
     _require_page(paper, drawing.out)
     with common.importing():
         from phosphene.tasks.animate import sliding_frames

@@ -103,8 +103,10 @@ def evaluate_models(
         ruler = _Ruler(load_dataset(dataset, data), reader, samples, scales, sampling, seed, place)
     results, panels = ruler.measured(list(zip(names, roles, loaded, strict=True)))
     _show_figures(results)
-    judge, whence = ruler.judge(classifier), {"classifier": classifier, "dataset": dataset, "device": common.named(place.device)}
-    provenance = common.provenance("evaluate", names, ruler.settings() | whence)
+    judge = ruler.judge(classifier)
+    told = {"samples": samples, "solver": solver, "steps": steps, "eta": eta, "resample": resample or 1, "seed": seed}
+    told |= {"guidance": scales, "classifier": classifier, "dataset": dataset, "device": common.named(place.device)}
+    provenance = common.provenance("evaluate", names, told)
     if figures is not None and place.leads:
         measured = {"machine": common.machine(place.device), "date": common.now(), "classifier": judge, "results": results}
         write_text(figures, json.dumps({**provenance, **measured}, indent=2, ensure_ascii=False) + "\n")
@@ -203,11 +205,6 @@ class _Ruler:
 
         if self.reader is not None:
             self.reference = refer(self.reader, self.real.train, self.real.test, self.samples)
-
-    def settings(self) -> dict[str, Any]:
-        """What provenance says of how the pictures were drawn."""
-        how = {name: getattr(self.sampling, name) for name in ("solver", "steps", "eta", "resample")}
-        return {"samples": self.samples, **how, "seed": self.seed, "guidance": self.scales}
 
     def judge(self, name: str) -> dict | None:
         """What is told of the classifier called ``name``, which is also said; None where there is none."""

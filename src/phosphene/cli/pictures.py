@@ -56,7 +56,7 @@ def generate(
     """
     if len(prompts) > MOST_PICTURES:
         raise UserError(f"PROMPT: {len(prompts)} are given; a sheet has room for {MOST_PICTURES}.")
-    common.require_count(count, len(prompts))
+    common.require_pictures("--count", count, count, len(prompts))
     swept = _swept(drawing, len(prompts), count, guidance_sweep, steps_sweep)
     with common.importing():
         from phosphene.drawing import run
