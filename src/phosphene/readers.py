@@ -11,6 +11,8 @@ import re
 import struct
 import tomllib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +75,7 @@ def read_picture(path: Path, option: str = "IMAGE") -> Image.Image:
     scaled (see FULL). UserError, naming ``option``, where it is missing, none of FORMATS, damaged, of another kind of
     pixels, smaller than 8 pixels or larger than MOST_PIXELS.
     """
-    image = _decoded(picture_file(path, option), f"{option} {path}")
-    _require_size(image, f"{option} {path}")
-    whole = _srgb(image, f"{option} {path}")
+    whole = _srgb(_opened(path, option), f"{option} {path}")
     return Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole).convert("RGB")
 
 
@@ -93,9 +93,7 @@ def read_mask(path: Path, option: str = "MASK") -> Image.Image:
     white covers the lesser part of a clear layer: that may be what is to change, or what is to stay.
     """
     what = f"{option} {path}"
-    image = _decoded(picture_file(path, option), what)
-    _require_size(image, what)
-    mask = _white(image, what)
+    mask = _white(_opened(path, option), what)
     if mask.max() == 1:
         mask = mask * 255
     if mask.max() < NEARLY:
@@ -144,9 +142,12 @@ def picture_file(path: Path, option: str) -> Path:
     return path
 
 
-def _require_size(image: Image.Image, what: str) -> None:
+def _opened(path: Path, option: str) -> Image.Image:
+    """The picture called ``path``, decoded, upright, and large enough to show something."""
+    image = _decoded(picture_file(path, option), f"{option} {path}")
     if min(image.size) < 8:
-        raise UserError(f"{what}: is {image.width}x{image.height}; give a picture of at least 8x8 pixels.")
+        raise UserError(f"{option} {path}: is {image.width}x{image.height}; give a picture of at least 8x8 pixels.")
+    return image
 
 
 def _decoded(source: Path | io.BytesIO, what: str) -> Image.Image:
@@ -224,41 +225,44 @@ def read_json(text: str | bytes, what: str, again: str) -> dict:
 
 def read_json_file(path: Path, again: str) -> dict:
     """The JSON object in the file ``path``: see :func:`read_json`."""
-    return read_json(_text_of(path, str(path), again, MOST_TEXT), str(path), again)
+    return read_json(_content(path, str(path), again, MOST_TEXT, "JSON"), str(path), again)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 # Sizes
 
 
-def require_bounded(path: Path, most: int, again: str) -> None:
-    """UserError, before any of it is read, unless ``path`` is a file of at most ``most`` bytes: a hole in one takes no disk."""
-    if is_special(path):
-        raise UserError(f"{path}: is no file; {again}.")
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: is missing; {again}.") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); {again}.") from error
-    if size > most:
-        raise UserError(f"{path}: is {size:,} bytes, of at most {most:,}; {again}.")
-
-
-def _text_of(path: Path, what: str, again: str, most: int) -> bytes:
-    """What is in the file ``path``, or one byte more than ``most`` of it. UserError where it is no file, or cannot be read."""
+@contextmanager
+def _reading(path: Path, what: str, again: str) -> Iterator[None]:
+    """The block reads ``path``: UserError, naming ``what``, where that is no file, or the system refuses."""
     if is_special(path):
         raise UserError(f"{what}: is no file; {again}.")
     try:
-        with path.open("rb") as file:
-            return file.read(most + 1)
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{what}: is missing; {again}.") from error
     except (OSError, ValueError) as error:  # a name too long, or with a zero in it, among others
         raise UserError(f"{what}: cannot be read ({getattr(error, 'strerror', None) or error}); {again}.") from error
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+def require_bounded(path: Path, most: int, again: str) -> None:
+    """UserError, before any of it is read, unless ``path`` is a file of at most ``most`` bytes: a hole in one takes no disk."""
+    with _reading(path, str(path), again):
+        size = path.stat().st_size
+    if size > most:
+        raise UserError(f"{path}: is {size:,} bytes, of at most {most:,}; {again}.")
+
+
+def _content(path: Path, what: str, again: str, most: int, kind: str) -> bytes:
+    """What is in the file ``path``. UserError where that cannot be read, or is more than ``most`` bytes of the ``kind``."""
+    with _reading(path, what, again), path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise UserError(f"{what}: is more than {most:,} bytes of {kind}; {again}.")
+    return content
 
 
 # Lists
@@ -266,9 +270,7 @@ def _no_number(name: str) -> float:
 
 def read_lines(path: Path, what: str, again: str) -> list[str]:
     """The lines of the text file at ``path``. UserError where it is missing, too long, or no text in UTF-8."""
-    content = _text_of(path, what, again, MOST_TEXT)
-    if len(content) > MOST_TEXT:
-        raise UserError(f"{what}: is more than {MOST_TEXT:,} bytes of text; {again}.")
+    content = _content(path, what, again, MOST_TEXT, "text")
     try:
         return content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -301,21 +303,18 @@ def read_pairs_file(path: Path, option: str) -> list[tuple[str, str]]:
 def read_toml_file(path: Path, option: str, again: str) -> dict:
     """The tables of the TOML file at ``path``, which ``option`` names. UserError where it is none; ``again`` is the remedy."""
     what = f"{option} {path}"
-    content = _text_of(path, what, again, MOST_TOML)
-    if len(content) > MOST_TOML:
-        raise UserError(f"{what}: is more than {MOST_TOML:,} bytes of TOML; {again}.")
+    content = _content(path, what, again, MOST_TOML, "TOML")
     try:
         text = content.decode("utf-8-sig")  # some editors begin so
-        if DEEP.search(text):
-            raise UserError(f"{what}: is no TOML that is read here (a key of very many parts); {again}.")
-        return tomllib.loads(text)
-    except UserError:
-        raise
+        held = None if DEEP.search(text) else tomllib.loads(text)
     except RecursionError as error:
         raise UserError(f"{what}: is no TOML that is read here (it is nested too deep); {again}.") from error
     except ValueError as error:  # damaged, no UTF-8, or a number of thousands of digits
         reason = str(error).partition(";")[0]
         raise UserError(f"{what}: is no TOML ({reason}); {again}.") from error
+    if held is None:
+        raise UserError(f"{what}: is no TOML that is read here (a key of very many parts); {again}.")
+    return held
 
 
 # What pictures say of themselves
