@@ -44,16 +44,26 @@ FAR = 1.5
 """How much more than what parts the bands is the blur of the furthest view."""
 
 
+def _swept(desk: Desk, pictures: Sequence[Tensor], steps: Sequence[int], prompts: Sequence[str], side: int) -> Sheet:
+    """A sheet of ``pictures`` of the same ``prompts``, a row for each number of ``steps`` that they were drawn in."""
+    rows = [[desk.image(p, side) for p in row] for row in pictures]
+    labels = ["1 step" if n == 1 else f"{n} steps" for n in steps]
+    return Sheet(rows, row_labels=labels, captions=[[""] * len(prompts), prompts])
+
+
+def _apart(one: Tensor, other: Tensor) -> str:
+    """How far pictures are from others: the root of the mean square."""
+    return f"{float((one - other).square().mean().sqrt()):.2f}"
+
+
 @section(A, "0", "Setup: a few prompts, few steps and more", (9, 40))
 def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     seeds = [SEED] * len(prompts)
     few = desk.draw(generate(prompts), seeds, desk.sampling(5, quick=4))
     more = desk.draw(generate(prompts), seeds, desk.sampling(20))
-    rows = [[desk.image(p, SMALL) for p in row] for row in (few, more)]
     steps = (4, QUICK) if desk.quick else (5, 20)
     size = "x".join(str(n) for n in desk.stage.image_shape[1:])
-    far = float((few - more).square().mean().sqrt())
-    whole = Sheet(rows, row_labels=[f"{n} steps" for n in steps], captions=[[""] * len(prompts), prompts])
+    whole = _swept(desk, (few, more), steps, prompts, SMALL)
     solver = ["--solver", "dpm" if desk.quick else "ancestral"]  # which of them is usual, the model says
     command = desk.line("generate", *prompts, "--steps-sweep", f"{steps[0]},{steps[1]}", *solver, sampled=False)
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
@@ -61,23 +71,19 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     if len(desk.stages) > 1:
         ways = [desk.sampling()._replace(upscale_steps=n) for n in swept]
         large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
-        side, apart = large[0].shape[-1], f"{float((large[0] - large[1]).square().mean().sqrt()):.2f}"
-        cells = [[desk.image(p, side) for p in row] for row in large]
-        both = Sheet(
-            cells, row_labels=["1 step" if n == 1 else f"{n} steps" for n in swept], captions=[[""] * len(prompts), prompts]
-        )
+        side, apart = large[0].shape[-1], _apart(*large)
+        both = _swept(desk, large, swept, prompts, side)
         caption = f"The small pictures of {steps[1]} steps, enlarged to {side}x{side} in {swept[0]} and in {swept[1]}"
         figures.append(desk.save(both, "setup-large", caption))
-    course = prompts == COURSE
     return Content(
         *figures,
         model=desk.cascade,
         size=size,
         seed=SEED,
-        far=f"{far:.2f}",
+        far=_apart(few, more),
         side=side,
         apart=apart,
-        course=course,
+        course=prompts == COURSE,
         small=desk.cascade == CASCADE,
     )
 
@@ -225,35 +231,42 @@ def sketches(desk: Desk, pictures: tuple[Path, ...] = SKETCHES, prompt: str = ""
 MASKED = ((HILL, Path("castle-hill-mask"), "a house"), (HILL, Path("castle-hill-mask"), "a palm tree"))
 
 
+BLENDED = ("as it came", "pasted", "blended")
+"""What the results of inpainting.BLENDS are called."""
+
+
 def _inpainting(desk: Desk) -> int:
     """Steps of an inpainting: ancestral ones on a quick page too, for what is put back after each is news to the others."""
     return 12 if desk.quick else 34
 
 
-def _inpaint_line(desk: Desk, picture: Path, white: Path, prompt: str, *how: str, large: bool) -> str:
-    asked = [str(picture), str(white), *(["--prompt", prompt] if prompt else []), *how, "--steps", str(_inpainting(desk))]
-    return desk.line("inpaint", *asked, sampled=False, large=large)
+def _repainted(desk: Desk, picture: Path, white: Path, prompt: str, name: str, compare: bool = False) -> tuple[Figure, list[str]]:
+    """A sheet of a picture, its mask, and what came where that is white; and how much of a seam there is.
 
-
-def _repainted(desk: Desk, pictures: list[Tensor], labels: list[str], name: str, what: tuple[Path, str], command: str) -> Figure:
-    """A sheet of a picture, its mask, and what came where that is white: of ``what``, a picture and a prompt."""
-    picture, prompt = what
-    whole = strip(desk, pictures, ["the original", "to be repainted", *labels], max(SMALL, pictures[0].shape[-1]), abreast=3)
+    ``compare``: drawn by all stages, and shown, as are its seams, in each of the BLENDED ways of laying it over the original.
+    """
+    how = Sampling(steps=_inpainting(desk), upscale_steps=UPSCALE if desk.quick else None)
+    task = inpainting.inpaint(*masked(desk, picture, white), prompt or None)
+    made = last(desk.run(task, [SEED], how, large=compare)).cpu()
+    image, mask = masked(desk, picture, white, made.shape[-2:])
+    ways = [inpainting.blend(made, image, mask, way) for way in (inpainting.BLENDS if compare else ["none"])]
+    seams = [inpainting.seam_text(way, mask) for way in ways]
+    if compare:
+        labels = [f"{way}, seam {seam}" for way, seam in zip(BLENDED, seams, strict=True)]
+    else:
+        labels = [f"as {prompt}" if prompt else "repainted"]
+    cells = [image[0], (image * (1 - mask) + mask)[0], *(way[0] for way in ways)]
+    whole = strip(desk, cells, ["the original", "to be repainted", *labels], max(SMALL, made.shape[-1]), abreast=3)
+    asked = [*(["--prompt", prompt] if prompt else []), *(["--compare"] if compare else ["--blend", "none"])]
+    line = ["inpaint", str(picture), str(white), *asked, "--steps", str(how.steps)]
     caption = f"{upper(called(picture))}, repainted {f'as {prompt} ' if prompt else ''}where the mask is white"
-    return desk.save(whole, name, caption, command)
+    return desk.save(whole, name, caption, desk.line(*line, sampled=False, large=compare)), seams
 
 
 @section(A, "1.7.2", "Inpainting", (4, 12))
 def inpainted(desk: Desk, pictures: tuple[tuple[Path, Path, str], ...] = MASKED) -> Content:
-    figures, seams = [], []
-    for number, (picture, white, prompt) in enumerate(pictures, 1):
-        image, mask = masked(desk, picture, white)
-        made = desk.draw(inpainting.inpaint(image, mask, prompt or None), [SEED], Sampling(steps=_inpainting(desk)))
-        seams.append(inpainting.seam_text(made, mask))
-        cells, label = [image[0], (image * (1 - mask) + mask)[0], made[0]], f"as {prompt}" if prompt else "repainted"
-        line = _inpaint_line(desk, picture, white, prompt, "--blend", "none", large=False)
-        figures.append(_repainted(desk, cells, [label], f"inpainted-{number}", (picture, prompt), line))
-    return Content(*figures, seams=" and ".join(seams))
+    made = [_repainted(desk, *asked, f"inpainted-{number}") for number, asked in enumerate(pictures, 1)]
+    return Content(*(figure for figure, _ in made), seams=" and ".join(seam for _, (seam,) in made))
 
 
 TOWARDS = ((TOWER, "a castle"), (Path("sketch-house"), "a house"), (Path("sketch-face"), "a smiling face"))
@@ -264,11 +277,17 @@ def guided_edits(desk: Desk, pictures: tuple[tuple[Path, str], ...] = TOWARDS) -
     return Content(*[_edited(desk, picture, prompt, f"guided-{k}") for k, (picture, prompt) in enumerate(pictures, 1)])
 
 
-def chosen(desk: Desk, task: Task, seeds: Sequence[int]) -> tuple[Tensor, float | None]:
-    """The picture of ``task`` that reads best, of ``seeds``, and how surely; a single one is not judged."""
+def best(
+    desk: Desk, task: Task, seeds: Sequence[int], name: str, caption: str, words: Sequence[str], **more: object
+) -> tuple[Figure, Tensor, float | None]:
+    """The picture of ``task``, which ``words`` ask for, that reads best of ``seeds``: as a figure, as it is, and how surely.
+
+    A single one is not judged.
+    """
     *_, end = desk.run(task, seeds, large=True, best_of=len(seeds))
     sure = None if end.verdict is None else float(end.verdict.concealment[seeds.index(end.seeds[0])])
-    return end.xt[0].cpu(), sure
+    picture, line = end.xt[0].cpu(), desk.line(*words, "--best-of", str(len(seeds)), large=True)
+    return desk.save(desk.image(picture, 256), name, caption, line, **more), picture, sure
 
 
 def judged_by(seeds: Sequence[int], sure: Sequence[float | None]) -> dict[str, object]:
@@ -280,15 +299,9 @@ def anagram_figure(
     desk: Desk, prompts: tuple[str, str], view: str, seeds: Sequence[int], name: str
 ) -> tuple[Figure, float | None]:
     """An anagram, the best of ``seeds``, for the page to turn; and how surely it reads both ways."""
-    picture, sure = chosen(desk, anagram(prompts, [view]), seeds)
-    figure = desk.save(
-        desk.image(picture, 256),
-        name,
-        f"{upper(prompts[0])}, and {prompts[1]}",
-        desk.line("anagram", *prompts, "--view", view, "--best-of", str(len(seeds)), large=True),
-        turn=turn_css(VIEWS[view]),
-        readings=prompts,
-    )
+    task, caption = anagram(prompts, [view]), f"{upper(prompts[0])}, and {prompts[1]}"
+    words, turn = ("anagram", *prompts, "--view", view), turn_css(VIEWS[view])
+    figure, _, sure = best(desk, task, seeds, name, caption, words, turn=turn, readings=prompts)
     return figure, sure
 
 
@@ -315,44 +328,16 @@ def _walked(desk: Desk, pictures: Sequence[Tensor], parted: float) -> Figure:
 
 @section(A, "1.10", "Hybrid pictures", (8, 80))
 def hybrid_pictures(desk: Desk, prompts: tuple[tuple[str, str], ...] = HYBRIDS, sigma: float = SIGMA) -> Content:
-    figures, pictures, found = [], [], []
     seeds, parted = range(SEED, SEED + (1 if desk.quick else 4)), sigma / REFERENCE_SIZE
+    made = []
     for number, (far, near) in enumerate(prompts, 1):
-        picture, sure = chosen(desk, hybrid((far, near), sigmas=[sigma]), seeds)
-        pictures.append(picture)
-        found.append(sure)
-        figures.append(
-            desk.save(
-                desk.image(picture, 256),
-                f"hybrid-{number}",
-                f"From afar {far}, from near {near}",
-                desk.line("hybrid", far, near, "--sigma", f"{sigma:g}", "--best-of", str(len(seeds)), large=True),
-                far=parted,
-                readings=(near, far),
-            )
-        )
-    figures.append(_walked(desk, pictures, parted))
+        task, caption = hybrid((far, near), sigmas=[sigma]), f"From afar {far}, from near {near}"
+        words = ("hybrid", far, near, "--sigma", f"{sigma:g}")
+        made.append(best(desk, task, seeds, f"hybrid-{number}", caption, words, far=parted, readings=(near, far)))
+    figures, pictures, sure = zip(*made, strict=True)
     size = pictures[0].shape[-1]
     told = {"parted": f"{parted * size:g}", "size": size, "metres": f"{distance(parted):.0f}"}
-    return Content(*figures, **told, **judged_by(seeds, found))
-
-
-BLENDED = {"came": "as it came", "pasted": "pasted", "blended": "blended"}
-"""What the results of inpainting.BLENDS are called."""
-
-
-def _blended(desk: Desk, picture: Path, white: Path, prompt: str) -> tuple[Figure, dict[str, str]]:
-    """An inpainting drawn by all stages, as it came, pasted and blended over the original; and the seams of the three."""
-    task = inpainting.inpaint(*masked(desk, picture, white), prompt or None)
-    how = Sampling(steps=_inpainting(desk), upscale_steps=UPSCALE if desk.quick else None)
-    made = last(desk.run(task, [SEED], how, large=True)).cpu()
-    image, mask = masked(desk, picture, white, made.shape[-2:])
-    ways = [inpainting.blend(made, image, mask, how) for how in inpainting.BLENDS]
-    seams = {what: inpainting.seam_text(way, mask) for what, way in zip(BLENDED, ways, strict=True)}
-    cells = [image[0], (image * (1 - mask) + mask)[0], *(way[0] for way in ways)]
-    labels = [f"{BLENDED[what]}, seam {seam}" for what, seam in seams.items()]
-    line = _inpaint_line(desk, picture, white, prompt, "--compare", large=True)
-    return _repainted(desk, cells, labels, "blended", (picture, prompt), line), seams
+    return Content(*figures, _walked(desk, pictures, parted), **told, **judged_by(seeds, sure))
 
 
 @section(A, "2", "An inpainting enlarged and blended", (6, 20))
@@ -363,7 +348,7 @@ def laplacian(
     prompt: str = "a house",
     halves: tuple[str, str] = ("a red apple", "a tangerine"),
 ) -> Content:
-    figure, seams = _blended(desk, picture, mask, prompt)
+    figure, (came, pasted, blended) = _repainted(desk, picture, mask, prompt, "blended", compare=True)
     left, right = desk.draw(generate(halves), [SEED] * 2)
     size = left.shape[-1]
     west = shape("left", size, size)
@@ -381,7 +366,9 @@ def laplacian(
         figure,
         desk.save(joined, "laplacian", f"{upper(halves[0])}, {halves[1]}, and both in one"),
         desk.save(pyramids, "laplacian-bands", "Their Laplacian pyramids: what each halving of the size loses, and what is left"),
-        **seams,
+        came=came,
+        pasted=pasted,
+        blended=blended,
         cut=f"{float(inpainting.seam(cut, west)):.1f}",
         made=f"{float(inpainting.seam(made, west)):.1f}",
     )
