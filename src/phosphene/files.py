@@ -32,20 +32,8 @@ def expanded(name: str | Path) -> Path:
         raise UserError(f"{name}: there is no such home folder; write the path out.") from error
 
 
-def is_file(path: Path) -> bool:
-    """Whether ``path``, whose name comes from anywhere, is a file."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a zero in it
-        return False
-
-
-def exists(path: Path) -> bool:
-    """Whether anything is at ``path``, whose name comes from anywhere."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+is_file, exists = os.path.isfile, os.path.exists
+"""Whether a path, whose name comes from anywhere, is a file, or anything: those of pathlib raise where a name is too long."""
 
 
 def is_special(path: Path) -> bool:
@@ -81,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path | str) -> Iterator[None]:
     """What is written in the block goes to ``path``: UserError that names it where the system refuses."""
     try:
         yield
@@ -162,12 +150,10 @@ def write_text(path: Path, text: str) -> None:
 def require_writable(path: Path, what: str = "-o") -> None:
     """Fail early, before hours of work, where ``path`` could not be written. Leaves nothing behind."""
     parent = Path(path).absolute().parent
-    try:
+    with writing(f"{what} {path}"):
         if parent.is_dir():
             _empty(Path(path)).unlink()  # the name may be too long, or the place one that nothing can be written to
             return
-    except OSError as error:
-        raise UserError(f"{what} {path}: {unwritable(error)}") from error
     while not exists(parent):
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
