@@ -42,20 +42,8 @@ def eased(share: float) -> float:
 
 def turn_frames(picture: Tensor, view: View | Warp, captions: tuple[str, str]) -> Iterator[Image.Image]:
     """Frames of ``picture`` (3, S, S; in [-1, 1]) as it is, turning into what ``view`` shows, and back."""
-    scale = max(1, round(SIDE / picture.shape[-1]))
-    large = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2) if scale > 1 else picture
-
-    def frame(share: float) -> Image.Image:
-        return _captioned(on_the_way(large, view, share, scale), captions[share >= 0.5], abs(2 * share - 1))
-
-    yield from _there_and_back(frame)
-
-
-def _there_and_back(frame: Callable[[float], Image.Image]) -> Iterator[Image.Image]:
-    """``frame`` of shares of the way: standing still, moving, standing still at the end, and back."""
-    first, final = frame(0.0), frame(1.0)
-    moving = [frame(eased((k + 1) / (MOVE + 1))) for k in range(MOVE)]
-    yield from [first] * REST + moving + [final] * REST + moving[::-1]
+    large, scale = _enlarged(picture)
+    return _there_and_back(lambda share: on_the_way(large, view, share, scale), captions)
 
 
 def sliding_frames(sheets: Tensor, captions: Sequence[str]) -> tuple[list[Image.Image], float]:
@@ -63,13 +51,25 @@ def sliding_frames(sheets: Tensor, captions: Sequence[str]) -> tuple[list[Image.
 
     ``captions`` are those of the sheets, and last of all together; and how many seconds the frames take.
     """
-    scale = max(1, round(SIDE / sheets.shape[-1]))
-    large, apart = sheets.repeat_interleave(scale, -1).repeat_interleave(scale, -2), " + ".join(captions[:-1])
+    large, _ = _enlarged(sheets)
+    return list(_there_and_back(lambda share: slid(large, share), (" + ".join(captions[:-1]), captions[-1]))), SECONDS
+
+
+def _enlarged(x: Tensor) -> tuple[Tensor, int]:
+    """``x`` (..., S, S), each of its pixels so many wide and high that it has about SIDE, and how many those are."""
+    scale = max(1, round(SIDE / x.shape[-1]))
+    return x.repeat_interleave(scale, -1).repeat_interleave(scale, -2), scale
+
+
+def _there_and_back(look: Callable[[float], Tensor], captions: tuple[str, str]) -> Iterator[Image.Image]:
+    """What ``look`` shows at shares of the way: standing still, moving, standing still at the end, and back."""
 
     def frame(share: float) -> Image.Image:
-        return _captioned(slid(large, share), captions[-1] if share >= 0.5 else apart, abs(2 * share - 1))
+        return _captioned(look(share), captions[share >= 0.5], abs(2 * share - 1))
 
-    return list(_there_and_back(frame)), SECONDS
+    first, final = frame(0.0), frame(1.0)
+    moving = [frame(eased((k + 1) / (MOVE + 1))) for k in range(MOVE)]
+    yield from [first] * REST + moving + [final] * REST + moving[::-1]
 
 
 def slid(sheets: Tensor, share: float) -> Tensor:
