@@ -145,10 +145,8 @@ def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> 
     """For the one prompt of ``first`` the ``count`` other ones of ``known`` that share a picture with it best, the best first."""
     fit, alike = (of[0].tolist() for of in compared(first, known, sharing))
     prompt, reads = first.prompts[0], experience(known.tried, sharing.view)
-    unfit = {prompt, *known.hard}
-    every = zip(known.prompts, fit, alike, strict=True)
-    pairs = [Pair(prompt, *row, *_known(reads.get((prompt, row[0])))) for row in every if row[0] not in unfit]
-    usual = _usual(reads)
+    every, unfit, usual = zip(known.prompts, fit, alike, strict=True), {prompt, *known.hard}, _usual(reads)
+    pairs = [_paired(reads, prompt, *row) for row in every if row[0] not in unfit]
 
     def order(pair: Pair) -> tuple[float, float]:
         known = reads.get((prompt, pair.second))
@@ -162,9 +160,10 @@ def promised(fit: Tensor, alike: Tensor) -> Tensor:
     return fit - APART * alike.clamp(min=0)
 
 
-def _known(pair: Tried | None) -> tuple[float | None, int | None, int | None]:
-    """What a :class:`Pair` says of one that was tried."""
-    return (None, None, None) if pair is None else (pair.reads, pair.seed, pair.named)
+def _paired(reads: Mapping[tuple[str, str], Tried], first: str, second: str, fit: float, alike: float) -> Pair:
+    """Two prompts, with what ``reads`` says of them where they were tried."""
+    pair, tried = Pair(first, second, fit, alike), reads.get((first, second))
+    return pair if tried is None else pair._replace(reads=tried.reads, seed=tried.seed, named=tried.named)
 
 
 def _usual(reads: Mapping[tuple[str, str], Tried]) -> float:
@@ -181,15 +180,12 @@ def best(known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
     for (first, second), pair in reads.items():
         left[at[first], at[second]] += 1000 * (pair.worth - usual)
     left.fill_diagonal_(-torch.inf)
-    for one in (at[name] for name in known.hard):
-        left[one], left[:, one] = -torch.inf, -torch.inf
-    pairs = []
+    pairs, gone = [], [at[name] for name in known.hard]
     while len(pairs) < min(count, (len(names) - len(known.hard)) // 2):
+        left[gone], left[:, gone] = -torch.inf, -torch.inf
         a, b = divmod(int(left.argmax()), len(names))
-        known_of = _known(reads.get((names[a], names[b])))
-        pairs.append(Pair(names[a], names[b], float(fit[a, b]), float(alike[a, b]), *known_of))
-        for one in (a, b):
-            left[one], left[:, one] = -torch.inf, -torch.inf
+        gone = [a, b]
+        pairs.append(_paired(reads, names[a], names[b], float(fit[a, b]), float(alike[a, b])))
     return pairs
 
 
