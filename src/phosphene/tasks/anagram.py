@@ -20,7 +20,7 @@ from phosphene.warps import Warp, warp
 
 
 def views_named(names: Sequence[str | View | Warp], prompts: int, seed: int = 0) -> list[View | Warp]:
-    """A view for each of ``prompts``, as :func:`~phosphene.errors.require_views` has them. UserError where two are the same."""
+    """A view for each of ``prompts``, as :func:`~phosphene.notation.require_views` has them. UserError where two are the same."""
     whole = require_views(names, prompts)
     views = [(warp(name) if is_warp(name) else view(name, seed)) if isinstance(name, str) else name for name in whole]
     if len(set(views)) < len(views):

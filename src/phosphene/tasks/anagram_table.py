@@ -97,10 +97,8 @@ def rated(
 
 
 def _drawn(model: Cascade, pair: Pair, view: str, seeds: Sequence[int], sampling: Sampling) -> Drawn:
-    finished: list[Tensor] = []
-    for step in run(anagram(pair, [view]), model, seeds, sampling=sampling):
-        if step.t == CLEAN:
-            finished.append(step.xt.clamp(-1, 1))
+    steps = run(anagram(pair, [view]), model, seeds, sampling=sampling)
+    finished = [step.xt.clamp(-1, 1) for step in steps if step.t == CLEAN]
     return Drawn(finished[0], finished[-1])
 
 

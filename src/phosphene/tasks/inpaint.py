@@ -33,7 +33,13 @@ def inpaint(image: Tensor, mask: Tensor, prompt: str | None = None, *, negative:
     """
     if mask.shape != (1, 1, *image.shape[2:]) or len(image) != 1:
         raise UserError(f"MASK: is {tuple(mask.shape)} for a picture {tuple(image.shape)}; give one of each, as high and wide.")
-    at = cache(require_mask(mask).to)  # moved once a run: the loop must not wait for the device
+    mask = clamped_mask(mask, "MASK")
+    if float(mask.max()) < 0.5:  # at every step what is drawn counts for less than what is kept, so that it never comes up
+        size = "x".join(str(n) for n in mask.shape[:-3:-1])
+        raise UserError(
+            f"MASK: is nowhere white at the model's {size} pixels, so nothing would be repainted; paint more of it white."
+        )
+    at = cache(mask.to)  # moved once a run: the loop must not wait for the device
     return Task(
         asking([prompt], negative),
         image=image,
@@ -57,17 +63,6 @@ def fit(original: Image.Image, white: Image.Image, size: tuple[int, int], how: s
         inside = fitted(Image.new("RGB", white.size, "black"), size, how)
         where = Image.composite(Image.new("RGB", where.size), where, inside.convert("L"))
     return to_tensor(fitted(original, size, how)), (to_tensor(where.convert("L")) + 1) / 2
-
-
-def require_mask(mask: Tensor, option: str = "MASK") -> Tensor:
-    """``mask`` within 0..1: see :func:`~phosphene.expression.clamped_mask`. UserError where it leaves nothing to repaint."""
-    mask = clamped_mask(mask, option)
-    if float(mask.max()) < 0.5:  # at every step what is drawn counts for less than what is kept, so that it never comes up
-        size = "x".join(str(n) for n in mask.shape[:-3:-1])
-        raise UserError(
-            f"{option}: is nowhere white at the model's {size} pixels, so nothing would be repainted; paint more of it white."
-        )
-    return mask
 
 
 def blend(result: Tensor, original: Tensor, mask: Tensor, how: str) -> Tensor:
