@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -111,11 +112,11 @@ def _ruler(pen: ImageDraw.ImageDraw, middle: float, y: float, write: object) -> 
 # Marks of views, by the kind that a view says it needs
 
 
-def _none(whole: Image.Image, frame: Frame, picture: Image.Image, view: View) -> None:
+def _none(*_: object) -> None:
     """Nothing to draw."""
 
 
-def _arrow(whole: Image.Image, frame: Frame, picture: Image.Image, view: Turn) -> None:
+def _arrow(view: Turn, whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
     """An arc above the picture, in the way in which its top goes."""
     pen, x, y = ImageDraw.Draw(whole), frame.left + frame.side / 2, frame.top + frame.side / 2
     radius, sign = frame.side / 2 + pixels(11), 1 if view.quarters == 3 else -1  # three quarters left are one to the right
@@ -125,7 +126,7 @@ def _arrow(whole: Image.Image, frame: Frame, picture: Image.Image, view: Turn) -
     pen.polygon([(x + r * math.cos(a), y + r * math.sin(a)) for a, r in tip], INK)
 
 
-def _mirror(whole: Image.Image, frame: Frame, picture: Image.Image, view: View) -> None:
+def _mirror(view: View, whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
     left, top, side = frame
     away, dash = pixels(2), pixels(3)
     for start in range(0, side, 2 * dash):
@@ -137,7 +138,7 @@ def _mirror(whole: Image.Image, frame: Frame, picture: Image.Image, view: View) 
         ImageDraw.Draw(whole).line(line, INK, pixels(0.6))
 
 
-def _pieces(whole: Image.Image, frame: Frame, picture: Image.Image, view: Moved) -> None:
+def _pieces(view: Moved, whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
     """The borders between pieces, and the outline."""
     cuts = borders(view, picture.width * max(1, frame.side // picture.width))
     for size, colour in ((9, WHITE), (3, INK)):  # ink in a halo, so that it is seen on dark and on light
@@ -160,7 +161,7 @@ def borders(view: Moved, size: int) -> Image.Image:
     return Image.fromarray(edge * 255)
 
 
-def _strips(whole: Image.Image, frame: Frame, picture: Image.Image, view: View) -> None:
+def _strips(view: View, whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
     """Lines between strips, and how far each slides down: its middle by its distance from the picture's."""
     pen, (left, top, side) = ImageDraw.Draw(whole), frame
     for k in range(STRIPS):
@@ -183,7 +184,7 @@ def _in_halo(whole: Image.Image, draw: Callable[[ImageDraw.ImageDraw, tuple, int
         draw(ImageDraw.Draw(whole), colour, max(1, width))
 
 
-def _disc(whole: Image.Image, frame: Frame, picture: Image.Image, view: Rotated) -> None:
+def _disc(view: Rotated, whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
     """The circle, a tick on it, and around it a triangle where the tick comes to lie."""
     x, y, radius = frame.left + frame.side / 2, frame.top + frame.side / 2, frame.side / 2
     ImageDraw.Draw(whole).ellipse((x - radius, y - radius, x + radius, y + radius), outline=INK, width=max(1, pixels(0.25)))
@@ -195,7 +196,7 @@ def _disc(whole: Image.Image, frame: Frame, picture: Image.Image, view: Rotated)
     ImageDraw.Draw(whole).polygon([(x + r * math.cos(a), y + r * math.sin(a)) for a, r in corners], INK, WHITE)
 
 
-def _stand(whole: Image.Image, frame: Frame, picture: Image.Image, view: Cylinder | Cone) -> None:
+def _stand(view: Cylinder | Cone, whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
     """The circle that the mirror stands on; and where the eye is, if it is not above."""
     half, axis = frame.side / 2, getattr(view, "AXIS", 0.0)
     x, y, radius = frame.left + half, frame.top + half * (1 + axis), half * view.RADIUS
@@ -206,7 +207,7 @@ def _stand(whole: Image.Image, frame: Frame, picture: Image.Image, view: Cylinde
         ImageDraw.Draw(whole).polygon([(x, below + arm), (x - arm, below), (x + arm, below)], INK)
 
 
-def _square(whole: Image.Image, frame: Frame, picture: Image.Image, view: Lens) -> None:
+def _square(view: Lens, whole: Image.Image, frame: Frame, picture: Image.Image) -> None:
     """The corners of what is enlarged."""
     half, arm = frame.side / 2, pixels(4)
     x, y, reach = frame.left + half, frame.top + half, half / view.times
@@ -222,11 +223,6 @@ MARKINGS |= {"disc": _disc, "stand": _stand, "square": _square}
 """What draws each kind of mark. What is small ``beside`` the picture is what the view shows, because no hand can make it."""
 
 
-def marking(view: View | Warp) -> Marking:
-    """What draws the marks that ``view`` says it needs."""
-    return lambda whole, frame, picture: MARKINGS[view.mark.kind](whole, frame, picture, view)
-
-
 def anagram_pages(picture: Tensor, views: Sequence[View | Warp], captions: Sequence[str]) -> list[Page]:
     """A page for each way in which ``picture`` (3, S, S; in [-1, 1]) is seen other than as it lies: for each of ``views``."""
     (image,) = to_images(picture[None])
@@ -237,7 +233,7 @@ def anagram_pages(picture: Tensor, views: Sequence[View | Warp], captions: Seque
             continue
         beside = [*_plan(view, image.width), (*to_images(view.apply(picture[None])), caption)]
         title = f"{plain} / {caption}" if plain else caption
-        pages.append(Page(image, title, view.mark.how, marking(view), beside))
+        pages.append(Page(image, title, view.mark.how, partial(MARKINGS[view.mark.kind], view), beside))
     return pages
 
 
@@ -277,12 +273,12 @@ def hybrid_pages(picture: Tensor, prompts: Sequence[str], kind: str, sigmas: Seq
         "scale": f"It is {first} and {others[0]} at once.",
     }
     if kind != "frequency":
-        return [Page(image, " / ".join(prompts), ways[kind], marking(Identity()))]
+        return [Page(image, " / ".join(prompts), ways[kind], _none)]
     from_afar = zip(reversed(sigmas), reversed(prompts[:-1]), strict=True)
     far = " ".join(f"From {_metres(distance(sigma))} away it is {prompt}." for sigma, prompt in from_afar)
     how = f"Near to the eye it is {prompts[-1]}. {far} Half closed eyes see it sooner."
     small = f"{first} from {_metres(distance(max(sigmas), SMALL))}"
-    return [Page(image, " / ".join(prompts), how, marking(Identity()), [(image, small)])]
+    return [Page(image, " / ".join(prompts), how, _none, [(image, small)])]
 
 
 def _metres(length: float) -> str:
