@@ -48,7 +48,7 @@ class Place:
         """Which pictures of a batch are this process's. UserError where they cannot be shared out evenly."""
         if batch_size % self.world:
             raise UserError(f"--batch-size {batch_size}: must be a multiple of the {self.world} processes.")
-        return range(self.rank, batch_size, self.world)
+        return self.share(batch_size)
 
     def of_the_leader(self, value: Any) -> Any:
         """What ``value`` is in the leading process, in all of them."""

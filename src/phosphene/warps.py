@@ -35,8 +35,6 @@ MOST_SAMPLES = 8
 class Warp(ABC):
     """What is seen of a picture, given by :meth:`source`. Hashable and comparable by value, as views are."""
 
-    sign: ClassVar[int] = 1
-
     @property
     @abstractmethod
     def mark(self) -> Mark:
@@ -65,7 +63,9 @@ class Warp(ABC):
         over the root of their number; where none comes, ``fresh``. So no pixel counts twice, and unit noise comes out, as by
         the sums of Chang et al. 2024 ("How I Warped Your Noise"), who part each pixel into small ones.
         """
-        return self._weighed(x).noise(x, fresh)
+        joined = self._weighed(x).joined
+        empty = joined.begins.diff() == 0
+        return torch.where(empty.view(x.shape[-2:]), fresh, joined(x))
 
     def norm(self) -> float:
         """By how much the square of a picture's length may grow, about: the largest eigenvalue of the normal matrix."""
@@ -239,10 +239,6 @@ class Weights(NamedTuple):
     seen: _Sums
     adjoint: _Sums
     joined: _Sums  # of noise, see :meth:`Warp.noise`
-
-    def noise(self, x: Tensor, fresh: Tensor) -> Tensor:
-        empty = self.joined.begins.diff() == 0
-        return torch.where(empty.view(x.shape[-2:]), fresh, self.joined(x))
 
 
 @lru_cache(maxsize=16)
