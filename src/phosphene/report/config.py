@@ -52,7 +52,6 @@ def read_config(path: Path) -> Config:
     if not isinstance(tables, dict):
         raise UserError(f"--config {path}: sections must be tables, such as [sections.{SECTIONS[0].name}].")
     named = {key: each for each in SECTIONS for key in (each.name, each.number)}
-    texts: dict[str, str] = {}
     asked: dict[str, dict[str, Any]] = {}
     for key, table in tables.items():
         if key not in named:
@@ -62,8 +61,7 @@ def read_config(path: Path) -> Config:
         if each.name in asked:
             raise UserError(f"--config {path}: sections.{each.name} stands there twice, by name and number; leave one out.")
         asked[each.name] = _section(path, key, table, each)
-        if "text" in asked[each.name]:
-            texts[each.name] = asked[each.name].pop("text")
+    texts = {name: own.pop("text") for name, own in asked.items() if "text" in own}
     return Config(title, lead, texts, asked)
 
 
@@ -99,11 +97,10 @@ def _value(path: Path, key: str, value: Any, kind: Any) -> Any:
     if kind is Path and isinstance(value, str) and value.isprintable():
         return _picture(path, key, value)
     if get_origin(kind) is tuple and isinstance(value, list):
-        every = parts[0] if parts[-1] is Ellipsis else None
-        if every is not None and value:
-            return tuple(_value(path, f"{key}[{k}]", each, every) for k, each in enumerate(value))
-        if every is None and len(value) == len(parts):
-            return tuple(_value(path, f"{key}[{k}]", each, part) for k, (each, part) in enumerate(zip(value, parts, strict=True)))
+        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        if value and len(value) == len(kinds):
+            held = enumerate(zip(value, kinds, strict=True))
+            return tuple(_value(path, f"{key}[{k}]", each, part) for k, (each, part) in held)
     raise UserError(f"--config {path}: {key} must be {_said(kind)}.")
 
 

@@ -54,7 +54,7 @@ def write(
     left_out = [part for name, part in EDITIONS.items() if part_b not in (name, "both")]
     out, wanted = Path(out), chosen(sections, left_out)
     require_writable(out / "index.html")
-    own = _titled(out, None if config is None else read_config(config))
+    own = _titled(out, config)
     desk = Desk(out, str(choose_device(device)), cascade, quick, embeddings, config)
     if embeddings is not None:
         _require_prompts(desk, wanted, own)
@@ -68,10 +68,10 @@ def write(
     return out / "index.html"
 
 
-def _titled(out: Path, config: Config | None) -> Config:
-    """``config``, or, where no file is named, the title that the page in ``out`` has."""
+def _titled(out: Path, config: Path | None) -> Config:
+    """What the file ``config`` describes, or, where none is named, the title that the page in ``out`` has."""
     if config is not None:
-        return config
+        return read_config(config)
     try:
         held = read_json_file(out / CACHE / "title", "it is written again")
         return Config(str(held["title"]), str(held["lead"]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from phosphene.defaults import CASCADE, SEED
+from phosphene.defaults import CASCADE, SEED, START, STARTS, TIMES
 from phosphene.drawing import Sampling, Task, run
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.images import Sheet
@@ -23,7 +23,7 @@ from phosphene.tasks import inpaint as inpainting
 from phosphene.tasks.anagram import anagram
 from phosphene.tasks.animate import turn_css
 from phosphene.tasks.compose import shape
-from phosphene.tasks.edit import STARTS, edit
+from phosphene.tasks.edit import edit
 from phosphene.tasks.generate import enlarge, generate
 from phosphene.tasks.hybrid import hybrid
 from phosphene.views import VIEWS
@@ -59,9 +59,8 @@ def _apart(one: Tensor, other: Tensor) -> str:
 @section(A, "0", "Setup: a few prompts, few steps and more", (9, 40))
 def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     seeds = [SEED] * len(prompts)
-    few = desk.draw(generate(prompts), seeds, desk.sampling(5, quick=4))
-    more = desk.draw(generate(prompts), seeds, desk.sampling(20))
     steps = (4, QUICK) if desk.quick else (5, 20)
+    few, more = (desk.draw(generate(prompts), seeds, desk.sampling(steps=n)) for n in steps)
     size = "x".join(str(n) for n in desk.stage.image_shape[1:])
     whole = _swept(desk, (few, more), steps, prompts, SMALL)
     solver = ["--solver", "dpm" if desk.quick else "ancestral"]  # which of them is usual, the model says
@@ -69,7 +68,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     figures = [desk.save(whole, "setup", f"The same prompts in {steps[0]} and in {steps[1]} steps", command)]
     side, apart, swept = None, None, (UPSCALE, 2 * UPSCALE) if desk.quick else (5, 20)
     if len(desk.stages) > 1:
-        ways = [desk.sampling()._replace(upscale_steps=n) for n in swept]
+        ways = [desk.sampling(upscale_steps=n) for n in swept]
         large = [last(run(enlarge(more, prompts), desk.stages[1:], seeds, sampling=way)).cpu() for way in ways]
         side, apart = large[0].shape[-1], _apart(*large)
         both = _swept(desk, large, swept, prompts, side)
@@ -88,9 +87,7 @@ def setup(desk: Desk, prompts: tuple[str, ...] = COURSE) -> Content:
     )
 
 
-def _levels(
-    desk: Desk, picture: Path, prompt: str, times: Sequence[int] = denoising.TIMES
-) -> tuple[Tensor, list[denoising.Level]]:
+def _levels(desk: Desk, picture: Path, prompt: str, times: Sequence[int] = TIMES) -> tuple[Tensor, list[denoising.Level]]:
     """The picture, and what noise makes of it at ``times``."""
     clean = desk.sample(picture).to(desk.stage.device)
     make = partial(denoising.levels, desk.stage, clean, times, [SEED], prompt or None)
@@ -138,7 +135,7 @@ def one_step(desk: Desk, picture: Path = HILL, prompt: str = "") -> Content:
 def iterative(desk: Desk, picture: Path = HILL, prompt: str = CALLED[str(HILL)]) -> Content:
     if picture != HILL and prompt == CALLED[str(HILL)]:
         prompt = ""  # what is said of the sample says nothing of another picture
-    t = denoising.TIMESTEPS[denoising.START]
+    t = denoising.TIMESTEPS[START]
     clean, (level,) = _levels(desk, picture, prompt, [t])
     sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1], guidance=1.0)  # as the one step is asked
     every = list(desk.run(edit(clean, [sampling.timesteps.index(t)], prompt or None), [SEED], sampling))
@@ -163,7 +160,7 @@ def iterative(desk: Desk, picture: Path = HILL, prompt: str = CALLED[str(HILL)])
 
 @section(A, "1.5", "Sampling from nothing but noise", (5, 20))
 def sampling(desk: Desk, prompt: str = NEUTRAL) -> Content:
-    unguided = desk.sampling()._replace(guidance=1.0)
+    unguided = desk.sampling(guidance=1.0)
     made = last(desk.run(generate([prompt]), range(SEED, SEED + 5), unguided, large=True)).cpu()
     command = desk.line("generate", prompt, "--count", "5", "--guidance", "1", large=True)
     whole = strip(desk, made, [f"seed {SEED + k}" for k in range(5)], made.shape[-1])
@@ -177,10 +174,10 @@ def guided(desk: Desk, prompt: str = "a dog face", neutral: str = NEUTRAL) -> Co
     count = 2 if desk.quick else 5
     seeds = range(SEED, SEED + count)
     scales = (1.0, 7.0) if desk.quick else (1.0, 3.0, 5.0, 7.0, 10.0)
-    rows = [desk.draw(generate([prompt]), seeds, desk.sampling()._replace(guidance=scale)) for scale in scales]
+    rows = [desk.draw(generate([prompt]), seeds, desk.sampling(guidance=scale)) for scale in scales]
     whole = Sheet([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     caption = f"{upper(prompt)} at rising guidance, a column for each seed"
-    course = desk.draw(generate([neutral]), seeds, desk.sampling()._replace(guidance=7.0))
+    course = desk.draw(generate([neutral]), seeds, desk.sampling(guidance=7.0))
     return Content(
         desk.save(whole, "guided", caption),
         desk.save(

@@ -28,14 +28,12 @@ BEYOND = "Beyond the project"
 
 @section(BEYOND, "C 1", "Digits out of noise", (2, 3))
 def out_of_noise(desk: Desk) -> Content:
-    states, guesses, times = [], [], []
     ten, seeds = digits(range(10)), range(SEED, SEED + 10)
-    for step in run(ten, desk.model("class-20"), seeds, sampling=FEW._replace(guidance=5.0)):
-        if step.index in (0, 2, 5, 8, 11, 13, 15):
-            states.append(to_images(rescaled(step.xt), 2))
-            guesses.append(to_images(rescaled(step.x0), 2))
-            times.append(step.t)
-    labels = ["clean" if t < 0 else f"t = {t}" for t in times]
+    steps = run(ten, desk.model("class-20"), seeds, sampling=FEW._replace(guidance=5.0))
+    shown = [step for step in steps if step.index in (0, 2, 5, 8, 11, 13, 15)]
+    states = [to_images(rescaled(step.xt), 2) for step in shown]
+    guesses = [to_images(rescaled(step.x0), 2) for step in shown]
+    labels = ["clean" if step.t < 0 else f"t = {step.t}" for step in shown]
     names = [str(d) for d in range(10)]
     return Content(
         desk.save(Sheet(states, names, labels), "noise-to-digits", "Noise becoming digits, top to bottom"),

@@ -10,6 +10,7 @@ import inspect
 import shlex
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -22,6 +23,7 @@ from phosphene.images import Sheet, fitted, save_png, to_images, to_tensor
 from phosphene.models import catalogue
 from phosphene.models.cascade import Cascade, open_cascade
 from phosphene.notation import require_sections
+from phosphene.readers import read_picture
 from phosphene.sampler import last
 
 if TYPE_CHECKING:
@@ -118,7 +120,6 @@ class Desk:
     config: Path | None = None
 
     def __post_init__(self) -> None:
-        self._models: dict[int, Cascade] = {}
         self._held: dict[Hashable, Any] = {}
         self.again, self.opened = self.page_line, False
 
@@ -150,11 +151,9 @@ class Desk:
     def open(self, stages: int) -> Cascade:
         """The text-to-image model with its first ``stages``, or more where they are at hand; loaded once."""
         self.opened = True
-        for count in (2, 1)[: 3 - stages]:
-            if count in self._models:
-                return self._models[count]
-        self._models[stages] = open_cascade(self.cascade, self.device, embeddings=self.embeddings, stages=stages)
-        return self._models[stages]
+        count = 2 if ("stages", 2) in self._held else stages
+        make = partial(open_cascade, self.cascade, self.device, embeddings=self.embeddings, stages=count)
+        return self.once(("stages", count), make)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -166,10 +165,10 @@ class Desk:
         """The first of them, which is all that most sections need."""
         return self.open(1).stages[0]
 
-    def sampling(self, steps: int = 34, quick: int = QUICK) -> Sampling:
-        """How pictures are sampled: ``steps`` ancestral steps, or ``quick`` of DPM-Solver++ on a quick page."""
-        chosen = Sampling("dpm", quick, upscale_steps=UPSCALE) if self.quick else Sampling("ancestral", steps)
-        return chosen._replace(max_rows=64)
+    def sampling(self, **otherwise: object) -> Sampling:
+        """How pictures are sampled: 34 ancestral steps, or QUICK of DPM-Solver++ on a quick page; and what is ``otherwise``."""
+        usual = Sampling("dpm", QUICK, upscale_steps=UPSCALE) if self.quick else Sampling("ancestral", 34)
+        return usual._replace(max_rows=64, **otherwise)
 
     def line(self, command: str, *words: str, sampled: bool = True, large: bool = False) -> str:
         """The command line that draws as :meth:`sampling` has it (unless not ``sampled``) by the stages of this desk."""
@@ -199,8 +198,6 @@ class Desk:
 
     def sample(self, path: Path, size: tuple[int, int] | None = None) -> Tensor:
         """A picture, of one's own or a sample's, (1, 3, H, W), of ``size`` or as the first stage sees it."""
-        from phosphene.readers import read_picture
-
         return to_tensor(fitted(read_picture(path), size or self.stage.image_shape[1:]))
 
     def save(self, image: Image.Image | Sheet, name: str, caption: str, command: str = "", **more: object) -> Figure:

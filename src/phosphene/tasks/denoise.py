@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from phosphene import defaults
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.frequency import low_pass
@@ -15,9 +14,8 @@ from phosphene.models.stage import Stage
 from phosphene.sampler import draw, generators
 from phosphene.tasks.edit import edit
 
-TIMES, START = defaults.TIMES, defaults.START
 TIMESTEPS = tuple(range(990, -1, -30))
-"""Part A's, as those are: the timesteps of the many steps, of which START is the first."""
+"""Part A's: the timesteps of the many steps, of which number START (``defaults``) is the first."""
 BLUR, TAPS = 2.0, 7
 UNGUIDED = 1.0
 
