@@ -130,18 +130,13 @@ class Jigsaw(Moved):
         """The place of each piece, and its quarter turns on the way."""
         n, generator = self.grid, torch.Generator().manual_seed(self.seed)
         alike: dict[tuple, list[tuple[int, int]]] = {}  # pieces of one shape: their numbers and how far each is turned
-        for row in range(n):
-            for column in range(n):
-                odd = (row + column) % 2
-                # Counter-clockwise from the top: which borders of the puzzle it lies at.
-                borders = [k for k, at in enumerate((row == 0, column == 0, row == n - 1, column == n - 1)) if at]
-                if not borders:
-                    shape, turn = ("inner",), odd
-                elif len(borders) == 2:
-                    shape, turn = ("corner",), 3 if borders == [0, 3] else borders[0]
-                else:
-                    shape, turn = ("edge", (odd + borders[0]) % 2), borders[0]
-                alike.setdefault(shape, []).append((row * n + column, turn))
+        for number in range(n * n):
+            row, column = divmod(number, n)
+            # Counter-clockwise from the top: 0 for a border of the puzzle, 1 for a hollow, 2 for a knob.
+            straight = enumerate((row == 0, column == 0, row == n - 1, column == n - 1))
+            sides = [0 if at else 1 + (row + column + k) % 2 for k, at in straight]
+            ways = [(*sides[k:], *sides[:k]) for k in range(4)]
+            alike.setdefault(min(ways), []).append((number, ways.index(min(ways))))
         target, turns = torch.empty(n * n, dtype=torch.long), torch.empty(n * n, dtype=torch.long)
         sizes = [len(pieces) for pieces in alike.values()]
         drawn = [(torch.randperm(k, generator=generator), torch.randint(2, (k,), generator=generator)) for k in sizes]
@@ -149,11 +144,11 @@ class Jigsaw(Moved):
             # Only what leaves a piece in its place is drawn again, after all the rest, so that other seeds mean what they did.
             while bool((order == torch.arange(len(pieces))).any()):
                 order = torch.randperm(len(pieces), generator=generator)
-            # An inner piece fits either way round.
+            halves = halves * (0 not in shape)  # an inner piece alone fits either way round
             for (number, turn), k, half in zip(pieces, order.tolist(), halves.tolist(), strict=True):
                 place, wanted = pieces[k]
                 target[number] = place
-                turns[number] = (wanted - turn + (2 * half if shape == ("inner",) else 0)) % 4
+                turns[number] = (wanted - turn + 2 * half) % 4
         return target, turns
 
 
