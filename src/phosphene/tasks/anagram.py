@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from phosphene.defaults import REDUCTIONS
-from phosphene.drawing import Reading, Task
+from phosphene.drawing import Task
 from phosphene.errors import UserError, require_one_of, require_weights
 from phosphene.expression import Asked, Turns, mean, sheets, viewed
 from phosphene.folds import Seen, Sheet
@@ -14,7 +14,7 @@ from phosphene.models.protocol import Denoiser
 from phosphene.notation import is_warp, require_mean, require_views, require_warps
 from phosphene.tasks.agreement import ending, following
 from phosphene.tasks.generate import asked
-from phosphene.tasks.score import score
+from phosphene.tasks.score import read_best
 from phosphene.views import Identity, View, view
 from phosphene.warps import Warp, warp
 
@@ -65,12 +65,7 @@ def anagram(
         whole = mean(*parts, weights=None if weights == "auto" else weights, rectified=rectified)
         return Turns((whole, parts[alone]), steps) if steps else whole
 
-    return Task(
-        asks,
-        steer=following(prompts, looks) if weights == "auto" else None,
-        judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks),
-        readings=[Reading(p, v.apply) for p, v in zip(prompts, views, strict=True)],
-    )
+    return read_best(asks, prompts, looks, steer=following(prompts, looks) if weights == "auto" else None)
 
 
 def folded(
@@ -90,9 +85,8 @@ def folded(
     order = sorted(range(len(views)), key=lambda k: not isinstance(views[k], Identity))
     fold = Seen(tuple(views[k] for k in order), tuple(float(shares[k]) for k in order))
     looks = [Sheet(order.index(k), len(order)).apply for k in range(len(order))]
-    return Task(
-        lambda stage, scale: sheets(*(asked(stage, [prompts[k]], negative, scale) for k in order)),
-        fold=fold,
-        judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks),
-        readings=[Reading(prompt, look) for prompt, look in zip(prompts, looks, strict=True)],
-    )
+
+    def asks(stage: Denoiser, scale: float) -> Asked:
+        return sheets(*(asked(stage, [prompts[k]], negative, scale) for k in order))
+
+    return read_best(asks, prompts, looks, fold=fold)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phosphene.drawing import Reading, Task
+from phosphene.drawing import Task
 from phosphene.errors import UserError
 from phosphene.expression import Expression, sheets
 from phosphene.folds import Overlaid, Sheet
 from phosphene.models.protocol import Denoiser
 from phosphene.notation import require_overlay
 from phosphene.tasks.generate import asked
-from phosphene.tasks.score import score
+from phosphene.tasks.score import read_best
 
 
 def overlay(prompts: Sequence[str], *, weights: Sequence[float] | None = None, negative: str | None = None) -> Task:
@@ -35,9 +35,4 @@ def overlay(prompts: Sequence[str], *, weights: Sequence[float] | None = None, n
             raise UserError(f"--model: overlay needs a model of pictures in [-1, 1]; this one has {tuple(stage.value_range)}.")
         return sheets(*(asked(stage, [prompt], negative, scale) for prompt in prompts))
 
-    return Task(
-        asks,
-        fold=Overlaid(tuple(weights or [1.0] * count)),
-        judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks),
-        readings=[Reading(prompt, look) for prompt, look in zip(prompts, looks, strict=True)],
-    )
+    return read_best(asks, prompts, looks, fold=Overlaid(tuple(weights or [1.0] * count)))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene import drawing
 from phosphene.errors import UserError
 from phosphene.models.stage import Stage
 from phosphene.sampler import draw, generators
@@ -92,3 +93,9 @@ def score(
     aligned, concealed = alignment_and_concealment(gain, SHARPNESS)
     sure = (F.pad(gain, (0, 1)) * SHARPNESS).softmax(2).diagonal(dim1=1, dim2=2)  # no prompt explains nothing: 0
     return Score(*(found.cpu() for found in (gain, aligned, concealed, sure.amin(1))))
+
+
+def read_best(asks: drawing.Asks, prompts: Sequence[str], looks: Sequence[Reading], **more: object) -> drawing.Task:
+    """What ``asks`` says, to be read as ``prompts[k]`` by ``looks[k]``: best is what reads so by :func:`score`."""
+    readings = [drawing.Reading(prompt, look) for prompt, look in zip(prompts, looks, strict=True)]
+    return drawing.Task(asks, judge=lambda stage, pictures, _: score(stage, pictures, prompts, looks), readings=readings, **more)
