@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import types
+import weakref
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from safetensors.torch import load_file, save_file
 
 import phosphene.images
 from phosphene import cli
+from phosphene.cli import common
 from phosphene.cli.digits import GREEN
-from phosphene.drawing import Sampling
+from phosphene.drawing import Sampling, Step
 from phosphene.evaluation.digits import measure, refer
 from phosphene.images import PAPER
 from phosphene.models import catalogue, folders
@@ -134,6 +136,21 @@ def size(path: Path) -> tuple[int, int]:
 
 
 # The way in
+
+
+def test_of_a_run_no_step_is_kept_but_the_last():
+    """Hundreds of steps of hundreds of pictures would fill the memory."""
+    made: list[weakref.ref] = []
+
+    def steps():
+        for index in range(9):
+            x = torch.full((1, 3, 2, 2), float(index))
+            made.append(weakref.ref(x))
+            yield Step(index, 9, -1, x, x, 0, (1,))
+            del x
+            assert sum(each() is not None for each in made) <= 2
+
+    assert common.finished(steps()).xt.unique().item() == 8
 
 
 @pytest.mark.parametrize(("argv", "code"), [(["--help"], 0), (["generate", "a", "--steps", "0"], 2)])

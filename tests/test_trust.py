@@ -151,6 +151,7 @@ TAKEN = [
     ("inpaint", "castle-hill", "castle-hill-mask", "--prompt", "a lake", "--compare"),
     ("generate", "a fox", "--steps-sweep", "2,3,4"),
     ("generate", "a fox", "a hen", "a cow"),
+    ("overlay", "a fox", "a hen", "a cow"),
 ]
 
 

@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -264,7 +265,7 @@ def with_progress(steps: Iterator[Step]) -> Iterator[Step]:
 
 def finished(steps: Iterator[Step]) -> Step:
     """The last step of a run, at which its pictures are finished; shown with a bar meanwhile."""
-    *_, step = with_progress(steps)
+    (step,) = deque(with_progress(steps), maxlen=1)  # none before it is kept
     return step
 
 

@@ -248,7 +248,8 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, more: st
     """
     from phosphene.images import sheet, to_images
 
-    step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), best_of=best_of)
+    made = 1 if task.fold is None else task.fold.drawn
+    step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), made, best_of=best_of)
     picture, summary = step.xt[0].cpu(), f"seed {step.seeds[0]}{more}"
     if step.verdict is not None:
         chosen = step.seeds[0] - drawing.seed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -281,7 +282,7 @@ def best(
 
     A single one is not judged.
     """
-    *_, end = desk.run(task, seeds, large=True, best_of=len(seeds))
+    (end,) = deque(desk.run(task, seeds, large=True, best_of=len(seeds)), maxlen=1)
     sure = None if end.verdict is None else float(end.verdict.concealment[seeds.index(end.seeds[0])])
     picture, line = end.xt[0].cpu(), desk.line(*words, "--best-of", str(len(seeds)), large=True)
     return desk.save(desk.image(picture, 256), name, caption, line, **more), picture, sure
