@@ -216,9 +216,9 @@ class Sheet:
         return list(zip(labels, cells, strict=True))
 
 
-def sheet(*rows: Any, dark: bool = False, **labels: Any) -> Image.Image:
+def sheet(*rows: Any, **labels: Any) -> Image.Image:
     """A contact sheet, drawn: see :class:`Sheet`."""
-    return Sheet(*rows, **labels).draw(dark)
+    return Sheet(*rows, **labels).draw()
 
 
 def broken(text: str, write: ImageFont.FreeTypeFont, width: float) -> list[str]:

@@ -32,9 +32,9 @@ FORMULAS = {  # "is drawn from" is \thicksim, for \sim comes out as the tilde of
 }
 
 
-def mathml(name: str, display: str = "block") -> str:
-    """The formula ``name`` in a line of its own, or, with ``display`` "inline", in the run of the text."""
+def mathml(name: str) -> str:
+    """The formula ``name`` in a line of its own."""
     from latex2mathml.converter import convert
 
     # Else a root's line lies on a letter without a bar as if it were one.
-    return convert(FORMULAS[name], display=display).replace("<msqrt>", '<msqrt><mspace height="1em" />')
+    return convert(FORMULAS[name], display="block").replace("<msqrt>", '<msqrt><mspace height="1em" />')

@@ -101,9 +101,7 @@ def losses(desk: Desk, names: dict[str, str], file: str, title: str) -> list[Fig
     """Loss curves from the logs that ship; ``names`` are models and how the curve is called. None where none does."""
     logs = {label: where / NAME for name, label in names.items() if (where := place(name))}
     curves = {label: curve(read_log(log)) for label, log in logs.items() if log.is_file()}
-    if not curves:
-        return []
-    return [desk.save(loss_curves(curves), file, title, plot=True)]
+    return [desk.save(loss_curves(curves), file, title, plot=True)] if curves else []
 
 
 class Epochs(NamedTuple):
