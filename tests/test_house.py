@@ -195,6 +195,12 @@ def test_names_without_torch_are_those_of_the_tables():
     assert list(defaults.DATASETS) == [*data.SOURCES, "digits", "idx"]
 
 
+@pytest.mark.parametrize("name", phosphene.__all__)
+def test_each_name_of_the_package_is_there(name):
+    """They are looked up on first use; one that has gone would break ``from phosphene import *``."""
+    assert getattr(phosphene, name) is not None
+
+
 SCRIPTS = sorted(each for room in ("tools", "benchmarks") for each in (Path(__file__).parent.parent / room).glob("*.py"))
 
 

@@ -22,6 +22,7 @@ from phosphene.frequency import Grayscale, LowPass, MotionBlur, low_pass
 from phosphene.moved import Plan
 from phosphene.sampler import last
 from phosphene.schedule import linear
+from phosphene.tasks.ambigram import ambigram
 from phosphene.tasks.anagram import anagram, views_named
 from phosphene.tasks.animate import MARGIN, on_the_way, turn_css, turn_frames
 from phosphene.tasks.compose import compose, shape
@@ -31,6 +32,7 @@ from phosphene.tasks.generate import generate
 from phosphene.tasks.hybrid import completed, hybrid, part_of
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
+from phosphene.tasks.overlay import overlay
 from phosphene.tasks.score import score
 from phosphene.views import VIEWS, view
 
@@ -657,3 +659,21 @@ def test_ssim_is_scikit_image_s(strength):
             full=True,
         )
         assert float(ours) == pytest.approx(float(theirs.mean()), abs=2e-5)
+
+
+NONE, ONE, TWO, KINDS = [], ["a"], ["a", "b"], (*HYBRIDS, "loud")
+MISUSES = [
+    *((anagram, {"prompts": prompts, "views": views}) for prompts in (NONE, TWO) for views in (NONE, ["round", "flip"])),
+    *((hybrid, {"prompts": NONE, "kind": kind}) for kind in KINDS),
+    *((hybrid, {"prompts": TWO, "kind": kind, "sigmas": wrong}) for kind in KINDS for wrong in (NONE, [math.nan], [1.0, 2.0])),
+    *((overlay, {"prompts": prompts}) for prompts in (NONE, TWO)),
+    (overlay, {"prompts": [*TWO, "c"], "weights": NONE}),
+    *((morph, {"prompts": prompts, "frames": frames}) for prompts, frames in ((NONE, 3), (ONE, 3), (TWO, 0), (TWO, -1))),
+    *((ambigram, {"pairs": pairs}) for pairs in (NONE, [(1, 2, 3)], [()])),
+]
+
+
+@pytest.mark.parametrize(("task", "given"), MISUSES, ids=lambda part: getattr(part, "__name__", str(part)))
+def test_what_no_task_can_be_made_of_is_refused_in_a_sentence(task, given):
+    """No prompts, no sigmas, no digits, too: nothing of Python's own comes through."""
+    refusal(lambda: task(**given))

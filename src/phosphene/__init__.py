@@ -9,7 +9,7 @@ _NAMES = {
     "schedule": "NoiseSchedule linear rescaled_linear squared_cosine straight",
     "expression": "cond guide mean viewed bands masked",
     "views": "view",
-    "sampler": "denoise draw solver resampled generators last ancestral ddim heun dpm_solver clamp dynamic_threshold",
+    "sampler": "denoise draw resampled generators last ancestral ddim heun dpm_solver clamp dynamic_threshold",
     "drawing": "Sampling Task run",
     "tasks.generate": "generate",
     "tasks.edit": "edit",

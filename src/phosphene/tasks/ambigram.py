@@ -10,6 +10,7 @@ from torch import Tensor
 
 from phosphene.defaults import AMBIGRAM_GUIDANCE
 from phosphene.drawing import Reading, Sampling, Task
+from phosphene.errors import UserError
 from phosphene.evaluation.classifier import describe
 from phosphene.expression import Expression, cond, guide, mean, viewed
 from phosphene.models.classifier import DigitClassifier
@@ -31,8 +32,10 @@ class Judged(NamedTuple):
 def ambigram(pairs: Sequence[tuple[int, int]], classifier: DigitClassifier | None = None) -> Task:
     """Picture k shows ``pairs[k][0]`` as it stands and ``pairs[k][1]`` turned by 180 degrees; one pair for all, or one for each.
 
-    The best of several is the one that ``classifier`` reads best both ways.
+    The best of several is the one that ``classifier`` reads best both ways. UserError unless each pair is one.
     """
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise UserError(f"PAIR {list(pairs)}: name pairs of two digits each, such as (6, 9).")
     upright, turned = zip(*pairs, strict=True)
 
     def asks(model: DigitDiffusion, scale: float) -> Expression:

@@ -111,8 +111,8 @@ def hybrid(
     each is read from where people see it: see :func:`seen`. UserError where prompts or sigmas do not fit the kind.
     """
     blurs = SIGMAS.get(len(prompts), SIGMAS[2]) if sigmas is None else sigmas
-    part = part_of(kind, max(blurs), motion)
-    require_hybrid(kind, len(prompts))
+    part = part_of(kind, max(blurs, default=SIGMAS[2][0]), motion)
+    require_hybrid(kind, len(prompts), sigmas if kind == "frequency" else None)
     if sigmas is not None and kind != "frequency":
         raise UserError(f"--sigma {list(sigmas)}: is of --kind frequency; leave it out.")
     ruled = Reading().look if kind == "scale" else part
