@@ -273,7 +273,7 @@ def test_the_digits_that_ship_are_read_as_what_they_are(monkeypatch):
     assert accuracy(catalogue.load("classifier"), images, [k % 10 for k in range(100)]) > 0.97
 
 
-@pytest.mark.skipif("PHOSPHENE_DATA" not in os.environ, reason="wants the real MNIST, in the folder PHOSPHENE_DATA")
+@pytest.mark.skipif(not os.environ.get("PHOSPHENE_DATA"), reason="wants the real MNIST, in the folder PHOSPHENE_DATA")
 def test_the_digits_that_ship_are_mnists():
     test = data.load_dataset("mnist").test
     shipped, (every, said) = real_digits.__wrapped__(False).images, real_digits.__wrapped__(True)
