@@ -117,14 +117,14 @@ def test_a_quick_network_makes_what_it_reads_of_a_text_once(monkeypatch):
     stage = open_cascade("glyph", dtype=torch.float32).stages[0]
     network, made = stage.network, []
     network.quicken()
-    fold = network.transformer.fold
-    monkeypatch.setattr(network.transformer, "fold", lambda *text: made.append(text) or fold(*text))
+    absorb = network.transformer.absorb
+    monkeypatch.setattr(network.transformer, "absorb", lambda *text: made.append(text) or absorb(*text))
     x = torch.zeros(2, *stage.image_shape)
     texts = [torch.stack([stage.embed(prompt), stage.embed(None)]) for prompt in ("a castle", "a dog")]
     with torch.no_grad():
         answers = [network(x, torch.full((2,), t), texts[k].clone())[0] for t, k in ((900, 0), (500, 0), (500, 1))]
         assert len(made) == 2 and not torch.equal(answers[1], answers[2])
-        network._folded.clear()
+        network._absorbed.clear()
         assert torch.equal(network(x, torch.full((2,), 500), texts[0])[0], answers[1])
 
 

@@ -177,7 +177,7 @@ def test_prepared_text_changes_nothing(masked):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("masked", [False, True, "all"], ids=["whole text", "masked", "nothing but padding"])
 def test_text_with_the_maps_around_it_taken_in_is_read_as_before(masked, dtype):
-    """It is algebra: only rounding tells them apart. A row is folded by itself, whatever text is beside it."""
+    """It is algebra: only rounding tells them apart. A row is absorbed by itself, whatever text is beside it."""
     network = randomised(transformer())
     x, t = randn(3, 3, 16, 16), torch.tensor([10, 20, 30])
     text, mask = text_of()
@@ -186,22 +186,22 @@ def test_text_with_the_maps_around_it_taken_in_is_read_as_before(masked, dtype):
         exact = network(x, t, text, mask)
         if dtype == torch.bfloat16:
             network.halve_products()
-        folded = network.fold(text, mask)
-        answer = network(x, t, folded)
+        absorbed = network.absorb(text, mask)
+        answer = network(x, t, absorbed)
         apart = 0.02 if dtype == torch.bfloat16 else 1e-4
-        assert difference(answer, exact) < apart and difference(network(x, t, network.fold(-text, mask)), exact) > 2 * apart
-        alone = network.fold(text[1:2], None if mask is None else mask[1:2])
-        for among, (one,) in zip(folded, alone, strict=True):
+        assert difference(answer, exact) < apart and difference(network(x, t, network.absorb(-text, mask)), exact) > 2 * apart
+        alone = network.absorb(text[1:2], None if mask is None else mask[1:2])
+        for among, (one,) in zip(absorbed, alone, strict=True):
             assert torch.equal(among[1], one)
     with pytest.raises(TypeError):
-        network(x, t, folded, torch.zeros_like(text[..., 0]) > 0)
+        network(x, t, absorbed, torch.zeros_like(text[..., 0]) > 0)
 
 
-def test_folded_text_has_no_more_columns_than_its_words():
+def test_absorbed_text_has_no_more_columns_than_its_words():
     network, (text, mask) = randomised(transformer()), text_of()
     heads = network.config["num_attention_heads"]
     with torch.no_grad():
-        keys = network.fold(text, mask).keys
+        keys = network.absorb(text, mask).keys
     assert [row.shape[-1] for row in keys] == [heads * int(row.sum()) for row in mask]
 
 

@@ -26,16 +26,16 @@ class PreparedText(NamedTuple):
         return PreparedText(self.keys_values[:, number], self.bias)
 
 
-class FoldedText(NamedTuple):
-    """A text with the maps around it taken in: see :func:`fold`. A row has the sizes of its own text, whatever is beside it."""
+class AbsorbedText(NamedTuple):
+    """A text with the maps around it taken in: see :func:`absorb`. A row has the sizes of its own text, whatever is beside it."""
 
     keys: tuple[Tensor, ...]  # of each row (layers, width, heads * L)
     bias: tuple[Tensor, ...]  # (layers, heads * L)
     values: tuple[Tensor, ...]  # (layers, heads * L, width)
 
-    def block(self, number: int) -> FoldedText:
+    def block(self, number: int) -> AbsorbedText:
         """What one block reads of it, without the axis of layers."""
-        return FoldedText(*(tuple(row[number] for row in part) for part in self))
+        return AbsorbedText(*(tuple(row[number] for row in part) for part in self))
 
 
 def on_bfloat16_cpu(x: Tensor) -> bool:
@@ -76,7 +76,7 @@ class Attention(nn.Module):
         x = x.to(self.to_k.weight.dtype)
         return self._attend(x, self.split(self.to_k(x)), self.split(self.to_v(x)), None)
 
-    def text(self, x: Tensor, text: PreparedText | FoldedText) -> Tensor:
+    def text(self, x: Tensor, text: PreparedText | AbsorbedText) -> Tensor:
         """x: (B, N, width); text: what this block reads of one."""
         x = x.to(self.to_q.weight.dtype)
         if isinstance(text, PreparedText):
@@ -94,7 +94,7 @@ class Attention(nn.Module):
         return self.to_out(answer.transpose(1, 2).flatten(2))
 
 
-def fold(attentions: Sequence[Attention], text: PreparedText, mask: Tensor | None = None) -> FoldedText:
+def absorb(attentions: Sequence[Attention], text: PreparedText, mask: Tensor | None = None) -> AbsorbedText:
     """``text`` with what leads to the queries and away from the values of all ``attentions`` taken in.
 
     Of a head, ``(Q x + q) k = x (Q' k) + q k`` and ``O (p v) = p (O v)``: both are matrix products of tokens with
@@ -118,4 +118,4 @@ def fold(attentions: Sequence[Attention], text: PreparedText, mask: Tensor | Non
             torch.einsum("nwhd,nhld->nhlw", to_out, values).flatten(1, 2),
         )
         rows.append([part.to(text.keys_values.dtype) for part in parts])
-    return FoldedText(*zip(*rows, strict=True))
+    return AbsorbedText(*zip(*rows, strict=True))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from phosphene.errors import UserError
 from phosphene.models import weights
-from phosphene.models.attention import FoldedText, PreparedText
+from phosphene.models.attention import AbsorbedText, PreparedText
 from phosphene.models.diffusers_files import read_json
 from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.t5 import T5Encoder
@@ -54,7 +54,7 @@ class PatchNetwork(nn.Module):
         self.transformer = transformer
         self.config = SimpleNamespace(**transformer.config)
         self.quick = False
-        self._folded: dict[bytes, FoldedText] = {}
+        self._absorbed: dict[bytes, AbsorbedText] = {}
 
     def quicken(self) -> None:
         """Multiply in bfloat16 from now on."""
@@ -104,17 +104,17 @@ class PatchNetwork(nn.Module):
             return (self.transformer(x.contiguous(), t, None),)
         return (self.transformer(x.contiguous(), t, self._text(encoder_hidden_states, x.dtype)),)
 
-    def _text(self, told: Tensor, dtype: torch.dtype) -> PreparedText | FoldedText:
+    def _text(self, told: Tensor, dtype: torch.dtype) -> PreparedText | AbsorbedText:
         """The text as the blocks read it. A quick network's weights are final, so there it is made of each text once."""
         text, mask = told[..., :-1].to(dtype), told[..., -1] > 0
         if not (self.quick and told.device.type == "cpu"):
             return self.transformer.prepare(text, mask)
         key = told.numpy().tobytes()
-        if key not in self._folded:
-            if len(self._folded) >= MOST_TEXTS:
-                self._folded.clear()
-            self._folded[key] = self.transformer.fold(text, mask)
-        return self._folded[key]
+        if key not in self._absorbed:
+            if len(self._absorbed) >= MOST_TEXTS:
+                self._absorbed.clear()
+            self._absorbed[key] = self.transformer.absorb(text, mask)
+        return self._absorbed[key]
 
 
 class LightText(Text):

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phosphene.errors import UserError
-from phosphene.models.attention import PADDING_BIAS, Attention, FoldedText, PreparedText, fold, on_bfloat16_cpu
+from phosphene.models.attention import PADDING_BIAS, AbsorbedText, Attention, PreparedText, absorb, on_bfloat16_cpu
 
 # What the class in diffusers can be told and this one takes for granted. Written to config.json, demanded of it.
 FIXED = {
@@ -158,7 +158,7 @@ class Block(nn.Module):
         # The middle is a dropout in the file's numbering; there is none.
         self.ff = nn.ModuleDict({"net": nn.Sequential(Expand(width), nn.Identity(), nn.Linear(4 * width, width))})
 
-    def forward(self, x: Tensor, time: Tensor, text: PreparedText | FoldedText | None) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, text: PreparedText | AbsorbedText | None) -> Tensor:
         """x: (B, N, width); time: (B, 6, 1, width); text: what this block reads of one."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table[:, None] + time).unbind(1)
         x = torch.addcmul(x, gate1, self.attn1.itself(modulated(x, shift1, scale1)))
@@ -305,16 +305,16 @@ class PatchTransformer(nn.Module):
         bias = torch.zeros_like(mask, dtype=keys_values.dtype).masked_fill(~mask, PADDING_BIAS)
         return PreparedText(keys_values, bias[:, None, None])
 
-    def fold(self, text: Tensor, mask: Tensor | None = None) -> FoldedText:
+    def absorb(self, text: Tensor, mask: Tensor | None = None) -> AbsorbedText:
         """What :meth:`forward` makes of a text while weights stay as they are, in the fewest products; as :meth:`prepare`."""
-        return fold([block.attn2 for block in self.transformer_blocks], self.prepare(text, mask), mask)
+        return absorb([block.attn2 for block in self.transformer_blocks], self.prepare(text, mask), mask)
 
     def forward(
-        self, x: Tensor, t: Tensor, text: Tensor | PreparedText | FoldedText | None, mask: Tensor | None = None
+        self, x: Tensor, t: Tensor, text: Tensor | PreparedText | AbsorbedText | None, mask: Tensor | None = None
     ) -> Tensor:
         """x: (B, in channels, H, W), H and W multiples of the patch size; t: (B,). Answer: (B, out channels, H, W).
 
-        text, mask: as in :meth:`prepare`, or what that or :meth:`fold` returned (and no mask: it is in there); None and None
+        text, mask: as in :meth:`prepare`, or what that or :meth:`absorb` returned (and no mask: it is in there); None and None
         for a network that reads no text. Floats have the dtype of what leads in and out, or what autocast makes of it;
         timesteps may be integers or floats.
         """
