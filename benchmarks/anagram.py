@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,7 +131,7 @@ def main() -> None:
     assert apart < (1e-3 if device.type == "cpu" else 0.05), f"the pictures are {apart:.1e} apart"
     found = milliseconds(calls, options.runs, device)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    result = {"machine": where, "torch": torch.__version__, "shape": options.shape, "apart": apart}
+    result = {"machine": where, "torch": torch.__version__, "command": sys.argv, "shape": options.shape, "apart": apart}
     for name, times in found.items():
         each = [time / options.steps for time in times]
         result[f"{name}, ms a step"] = [round(value, 3) for value in (statistics.median(each), min(each), max(each))]

@@ -45,6 +45,7 @@ def wanted() -> Iterator[tuple[str, ...]]:
         yield ("studio.py",)
     if torch.cuda.is_available():
         yield ("deepfloyd.py", "--compile")
+        yield ("second_process.py",)
         for shape in ("IF-I-M", "IF-I-XL"):
             yield ("anagram.py", "--device", "cuda", "--shape", shape)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anagram as anagram_benchmark
 import deepfloyd as deepfloyd_benchmark
 import pytest
@@ -73,16 +75,38 @@ def test_it_answers_what_diffusers_answers(kind, layout):
 
 
 @torch.no_grad()
-def test_it_is_compiled_in_one_piece():
-    """As torch.compile takes it apart, without its code generation, which wants a GPU to be worth it."""
-    _, unet = both()
-    x, t, text, _ = asked(3)
-    network, traced = IFNetwork(unet), []
-    unet.compile(backend=lambda graph, inputs: traced.append(graph) or graph.forward, fullgraph=True, dynamic=False)
-    wanted = unet.forward(x, t, unet.read(text))
-    torch.testing.assert_close(network(x, t, text)[0], wanted, rtol=0, atol=1e-6)
-    network(x, t - 1, text)
+def test_it_is_compiled_in_one_piece_whatever_the_weights_the_step_and_the_text(monkeypatch, tmp_path):
+    """As it is handed to torch's compiler, without its code generation, which wants a GPU to be worth it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    traced = []
+    monkeypatch.setattr("torch._inductor.standalone_compile", lambda graph, inputs, **_: traced.append(graph) or Traced(graph))
+    _, unet = both(**ENLARGES)
+    network, level = IFNetwork(unet), torch.tensor([250, 90])
+    network.compile()
+    for change in range(3):
+        x, t, text, _ = asked(6)
+        for each in (x, text):
+            each.mul_(1 + change)
+        wanted = unet(x, t - change, unet.read(text), level + change)
+        torch.testing.assert_close(network(x, t - change, text, level + change)[0], wanted, rtol=0, atol=1e-6)
+        for weight in unet.parameters():
+            weight.mul_(0.9)
     assert len(traced) == 1
+    network(*asked(6, rows=1))
+    assert len(traced) == 2 == len(list(tmp_path.rglob("*.code")))
+
+
+class Traced:
+    """What torch's compiler makes of a graph, as slow as that."""
+
+    def __init__(self, graph):
+        self.graph = graph
+
+    def __call__(self, *inputs):
+        return self.graph(*inputs)
+
+    def save(self, path):
+        Path(path).write_text("code")
 
 
 @torch.no_grad()

@@ -71,15 +71,16 @@ class Evaluation:
             asked, paths = needed, [path for path, _ in needed]
             if getattr(self.denoiser, "shares", False) and len({len(several) for several in by_path.values()}) == 1:
                 asked, paths = [leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view], list(by_path)
-            rows = torch.cat([self._embed(conditions, len(x)) for _, conditions in asked]).to(x.device)
+            rows = torch.cat([self._embed(conditions, x) for _, conditions in asked])
             self._passes[needed, len(x)] = asked, paths, rows.unflatten(0, (-1, len(paths) * len(x)))
         return self._passes[needed, len(x)]
 
-    def _embed(self, conditions: tuple[Hashable | None, ...], batch: int) -> Tensor:
-        if len(conditions) not in (1, batch):
-            raise UserError(f"cond(): {len(conditions)} conditions for a batch of {batch}; give one, or one for each image.")
-        rows = torch.stack([self._embedded[c] for c in conditions])
-        return rows.expand(batch, *rows.shape[1:])
+    def _embed(self, conditions: tuple[Hashable | None, ...], x: Tensor) -> Tensor:
+        if len(conditions) not in (1, len(x)):
+            raise UserError(f"cond(): {len(conditions)} conditions for a batch of {len(x)}; give one, or one for each image.")
+        there = {c: self._embedded[c].to(x.device) for c in dict.fromkeys(conditions)}  # put together where that is quick
+        rows = torch.stack([there[c] for c in conditions])
+        return rows.expand(len(x), *rows.shape[1:])
 
     def _pictures(self, x: Tensor, paths: Sequence[Path]) -> Tensor:
         """All that is shown: ``x`` along each of ``paths``, with what belongs beside it."""

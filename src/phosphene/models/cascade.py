@@ -118,7 +118,7 @@ def _require_compilable(device: torch.device, offload: str) -> None:
         raise UserError(f"--compile: its code reads weights where they are, and --offload {offload} moves them; choose one.")
     if device.type != "cuda":  # a CPU's compiler takes longer than it saves
         raise UserError(f"--compile: is for GPUs, and this runs on {device.type}; leave it out, or say --device cuda.")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
 
 
 def usual_of(name: str | Path) -> Usual:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from phosphene.devices import Replayed
 from phosphene.errors import UserError
 from phosphene.models import weights
+from phosphene.models.compiled import Compiled
 from phosphene.models.diffusers_files import read_json, variant_of
 from phosphene.models.folders import AGAIN
-from phosphene.models.if_unet import IFUNet, Read
+from phosphene.models.if_unet import IFUNet
 
 MOST_READ = 8
 """Texts that are remembered: as many parts as a batch may be cut in."""
@@ -30,32 +31,33 @@ class IFNetwork(nn.Module):
         super().__init__()
         self.unet = unet
         self.config = SimpleNamespace(**unet.config)
-        self._texts: dict[tuple, tuple[Tensor, Read]] = {}
+        self._texts: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._compiled: Compiled | None = None
         self._replayed = Replayed(self._answer, replays)
+        self._replayed_read = Replayed(lambda text: self.unet.read(text), replays)
 
     def compile(self) -> None:
         """Compile when first called, for each shape anew: what is known of a shape makes faster kernels."""
-        self.unet.compile(dynamic=False)
+        self._compiled = Compiled(self.unet, self.unet.config)
 
     def forward(
         self, x: Tensor, t: Tensor, encoder_hidden_states: Tensor, class_labels: Tensor | None = None, return_dict: bool = False
     ) -> tuple[Tensor]:
         read = self._read(encoder_hidden_states, x.dtype)
         level = t if class_labels is None else class_labels  # a first stage is told of none
-        return (self._replayed((x, t, level), (read.pooled, *read.keys, *read.values)),)
+        return (self._replayed((x, t, level), (read,)),)
 
-    def _answer(self, x: Tensor, t: Tensor, level: Tensor, pooled: Tensor, *told: Tensor) -> Tensor:
-        half = len(told) // 2
-        return self.unet(x, t, Read(pooled, told[:half], told[half:]), level)
+    def _answer(self, x: Tensor, t: Tensor, level: Tensor, read: Tensor) -> Tensor:
+        return (self._compiled or self.unet)(x, t, read, level)
 
-    def _read(self, text: Tensor, dtype: torch.dtype) -> Read:
+    def _read(self, text: Tensor, dtype: torch.dtype) -> Tensor:
         """What the network is told of ``text``. The same memory, unchanged since, is the same text: it is kept, so nothing
         else can come to lie there."""
         key = (text.data_ptr(), text.shape, text.stride(), text.dtype, text._version, dtype)
         if key not in self._texts:
             if len(self._texts) == MOST_READ:
                 self._texts.clear()
-            self._texts[key] = text, self.unet.read(text.to(dtype))
+            self._texts[key] = text, self._replayed_read((text.to(dtype),), ())
         return self._texts[key][1]
 
 

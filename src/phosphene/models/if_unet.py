@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,14 +65,6 @@ USUAL: dict[str, Any] = {
     "dual_cross_attention": False,
 }
 """What diffusers takes where a config.json says nothing, and not None."""
-
-
-class Read(NamedTuple):
-    """What a network was told of B texts."""
-
-    pooled: Tensor  # (B, time channels)
-    keys: tuple[Tensor, ...]  # of each attention in turn, (B, heads, L, channels a head)
-    values: tuple[Tensor, ...]
 
 
 def sinusoids(t: Tensor, channels: int, flip: bool, shift: float) -> Tensor:
@@ -170,12 +162,13 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(inner, channels)])
 
     def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of ``text`` (B, L, C), the same at each step."""
+        """Keys and values of ``text`` (B, L, C), the same at each step: (B, L, inner channels)."""
         text = self.norm_cross(text.transpose(1, 2)).transpose(1, 2)
-        return split(self.add_k_proj(text), self.heads), split(self.add_v_proj(text), self.heads)
+        return self.add_k_proj(text), self.add_v_proj(text)
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
         places = self.group_norm(x).flatten(2).transpose(1, 2)
+        key, value = split(key, self.heads), split(value, self.heads)
         if self.to_k is not None:
             key = torch.cat([key, split(self.to_k(places), self.heads)], 2)
             value = torch.cat([value, split(self.to_v(places), self.heads)], 2)
@@ -265,20 +258,30 @@ class IFUNet(nn.Module):
         for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
             yield from block.attended()
 
-    def read(self, text: Tensor) -> Read:
-        """What the network is told of ``text`` (B, L, width), embeddings of its text encoder."""
+    def read(self, text: Tensor) -> Tensor:
+        """What the network is told of ``text`` (B, L, width), embeddings of its text encoder: (B, N), to be
+        handed to :meth:`forward`. One tensor, since it is copied, kept and handed on as one."""
         projected = text if self.encoder_hid_proj is None else self.encoder_hid_proj(text)
-        keys, values = zip(*(attention.read(projected) for attention in self._attentions()), strict=True)
-        return Read(self.add_embedding(text), keys, values)
+        told = (self.add_embedding(text), *(part for attention in self._attentions() for part in attention.read(projected)))
+        return torch.cat([part.flatten(1) for part in told], 1)
 
-    def forward(self, x: Tensor, t: Tensor, read: Read, level: Tensor | None = None) -> Tensor:
+    def told(self, read: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What :meth:`read` made, in parts: the pooled text (B, time channels); keys and values, in turn, (B, L, channels)."""
+        width = self.add_embedding.proj.out_features
+        channels = [attention.to_q.out_features for attention in self._attentions()]
+        length = (read.shape[1] - width) // (2 * sum(channels))
+        pooled, *parts = read.split([width, *(length * size for size in channels for _ in range(2))], 1)
+        return pooled, [part.unflatten(1, (length, -1)) for part in parts]
+
+    def forward(self, x: Tensor, t: Tensor, read: Tensor, level: Tensor | None = None) -> Tensor:
         """x: (B, C, H, W); t and the noise ``level`` of a picture beside: (B,). Answers (B, outputs, H, W)."""
         flip, shift, channels = self.config["flip_sin_to_cos"], self.config["freq_shift"], self.conv_in.out_channels
         time = self.time_embedding(sinusoids(t, channels, flip, shift).to(x.dtype))
         if self.class_embedding is not None:
             time = time + self.class_embedding(sinusoids(level, channels, flip, shift).to(x.dtype))
-        time = self.time_act(time + read.pooled)
-        told = iter(zip(read.keys, read.values, strict=True))
+        pooled, parts = self.told(read)
+        time = self.time_act(time + pooled)
+        told = iter(zip(parts[::2], parts[1::2], strict=True))
         x = self.conv_in(x)
         skipped = [x]
         for block in self.down_blocks:
