@@ -88,10 +88,10 @@ def tiny_unet(seed, size, **changes):
     return unet
 
 
-def tiny_text(width=WIDTH):
+def tiny_text(width=WIDTH, known=128):
     torch.manual_seed(7)
     config = {"d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4, "relative_attention_num_buckets": 8}
-    encoder = T5EncoderModel(T5Config(vocab_size=128, d_model=width, feed_forward_proj="gated-gelu", **config))
+    encoder = T5EncoderModel(T5Config(vocab_size=known, d_model=width, feed_forward_proj="gated-gelu", **config))
     trained = Tokenizer(models.Unigram())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
     special = {"special_tokens": ["<pad>", "</s>", "<unk>"], "unk_token": "<unk>"}
@@ -684,6 +684,12 @@ def test_a_text_encoder_of_another_width_is_refused(copy):
     _, encoder = tiny_text(width=16)
     encoder.save_pretrained(copy / "stage-1" / "text_encoder")
     with pytest.raises(UserError, match="d_model is 16, but the stages read 32"):
+        open_cascade(copy).text.embed(BOAT)
+
+
+def test_a_text_encoder_that_knows_fewer_ids_than_its_tokenizer_is_refused(copy):
+    tiny_text(known=5)[1].save_pretrained(copy / "stage-1" / "text_encoder")
+    with pytest.raises(UserError, match=r"tokenizer: says \d+, and its text encoder knows 5 ids; fetch or train"):
         open_cascade(copy).text.embed(BOAT)
 
 

@@ -243,6 +243,12 @@ def test_a_tokenizer_whose_ids_the_encoder_does_not_know_is_refused(gallery, tmp
     path.write_text(json.dumps(held))
     with pytest.raises(UserError, match="says 100000, and its text encoder knows 60 ids"):
         tokens.encode(tokens.load(tmp_path)[0], ["a red disc"], 16, 60)
+    held["post_processor"]["special_tokens"] = {}  # which its library, in Rust, finds out when it reads a text, and panics
+    path.write_text(json.dumps(held))
+    broken, length = tokens.load(tmp_path)
+    for call in (lambda: tokens.encode(broken, ["a red disc"], length, 60), lambda: tokens.unread(broken, "a red disc", length)):
+        with pytest.raises(UserError, match=r"tokenizer.json: cannot be loaded \(no entry found for key\); fetch or train"):
+            call()
     path.write_text(path.read_text().replace("</s>", "</t>"))
     with pytest.raises(UserError, match="knows no </s>"):
         tokens.load(tmp_path)

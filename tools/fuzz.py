@@ -52,7 +52,7 @@ from phosphene.models.if_stage import if_network
 from phosphene.models.if_unet import IFUNet
 from phosphene.models.scheduler import read_schedule
 from phosphene.models.t5 import T5Encoder
-from phosphene.models.text import TOKENS, read_embeddings
+from phosphene.models.text import TOKENS, Text, read_embeddings
 from phosphene.models.transformer import PatchTransformer
 from phosphene.models.unet import MnistUNet
 from phosphene.readers import read_mask, read_pairs_file, read_picture, read_provenance
@@ -245,6 +245,19 @@ def cascade() -> Path:
     return path
 
 
+@functools.cache
+def text_encoder() -> Path:
+    """A text encoder of transformers, as DeepFloyd IF has one."""
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    path = Path(tempfile.mkdtemp())
+    vocabulary = json.loads(tokens.learn(["a red fox", "a hen on a hill"], 60).to_str())["model"]["vocab"]
+    T5Tokenizer(vocab=[tuple(entry) for entry in vocabulary], extra_ids=0).save_pretrained(path / "tokenizer")
+    sizes = {"vocab_size": 64, "d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    T5EncoderModel(T5Config(**sizes)).save_pretrained(path / "text_encoder")
+    return path
+
+
 def damaging(whole: Callable[[], Path], name: str, read: Callable[[Path], object]) -> tuple:
     """A reader of a folder ``whole()`` in which the file ``name`` is damaged."""
 
@@ -326,6 +339,11 @@ READERS: dict[str, tuple[str, Callable[[], list[bytes]], Callable[[Path], object
     "networks": damaging(cascade, "transformer/config.json", draws),
     "encoders": damaging(cascade, "text_encoder/config.json", draws),
     "tokenizers": damaging(cascade, "tokenizer/tokenizer.json", draws),
+    "T5's tokenizers": damaging(
+        text_encoder,
+        "tokenizer/tokenizer.json",
+        lambda folder: Text(folder, 8, torch.device("cpu"), torch.float32).embed("a red fox"),
+    ),
     "unets": damaging(
         cascade,
         "if/unet/config.json",
@@ -443,7 +461,9 @@ def fuzz(name: str, minutes: float) -> None:
             number += 1
             try:
                 seed(number)(how(given(st.integers(0, 2**20), CHANGES, RESHAPES)(check)))()
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # what panics in Rust is no Exception
                 FOUND.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, FOUND / f"{name}-{path.name}")
                 print(f"{name}: failed after {count:,} files, of which the last is {FOUND / f'{name}-{path.name}'}", flush=True)

@@ -59,6 +59,26 @@ NEARLY = 16
 """Levels of 255 from black or white within which compression and rounding leave either."""
 
 
+@contextmanager
+def refusing(what: object, remedy: str) -> Iterator[None]:
+    """Whatever a library raises in the block, at what it was given to read, becomes one UserError.
+
+    What libraries written in Rust call a panic is no Exception to Python, but no Ctrl-C either.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        if not (isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"):
+            raise
+        raise UserError(f"{what}: cannot be loaded ({first_line(error)}); {remedy}.") from error
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
 # Pictures
 
 

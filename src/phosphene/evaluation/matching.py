@@ -16,11 +16,13 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.models import tokens
-from phosphene.models.diffusers_files import loading, quiet, read_json, require_small_files, require_whole
+from phosphene.models.diffusers_files import quiet, read_json, require_small_files, require_whole
+from phosphene.models.folders import AGAIN
 from phosphene.models.patch_stage import load_weights
 from phosphene.models.retrieval import Retrieval
 from phosphene.models.t5 import T5Encoder
 from phosphene.notation import judge_parts
+from phosphene.readers import refusing
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of what CLIP learned from, by channel (Radford et al. 2021): where ``preprocessor_config.json`` says nothing else."""
@@ -120,7 +122,7 @@ def open_clip(name: str, device: torch.device | str = "cpu") -> Clip:
     from transformers import CLIPModel, CLIPTokenizer
     from transformers.utils import logging
 
-    with loading(Path(name)), quiet(logging):
+    with refusing(Path(name), AGAIN), quiet(logging):
         require_small_files(Path(name))
         tokenizer = CLIPTokenizer.from_pretrained(name)
         network, info = CLIPModel.from_pretrained(name, use_safetensors=True, output_loading_info=True, dtype=torch.float32)

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType, NoneType
 
 import torch
-from safetensors import SafetensorError
 
 from phosphene import readers
 from phosphene.errors import UserError
@@ -82,15 +81,6 @@ def require_small_files(folder: Path) -> None:
 
 
 @contextmanager
-def loading(path: Path) -> Iterator[None]:
-    """What the libraries raise at damaged files becomes one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be loaded ({first_line(error)}); {AGAIN}.") from error
-
-
-@contextmanager
 def quiet(logging: ModuleType) -> Iterator[None]:
     """Neither bars nor warnings from a library, by its ``utils.logging``: what is wrong is said once, by us."""
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -115,7 +105,3 @@ def require_whole(path: Path, info: Mapping) -> None:
 def read_json(path: Path) -> dict:
     """The JSON object in a file of a model; UserError where there is none."""
     return readers.read_json_file(path, AGAIN)
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")

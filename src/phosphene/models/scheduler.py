@@ -9,8 +9,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.models.diffusers_files import first_line, read_json
+from phosphene.models.diffusers_files import read_json
 from phosphene.models.folders import AGAIN
+from phosphene.readers import first_line
 from phosphene.schedule import NoiseSchedule, linear, squared_cosine
 
 

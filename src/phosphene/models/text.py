@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from phosphene.devices import layer_by_layer
 from phosphene.errors import UserError
 from phosphene.files import exists
-from phosphene.models.diffusers_files import loading, quiet, read_json, require_small_files, require_whole, variant_of
+from phosphene.models.diffusers_files import quiet, read_json, require_small_files, require_whole, variant_of
 from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.prompts import PromptCache
-from phosphene.readers import MOST_TEXT, require_bounded
+from phosphene.models.tokens import require_known
+from phosphene.readers import MOST_TEXT, refusing, require_bounded
 
 TOKENS = 77
 """Prompts are padded to as many tokens, and must not be longer: what the text-to-image networks were trained with."""
@@ -90,9 +91,11 @@ class Text:
 
     @torch.no_grad()
     def _encode(self, prompt: str, tokenizer: Callable, encoder: nn.Module) -> Tensor:
-        tokens = tokenizer(prompt, padding="max_length", max_length=TOKENS, return_tensors="pt").to(self.device)
+        with refusing(self.folder / "tokenizer", AGAIN):
+            tokens = tokenizer(prompt, padding="max_length", max_length=TOKENS, return_tensors="pt").to(self.device)
         if tokens.input_ids.shape[1] > TOKENS:
             raise UserError(f"prompt {prompt!r}: has {tokens.input_ids.shape[1]} tokens, of at most {TOKENS}; shorten it.")
+        require_known(tokens.input_ids, encoder.config.vocab_size)
         # The mask goes to T5 and no further: the networks were trained to see the padding.
         hidden = encoder(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
         return hidden[0].float().cpu()
@@ -111,9 +114,9 @@ class Text:
             require_small_files(part)
         variant = variant_of(weights, "model", self.dtype)
         options = {"local_files_only": True, "output_loading_info": True, "use_safetensors": True}
-        with loading(tokens):
+        with refusing(tokens, AGAIN):
             tokenizer = T5Tokenizer.from_pretrained(tokens, local_files_only=True)
-        with loading(weights), quiet(logging):
+        with refusing(weights, AGAIN), quiet(logging):
             encoder, info = T5EncoderModel.from_pretrained(weights, dtype=self.dtype, variant=variant, **options)
         require_whole(weights, info)
         if encoder.config.d_model != self.width:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from phosphene.errors import UserError
-from phosphene.readers import read_json_file, require_bounded
+from phosphene.models.folders import AGAIN
+from phosphene.readers import read_json_file, refusing, require_bounded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -61,24 +62,22 @@ def load(folder: Path) -> tuple[Tokenizer, int]:
     """What :func:`save` wrote: the tokenizer and the length of its texts. UserError where it cannot be read."""
     from tokenizers import Tokenizer
 
-    again = "fetch or train the model again"
-    require_bounded(folder / "tokenizer.json", MOST_BYTES, again)
-    try:
+    require_bounded(folder / "tokenizer.json", MOST_BYTES, AGAIN)
+    with refusing(folder / "tokenizer.json", AGAIN):
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the library raises nothing narrower
-        raise UserError(f"{folder}: holds no tokenizer that can be read ({error}); {again}.") from error
     path = folder / "tokenizer_config.json"
     if tokenizer.token_to_id(END) is None:
-        raise UserError(f"{folder}: its tokenizer knows no {END}, with which a text ends; {again}.")
-    length = read_json_file(path, again).get("model_max_length")
+        raise UserError(f"{folder}: its tokenizer knows no {END}, with which a text ends; {AGAIN}.")
+    length = read_json_file(path, AGAIN).get("model_max_length")
     if type(length) is not int or not 2 <= length <= MOST_TOKENS:
-        raise UserError(f"{path}: model_max_length {length!r} is no length in 2..{MOST_TOKENS}; {again}.")
+        raise UserError(f"{path}: model_max_length {length!r} is no length in 2..{MOST_TOKENS}; {AGAIN}.")
     return tokenizer, length
 
 
 def unread(tokenizer: Tokenizer, text: str, length: int) -> str:
     """The end of ``text`` that :func:`encode` cuts off; empty where it is read whole."""
-    found = tokenizer.encode(text)
+    with refusing("tokenizer.json", AGAIN):
+        found = tokenizer.encode(text)
     return "" if len(found.ids) <= length else text[found.offsets[length - 1][0] :].strip()
 
 
@@ -89,9 +88,16 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], length: int, known: int) 
     """
     end = tokenizer.token_to_id(END)
     ids = torch.zeros(len(texts), length, dtype=torch.long)
-    for row, encoding in zip(ids, tokenizer.encode_batch(list(texts)), strict=True):
+    with refusing("tokenizer.json", AGAIN):
+        found = tokenizer.encode_batch(list(texts))
+    for row, encoding in zip(ids, found, strict=True):
         fitting = encoding.ids if len(encoding.ids) <= length else [*encoding.ids[: length - 1], end]
         row[: len(fitting)] = torch.tensor(fitting)
-    if len(ids) and (most := int(ids.max())) >= known:
-        raise UserError(f"tokenizer: says {most}, and its text encoder knows {known} ids; fetch or train the model again.")
+    require_known(ids, known)
     return ids, ids != 0
+
+
+def require_known(ids: Tensor, known: int) -> None:
+    """UserError where a tokenizer made ``ids`` that are more than its text encoder knows."""
+    if len(ids) and (most := int(ids.max())) >= known:
+        raise UserError(f"tokenizer: says {most}, and its text encoder knows {known} ids; {AGAIN}.")
