@@ -13,12 +13,14 @@ from conftest import Echo, randn, refusal, rows_an_image
 from skimage.metrics import structural_similarity
 from test_cascade import BOAT, LARGE, MAN, SMALL, cascade, folder  # noqa: F401  (fixtures)
 
+from phosphene.cli import drawing
 from phosphene.defaults import HYBRIDS
 from phosphene.drawing import Sampling, run, threshold
 from phosphene.evaluation.likeness import psnr, ssim
 from phosphene.expression import cond, factorized, guide, mean, viewed
 from phosphene.forward import Evaluation
 from phosphene.frequency import Grayscale, LowPass, MotionBlur, low_pass
+from phosphene.images import to_tensor
 from phosphene.moved import Plan
 from phosphene.sampler import last
 from phosphene.schedule import linear
@@ -208,6 +210,16 @@ def test_the_law_holds_for_every_component(component):
     whole = factorized(guide(cond("a")), viewed(guide(cond("b")), VIEWS["rotate-90"]), component)
     for expression in (whole, mean(whole, cond("c")), viewed(whole, VIEWS["mirror"])):
         torch.testing.assert_close(Evaluation(expression, Echo(linear(10)))(x, 5).noise, x, rtol=0, atol=1e-5)
+
+
+def test_a_hybrid_is_shown_from_near_to_far():
+    """The sheet goes away from the picture, cell by cell: it gets smaller, in its middle, and what is around is paper."""
+    picture = torch.full((3, 64, 64), -1.0)
+    cells = [1 - to_tensor(cell)[0].mean(0) for cell in drawing.viewed(hybrid([BOAT, MAN]), picture, side=64)]  # 2 where black
+    for cell, side in zip(cells, (64, 32, 16, 8), strict=True):
+        around = (64 - side) // 2
+        black = cell > 1.5
+        assert black[around : 64 - around, around : 64 - around].all() and black.sum() == side * side
 
 
 def test_hybrids_that_cannot_be(stage):

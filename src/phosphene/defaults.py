@@ -152,6 +152,8 @@ FITS = ("crop", "pad")
 """How a picture is given the shape of a model's: its middle, or all of it with white beside."""
 OFFLOADS = ("none", "stages", "layers")
 """What may wait in main memory until it is needed: nothing, the stage that is not at work, all layers but the one at work."""
+QUANTIZED = ("none", "int8")
+"""How the weights of large networks are kept: as they are, or rounded."""
 
 
 def listed(numbers: Iterable[float]) -> str:

@@ -22,6 +22,7 @@ from phosphene.defaults import (
     OFFLOADS,
     OWN_NOISE_LEVEL,
     OWN_USUAL,
+    QUANTIZED,
     SEED,
     SHAPES,
     SKIP,
@@ -202,6 +203,7 @@ class Drawing(Options):
     embeddings: options.Embeddings = None
     text_encoder: options.TextEncoder = "auto"
     offload: Annotated[str, options.chosen(OFFLOADS, "what waits in main memory until it is needed")] = "none"
+    quantize: Annotated[str, options.chosen(QUANTIZED, "weights of DeepFloyd IF in half the memory, a little off")] = "none"
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the networks; on a GPU, a minute once.")] = False
 
     def check(self) -> None:
@@ -228,7 +230,7 @@ class Drawing(Options):
 
         how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
-        how |= {"stages": 2 if self.upscale else 1, "offload": self.offload, "compiled": self.compiled}
+        how |= {"stages": 2 if self.upscale else 1, "offload": self.offload, "compiled": self.compiled, "quantize": self.quantize}
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         self.require_use(cascade)
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))

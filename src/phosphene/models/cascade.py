@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from phosphene.defaults import IF_USUAL, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, OWN_USUAL, Usual
+from phosphene.defaults import IF_USUAL, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, OWN_USUAL, QUANTIZED, Usual
 from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import cache_folder
@@ -23,6 +23,7 @@ from phosphene.models.folders import AGAIN, cascade_folder, is_on_hub, locate, s
 from phosphene.models.if_stage import if_network
 from phosphene.models.patch_stage import LightText, patch_network
 from phosphene.models.prompts import PromptCache
+from phosphene.models.quantized import quantized
 from phosphene.models.scheduler import read_schedule
 from phosphene.models.stage import Stage
 from phosphene.models.text import Text, read_embeddings
@@ -55,6 +56,7 @@ def open_cascade(
     cache: str | Path | None = None,
     offload: str = "none",
     compiled: bool = False,
+    quantize: str = "none",
 ) -> Cascade:
     """The cascade called ``name``, or its first ``stages``, ready to run on ``device``.
 
@@ -65,10 +67,12 @@ def open_cascade(
     ``cache`` is kept for other processes what a text encoder of transformers said (our own is as quick as reading it).
     ``offload`` is for models larger than the device's memory: with "stages" the one that is not at work waits in main
     memory, with "layers" all layers but the one at work do, which is slow (networks of our own are small and stay).
-    ``compiled``: on a GPU, networks are compiled when they are first called, which takes a minute once. Raises UserError
-    where files are missing, damaged or do not fit together.
+    ``compiled``: on a GPU, networks are compiled when they are first called, which takes a minute once. ``quantize``: "int8"
+    keeps the weights of DeepFloyd IF's networks and of their text encoder so, in half of half precision's memory. Raises
+    UserError where files are missing, damaged or do not fit together.
     """
     require_one_of("--offload", offload, OFFLOADS)
+    require_one_of("--quantize", quantize, QUANTIZED)
     device = torch.device(device)
     if compiled:
         _require_compilable(device, offload)
@@ -86,11 +90,15 @@ def open_cascade(
         raise UserError(
             f"--embeddings {embeddings}: is for models of DeepFloyd IF's kind; {name} reads text itself, leave it out."
         )
+    if light and quantize != "none":
+        raise UserError(f"--quantize {quantize}: is for models of DeepFloyd IF's kind; {name} is small, leave it out.")
     known = None if embeddings is None else read_embeddings(Path(embeddings), width)
     side = above[0] if above else None
-    stored = None if cache is None or side is None or light else PromptCache(Path(cache), side, dtype)
-    reader = (LightText if light else Text)(side, width, device, dtype, known, stored, silent=not text, offload=offload)
-    place = (reader, device, dtype, offload, free)
+    said_in = torch.int8 if quantize == "int8" else dtype
+    stored = None if cache is None or side is None or light else PromptCache(Path(cache), side, said_in)
+    how = {"silent": not text, "offload": offload, "quantize": quantize}
+    reader = (LightText if light else Text)(side, width, device, dtype, known, stored, **how)
+    place = (reader, device, dtype, offload, free, quantize)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
@@ -147,7 +155,9 @@ def describe(name: str | Path) -> dict:
     return {"kind": "cascade", "stages": stages}
 
 
-def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype: torch.dtype, offload: str, quick: bool) -> Stage:
+def _stage(
+    part: Path, config: Mapping, text: Text, device: torch.device, dtype: torch.dtype, offload: str, quick: bool, quantize: str
+) -> Stage:
     """``quick``: products of a network of ours may be bfloat16."""
     scheduler, schedule = read_schedule(part / "scheduler")
     patches = config["_class_name"] == PATCHES
@@ -165,6 +175,8 @@ def _stage(part: Path, config: Mapping, text: Text, device: torch.device, dtype:
         # A graph reads its weights where they were when it was recorded: they must not go anywhere.
         network = if_network(part / "unet", config, dtype, replays=offload == "none")
         network = network.to(memory_format=torch.channels_last).requires_grad_(False)
+        if quantize == "int8":
+            quantized(network, device)
         if offload == "layers":
             network = layer_by_layer(network, device)
         elif offload == "none":

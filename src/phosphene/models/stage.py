@@ -81,7 +81,7 @@ class Stage:
         if x.shape[1] != wanted:
             hint = "" if self.low_res_schedule is None else "; a super-resolution stage sees a picture beside x"
             raise UserError(f"stage: needs pictures of {wanted} channels, these have {x.shape[1]}{hint}.")
-        dtype = next(self.network.parameters()).dtype
+        dtype = next(weight.dtype for weight in self.network.parameters() if weight.is_floating_point())
         level = None if self.low_res_schedule is None else torch.full_like(t, self.noise_level)
         answer = self.network(
             x.to(dtype).contiguous(memory_format=torch.channels_last),

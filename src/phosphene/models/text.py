@@ -17,6 +17,7 @@ from phosphene.files import exists
 from phosphene.models.diffusers_files import quiet, read_json, require_small_files, require_whole, variant_of
 from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.prompts import PromptCache
+from phosphene.models.quantized import quantized
 from phosphene.models.tokens import require_known
 from phosphene.readers import MOST_TEXT, refusing, require_bounded
 
@@ -48,8 +49,9 @@ class Text:
         cache: PromptCache | None = None,
         silent: bool = False,
         offload: str = "none",
+        quantize: str = "none",
     ) -> None:
-        self.cache, self.silent, self.offload = cache, silent, offload
+        self.cache, self.silent, self.offload, self.quantize = cache, silent, offload, quantize
         self.folder, self.width, self.device, self.dtype = folder, width, device, dtype
         self.given = sorted(known or ())
         self._known = {tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
@@ -125,6 +127,8 @@ class Text:
                 "take the text encoder that belongs to them."
             )
         encoder = encoder.requires_grad_(False).eval()
+        if self.quantize == "int8":
+            quantized(encoder, self.device)
         if self.offload == "layers":
             return tokenizer, layer_by_layer(encoder, self.device)
         return tokenizer, encoder.to(self.device)  # alone there, and freed before a stage comes
