@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from phosphene.drawing import Sampling, run
 from phosphene.models.cascade import Cascade
 from phosphene.models.if_stage import IFNetwork
 from phosphene.models.if_unet import IFUNet
+from phosphene.models.quantized import KINDS, LEAST
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
 from phosphene.models.text import Text
@@ -80,33 +81,52 @@ def gigabytes(network: nn.Module) -> float:
     return sum(each.numel() for each in network.parameters()) * BYTES / 1e9
 
 
+def rounded(network: nn.Module) -> float:
+    """The same with ``--quantize int8``: a byte for each weight of a large layer."""
+    less = sum(layer.weight.numel() for layer in network.modules() if type(layer) in KINDS and layer.weight.numel() >= LEAST)
+    return gigabytes(network) - less * (BYTES - 1) / 1e9
+
+
 def largest_layer(network: nn.Module) -> float:
     """Of the layers that ``--offload layers`` moves one by one: those that hold weights themselves."""
     return max(sum(each.numel() for each in layer.parameters(recurse=False)) for layer in network.modules()) * BYTES / 1e9
 
 
+def fitting(ways: Iterable[tuple[str, float]], free: float) -> str | None:
+    """The first of ``ways``, each with the gigabytes that it takes, for which there is room."""
+    return next((way for way, peak in ways if peak <= free), None)
+
+
 def tables() -> str:
     """Two tables: of each network, and of what is on the GPU at most."""
     text, first = text_encoder("meta"), {name: first_stage(channels, "meta") for name, channels in FIRST.items()}
-    size = {"T5": gigabytes(text)} | {name: gigabytes(network) for name, network in first.items()}
+    networks = {"T5": text, **first}
+    size = {name: gigabytes(network) for name, network in networks.items()}
+    small = {name: rounded(network) for name, network in networks.items()} | SECOND  # a byte for each of theirs
     size |= {name: billions * BYTES for name, billions in SECOND.items()}
-    lines = ["| | GB in half precision |", "|---|---|", *(f"| {name} | {each:.1f} |" for name, each in size.items()), ""]
+    lines = ["| | GB in half precision | with `--quantize int8` |", "|---|---|---|"]
+    lines += [*(f"| {name} | {each:.1f} | {small[name]:.1f} |" for name, each in size.items()), ""]
     lines += [
-        "| model, its second stage | `none` | `stages` | `layers` | `none`, no T5 | `stages`, no T5 |",
-        "|---|---|---|---|---|---|",
+        "| model, its second stage | `none` | `stages` | `layers` | `none`, no T5 | `stages`, no T5 "
+        "| int8: `none` | `stages` | `none`, no T5 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     fits: dict[str, list[str]] = {card: [] for card in CARDS}
     for name, second in PAIRS.items():
         layer = max(largest_layer(text), largest_layer(first[name]))
         both = size[name] + size[second]
         peaks = [size["T5"] + both, max(size["T5"], size[name], size[second]), layer, both, max(size[name], size[second])]
-        lines.append(f"| {name}, {second} | {' | '.join(f'{peak:.1f}' for peak in peaks)} |")
+        own = small[name] + small[second]
+        eight = [small["T5"] + own, max(small["T5"], small[name], small[second]), own]
+        lines.append(f"| {name}, {second} | {' | '.join(f'{peak:.1f}' for peak in (*peaks, *eight))} |")
         for card, most in CARDS.items():
             # A gigabyte and a half for what a step computes, the CUDA context and what else is on the screen.
-            ways = [way for way, peak in zip(("none", "stages", "layers"), peaks, strict=False) if peak + 1.5 <= most]
-            bare = [way for way, peak in zip(("none", "stages"), peaks[3:], strict=True) if peak + 1.5 <= most]
-            without = f", without T5 `{bare[0]}`" if bare and bare[0] != ways[0] else ""
-            fits[card].append(f"{name} with `{ways[0]}`{without}")
+            free = most - 1.5
+            first_that_fits = fitting(zip(("none", "stages", "layers"), peaks, strict=False), free)
+            others = {"without T5": fitting(zip(("none", "stages"), peaks[3:], strict=True), free)}
+            others["in int8"] = fitting(zip(("none", "stages"), eight, strict=False), free)
+            more = [f", {how} `{way}`" for how, way in others.items() if way not in (None, first_that_fits)]
+            fits[card].append(f"{name} with `{first_that_fits}`{''.join(more)}")
     lines += ["", *(f"- {card}: {'; '.join(each)}." for card, each in fits.items())]
     return "\n".join(lines)
 

@@ -40,6 +40,7 @@ def wanted() -> Iterator[tuple[str, ...]]:
     yield ("low_pass.py",)
     yield ("stock.py",)
     yield ("anagram.py",)
+    yield ("quantized.py",)
     yield ("mnist_training.py",)
     if shutil.which(os.environ.get("PHOSPHENE_CHROMIUM", "chromium")):
         yield ("studio.py",)
