@@ -349,7 +349,7 @@ def test_a_cascade_is_the_pipelines_one_after_the_other(cascade, pipelines):
 def test_image_k_of_a_batch_is_the_image_made_alone(cascade):
     together = ours(cascade, generate([BOAT]), [180, 7])
     for k, seed in enumerate([180, 7]):
-        same(together[k : k + 1], ours(cascade, generate([BOAT]), [seed]), 5e-5)
+        same(together[k : k + 1], ours(cascade, generate([BOAT]), [seed]), 1e-4)
     assert (together[0] - together[1]).abs().max() > 0.1
 
 

@@ -34,7 +34,7 @@ FLOORS = (
     ("forward",),
     ("sampler",),
     ("models",),
-    ("autoguidance",),
+    ("autoguidance", "reuse"),
     ("sampling",),
     ("drawing",),
     ("evaluation",),

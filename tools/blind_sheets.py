@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--solver")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--guidance-every", type=int)
     parser.add_argument("--seed", type=int, default=180)
     parser.add_argument("--shuffle", type=int, default=0, help="of the order")
     parser.add_argument("--out", type=Path, default=Path("blind"))
@@ -89,7 +90,7 @@ def main() -> None:
     if options.prompts is None:
         parser.error("name a file of prompts, or --key and --judged")
     prompts = read_prompts(options.prompts)
-    sampling = Sampling(options.solver, options.steps, guidance=options.guidance)
+    sampling = Sampling(options.solver, options.steps, guidance=options.guidance, guidance_every=options.guidance_every)
     write_sheets(draw(prompts, options.model, sampling, options.seed), prompts, options.out, options.shuffle)
 
 

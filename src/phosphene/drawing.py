@@ -16,12 +16,13 @@ from torch import Tensor
 
 from phosphene import sampler
 from phosphene.autoguidance import Autoguided, autoguided
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_steps
 from phosphene.expression import Asked, Expression, bent, picked
 from phosphene.folds import Fold
 from phosphene.guidance import PLAIN, Guidance
 from phosphene.models.protocol import Denoiser
 from phosphene.processes import ALONE, Place
+from phosphene.reuse import Reusing, marked
 from phosphene.sampler import Generators, Some, denoise, draw, generators
 from phosphene.sampling import Sampling, threshold
 from phosphene.schedule import CLEAN
@@ -246,6 +247,9 @@ class _Plan:
         asked = task.asks(stage, own.guidance)
         if isinstance(stage, Autoguided):
             asked = autoguided(asked)
+        if own.guidance_every is not None and getattr(stage, "reads", True):
+            require_steps("--guidance-every", own.guidance_every)
+            stage, asked = Reusing(stage, own.guidance_every), marked(asked)
         return cls(stage, own, asked if how == PLAIN else bent(asked, how), times, task.fold)
 
     @property

@@ -46,21 +46,18 @@ class Evaluation:
     def __call__(self, x: Tensor, t: int) -> Estimate:
         """x: (B, C, H, W); t: the timestep of all of them."""
         expression = at(self.expression, t)
-        asked, paths, embedding = self._pass(tuple(dict.fromkeys(leaves(expression))), x)
-        pictures, k = self._pictures(x, paths), len(embedding)
-        # Where memory is short the rectangle is cut between pictures, never between the conditions that share one.
-        most = max((self.max_rows or k * len(pictures)) // k, 1)
+        asked, paths, k, embeddings = self._pass(tuple(dict.fromkeys(leaves(expression))), x)
         answers = []
-        for part, rows in zip(pictures.split(most), embedding.split(most, dim=1), strict=True):
-            times = torch.full((k * len(part),), t, dtype=torch.long, device=x.device)
-            answers.append(self.denoiser(part, times, rows.flatten(0, 1)))
+        for part, rows in zip(self._pictures(x, paths).split(len(embeddings[0]) // k), embeddings, strict=True):
+            times = torch.full((len(rows),), t, dtype=torch.long, device=x.device)
+            answers.append(self.denoiser(part, times, rows))
         noise, variance = (_by_leaf(values, k, len(asked)) for values in zip(*answers, strict=True))
         estimates = {leaf: Estimate(n, v) for leaf, n, v in zip(asked, noise, variance, strict=True)}
         return self._folded(expression, (), estimates, x, t)
 
-    def _pass(self, needed: tuple[Leaf, ...], x: Tensor) -> tuple[Sequence[Leaf], Sequence[Path], Tensor]:
-        """How ``needed`` is asked for, the same at each step: the leaves in the order of the pass, the path of each picture
-        that is shown, and the embeddings (k, pictures, ...) of the k conditions that are asked of each."""
+    def _pass(self, needed: tuple[Leaf, ...], x: Tensor) -> tuple[Sequence[Leaf], Sequence[Path], int, Sequence[Tensor]]:
+        """How ``needed`` is asked for, the same at each step: the leaves in the order of the pass, the path of each picture that
+        is shown, of how many conditions k each is asked, and their embeddings (k pictures, ...), of each part of the pass."""
         if (needed, len(x)) not in self._passes:
             by_path: dict[Path, list[Leaf]] = {}
             for leaf in needed:
@@ -71,8 +68,11 @@ class Evaluation:
             asked, paths = needed, [path for path, _ in needed]
             if getattr(self.denoiser, "shares", False) and len({len(several) for several in by_path.values()}) == 1:
                 asked, paths = [leaf for one_a_view in zip(*by_path.values(), strict=True) for leaf in one_a_view], list(by_path)
-            rows = torch.cat([self._embed(conditions, x) for _, conditions in asked])
-            self._passes[needed, len(x)] = asked, paths, rows.unflatten(0, (-1, len(paths) * len(x)))
+            count = len(paths) * len(x)
+            rows = torch.cat([self._embed(conditions, x) for _, conditions in asked]).unflatten(0, (-1, count))
+            # Where memory is short the rectangle is cut between pictures, never between the conditions that share one.
+            most = max((self.max_rows or len(rows) * count) // len(rows), 1)
+            self._passes[needed, len(x)] = asked, paths, len(rows), [part.flatten(0, 1) for part in rows.split(most, dim=1)]
         return self._passes[needed, len(x)]
 
     def _embed(self, conditions: tuple[Hashable | None, ...], x: Tensor) -> Tensor:

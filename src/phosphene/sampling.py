@@ -31,6 +31,7 @@ class Sampling(NamedTuple):
     guidance_interval: Sequence[int] | None = None  # these three: see guidance.Guidance
     guidance_parallel: float = 1.0
     guidance_norm: float | None = None
+    guidance_every: int | None = None  # what guidance leads away from, at every so many-th step alone; see reuse.Reusing
     together: bool = False  # one generator on the model's device, of the first seed, for all: quick, for statistics alone
 
     def of(self, stage: Denoiser, stays: bool = False) -> Sampling:

@@ -66,6 +66,7 @@ class Options:
     guidance_interval: options.GuidanceInterval = None
     guidance_parallel: options.GuidanceParallel = None
     guidance_norm: options.GuidanceNorm = None
+    guidance_every: options.GuidanceEvery = None
     seed: options.Seed = SEED
     device: options.Device = "auto"
     sheet: options.Sheet = False
@@ -89,7 +90,7 @@ class Options:
 
     def require_unbent(self, *others: str, where: str = "at --guidance 1") -> None:
         """UserError where one of the ``others`` or a bend says how to guide, and nothing does."""
-        for name in (*others, *self.bends()):
+        for name in (*others, *self.bends(), *(["guidance_every"] if self.guidance_every else [])):
             option, value = f"--{name.replace('_', '-')}", getattr(self, name)
             raise UserError(f"{option} {value}: says how to guide, and {where} nothing does; leave one of the two out.")
 

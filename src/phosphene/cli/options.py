@@ -142,6 +142,12 @@ GuidanceParallel = Annotated[
     checked("How much is kept of guidance's part along the picture, which glares: 1 (by default) to 0.", require_finite),
 ]
 GuidanceNorm = Annotated[float | None, typer.Option(help="The most that guidance may move a pixel of the picture, on average.")]
+GuidanceEvery = Annotated[
+    int | None,
+    typer.Option(
+        min=2, max=MOST_STEPS, help="Guidance looks at every so many-th step where to lead away from: quicker, a little off."
+    ),
+]
 Autoguidance = Annotated[
     str | None,
     checked(

@@ -67,9 +67,8 @@ def open_cascade(
     ``cache`` is kept for other processes what a text encoder of transformers said (our own is as quick as reading it).
     ``offload`` is for models larger than the device's memory: with "stages" the one that is not at work waits in main
     memory, with "layers" all layers but the one at work do, which is slow (networks of our own are small and stay).
-    ``compiled``: on a GPU, networks are compiled when they are first called, which takes a minute once. ``quantize``: "int8"
-    keeps the weights of DeepFloyd IF's networks and of their text encoder so, in half of half precision's memory. Raises
-    UserError where files are missing, damaged or do not fit together.
+    ``compiled``: on a GPU, networks are compiled when they are first called, which takes a minute once. ``quantize``: "int8" is
+    how weights of IF's kind are kept, in half the memory. UserError where files are missing, damaged or do not fit together.
     """
     require_one_of("--offload", offload, OFFLOADS)
     require_one_of("--quantize", quantize, QUANTIZED)
@@ -86,26 +85,22 @@ def open_cascade(
     width = _width_of(configs, folder)
     above = [place for place in (Path(folder), *parts) if (place / "text_encoder" / "config.json").is_file()]
     light = configs[0]["_class_name"] == PATCHES
-    if light and embeddings is not None:
-        raise UserError(
-            f"--embeddings {embeddings}: is for models of DeepFloyd IF's kind; {name} reads text itself, leave it out."
-        )
-    if light and quantize != "none":
-        raise UserError(f"--quantize {quantize}: is for models of DeepFloyd IF's kind; {name} is small, leave it out.")
+    if light:
+        _require_left_out(name, {"--embeddings": embeddings, "--quantize": None if quantize == "none" else quantize})
     known = None if embeddings is None else read_embeddings(Path(embeddings), width)
     side = above[0] if above else None
-    said_in = torch.int8 if quantize == "int8" else dtype
-    stored = None if cache is None or side is None or light else PromptCache(Path(cache), side, said_in)
+    kept = not (cache is None or side is None or light)
+    stored = PromptCache(Path(cache), side, torch.int8 if quantize == "int8" else dtype) if kept else None
     how = {"silent": not text, "offload": offload, "quantize": quantize}
     reader = (LightText if light else Text)(side, width, device, dtype, known, stored, **how)
     place = (reader, device, dtype, offload, free, quantize)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
-    for stage in opened if compiled else ():
-        stage.network.compile()
-    for stage, part in zip(opened[1:], parts[1:], strict=True):
-        if stage.low_res_schedule is None:
+    for stage, part in zip(opened, parts, strict=True):
+        if compiled:
+            stage.network.compile()
+        if stage is not opened[0] and stage.low_res_schedule is None:
             raise UserError(f"{part}: is no super-resolution stage (no class_embed_type timestep); name it stage-1.")
     return Cascade(opened, reader)
 
@@ -118,6 +113,13 @@ def _width_of(configs: Sequence[Mapping], folder: Path) -> int:
     if not widths:
         raise UserError(f"{folder}: none of its stages reads text; name a folder that holds a first stage too.")
     return widths.pop()
+
+
+def _require_left_out(name: str | Path, options: Mapping[str, object]) -> None:
+    """UserError where one of ``options`` of large models was given to a model of our own kind, called ``name``."""
+    for option, value in options.items():
+        if value is not None:
+            raise UserError(f"{option} {value}: is for DeepFloyd IF's kind; {name} is small and reads text itself, leave it out.")
 
 
 def _require_compilable(device: torch.device, offload: str) -> None:
