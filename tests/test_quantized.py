@@ -81,9 +81,7 @@ def test_what_a_rounded_text_encoder_said_is_kept_apart(copy, small, tmp_path): 
 
 
 def test_it_is_refused_where_it_changes_nothing():
-    with pytest.raises(
-        UserError, match="--quantize int8: is for DeepFloyd IF.s kind; glyph is small"
-    ):
+    with pytest.raises(UserError, match="--quantize int8: is for DeepFloyd IF.s kind; glyph is small"):
         open_cascade("glyph", quantize="int8")
     with pytest.raises(UserError, match="--quantize int4: unknown; choose none or int8"):
         open_cascade("glyph", quantize="int4")
