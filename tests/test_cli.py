@@ -387,6 +387,7 @@ def never_right():
         "cascade": ["--data", "."],
         "upscaler": ["--data", "."],
         "retrieval": ["--data", "."],
+        "student": ["--data", ".", "--from", "."],
         "fetch": ["a/b"],
         "info": ["class-20"],
         "inspect": ["nowhere.png"],
@@ -1018,6 +1019,7 @@ OPTIONS = {
     },
     "upscaler": {"target", "patch", "hidden", "layers", "heads", "held-out", "wordnet", "minutes", "cooldown", "shift"},
     "retrieval": {"drop", "held-out", "teacher", "wordnet", "minutes", "cooldown", "turned"},
+    "student": {"rank", "visits", "guidance", "held-out", "wordnet", "minutes", "cooldown"},
 }
 """Of each network; all have --lr and --seed."""
 

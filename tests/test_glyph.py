@@ -40,7 +40,7 @@ from phosphene.training.text_to_image import run as run_module
 from phosphene.training.text_to_image.captions import EVERYDAY, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.pictures import premultiplied, read
-from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe
+from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe, student_recipe
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer, turned
 from phosphene.training.text_to_image.run import CascadeRun, Spoken
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
@@ -437,6 +437,7 @@ KINDS = {
     "muon": {"optimizer": "muon"},
     "upscaler": {"network": "upscaler"},
     "retrieval": {"network": "retrieval", "drop": 0.0},
+    "student": {"images": 16 * 10, "batch_size": 16, "warmup": 4, "ema": 0.9, "rank": 2},
 }
 
 
@@ -456,13 +457,26 @@ def same_runs(out: Path, other: Path) -> None:
     assert lines(out) == lines(other) and (out / RECIPE).read_bytes() == (other / RECIPE).read_bytes()
 
 
+@pytest.fixture(scope="session")
+def taught(shards, tmp_path_factory) -> Path:
+    """A first stage that has learned a little: a student's teacher."""
+    out = tmp_path_factory.mktemp("teacher") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CascadeRun, "preview", lambda *_: None)
+        patch.setattr(run_module, "learned_tokenizer", spoken)
+        patch.setattr("phosphene.training.text_to_image.run.WORDNET", Path("/nowhere"))
+        list(CascadeRun(tiny(images=16 * 60), out, shards))
+    return out / "model"
+
+
 @pytest.fixture(params=KINDS)
-def unbroken(request, shards, tmp_path, monkeypatch):
+def unbroken(request, shards, taught, tmp_path, monkeypatch):
     """A run of ten steps, reported every two and kept every four, and what begins another of its recipe."""
     for name, steps in (("REPORT_STEPS", 2), ("CHECK_STEPS", 4)):
         monkeypatch.setattr(run_module, name, steps)
     monkeypatch.setattr(CascadeRun, "preview", lambda *_: None)
-    recipe = tiny(images=16 * 10, **KINDS[request.param])
+    changes = KINDS[request.param]
+    recipe = student_recipe(taught, **changes) if request.param == "student" else tiny(images=16 * 10, **changes)
     torch.set_num_threads(1)
 
     def start(name: str, **options) -> CascadeRun:

@@ -21,6 +21,7 @@ from phosphene import defaults
 from phosphene.cli.digits import ambigram
 from phosphene.defaults import CONCEPTS
 from phosphene.models import folders
+from phosphene.models.cascade import usual_of
 from phosphene.readers import read_provenance
 from phosphene.tasks.sketches import read
 from phosphene.training.text_to_image.manners import MANNERS
@@ -32,7 +33,7 @@ README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 GALLERY = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
 CARD = (folders.EMBEDDED / "glyph" / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-NUMBERS = {"twelve": 12, "sixteen": 16, "twenty-four": 24, "twenty": 20, "eight": 8, "nine": 9, "five": 5}
+NUMBERS = {"twelve": 12, "sixteen": 16, "twenty-four": 24, "twenty": 20, "eight": 8, "nine": 9, "five": 5, "four": 4}
 
 
 def number(pattern: str, text: str = README) -> float:
@@ -62,6 +63,7 @@ def test_a_picture_is_what_its_command_makes():
         options = {words[k][2:].replace("-", "_"): words[k + 1] for k in range(len(words) - 1) if words[k].startswith("--")}
         prompts = words[1 : 1 + len(story["arguments"]["prompts"])]
         assert (story["command"], story["arguments"]["prompts"]) == (words[0], prompts), command
+        assert story["model"] == (defaults.FAST if words[0] == "generate" else defaults.CASCADE), command
         for name in {"view", "seed", "sigma"} & options.keys():
             told = story["arguments"][name]
             assert options[name] == str(told[0] if isinstance(told, list) else told).removesuffix(".0"), command
@@ -125,6 +127,7 @@ def test_defaults_are_those_that_are_told():
     assert number(r"--solver dpm takes (\d+)") == defaults.SOLVERS["dpm"].digits
     assert number(r"the best of (\d+), both ways up") == inspect.signature(ambigram).parameters["count"].default
     assert number(r"draws 64x64 pictures in (\w+) steps") == defaults.OWN_USUAL.steps
+    assert number(r"the same distilled to (\w+) steps") == len(usual_of(defaults.FAST).timesteps)
     starts = re.search(r"SDEdit from starts ([\d, ]+)", README).group(1)
     assert tuple(map(int, starts.split(","))) == defaults.STARTS
     assert (defaults.NOISE_LEVELS[0], defaults.NOISE_LEVELS[-1]) == (0, 1) and "from sigma 0 to 1" in README

@@ -45,7 +45,7 @@ from safetensors.torch import save as tensors
 
 from phosphene.errors import UserError
 from phosphene.images import save_png
-from phosphene.models import catalogue, folders, tokens, weights
+from phosphene.models import catalogue, distilled, folders, tokens, weights
 from phosphene.models.cascade import open_cascade
 from phosphene.models.diffusers_files import network_config
 from phosphene.models.if_stage import if_network
@@ -246,6 +246,18 @@ def cascade() -> Path:
 
 
 @functools.cache
+def student() -> Path:
+    """What is distilled of the first of these."""
+    path = Path(tempfile.mkdtemp())
+    told = {"teacher": str(cascade()), "timesteps": [999, 600, 300], "guidance": 4.0}
+    (path / folders.DISTILLED).write_text(json.dumps(told))
+    name = "transformer_blocks.0.attn1.to_q"
+    change = {f"{name}.weight{distilled.UP}": torch.ones(2, 8), f"{name}.weight{distilled.DOWN}": torch.ones(2, 8)}
+    weights.save(change | {f"{name}.bias": torch.ones(8)}, path / distilled.DIFFERENCE, "int8")
+    return path
+
+
+@functools.cache
 def text_encoder() -> Path:
     """A text encoder of transformers, as DeepFloyd IF has one."""
     from transformers import T5Config, T5EncoderModel, T5Tokenizer
@@ -344,6 +356,8 @@ READERS: dict[str, tuple[str, Callable[[], list[bytes]], Callable[[Path], object
         "tokenizer/tokenizer.json",
         lambda folder: Text(folder, 8, torch.device("cpu"), torch.float32).embed("a red fox"),
     ),
+    "students": damaging(student, folders.DISTILLED, draws),
+    "differences": damaging(student, distilled.DIFFERENCE, draws),
     "unets": damaging(
         cascade,
         "if/unet/config.json",

@@ -10,8 +10,8 @@ SEED = 180
 UPSCALE_GUIDANCE = 4.0
 """Of the second stage of text to image: the default of diffusers."""
 DIGIT_GUIDANCE, AMBIGRAM_GUIDANCE = 5.0, 8.0
-CASCADE = "glyph"
-"""The cascade that ships with the package."""
+CASCADE, FAST = "glyph", "glyph-fast"
+"""The cascade that ships with the package, and the same distilled to four steps."""
 
 CONCEPTS = Path(__file__).parent / "assets" / "concepts" / "glyph.png"
 """The sheet of sketches that ``phosphene pairs`` looks among."""
@@ -35,6 +35,7 @@ class Usual(NamedTuple):
     solver: str
     steps: int | None  # None: as SOLVERS says
     guidance: float
+    timesteps: tuple[int, ...] | None = None  # of a distilled model, which knows no others
 
 
 IF_USUAL = Usual("ancestral", None, 7.0)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple, get_type_hints
 
 from phosphene import sampler
-from phosphene.defaults import IF_USUAL, SOLVERS, UPSCALE_GUIDANCE
+from phosphene.defaults import IF_USUAL, SOLVERS, UPSCALE_GUIDANCE, Usual
 from phosphene.errors import UserError, require_eta, require_number, require_one_of
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import Solver, Threshold, ancestral, clamp, ddim
@@ -48,6 +48,8 @@ class Sampling(NamedTuple):
             if value is not None and (isinstance(value, str) or not isinstance(value, Sequence)):
                 raise UserError(f"--{name.replace('_', '-')} {value!r}: is no list of whole numbers; give one.")
         usual, own = getattr(stage, "usual", IF_USUAL), self
+        if usual.timesteps is not None:
+            return own._of_a_distilled(usual, stays)
         if own.guidance is None:
             own = own._replace(guidance=usual.guidance)
         if own.solver is None:
@@ -55,6 +57,22 @@ class Sampling(NamedTuple):
             few = steps is not None and own.steps is None and own.timesteps is None
             own = own._replace(solver=solver, steps=min(steps, stage.schedule.steps) if few else own.steps)
         return own if getattr(stage, "low_res_schedule", None) is None else own._of_the_second(stage)
+
+    def _of_a_distilled(self, usual: Usual, stays: bool) -> Sampling:
+        """As it was taught, and no other way: UserError where another is asked for."""
+        else_ = "take the model that it was distilled from"
+        if stays:
+            raise UserError(f"--model: is distilled to {len(usual.timesteps)} steps from pure noise, and this is not; {else_}.")
+        own = {"solver": usual.solver, "timesteps": usual.timesteps, "guidance": usual.guidance}
+        only = own | {"resample": 1, "guidance_parallel": 1.0}
+        only |= dict.fromkeys(("steps", "eta", "guidance_interval", "guidance_norm", "guidance_every"))
+        for name, value in only.items():
+            given = getattr(self, name)
+            if given is not None and given != value and not (name == "timesteps" and tuple(given) == value):
+                taught = f"is distilled to {usual.solver} at {','.join(map(str, usual.timesteps))}, its guidance built in"
+                option = f"--{name.replace('_', '-')} {given}"
+                raise UserError(f"{option}: the model {taught}; leave it out, or {else_}.")
+        return self._replace(**own)
 
     def _of_the_second(self, stage: Denoiser) -> Sampling:
         # Going by the small picture alone, with no prompt, there is no guidance to follow with care.

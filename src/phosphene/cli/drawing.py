@@ -271,7 +271,9 @@ class Drawing(Options):
                 "guides it; leave it out."
             )
         if not self.guides(cascade):
-            self.require_unbent(*(name for name in ("negative", "autoguidance") if getattr(self, name)))
+            distilled = cascade.stages[0].usual.timesteps is not None
+            where = {"where": f"in {self.model}, which is distilled,"} if distilled else {}
+            self.require_unbent(*(name for name in ("negative", "autoguidance") if getattr(self, name)), **where)
 
     def guides(self, cascade: Cascade) -> bool:
         """Whether a stage that reads text is asked for what to stay away from: at guidance 1 it is not."""

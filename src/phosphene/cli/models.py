@@ -33,7 +33,10 @@ def models_list() -> None:
         config = catalogue.read_config(path)
         rows.append([name, config["kind"], f"{common.size(path):,}", config.get("storage", "-"), str(config.get("epoch", "-"))])
     for name in folders.cascades():
-        rows.append([name, "cascade", f"{common.size(folders.locate(name)):,}", "float16", "-"])
+        path = folders.locate(name)
+        rows.append(
+            [name, "cascade", f"{common.size(path):,}", "int8" if (path / folders.DISTILLED).is_file() else "float16", "-"]
+        )
     if rows:
         common.table(["model", "kind", "bytes", "storage", "epoch"], rows, left=2)
     else:

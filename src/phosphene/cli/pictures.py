@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ import typer
 
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
-from phosphene.defaults import BLENDS, FITS, MOST_PICTURES, MOST_STEPS, START, STARTS, TIMES, listed
+from phosphene.defaults import BLENDS, CASCADE, FAST, FITS, MOST_PICTURES, MOST_STEPS, START, STARTS, TIMES, listed
 from phosphene.errors import UserError, require_steps, require_strength
 
 if TYPE_CHECKING:
@@ -41,10 +41,26 @@ def _timesteps(option: str, text: str, example: str) -> list[int]:
     return found
 
 
+@dataclass
+class Plain(Drawing):
+    """The options of what asks for nothing but prompts: where none says how to sample, that is done in few steps."""
+
+    model: Annotated[
+        str | None,
+        options.checked(f"A cascade; by default {FAST}, or {CASCADE} where an option says how to sample.", options.is_cascade),
+    ] = None
+
+    @property
+    def says_how(self) -> bool:
+        """Whether an option was given that a distilled model has no choice in."""
+        names = ("solver", "steps", "timesteps", "eta", "resample", "guidance", "guidance_every", "negative", "autoguidance")
+        return any(getattr(self, name) not in (None, "") for name in names) or bool(self.bends()) or not self.threshold
+
+
 @drawing_command("generated.png")
 def generate(
     prompts: Prompts,
-    drawing: Drawing,
+    drawing: Plain,
     count: options.Count = 1,
     guidance_sweep: Annotated[str | None, typer.Option(help="A row for each of these scales, such as 1,3,5,7,10.")] = None,
     steps_sweep: Annotated[str | None, typer.Option(help="A row for each of these numbers of steps, such as 5,20.")] = None,
@@ -57,6 +73,8 @@ def generate(
     if len(prompts) > MOST_PICTURES:
         raise UserError(f"PROMPT: {len(prompts)} are given; a sheet has room for {MOST_PICTURES}.")
     common.require_pictures("--count", count, count, len(prompts))
+    if drawing.model is None:
+        drawing.model = CASCADE if drawing.says_how or guidance_sweep or steps_sweep else FAST
     swept = _swept(drawing, len(prompts), count, guidance_sweep, steps_sweep)
     with common.importing():
         from phosphene.drawing import run

@@ -19,7 +19,7 @@ from phosphene.defaults import one_of
 from phosphene.errors import UserError, require_finite
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed, shared_in_vain
 from phosphene.training.options import RECIPE, BaseRecipe, options_of, require_recipe, require_resumable
-from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, stage_recipe, weights_alone
+from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, stage_recipe, student_recipe, weights_alone
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
@@ -35,9 +35,8 @@ Pictures = Annotated[Path | None, _lying(PICTURES, "name a folder of shards or o
 Workers = Annotated[int, typer.Option(min=0, max=1000, help="Processes that write captions.")]
 WordNet = Annotated[Path | None, _lying("WordNet's folder, or a thesaurus.json.", "name one of the two, or leave it out")]
 Teacher = Annotated[Path | None, _lying("Retrieval model whose text encoder it takes.", "train one: phosphene train retrieval")]
-Source = Annotated[
-    Path | None, _lying("Model folder of a run: go on from its weights.", "name the model folder of a run", "--from")
-]
+STARTED = "Model folder of a run: go on from its weights; a student learns from it."
+Source = Annotated[Path | None, _lying(STARTED, "name the model folder of a run", "--from")]
 Minutes = Annotated[float | None, checked("Stop so long after the start.", require_finite, min=0.0)]
 
 train = typer.Typer(subcommand_metavar="NETWORK [OPTIONS]")
@@ -52,6 +51,7 @@ DIGITS = {
 STAGES = {
     "cascade": "The first stage of a cascade: pictures from captions.",
     "upscaler": "The second stage: larger pictures from small ones.",
+    "student": "A cascade's first stage in four steps instead of sixteen: distilled --from one.",
     "retrieval": "Which text belongs to which picture: the text encoder of a cascade, and its judge.",
 }
 
@@ -138,8 +138,14 @@ def _stage(
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
     out = out or Path("runs") / network
+    if network == "student" and source is None and not resume:
+        raise UserError("--from: is missing; name the model folder of a cascade's run, which the student learns from.")
+    if network == "student" and changes["visits"] is not None:
+        changes["visits"] = tuple(common.numbers("--visits", changes["visits"], int, "999,833,600,300"))
     if resume and (out / RECIPE).exists():
         settings = CascadeRecipe.read(out).changed({**changes, "network": network})
+    elif network == "student":
+        settings, source = student_recipe(source, **changes), None
     elif source is not None:
         settings = saved_recipe(source)[0].changed({**changes, "network": network})
     else:
@@ -199,5 +205,5 @@ def _add(network: str, about: str, recipe: type[BaseRecipe], usual: Mapping[str,
 for _network, _about in DIGITS.items():
     _add(_network, _about, Recipe, vars(recipe(_network)), _digits)
 for _network, _about in STAGES.items():
-    _without = "teacher" if _network == "upscaler" else ""
+    _without = "teacher" if _network in ("upscaler", "student") else ""
     _add(_network, _about, CascadeRecipe, vars(stage_recipe(_network)), _stage, _without)

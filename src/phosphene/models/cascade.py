@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,11 +17,11 @@ from phosphene.defaults import IF_USUAL, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL,
 from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import cache_folder
-from phosphene.models import folders, hub
+from phosphene.models import distilled, folders, hub
 from phosphene.models.diffusers_files import PATCHES, network_config, network_folder, text_width
 from phosphene.models.folders import AGAIN, cascade_folder, is_on_hub, locate, stage_folders
 from phosphene.models.if_stage import if_network
-from phosphene.models.patch_stage import LightText, patch_network
+from phosphene.models.patch_stage import LightText, PatchNetwork, patch_network
 from phosphene.models.prompts import PromptCache
 from phosphene.models.quantized import quantized
 from phosphene.models.scheduler import read_schedule
@@ -81,6 +81,7 @@ def open_cascade(
     fetched = hub.fetch(str(name), dtype, text and embeddings is None, stages) if is_on_hub(folder) else None
     parts = fetched or stage_folders(folder)[:stages]
     folders.verify(folder, *parts)
+    taught = distilled.read(Path(folder))
     configs = [network_config(part) for part in parts]
     width = _width_of(configs, folder)
     above = [place for place in (Path(folder), *parts) if (place / "text_encoder" / "config.json").is_file()]
@@ -95,6 +96,8 @@ def open_cascade(
     reader = (LightText if light else Text)(side, width, device, dtype, known, stored, **how)
     place = (reader, device, dtype, offload, free, quantize)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
+    if taught is not None:
+        opened = (_distilled(opened[0], Path(folder), taught), *opened[1:])
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened, parts, strict=True):
@@ -103,6 +106,14 @@ def open_cascade(
         if stage is not opened[0] and stage.low_res_schedule is None:
             raise UserError(f"{part}: is no super-resolution stage (no class_embed_type timestep); name it stage-1.")
     return Cascade(opened, reader)
+
+
+def _distilled(stage: Stage, folder: Path, taught: distilled.Told) -> Stage:
+    """What the model in ``folder`` makes of the first ``stage`` of its teacher."""
+    if max(taught.timesteps) >= stage.schedule.steps or not isinstance(stage.network, PatchNetwork):
+        raise UserError(f"{folder}: its teacher is no model of our own kind that has its timesteps; {AGAIN}.")
+    distilled.add(stage.network.transformer, folder / distilled.DIFFERENCE)
+    return replace(stage, usual=taught.usual)
 
 
 def _width_of(configs: Sequence[Mapping], folder: Path) -> int:
@@ -134,6 +145,8 @@ def _require_compilable(device: torch.device, offload: str) -> None:
 def usual_of(name: str | Path) -> Usual:
     """How the cascade called ``name`` is sampled where nobody says, without loading it."""
     folder = cascade_folder(name)
+    if (taught := distilled.read(folder)) is not None:
+        return taught.usual
     ours = not is_on_hub(folder) and network_config(stage_folders(folder)[0])["_class_name"] == PATCHES
     return OWN_USUAL if ours else IF_USUAL
 
@@ -154,7 +167,8 @@ def describe(name: str | Path) -> dict:
                 "predicts": scheduler.prediction_type,
             }
         )
-    return {"kind": "cascade", "stages": stages}
+    taught = distilled.read(locate(name))
+    return {"kind": "cascade", "stages": stages} | ({} if taught is None else {"distilled": taught._asdict()})
 
 
 def _stage(

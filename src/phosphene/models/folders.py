@@ -14,6 +14,8 @@ EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 INDEX = "model_index.json"
 """What says that a folder is a stage, in the layout of diffusers."""
+DISTILLED = "distilled.json"
+"""What says that a folder holds but the difference to another model, its teacher."""
 ROLES = {"diffusion": "diffusion", "denoiser": "denoiser", "classifier": "classifier"}
 """What commands use a model as, by the kinds that ship (``catalogue.KINDS``)."""
 AGAIN = "fetch or train the model again"
@@ -59,7 +61,7 @@ def require_role(name: str | Path, kind: str, own: str, role: str, option: str =
 
 def cascades() -> list[str]:
     """Names of the cascades that ship with the package."""
-    return sorted(path.parent.name for path in EMBEDDED.glob("*/stage-1"))
+    return sorted(path.parent.name for each in ("stage-1", DISTILLED) for path in EMBEDDED.glob(f"*/{each}"))
 
 
 def cascade_folder(name: str | Path) -> Path:
@@ -76,7 +78,7 @@ def is_on_hub(folder: Path) -> bool:
 def is_cascade(name: str | Path) -> bool:
     """Whether ``name`` is a cascade's, and no single network of the MNIST chapter."""
     folder = cascade_folder(name)
-    return is_on_hub(folder) or (folder / INDEX).is_file() or (folder / "stage-1").is_dir()
+    return is_on_hub(folder) or (folder / "stage-1").is_dir() or any((folder / told).is_file() for told in (INDEX, DISTILLED))
 
 
 def locate(name: str | Path) -> Path:
@@ -87,8 +89,23 @@ def locate(name: str | Path) -> Path:
     return folder
 
 
+def teacher_folder(folder: Path) -> Path:
+    """Where the stages of the model in ``folder`` lie: with its teacher, where it is distilled, else there."""
+    path = folder / DISTILLED
+    if not path.is_file():
+        return folder
+    teacher = read_json_file(path, AGAIN).get("teacher")
+    if not isinstance(teacher, str) or not teacher.strip():
+        raise UserError(f"{path}: names no teacher; {AGAIN}.")
+    found = EMBEDDED / teacher if teacher in cascades() else folder / teacher
+    if not is_cascade(found) or (found / DISTILLED).is_file():
+        raise UserError(f"{path}: its teacher {teacher} is no cascade that lies here; name one, from here or embedded.")
+    return found
+
+
 def stage_folders(folder: Path, option: str = "--model") -> list[Path]:
     """The stage folders of ``folder``, which ``option`` names; UserError where it has none."""
+    folder = teacher_folder(folder)
     parts = [folder] if (folder / INDEX).is_file() else [p for p in (folder / "stage-1", folder / "stage-2") if p.is_dir()]
     if not parts:
         missing = f"holds neither {INDEX} nor stage-1" if folder.is_dir() else "no such folder"

@@ -47,7 +47,7 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
 def save(tokenizer: Tokenizer, folder: Path, length: int) -> None:
     """Write ``tokenizer.json`` and the configuration by which transformers opens it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": length,

@@ -17,6 +17,11 @@ LOSSES = "losses"
 """What a line has, beside their mean, of each step since the line before."""
 
 
+def _told(line: dict[str, Any]) -> str:
+    """A line of the log: without blanks, since logs ship with models."""
+    return json.dumps(line, separators=(",", ":")) + "\n"
+
+
 class Log:
     """Lines of numbers in the folder ``out``, each with how far the run was then, in the unit ``by``.
 
@@ -27,7 +32,7 @@ class Log:
     def __init__(self, out: Path, done: int, by: str = "step") -> None:
         self.path, self.by = out / NAME, by
         lines = [line for line in read_log(self.path) if isinstance(line.get(by), int) and line[by] <= done] if done else []
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(self.path, "".join(_told(line) for line in lines))
         self._board = None
         with writing(self.path), ExitStack() as opened:  # what fails leaves neither open
             self._file = opened.enter_context(self.path.open("a"))
@@ -37,7 +42,7 @@ class Log:
 
     def add(self, line: dict[str, Any]) -> None:
         with writing(self.path):
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(_told(line))
             if self._board is not None:
                 names = line.keys() - {self.by, "epoch", "step", LOSSES}
                 self._board.add({name.replace("_", " "): line[name] for name in sorted(names)}, line[self.by])

@@ -21,7 +21,7 @@ STUDIO_VIEWS = [*(name for name in VIEWS if name not in ("identity", "rotate-270
 
 
 def generate_tab(studio: Studio, _: gr.Tab) -> None:
-    with Bench(studio, "generate", "dpm").laid_out() as bench:
+    with Bench(studio, "generate", "dpm", quick=True).laid_out() as bench:
         what = gr.Textbox("a red heart", label="What to draw (one a line)", lines=2, max_lines=widgets.MOST_PROMPTS)
         bench.ask("", what, widgets.prompts_of)
         gr.Examples([["a castle"], ["a dog face"], ["a blue octopus icon"], ["a rocket\na skull\na snowy mountain"]], [what])

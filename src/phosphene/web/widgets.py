@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from phosphene.defaults import CONCEPTS, MEANING, SEED, SOLVERS
+from phosphene.defaults import CASCADE, CONCEPTS, FAST, MEANING, SEED, SOLVERS
 from phosphene.errors import UserError
 from phosphene.images import fitted
 from phosphene.notation import is_warp
@@ -28,6 +28,9 @@ from phosphene.web.jobs import SIDE, Job, Studio, Update
 
 MOST_CHARACTERS, MOST_PROMPTS, MOST_BEST = 200, 6, 8
 SUGGESTED = 8
+QUICK = "quick"
+"""What is set where a distilled model may draw; the sliders that it has no use for:"""
+SLIDERS = ("--guidance", "--steps", "--solver")
 CANVAS = 384
 """Pixels of the canvas that visitors paint on."""
 Look = Callable[[Job, tuple], str]
@@ -143,11 +146,15 @@ def text(value: str) -> list[str]:
 class Bench:
     """What tabs have alike: what is set on them becomes a command line, and its results stand beside it.
 
-    ``fixed`` is said of every command. Models are those of the studio where a ``solver`` of a cascade is named.
+    ``fixed`` is said of every command. Models are those of the studio where a ``solver`` of a cascade is named. ``quick``: where
+    that is glyph, a distilled one may draw instead.
     """
 
-    def __init__(self, studio: Studio, command: str = "", solver: str | None = None, fixed: Sequence[str] = ()) -> None:
+    def __init__(
+        self, studio: Studio, command: str = "", solver: str | None = None, fixed: Sequence[str] = (), quick: bool = False
+    ) -> None:
         self.studio, self.command, self.solver = studio, command, solver
+        self.quick = quick and studio.model == ["--model", CASCADE]
         self.fixed = [*(studio.model if solver else []), *fixed]
         self.asked: list[tuple[str, gr.components.Component, Words]] = []
 
@@ -158,9 +165,11 @@ class Bench:
 
     def line(self, seed: int, values: Sequence[Any]) -> list[str]:
         """The command line for what is set; UserError where something is not as it should be."""
-        options, arguments = ["--seed", str(seed), *self.fixed], []
+        quick = any(value for (name, *_), value in zip(self.asked, values, strict=True) if name == QUICK)
+        left = {QUICK, *(SLIDERS if quick else ())}
+        options, arguments = ["--seed", str(seed), *([] if quick else self.fixed)], []
         for (name, _, words), value in zip(self.asked, values, strict=True):
-            for word in words(value):
+            for word in words(value) if name not in left else ():
                 options += [name, word] if name else []
                 arguments += [] if name else [word]
         return [self.command, *options, "--", *arguments]
@@ -188,6 +197,9 @@ class Bench:
         if self.solver is not None:
             usual = self.studio.usual
             steps = (self.solver == usual.solver and usual.steps) or SOLVERS[self.solver].cascade
+            if self.quick:
+                told = f"drawn by {FAST}, in a fraction of the time; else as the sliders below say"
+                self.ask(QUICK, gr.Checkbox(True, label="In few steps", info=told))
             with gr.Accordion("How it is sampled", open=False):
                 self.ask("--guidance", gr.Slider(1, 12, usual.guidance, step=0.5, label="Guidance"), number)
                 self.ask("--steps", gr.Slider(3, 100, steps, step=1, label="Steps"), number)

@@ -8,17 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from phosphene.defaults import SEED, one_of
-from phosphene.errors import UserError
+from phosphene.errors import UserError, require_timesteps
 from phosphene.training.options import RECIPE, RESTARTED, RESUMED, BaseRecipe, option, whole
 
 HELD_OUT = 40
-NETWORKS = ("cascade", "upscaler", "retrieval")
-MOST = {"images": 10**11, "batch_size": 2**20, "micro_batch": 2**20, "hidden": 2**13, "layers": 100, "held_out": 2**20}
+NETWORKS = ("cascade", "upscaler", "retrieval", "student")
+MOST = {
+    "images": 10**11,
+    "batch_size": 2**20,
+    "micro_batch": 2**20,
+    "hidden": 2**13,
+    "layers": 100,
+    "held_out": 2**20,
+    "rank": 2**10,
+}
 """Of sizes, which are checked before memory is taken for them."""
 TARGETS = ("sample", "epsilon", "v_prediction")
 OPTIMIZERS = ("adamw", "muon")
 PAINTERS = ("cascade", "upscaler")
 READERS = ("cascade", "retrieval")
+WHOLE = ("cascade", "upscaler", "retrieval")
+"""Those that learn all of their weights."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class CascadeRecipe(BaseRecipe):
     micro_batch: int = option(
         0, "Pictures of a pass of each process; the gradient is the whole batch's. 0: 32 on a CPU, all on a GPU.", change=RESUMED
     )
-    optimizer: str = option("adamw", "adamw, or muon for the blocks' matrices.", change=RESTARTED)
+    optimizer: str = option("adamw", "adamw, or muon for the blocks' matrices.", WHOLE, change=RESTARTED)
     lr: float = option(1e-3, "Learning rate.", change=RESUMED)
     warmup: int = option(500, change=RESUMED)  # steps
     cooldown: float = option(0.0, "Last share of images or minutes, in which the rate falls.", change=RESUMED)
@@ -65,6 +75,10 @@ class CascadeRecipe(BaseRecipe):
     )
     level: int = option(300, change=RESUMED)  # of the upscaler: the small picture is noised up to this timestep
     held_out: int = option(HELD_OUT, "One concept in so many is not trained with but measured by; 0: none.", change=RESUMED)
+    rank: int = option(8, "Rank of what is added to each matrix.", ("student",))
+    visits: tuple[int, ...] = option((999, 833, 600, 300), "Timesteps at which the student is asked.", ("student",))
+    guidance: float = option(4.0, "Of the teacher; the student has it built in.", ("student",))
+    distils: str = ""  # where the student's teacher lies
     taught: bool = False  # the text encoder comes from another model and stays as it is
 
     def __post_init__(self) -> None:
@@ -84,6 +98,10 @@ class CascadeRecipe(BaseRecipe):
         self.require("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")
         self.require("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
         self.require("shift", math.isfinite(self.shift) and self.shift > 0, "must be a positive number, such as 1.5")
+        self.require("rank", self.rank >= 1, "must be at least 1")
+        self.require("guidance", math.isfinite(self.guidance), "must be a number, such as 4")
+        require_timesteps("--visits", self.visits)
+        self.require("visits", self.visits[0] < 1000, "must lie in 0..999, the model's timesteps")
         self.require("listens", 0 <= self.listens <= 1, "must lie in 0..1")
 
     @property
@@ -103,12 +121,34 @@ _USUAL: dict[str, dict[str, Any]] = {
     "cascade": {},
     "upscaler": {"size": 256, "patch": 8, "hidden": 256, "layers": 6, "heads": 4, "batch_size": 256},
     "retrieval": {"images": 1_000_000, "lr": 5e-4, "weight_decay": 0.1, "ema": 0.998, "drop": 0.0},
+    "student": {
+        "images": 256_000,
+        "batch_size": 128,
+        "lr": 2e-3,
+        "warmup": 50,
+        "cooldown": 0.5,
+        "ema": 0.995,
+        "drop": 0.0,
+        "held_out": 0,
+        "taught": True,
+    },
 }
 
 
 def stage_recipe(network: str, **changes: Any) -> CascadeRecipe:
     """The usual recipe of ``network``, with ``changes``; a change of None is none."""
     return CascadeRecipe(network=network, **_USUAL[network]).changed(changes)
+
+
+def student_recipe(teacher: Path, **changes: Any) -> CascadeRecipe:
+    """The usual recipe of a student of the model in the folder ``teacher``, with ``changes``; a change of None is none."""
+    saved, _ = saved_recipe(teacher)
+    if saved.network != "cascade" or saved.target != "sample":
+        told = f"is a {saved.network} that predicts {saved.target}"
+        raise UserError(f"--from {teacher}: {told}; a student learns from a cascade's first stage that predicts sample.")
+    sizes = ("size", "patch", "hidden", "layers", "heads", "text_width", "text_layers", "text_heads", "vocabulary", "length")
+    known = {name: getattr(saved, name) for name in sizes} | {"distils": str(Path(teacher).resolve())}
+    return stage_recipe("student", **known).changed(changes)
 
 
 def weights_alone(out: Path) -> str:

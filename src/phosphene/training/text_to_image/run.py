@@ -27,6 +27,7 @@ from phosphene.expression import cond, guide
 from phosphene.files import unwritable, write_text, writing
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models import folders, tokens
+from phosphene.models.distilled import Told
 from phosphene.models.patch_stage import PatchNetwork, encode_text
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
@@ -47,6 +48,7 @@ from phosphene.training.text_to_image.retrieval import RetrievalTrainer
 from phosphene.training.text_to_image.stage_trainer import Report, StageTrainer
 from phosphene.training.text_to_image.staging import drawn
 from phosphene.training.text_to_image.stories import Batch, learned_tokenizer
+from phosphene.training.text_to_image.student import StudentTrainer
 
 REPORT_STEPS, CHECK_STEPS = 50, 500
 WORDNET = Path("/usr/share/wordnet")
@@ -121,7 +123,7 @@ class CascadeRun(TrainingRun):
                 raise UserError(f"--teacher {teacher}: {why}.")
         cutouts = Cutouts.open(self.data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
         self.thesaurus = self._thesaurus(cutouts, self.wordnet)
-        kind = RetrievalTrainer if recipe.network == "retrieval" else StageTrainer
+        kind = {"retrieval": RetrievalTrainer, "student": StudentTrainer}.get(recipe.network, StageTrainer)
         trainer = kind(recipe, cutouts, self._tokenizer(cutouts), self.thesaurus, self.place, self.workers)
         if self.resume:
             checkpoint.load(trainer, self.out / checkpoint.NAME)
@@ -136,6 +138,8 @@ class CascadeRun(TrainingRun):
 
     def _tokenizer(self, cutouts: Cutouts) -> Tokenizer:
         """That of the weights it goes on from; else it is learned, by one process for all."""
+        if self.recipe.network == "student":
+            return tokens.load(Path(self.recipe.distils) / "tokenizer")[0]
         recipe, learned = self.recipe, self.teacher or self.source or (self.model if self.resume else None)
         if learned is None or recipe.network == "upscaler":
             return self.place.of_the_leader(learned_tokenizer(cutouts, recipe, self.thesaurus) if self.place.leads else None)
@@ -198,7 +202,7 @@ class CascadeRun(TrainingRun):
             self.mend()
 
     def show(self) -> None:
-        draws = {"cascade": self.preview, "upscaler": self.preview_enlarged}.get(self.recipe.network)
+        draws = {"cascade": self.preview, "student": self.preview, "upscaler": self.preview_enlarged}.get(self.recipe.network)
         if draws is not None:
             draws(self.out / "samples" / f"step-{self.trainer.step:06d}.png")
 
@@ -213,6 +217,9 @@ class CascadeRun(TrainingRun):
         drawing = self._stage()
         asked = [p for p in prompts for _ in range(each)]
         sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=4.0)
+        if self.recipe.network == "student":
+            told = Told(self.recipe.visits, self.recipe.guidance).usual
+            drawing, sampling = replace(drawing, usual=told), Sampling(guidance=told.guidance)
         task = Task(lambda _, scale: guide(cond(*asked), scale=scale))
         made = run(task, drawing, range(SEED, SEED + len(asked)), sampling=sampling)
         cells = to_images(last(made), 2)

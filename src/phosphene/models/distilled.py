@@ -1,0 +1,70 @@
+"""Models distilled to a few steps: what is told of one, and the difference between its network's weights and its teacher's.
+
+A folder of one holds ``distilled.json`` (whose teacher, at which guidance, to which timesteps) and
+``difference.safetensors``: of a matrix ``NAME.down`` (rank, in) and ``NAME.up`` (rank, out), whose product is added to it
+(Hu et al. 2022, LoRA), of all other weights what is added to them as it is, in one row where they are vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from phosphene.defaults import Usual
+from phosphene.errors import UserError, require_timesteps
+from phosphene.models import weights
+from phosphene.models.folders import AGAIN, DISTILLED
+from phosphene.readers import read_json_file
+
+DIFFERENCE = "difference.safetensors"
+DOWN, UP = ".down", ".up"
+
+
+class Told(NamedTuple):
+    """What ``distilled.json`` says."""
+
+    timesteps: tuple[int, ...]  # that it was taught at, the only ones it knows
+    guidance: float  # of its teacher, and built in: it is asked once a step
+
+    @property
+    def usual(self) -> Usual:
+        """How it is sampled: between its timesteps straight on, as DDIM does."""
+        return Usual("ddim", None, 1.0, self.timesteps)
+
+
+def read(folder: Path) -> Told | None:
+    """What is told of the model in ``folder``; None where it is none that was distilled."""
+    path = folder / DISTILLED
+    if not path.is_file():
+        return None
+    told = read_json_file(path, AGAIN)
+    timesteps, guidance = told.get("timesteps"), told.get("guidance")
+    if not isinstance(timesteps, list) or not all(type(t) is int for t in timesteps):
+        raise UserError(f"{path}: timesteps {str(timesteps)[:40]} are no list of whole numbers; {AGAIN}.")
+    require_timesteps(str(path), timesteps)
+    if type(guidance) not in (int, float) or not math.isfinite(guidance):
+        raise UserError(f"{path}: guidance {str(guidance)[:40]} is no number; {AGAIN}.")
+    return Told(tuple(timesteps), float(guidance))
+
+
+@torch.no_grad()
+def add(network: nn.Module, path: Path) -> None:
+    """Make the teacher's ``network`` the student's, by the difference in ``path``; UserError where that does not fit it."""
+    own, given = network.state_dict(), weights.load(path)
+    for name in dict.fromkeys(name.removesuffix(DOWN).removesuffix(UP) for name in given):
+        try:
+            if name in given:
+                change = given[name].view_as(own[name])
+            else:
+                up, down = given[name + UP], given[name + DOWN]
+                if (*up.shape[1:], *down.shape[1:]) != own[name].shape:  # before memory is taken for the product
+                    raise LookupError(name)
+                change = up.T @ down
+            own[name].copy_(own[name].float() + change.to(own[name].device))
+        except (LookupError, RuntimeError) as error:  # a part is missing, or is of another shape
+            why = f"does not fit the network that it is a difference to (first: {name})"
+            raise UserError(f"{path}: {why}; {AGAIN}.") from error

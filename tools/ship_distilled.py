@@ -1,0 +1,79 @@
+"""Put what a training distilled into the package, as few bytes as keep it, with its card and its sums.
+
+    python tools/ship_distilled.py RUN --share 0.77
+
+``RUN/model`` is what ``phosphene train student`` wrote. Of the products that are added to the teacher's matrices the ``share`` of
+all components is kept that moves a weight most for its bytes; what is kept becomes eight-bit integers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from phosphene.defaults import CASCADE, FAST
+from phosphene.models import distilled, folders, weights
+from phosphene.models.cascade import open_cascade
+
+HERE = folders.EMBEDDED / FAST
+
+CARD = """# {name}
+
+{teacher} distilled to {steps} steps: `phosphene generate "a castle on a hill"`. Its network is asked {steps} times for a picture,
+where that of {teacher} is asked {rows} times, and from the same seed it draws nearly the same. Its guidance, {guidance:g}, is
+built in: it takes no `--guidance`, no `--negative` and no other timesteps than {timesteps}; for those take {teacher}.
+
+This folder holds the difference between the two networks' weights (low-rank products, {bytes:,} bytes). What it draws, what it
+learned from, its limits, and the makers of the pictures that {teacher} learned from stand in the card of {teacher}, which
+applies here word for word. How it was made, and what judges and people make of it: docs/embedded-model.md. Apache-2.0.
+"""
+
+
+def kept(changes: dict[str, Tensor], teacher: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """``changes`` with the share of their components that counts most."""
+    parts, found = [], {name: value.view(1, -1) if value.ndim == 1 else value for name, value in changes.items()}
+    names = [name.removesuffix(distilled.UP) for name in changes if name.endswith(distilled.UP)]
+    pairs = {name: (found.pop(name + distilled.UP), found.pop(name + distilled.DOWN)) for name in names}
+    for name, (up, down) in pairs.items():
+        left, sizes, right = torch.linalg.svd(up.T @ down, full_matrices=False)
+        for k in range(len(up)):
+            root = sizes[k].sqrt()
+            worth = sizes[k].square() / teacher[name].square().mean() / (len(left) + right.shape[1])
+            parts.append((worth.item(), name, root * left[:, k], root * right[k]))
+    parts.sort(key=lambda part: -part[0])
+    parts = parts[: math.ceil(share * len(parts))]
+    for name in Counter(name for _, name, *_ in parts):
+        found[name + distilled.UP] = torch.stack([up for _, own, up, _ in parts if own == name])
+        found[name + distilled.DOWN] = torch.stack([down for _, own, _, down in parts if own == name])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--share", type=float, default=1.0)
+    options = parser.parse_args()
+    source = options.run / "model"
+    told, network = distilled.read(source), open_cascade(CASCADE, dtype=torch.float32, stages=1).stages[0].network
+    changes = kept(weights.load(source / distilled.DIFFERENCE), network.transformer.state_dict(), options.share)
+    shutil.rmtree(HERE, ignore_errors=True)
+    weights.save(changes, HERE / distilled.DIFFERENCE, "int8")
+    (HERE / folders.DISTILLED).write_text(json.dumps({"teacher": CASCADE, **told._asdict()}, indent=2) + "\n")
+    usual = open_cascade(CASCADE, stages=1, text=False).stages[0].usual
+    words = {"name": FAST, "teacher": CASCADE, "steps": len(told.timesteps), "rows": 2 * usual.steps, "guidance": told.guidance}
+    words |= {"timesteps": ", ".join(map(str, told.timesteps)), "bytes": (HERE / distilled.DIFFERENCE).stat().st_size}
+    (HERE / "README.md").write_text(CARD.format(**words))
+    sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(HERE.iterdir()))
+    (HERE / folders.SUMS).write_text("".join(sums))
+
+
+if __name__ == "__main__":
+    main()
