@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -79,10 +80,17 @@ def test_it_is_small_and_told_of(call):  # noqa: F811
     assert sum(file.stat().st_size for file in folders.locate(FAST).iterdir()) < 1e6
     code, out, _ = call("models", "info", FAST)
     told = json.loads(out)
-    assert code == 0 and told["distilled"] == {"timesteps": [999, 833, 600, 300], "guidance": 4.0}
+    assert code == 0 and told["distilled"] == {"timesteps": [999, 833, 600, 300], "guidance": 4.0, "upscale_steps": 4}
     assert [stage["folder"] for stage in told["stages"]] == [str(folders.locate(CASCADE) / f"stage-{k}") for k in (1, 2)]
     card = (folders.locate(FAST) / "README.md").read_text()
     assert "asked 4 times" in card and "32 times" in card and "999, 833, 600, 300" in card
+
+
+def test_its_second_stage_takes_four_steps_and_its_teacher_s_eight(fast):
+    for cascade, steps in ((fast, 4), (load(CASCADE), 8)):
+        second = cascade.stages[1]
+        assert len(Sampling().of(second).visited(second)) == steps
+        assert len(Sampling(upscale_steps=3).of(second).visited(second)) == 3
 
 
 # What it refuses, and generate with it
@@ -172,6 +180,23 @@ def test_what_it_cannot_do_is_one_sentence(call, given, words):  # noqa: F811
     assert not list(Path().glob("*.png"))
 
 
+@pytest.mark.parametrize("model", [CASCADE, "a-folder"])
+def test_the_studio_draws_with_it_unless_the_sliders_are_to_say_how(model):
+    """And only where its model is the one that was distilled."""
+    gr = pytest.importorskip("gradio", reason="takes gradio: pip install 'phosphene[web]'")
+    from phosphene.web.widgets import Bench, prompts_of
+
+    studio = SimpleNamespace(model=["--model", model], usual=usual_of(CASCADE), run=None, stop=None)
+    with gr.Blocks(), Bench(studio, "generate", "dpm", quick=True).laid_out() as bench:
+        bench.ask("", gr.Textbox("a castle"), prompts_of)
+    sliders = ["--model", model, "--guidance", "5", "--steps", "9", "--solver", "heun"]
+    if model == CASCADE:
+        assert bench.line(7, ["a castle", True, 5, 9, "heun"]) == ["generate", "--seed", "7", "--", "a castle"]
+        assert bench.line(7, ["a castle", False, 5, 9, "heun"]) == ["generate", "--seed", "7", *sliders, "--", "a castle"]
+    else:
+        assert bench.line(7, ["a castle", 5, 9, "heun"]) == ["generate", "--seed", "7", *sliders, "--", "a castle"]
+
+
 # Its files
 
 
@@ -198,6 +223,8 @@ def copied(tmp_path) -> Path:
         ({"timesteps": [5000, 3]}, "has its timesteps"),
         ({"timesteps": "999"}, "no list of whole numbers"),
         ({"timesteps": [999.5]}, "no list of whole numbers"),
+        ({"upscale_steps": 0}, "is no number of steps"),
+        ({"upscale_steps": 2.5}, "is no number of steps"),
         ({"guidance": float("nan")}, "is no number"),
         ({"guidance": "4"}, "is no number"),
     ],
@@ -285,7 +312,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_is_opened_as_it_was(learner, 
     assert all(torch.equal(p, frozen[n]) for n, p in learner.trainer.painter.named_parameters() if n in frozen)
     model = tmp_path / "run" / "model"
     told = distilled.read(model)
-    assert told == ((999, 833, 600, 300), 3.0) and folders.teacher_folder(model) == taught
+    assert told == ((999, 833, 600, 300), 3.0, None) and folders.teacher_folder(model) == taught
     stage, own = open_cascade(model).stages[0], learner.trainer.average
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([833, 300])
     ids, mask = run_module.tokens.encode(learner.trainer.tokenizer, ["a disc", "a box"], 16, 120)

@@ -1,6 +1,6 @@
 """Put what a training distilled into the package, as few bytes as keep it, with its card and its sums.
 
-    python tools/ship_distilled.py RUN --share 0.77
+    python tools/ship_distilled.py RUN --share 0.77 --upscale-steps 4
 
 ``RUN/model`` is what ``phosphene train student`` wrote. Of the products that are added to the teacher's matrices the ``share`` of
 all components is kept that moves a weight most for its bytes; what is kept becomes eight-bit integers.
@@ -60,13 +60,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--upscale-steps", type=int, help="of the second stage; as with the teacher by default")
     options = parser.parse_args()
     source = options.run / "model"
     told, network = distilled.read(source), open_cascade(CASCADE, dtype=torch.float32, stages=1).stages[0].network
     changes = kept(weights.load(source / distilled.DIFFERENCE), network.transformer.state_dict(), options.share)
     shutil.rmtree(HERE, ignore_errors=True)
     weights.save(changes, HERE / distilled.DIFFERENCE, "int8")
-    (HERE / folders.DISTILLED).write_text(json.dumps({"teacher": CASCADE, **told._asdict()}, indent=2) + "\n")
+    (HERE / folders.DISTILLED).write_text(
+        json.dumps({"teacher": CASCADE, **told._replace(upscale_steps=options.upscale_steps)._asdict()}, indent=2) + "\n"
+    )
     usual = open_cascade(CASCADE, stages=1, text=False).stages[0].usual
     words = {"name": FAST, "teacher": CASCADE, "steps": len(told.timesteps), "rows": 2 * usual.steps, "guidance": told.guidance}
     words |= {"timesteps": ", ".join(map(str, told.timesteps)), "bytes": (HERE / distilled.DIFFERENCE).stat().st_size}

@@ -43,6 +43,9 @@ IF_USUAL = Usual("ancestral", None, 7.0)
 OWN_USUAL = Usual("dpm", 16, 4.0)
 """Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md)."""
 
+OWN_ENLARGING = Usual("dpm", 8, 1.0)
+"""Of a second stage that goes by the small picture alone: with no prompt, there is no guidance to follow with care."""
+
 SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 8), "heun": Steps(20, 8)}
 """Of each solver in ``sampler.SOLVERS``. 34, Part A's number, are every 29th timestep of the 1000."""
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple, get_type_hints
 
 from phosphene import sampler
-from phosphene.defaults import IF_USUAL, SOLVERS, UPSCALE_GUIDANCE, Usual
+from phosphene.defaults import IF_USUAL, OWN_ENLARGING, SOLVERS, UPSCALE_GUIDANCE, Usual
 from phosphene.errors import UserError, require_eta, require_number, require_one_of
 from phosphene.models.protocol import Denoiser
 from phosphene.sampler import Solver, Threshold, ancestral, clamp, ddim
@@ -75,8 +75,11 @@ class Sampling(NamedTuple):
         return self._replace(**own)
 
     def _of_the_second(self, stage: Denoiser) -> Sampling:
-        # Going by the small picture alone, with no prompt, there is no guidance to follow with care.
-        own = self if stage.reads else self._replace(solver="dpm", steps=8, eta=None, resample=1, timesteps=None)
+        own = self
+        if not stage.reads:
+            usual = getattr(stage, "usual", IF_USUAL)
+            solver, steps, *_ = OWN_ENLARGING if usual == IF_USUAL else usual
+            own = self._replace(solver=solver, steps=steps, eta=None, resample=1, timesteps=None)
         if self.upscale_solver is not None:
             own = own._replace(solver=self.upscale_solver, eta=None)
         if self.upscale_steps is not None:

@@ -16,10 +16,12 @@ from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.defaults import (
     CASCADE,
+    FAST,
     IF_USUAL,
     MOST_STEPS,
     NOISE_LEVEL,
     OFFLOADS,
+    OWN_ENLARGING,
     OWN_NOISE_LEVEL,
     OWN_USUAL,
     QUANTIZED,
@@ -195,7 +197,12 @@ class Drawing(Options):
         options.checked(f"Of a second stage that reads the prompt; {UPSCALE_GUIDANCE:g} by default.", require_finite),
     ] = None
     upscale_steps: Annotated[
-        int | None, typer.Option(min=1, max=MOST_STEPS, help="Of the second stage; by default 8 (dpm) of glyph, else as --steps.")
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_STEPS,
+            help=f"Of the second stage; by default {OWN_ENLARGING.steps} (dpm) of glyph, 4 of {FAST}, else as --steps.",
+        ),
     ] = None
     noise_level: Annotated[
         int | None, typer.Option(min=0, max=MOST_STEPS, help=f"How much the second stage may change; by default {LEVELS}.")

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from phosphene.defaults import IF_USUAL, NOISE_LEVEL, OFFLOADS, OWN_NOISE_LEVEL, OWN_USUAL, QUANTIZED, Usual
+from phosphene.defaults import IF_USUAL, NOISE_LEVEL, OFFLOADS, OWN_ENLARGING, OWN_NOISE_LEVEL, OWN_USUAL, QUANTIZED, Usual
 from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError, require_one_of
 from phosphene.files import cache_folder
@@ -97,7 +97,7 @@ def open_cascade(
     place = (reader, device, dtype, offload, free, quantize)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
     if taught is not None:
-        opened = (_distilled(opened[0], Path(folder), taught), *opened[1:])
+        opened = _distilled(opened, Path(folder), taught)
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened, parts, strict=True):
@@ -108,12 +108,14 @@ def open_cascade(
     return Cascade(opened, reader)
 
 
-def _distilled(stage: Stage, folder: Path, taught: distilled.Told) -> Stage:
-    """What the model in ``folder`` makes of the first ``stage`` of its teacher."""
-    if max(taught.timesteps) >= stage.schedule.steps or not isinstance(stage.network, PatchNetwork):
+def _distilled(stages: Sequence[Stage], folder: Path, taught: distilled.Told) -> tuple[Stage, ...]:
+    """What the model in ``folder`` makes of the ``stages`` of its teacher."""
+    first, *others = stages
+    if max(taught.timesteps) >= first.schedule.steps or not isinstance(first.network, PatchNetwork):
         raise UserError(f"{folder}: its teacher is no model of our own kind that has its timesteps; {AGAIN}.")
-    distilled.add(stage.network.transformer, folder / distilled.DIFFERENCE)
-    return replace(stage, usual=taught.usual)
+    distilled.add(first.network.transformer, folder / distilled.DIFFERENCE)
+    quick = (replace(s, usual=s.usual._replace(steps=taught.upscale_steps or s.usual.steps)) for s in others)
+    return replace(first, usual=taught.usual), *quick
 
 
 def _width_of(configs: Sequence[Mapping], folder: Path) -> int:
@@ -198,5 +200,5 @@ def _stage(
         elif offload == "none":
             network = network.to(device)
     runs_on = None if offload == "none" else device
-    level, usual = (OWN_NOISE_LEVEL, OWN_USUAL) if patches else (NOISE_LEVEL, IF_USUAL)
+    level, usual = (OWN_NOISE_LEVEL, OWN_ENLARGING if enlarges else OWN_USUAL) if patches else (NOISE_LEVEL, IF_USUAL)
     return Stage(network.requires_grad_(False).eval(), scheduler, schedule, text, low_res_schedule, level, runs_on, usual)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from phosphene.defaults import Usual
+from phosphene.defaults import MOST_STEPS, Usual
 from phosphene.errors import UserError, require_timesteps
 from phosphene.models import weights
 from phosphene.models.folders import AGAIN, DISTILLED
@@ -29,6 +29,7 @@ class Told(NamedTuple):
 
     timesteps: tuple[int, ...]  # that it was taught at, the only ones it knows
     guidance: float  # of its teacher, and built in: it is asked once a step
+    upscale_steps: int | None = None  # of the second stage; None: as with the teacher
 
     @property
     def usual(self) -> Usual:
@@ -48,7 +49,9 @@ def read(folder: Path) -> Told | None:
     require_timesteps(str(path), timesteps)
     if type(guidance) not in (int, float) or not math.isfinite(guidance):
         raise UserError(f"{path}: guidance {str(guidance)[:40]} is no number; {AGAIN}.")
-    return Told(tuple(timesteps), float(guidance))
+    if (steps := told.get("upscale_steps")) is not None and (type(steps) is not int or not 1 <= steps <= MOST_STEPS):
+        raise UserError(f"{path}: upscale_steps {str(steps)[:40]} is no number of steps; {AGAIN}.")
+    return Told(tuple(timesteps), float(guidance), steps)
 
 
 @torch.no_grad()
