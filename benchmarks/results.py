@@ -59,10 +59,12 @@ def installed(name: str) -> str | None:
 
 
 def machine() -> str:
-    """The processor, its cores, and the first GPU."""
+    """The processor, its cores, whether it lacks what glyph's products gain by, and the first GPU."""
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.is_file() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    flags = next((line for line in lines if line.startswith("flags")), "bf16")
+    name += "" if "bf16" in flags else " without bfloat16"
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{name}, {os.cpu_count()} cores{gpu}"
 

@@ -24,7 +24,7 @@ from phosphene.errors import UserError
 from phosphene.expression import cond, guide
 from phosphene.models import distilled, folders, weights
 from phosphene.models.cascade import open_cascade, usual_of
-from phosphene.sampler import clamp, denoise, dpm_solver, last
+from phosphene.sampler import clamp, ddim, denoise, dpm_solver, last
 from phosphene.schedule import CLEAN, squared_cosine
 from phosphene.tasks.edit import edit
 from phosphene.tasks.generate import generate
@@ -302,6 +302,23 @@ def test_the_teacher_leads_as_the_sampler_does(learner, taught, monkeypatch):  #
         own = dpm_solver if leg.own.s == CLEAN else lambda schedule, steps, leg=leg: leg.rows
         wanted = last(denoise(stage, asked, x, stops, solver=own, threshold=clamp(-1, 1)))
         torch.testing.assert_close(trainer.led(x, leg.rows, text, torch.cat([mask, none[1]])), wanted, rtol=0, atol=2e-3)
+
+
+def test_the_student_is_taught_where_it_stands(learner, taught, monkeypatch):  # noqa: F811
+    """A new student is its teacher unguided: its way is DDIM's. The teacher looks at every other step what to lead away from."""
+    trainer, stage = learner.trainer, open_cascade(taught).stages[0]
+    ids, mask = run_module.tokens.encode(trainer.tokenizer, ["a disc", "a red box"], trainer.recipe.length, 120)
+    begun, rows, led, forward = [], [], trainer.led, trainer.teacher.forward
+    monkeypatch.setattr(trainer, "led", lambda x, *others: (begun.append(x), led(x, *others))[1])
+    monkeypatch.setattr(trainer.teacher, "forward", lambda x, *others: (rows.append(len(x)), forward(x, *others))[1])
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    loss = trainer.loss(trainer.average, x, ids, mask, torch.Generator().manual_seed(5))
+    asked, way = cond("a disc", "a red box"), clamp(-1, 1)
+    steps = list(denoise(stage, asked, x, trainer.recipe.visits, solver=ddim, threshold=way))
+    for own, wanted in zip(begun, [x, *(step.xt for step in steps[:-1])], strict=True):
+        torch.testing.assert_close(own, wanted, rtol=0, atol=2e-3)
+    assert loss.shape == (2,) and (loss > 0).all()
+    assert rows == [4, 2, 4, 2] * 3 + [4, 2, 4, 2, 4]
 
 
 def test_a_student_comes_nearer_to_its_teacher_and_is_opened_as_it_was(learner, taught, tmp_path):  # noqa: F811
