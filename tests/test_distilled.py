@@ -255,6 +255,17 @@ def test_a_difference_that_does_not_fit_is_refused(copied, damage):
     refusal(lambda: open_cascade(copied, stages=1), str(path))
 
 
+def test_a_product_of_another_shape_is_not_even_computed(copied, monkeypatch):
+    """Two short rows may say a matrix of any size."""
+    path, made = copied / distilled.DIFFERENCE, []
+    up, down = torch.ones(1, 9000), torch.ones(1, 9000)
+    weights.save({"adaln_single.linear.weight" + distilled.UP: up, "adaln_single.linear.weight" + distilled.DOWN: down}, path)
+    multiplied = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: (made.append(a.shape), multiplied(a, b))[1])
+    refusal(lambda: open_cascade(copied, stages=1), str(path), "does not fit the network")
+    assert (9000, 1) not in made
+
+
 def test_sums_of_the_teacher_hold_for_it_too(copied, tmp_path):
     shutil.copytree(folders.locate(CASCADE), tmp_path / "teacher")
     path = copied / folders.DISTILLED
