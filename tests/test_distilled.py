@@ -37,8 +37,7 @@ from phosphene.training.text_to_image.run import CascadeRun
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 import ship_distilled
 
-PROMPTS = ("a red heart", "a castle", "a dog face", "a green apple")
-SEEDS = [180, 181, 182, 183]
+PROMPTS, SEEDS = ("a castle", "a dog face"), (180, 181)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def test_from_the_same_noise_it_draws_what_its_teacher_draws(fast):
     apart = {steps: (drawn(teacher, "dpm", steps) - right).square().mean() for steps in (4, 8)}
     assert (own - right).square().mean() < min(apart.values())
     looks = [lambda x, k=k: own[k : k + 1] for k in range(len(PROMPTS))]
-    assert score(teacher, own[:1], PROMPTS, looks).gain[0].argmax(1).tolist() == [0, 1, 2, 3]
+    assert score(teacher, own[:1], PROMPTS, looks).gain[0].argmax(1).tolist() == [0, 1]
 
 
 def test_it_is_asked_once_a_step_in_four_steps(fast, monkeypatch):
