@@ -154,7 +154,7 @@ def _is_page(option: str, value: Path) -> None:
 @app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the page.", parser=options.path)] = Path("report"),
-    model: Annotated[str, options.checked("A cascade, for Part A: its name or its folder.", options.is_cascade)] = CASCADE,
+    model: Annotated[str, options.checked("A cascade, for Part A: its name or its folder.", options.is_sampled_freely)] = CASCADE,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures in fewer steps: three minutes on a laptop.")] = False,
     sections: Annotated[
         str | None,

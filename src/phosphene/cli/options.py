@@ -87,6 +87,15 @@ def is_cascade(option: str, value: str) -> None:
     folders.require_cascade(value, option)
 
 
+def is_sampled_freely(option: str, value: str) -> None:
+    """A cascade that is none of the distilled: for what says how it is sampled."""
+    from phosphene.models import folders
+
+    is_cascade(option, value)
+    if (folders.cascade_folder(value) / folders.DISTILLED).is_file():
+        raise UserError(f"{option} {value}: is distilled, and what it is asked for here it cannot do; take its teacher.")
+
+
 def _is_weaker(option: str, value: str) -> None:
     """A cascade, or a block that is skipped: which there are is seen when the model is."""
     if not value.startswith(SKIP):
@@ -164,5 +173,6 @@ Print = Annotated[str | None, chosen(PAPERS, "a PDF to print lies beside it, wit
 Figures = Annotated[Path | None, checked("Write the figures, with machine and date.", is_writable, "--json")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="PNG, or a folder.", parser=path)]
 CascadeName = Annotated[str, checked("A cascade: its name, its folder, or OWNER/NAME on the hub.", is_cascade)]
+FreeCascade = Annotated[str, checked("A cascade: its name, its folder, or OWNER/NAME on the hub.", is_sampled_freely)]
 TextEncoder = Annotated[str, chosen(("auto", "none"), "none knows only prompts of --embeddings or encoded before")]
 Judge = Annotated[str, model_for("Classifier that judges", "classifier")]

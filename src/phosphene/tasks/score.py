@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phosphene import drawing
+from phosphene.defaults import IF_USUAL
 from phosphene.errors import UserError
 from phosphene.models.stage import Stage
 from phosphene.sampler import draw, generators
@@ -72,6 +73,8 @@ def score(
     """
     if len(prompts) != len(looks) or len(prompts) < 2:
         raise UserError(f"--best-of: {len(prompts)} prompts for {len(looks)} readings; give two or more, one for each.")
+    if getattr(stage, "usual", IF_USUAL).timesteps is not None:
+        raise UserError("--model: is distilled, and knows too few timesteps to judge what it drew; take its teacher.")
     schedule, device = stage.schedule, stage.device
     embeddings = torch.stack([stage.embed(p) for p in (None, *prompts)]).to(device)
     times = [round(share * (schedule.steps - 1)) for share in shares]

@@ -22,7 +22,7 @@ from phosphene.launch import ignore
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 127.0.0.1 is this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
-    model: options.CascadeName = CASCADE,
+    model: options.FreeCascade = CASCADE,
     embeddings: options.Embeddings = None,
     device: options.Device = "auto",
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", envvar="PHOSPHENE_AUTH", help="Asked of visitors.")] = None,
