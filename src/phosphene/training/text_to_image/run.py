@@ -27,7 +27,6 @@ from phosphene.expression import cond, guide
 from phosphene.files import unwritable, write_text, writing
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models import folders, tokens
-from phosphene.models.distilled import Told
 from phosphene.models.patch_stage import PatchNetwork, encode_text
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
@@ -218,8 +217,8 @@ class CascadeRun(TrainingRun):
         asked = [p for p in prompts for _ in range(each)]
         sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=4.0)
         if self.recipe.network == "student":
-            told = Told(self.recipe.visits, self.recipe.guidance).usual
-            drawing, sampling = replace(drawing, usual=told), Sampling(guidance=told.guidance)
+            usual = self.trainer.told.usual
+            drawing, sampling = replace(drawing, usual=usual), Sampling(guidance=usual.guidance)
         task = Task(lambda _, scale: guide(cond(*asked), scale=scale))
         made = run(task, drawing, range(SEED, SEED + len(asked)), sampling=sampling)
         cells = to_images(last(made), 2)

@@ -104,6 +104,11 @@ class StudentTrainer(StageTrainer):
         lowered(painter.image, self.recipe.rank)
         return painter
 
+    @property
+    def told(self) -> distilled.Told:
+        """What is told of the student, beside who its teacher is."""
+        return distilled.Told(self.recipe.visits, self.recipe.guidance)
+
     def compile(self) -> None:
         super().compile()
         for block in self.teacher.transformer_blocks:
@@ -161,5 +166,4 @@ class StudentTrainer(StageTrainer):
             elif name in self.before and own != "original" and not torch.equal(weight.cpu(), self.before[name]):
                 changes[name] = weight.cpu() - self.before[name]
         weights.save(changes, folder / distilled.DIFFERENCE, "float16")
-        told = distilled.Told(self.recipe.visits, self.recipe.guidance)
-        write_text(folder / DISTILLED, json.dumps({"teacher": self.recipe.distils} | told._asdict(), indent=2) + "\n")
+        write_text(folder / DISTILLED, json.dumps({"teacher": self.recipe.distils} | self.told._asdict(), indent=2) + "\n")
