@@ -15,10 +15,12 @@ from test_cascade import BOAT, MAN, SMALL, cascade, folder, tiny_unet  # noqa: F
 from test_cli import call, here  # noqa: F401
 
 from phosphene.autoguidance import Autoguided, Weak, autoguided, without_block
+from phosphene.cli.drawing import Drawing
 from phosphene.drawing import Sampling, run
 from phosphene.expression import Turns, bands, bent, cond, guide, leaves, mean, viewed
 from phosphene.forward import Evaluation
 from phosphene.guidance import Guidance
+from phosphene.models import cascade as cascades
 from phosphene.models.cascade import open_cascade
 from phosphene.models.patch_stage import PatchNetwork
 from phosphene.models.scheduler import Scheduler
@@ -251,12 +253,21 @@ def test_from_the_command_line_and_made_again(call, here, folder, weaker):  # no
     assert (code, err) == (0, "") and "byte for byte" in out
 
 
+def test_the_weaker_one_s_text_encoder_is_gone_before_anything_is_drawn(folder, weaker, monkeypatch):  # noqa: F811
+    opened = []
+    monkeypatch.setattr(cascades, "open_cascade", lambda *given, **how: opened.append(open_cascade(*given, **how)) or opened[-1])
+    for negative in ("", "blurry"):
+        Drawing(model=str(folder), autoguidance=str(weaker), negative=negative, upscale=False).open(["a heart"])
+    assert len(opened) == 4 and all(each.text._t5 is None for each in opened)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--autoguidance", "skip:1"], ["--autoguidance skip:1", "transformers"]),
         (["--autoguidance", "nowhere"], ["--autoguidance nowhere", "no such folder"]),
         (["--autoguidance", "glyph"], ["--autoguidance glyph", "3x64x64"]),
+        (["--autoguidance", "glyph-fast"], ["--autoguidance glyph-fast", "distilled", "take its teacher"]),
         (["--autoguidance", "skip:1", "--guidance", 1], ["--autoguidance skip:1", "--guidance 1"]),
     ],
 )

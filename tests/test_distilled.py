@@ -213,6 +213,7 @@ def copied(tmp_path) -> Path:
         ({"teacher": "."}, "is no cascade that lies here"),
         ({"teacher": "nowhere"}, "is no cascade that lies here"),
         ({"teacher": "class-20"}, "is no cascade that lies here"),
+        ({"teacher": "x" * 300}, "is no cascade that lies here"),
         ({"timesteps": []}, "the list is empty"),
         ({"timesteps": [300, 600]}, "must decrease"),
         ({"timesteps": [5000, 3]}, "has its timesteps"),
@@ -222,6 +223,7 @@ def copied(tmp_path) -> Path:
         ({"upscale_steps": 2.5}, "is no number of steps"),
         ({"guidance": float("nan")}, "is no number"),
         ({"guidance": "4"}, "is no number"),
+        ({"guidance": 10**400}, "is no number"),
     ],
 )
 def test_what_is_told_of_it_is_checked(copied, changes, words):
@@ -230,7 +232,7 @@ def test_what_is_told_of_it_is_checked(copied, changes, words):
     refusal(lambda: open_cascade(copied, stages=1), str(copied), words)
 
 
-@pytest.mark.parametrize("damage", ["part", "shape", "name", "bytes", "missing"])
+@pytest.mark.parametrize("damage", ["part", "shape", "axes", "both", "kind", "name", "bytes", "missing"])
 def test_a_difference_that_does_not_fit_is_refused(copied, damage):
     path = copied / distilled.DIFFERENCE
     changes = weights.load(path)
@@ -239,6 +241,13 @@ def test_a_difference_that_does_not_fit_is_refused(copied, damage):
         del changes[name]
     elif damage == "shape":
         changes[name] = changes[name][:, :-1]
+    elif damage == "axes":
+        changes[name] = changes[name][:, :, None]
+    elif damage == "both":
+        weight = name.removesuffix(distilled.UP)
+        changes[weight] = torch.zeros(changes[name].shape[1], changes[weight + distilled.DOWN].shape[1])
+    elif damage == "kind":
+        changes["scale_shift_table"] = torch.ones(2, 384, dtype=torch.int32)
     elif damage == "name":
         changes["no_such.weight"] = torch.zeros(3)
     if damage == "bytes":

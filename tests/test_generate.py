@@ -343,7 +343,15 @@ def test_models_tells_of_cascades(call, cascade, tmp_path, monkeypatch):
     (tmp_path / "models" / "tiny" / "SHA256SUMS").write_text(sums)
     assert "tiny" in call("models", "list")[1]
     assert call("models", "verify") == (0, "tiny: whole\n", "")
+    quick = tmp_path / "models" / "quick"
+    quick.mkdir()
+    (quick / "distilled.json").write_text('{"teacher": "tiny", "timesteps": [999], "guidance": 4}')
+    (quick / "SHA256SUMS").write_text(f"{hashlib.sha256((quick / 'distilled.json').read_bytes()).hexdigest()}  distilled.json\n")
+    assert call("models", "verify", "quick") == (0, "quick: whole\n", "")
     next((tmp_path / "models" / "tiny" / "stage-2").rglob("*.safetensors")).write_bytes(b"")
+    code, out, err = call("models", "verify", "quick")
+    assert (code, out) == (2, "") and "stage-2" in err and "SHA-256" in err  # for it draws with what is its teacher's
+    shutil.rmtree(quick)
     code, _, err = call("models", "verify", "tiny")
     assert code == 2 and "differs from its SHA-256" in err
 

@@ -95,7 +95,7 @@ def shards(tmp_path_factory) -> Path:
             for k, (shape, style, colour) in enumerate(rows[number::2]):
                 content = io.BytesIO()
                 drawing(shape, colour).save(content, "PNG")
-                told = {"caption": shape, "style": style, "concept": shape, "keywords": ["shape"]}
+                told = {"caption": shape, "style": style, "concept": shape}
                 for suffix, data in (("png", content.getvalue()), ("json", json.dumps(told).encode())):
                     entry = tarfile.TarInfo(f"{number}-{k}.{suffix}")
                     entry.size = len(data)

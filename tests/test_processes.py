@@ -85,7 +85,7 @@ def drawn(place: Place) -> dict[str, tuple]:
 
 
 def lines(models: Path) -> list[list[str]]:
-    """Command lines: five that draw, two that are refused."""
+    """Command lines: six that draw, two that are refused."""
     quick, judge = ("--solver", "dpm", "--steps", 2), ("--classifier", models / "classifier")
     digits = ("--dataset", "digits", "--samples", 20, "--guidance", "1,2")
     tiny = ("--model", models / "cascade")
@@ -95,6 +95,7 @@ def lines(models: Path) -> list[list[str]]:
         ("ambigram", "69", "--model", models / "class", *judge, "--count", 3, *quick, "-o", "ambigram.png"),
         ("evaluate", models / "class", *judge, *digits, *quick, "--json", "figures.json", "--picture", "panel.png"),
         ("evaluate", "anagrams", "--pairs", models / "pairs.txt", "--view", "flip", *tiny, "--steps", 1, "--json", "table.json"),
+        ("denoise", "castle-hill", "--t", "500", "--start", 0, *tiny, "--steps", 2),
         ("report",),
         ("generate", "a cat", "--solver", "dpm", "--eta", "1"),
     )
@@ -171,15 +172,15 @@ def test_commands_write_the_same_files_and_say_it_once(shared, tmp_path, monkeyp
     (tmp_path / "models").symlink_to(folder / "models")
     codes = [cli.main(words) for words in lines(Path("models")) if words[0] != "report"]
     here, _ = capsys.readouterr()
-    assert codes == [0] * 5 + [2]
-    assert out.splitlines() == [*here.splitlines(), "codes [0, 0, 0, 0, 0, 2, 2] files 12"]
-    assert silent == "codes [0, 0, 0, 0, 0, 2, 2] files 0\n" and not quiet
+    assert codes == [0] * 6 + [2]
+    assert out.splitlines() == [*here.splitlines(), "codes [0, 0, 0, 0, 0, 0, 2, 2] files 13"]
+    assert silent == "codes [0, 0, 0, 0, 0, 0, 2, 2] files 0\n" and not quiet
     assert [line for line in err.splitlines() if line.startswith("phosphene: ")] == [
         f"phosphene: report: is done by one process; start it without torchrun, which is for {', '.join(cli.common.SHARED)}.",
         "phosphene: --eta 1: belongs to ddim, not to dpm; leave it out, or take --solver ddim.",
     ]
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert pictures == sorted(path.name for path in folder.glob("*.png")) and len(pictures) == 10
+    assert pictures == sorted(path.name for path in folder.glob("*.png")) and len(pictures) == 11
     for name in pictures:
         one, other = (np.asarray(Image.open(place / name)).astype(int) for place in (tmp_path, folder))
         # Sums over a batch of another size are rounded otherwise: of a thousand values one may be a step off.

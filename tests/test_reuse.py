@@ -94,6 +94,26 @@ def test_two_prompts_away_from_one_are_asked_for_whole():
     assert drawn(denoiser, both, guidance_every=4).equal(plain) and set(denoiser.calls) == {3}
 
 
+TWO = mean(guide(cond("a"), 4.0, away=cond("x")), guide(cond("b"), 4.0, away=cond("yy")))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(guide(cond("a"), 4.0), TWO), (TWO, guide(mean(cond("bc"), cond("d")), 4.0, away=mean(cond("e"), cond("fff"))))],
+    ids=["of another number", "in another order"],
+)
+def test_views_that_are_guided_otherwise_are_asked_for_whole(one, other):
+    task = Task(lambda *_: mean(one, viewed(other, FLIP)))
+    assert drawn(Reader(SCHEDULE), task, (3, 4), guidance_every=3).equal(drawn(Reader(SCHEDULE), task, (3, 4)))
+
+
+def test_in_inference_mode_it_draws_the_same():
+    task = anagram(["a", "bc"], ["identity", "flip"])
+    plain = drawn(Reader(SCHEDULE), task, guidance_every=2)
+    with torch.inference_mode():
+        assert drawn(Reader(SCHEDULE), task, guidance_every=2).equal(plain)
+
+
 def test_a_run_begins_anew_and_a_picture_does_not_depend_on_its_company():
     denoiser = Reader(SCHEDULE, learned=True)
     task = anagram(["a", "bc"], ["identity", "flip"])

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_cli import call, here, refused  # noqa: F401  (fixtures)
@@ -21,7 +22,7 @@ from test_generate import cascade  # noqa: F401  (fixture)
 pytest.importorskip("gradio", reason="takes gradio: pip install 'phosphene[web]'")
 
 import phosphene.web.serve  # noqa: F401  (its command)
-from phosphene.web import guard, jobs
+from phosphene.web import guard, jobs, tabs
 from phosphene.web.guard import Uploads, is_loopback
 from phosphene.web.jobs import Job, Studio
 from phosphene.web.studio import open_studio
@@ -319,6 +320,43 @@ def test_a_message_shows_the_name_of_an_uploaded_file_as_text(tmp_path):
     with pytest.raises(gr.Error) as caught:
         taken(str(tmp_path / "<b>x<b>&amp;.png"))
     assert caught.value.message.startswith("picture &lt;b&gt;x&lt;b&gt;&amp;amp;.png: cannot be read as a picture")
+
+
+# What is begun, and what is stopped
+
+
+@pytest.fixture
+def training(studio):
+    """What the buttons of the tab that trains call: to begin, and to stop."""
+    import gradio as gr
+
+    with gr.Blocks() as page, gr.Tab("Train") as tab:
+        tabs.train_tab(studio, tab)
+    called = {event.name: event.fn for event in page.fns.values()}
+    return called["begin"], called["end"]
+
+
+def test_a_training_that_was_stopped_while_it_waited_does_not_begin(training):
+    (begin, end), who = training, SimpleNamespace(session_hash="waiting")
+    end(who)
+    (only,) = begin(who, 7, True, "class", 1, 8)
+    assert "stopped before it began" in only[1]
+    assert "done: epoch 1 of 1" in list(begin(who, 7, True, "class", 1, 8))[-1][1]
+
+
+def test_an_empty_seed_is_one_sentence(training):
+    (only,) = training[0](SimpleNamespace(session_hash="seedless"), None, True, "class", 1, 8)
+    assert "The seed is empty" in only[1] and "failed" in only[1]
+
+
+def test_a_job_that_ends_late_leaves_the_next_one_of_its_visitor_alone(studio):
+    line = ["generate", *studio.model, "--steps", "9", "--no-upscale", "--", "a heart"]
+    jobs = [studio.run(line, "twice") for _ in range(2)]
+    now = [next(job)[0] for job in jobs]
+    jobs[0].close()
+    assert studio.jobs["twice"] is now[1]
+    jobs[1].close()
+    assert "twice" not in studio.jobs
 
 
 KINDS = {

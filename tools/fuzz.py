@@ -311,7 +311,7 @@ def captioned(path: Path) -> None:
     list(read(path.parent))
 
 
-LINES = b'{"file_name": "a.png", "text": "a fox"}\n{"file_name": "b.png", "caption": "a hen", "keywords": ["bird"], "size": 1}\n'
+LINES = b'{"file_name": "a.png", "text": "a fox"}\n{"file_name": "b.png", "caption": "a hen", "size": 1}\n'
 TABLE = b'file_name,text\na.png,a fox\nb.png,"a hen, a ""bird"""\n'
 STAGE = {"images": 8, "recipe": CascadeRecipe().to_json()}
 WORDS = b'{"same": {"fox": ["vixen"]}, "near": {"fox": ["dog", "wolf"]}}'

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from phosphene.defaults import SKIP
+from phosphene.devices import memory
 from phosphene.errors import UserError
 from phosphene.expression import Asked, Cond, Guide, cond, of_parts
 from phosphene.models.if_stage import MOST_READ
@@ -94,7 +95,7 @@ class Autoguided:
         The same memory, unchanged since, is the same text: it is kept, so that to look which rows are whose makes the host wait
         for the device once a run, and each network finds the texts that it has read where they were.
         """
-        key = (embedding.data_ptr(), embedding.shape, embedding._version)
+        key = memory(embedding)
         if key not in self._texts:
             if len(self._texts) == MOST_READ:
                 self._texts.clear()

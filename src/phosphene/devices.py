@@ -68,6 +68,15 @@ def compiled_on_gpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return called
 
 
+def memory(tensor: Tensor) -> tuple:
+    """What stays the same as long as ``tensor`` lies where it lies and holds what it holds, while somebody keeps it.
+
+    Writing into it counts, but in inference mode, where torch does not count.
+    """
+    version = None if tensor.is_inference() else tensor._version
+    return (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, version)
+
+
 class Replayed:
     """``function`` of tensors, on a GPU recorded for each shape as a CUDA graph and replayed: Python asks for its kernels once.
 
@@ -91,14 +100,16 @@ class Replayed:
             if len(self._recorded) == self.MOST:
                 self._recorded.clear()
             try:
-                self._recorded[key] = _Recording(self.function, tensors, constants)
+                with torch.cuda.device(tensors[0].device):  # or another GPU's stream would record nothing
+                    self._recorded[key] = _Recording(self.function, tensors, constants)
             except RuntimeError as error:
                 self.works = False
                 self._recorded.clear()
                 reason = str(error).partition("\n")[0]
                 warnings.warn(f"the network could not be recorded as a CUDA graph ({reason}); it runs without.", stacklevel=2)
                 return self.function(*given)
-        return self._recorded[key](tensors, constants)
+        with torch.cuda.device(tensors[0].device):
+            return self._recorded[key](tensors, constants)
 
 
 class _Recording:
@@ -114,7 +125,7 @@ class _Recording:
                 function(*self.tensors, *self.constants)
         torch.cuda.current_stream().wait_stream(beside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph), torch.no_grad():
+        with torch.cuda.graph(self.graph, stream=beside), torch.no_grad():  # torch's own for this may be another GPU's
             self.answer = function(*self.tensors, *self.constants)
 
     def __call__(self, tensors: Sequence[Tensor], constants: Sequence[Tensor]) -> Tensor:

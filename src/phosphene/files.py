@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -39,6 +40,12 @@ is_file, exists = os.path.isfile, os.path.exists
 def is_special(path: Path) -> bool:
     """Whether there is something at ``path`` that is no file: a folder, or a pipe or a device, which may never end."""
     return exists(path) and not is_file(path)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -34,6 +34,8 @@ class Place:
             atexit.register(state.destroy_process_group)
         else:
             self.device = choose_device(device)
+            if self.device.type == "cuda":  # streams and graphs are made where the thread is, not where tensors lie
+                torch.cuda.set_device(self.device)
 
     @property
     def leads(self) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from phosphene.devices import memory
 from phosphene.expression import Asked, Cond, Guide, of_parts
 from phosphene.models.protocol import Denoiser, Estimate
 
@@ -51,6 +52,7 @@ class _Text:
     toward: Tensor
     away: Tensor
     told_toward: Tensor
+    paired: bool  # whether guidance leads every picture toward as many as away, all pictures in the same order
     calls: int = 0
     update: Tensor | None = None  # toward - away, of the last call that asked for both
 
@@ -78,9 +80,9 @@ class Reusing:
         return torch.cat([told, told.new_full((*told.shape[:-1], 1), float(away))], -1)
 
     def __call__(self, x: Tensor, t: Tensor, embedding: Tensor) -> Estimate:
-        text = self._text(embedding)
+        text = self._text(embedding, len(x))
         text.calls += 1
-        if len(text.toward) != len(text.away):
+        if not text.paired:
             return self._asked(x, t, text.told)
         if (text.calls - 1) % self.every == 0:
             answer = self._asked(x, t, text.told)
@@ -97,14 +99,15 @@ class Reusing:
             x = x.repeat(len(told) // len(x), 1, 1, 1)
         return self.stage(x, t, told)
 
-    def _text(self, embedding: Tensor) -> _Text:
+    def _text(self, embedding: Tensor, pictures: int) -> _Text:
         """The same memory, unchanged since, is the same text of the same run."""
-        key = (embedding.data_ptr(), embedding.shape, embedding._version)
+        key = (memory(embedding), pictures)
         if key not in self._texts:
             if len(self._texts) == MOST:
                 self._texts.clear()
             mark = embedding.flatten(1)[:, -1] > 0
             toward, away = (rows.nonzero()[:, 0] for rows in (~mark, mark))
+            whole = len(mark) % pictures == 0 and bool((mark.view(-1, pictures) == mark.view(-1, pictures)[:, :1]).all())
             told = embedding[..., :-1].contiguous()
-            self._texts[key] = _Text(embedding, told, toward, away, told[toward])
+            self._texts[key] = _Text(embedding, told, toward, away, told[toward], whole and len(toward) == len(away))
         return self._texts[key]

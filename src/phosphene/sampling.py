@@ -59,7 +59,7 @@ class Sampling(NamedTuple):
         return own if getattr(stage, "low_res_schedule", None) is None else own._of_the_second(stage)
 
     def _of_a_distilled(self, usual: Usual, stays: bool) -> Sampling:
-        """As it was taught, and no other way: UserError where another is asked for."""
+        """As it was taught: UserError where another solver, other timesteps or other guidance is asked for."""
         else_ = "take the model that it was distilled from"
         if stays:
             raise UserError(f"--model: is distilled to {len(usual.timesteps)} steps from pure noise, and this is not; {else_}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -262,7 +261,7 @@ class Drawing(Options):
             weak = without_block(first, self.autoguidance)
         else:
             weaker = open_cascade(self.autoguidance, common.device(self.device), **how)
-            weaker.encode(asked)
+            weaker.encode([*asked, None])  # of which Autoguided asks for the shape
             weaker.free_text()
             (weak,) = weaker.stages
         return replace(cascade, stages=(Autoguided(first, weak, self.autoguidance), *rest))
@@ -356,6 +355,7 @@ def described(options: Mapping[str, Any], device: str) -> dict[str, Any]:
 
 def inputs(options: Mapping[str, Any]) -> dict[str, str]:
     """The SHA-256 of each file of the reader's own among ``options``, by the option's name."""
+    from phosphene.files import sha256
     from phosphene.readers import sample
 
     return {name: sha256(path) for name, path in _files(options).items() if sample(path) is None}
@@ -364,11 +364,6 @@ def inputs(options: Mapping[str, Any]) -> dict[str, str]:
 def _files(options: Mapping[str, Any]) -> dict[str, Path]:
     named = ((name.rstrip("_"), value) for name, value in options.items() if name not in ELSEWHERE)
     return {n: Path(v) for n, v in named if isinstance(v, Path) or (n == "mask" and v not in SHAPES)}
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def viewed(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = CELL) -> list[Image.Image]:

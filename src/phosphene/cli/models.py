@@ -78,18 +78,18 @@ def models_fetch(
 def models_verify(
     name: Annotated[str | None, typer.Argument(help="A name, a model folder or a run; all embedded by default.")] = None,
 ) -> None:
-    """Compare the files of a model, or of all, with their SHA-256."""
+    """Compare the files of a model, or of all, with their SHA-256; of a distilled one its teacher's too."""
     from phosphene.models import folders
 
     if name is not None:
         if not folders.sums(common.model_folder(name)):
             raise UserError(f"{common.model_folder(name)}: holds no {folders.SUMS}, so there is nothing to compare with.")
-        folders.verify(common.model_folder(name))
+        folders.verify_whole(common.model_folder(name))
         return common.say(f"{name}: whole")
     broken = []
     for each in [*folders.embedded(), *folders.cascades()]:
         try:
-            folders.verify(common.model_folder(each))
+            folders.verify_whole(common.model_folder(each))
             common.say(f"{each}: whole")
         except UserError as error:
             broken.append(each)

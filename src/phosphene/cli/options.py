@@ -99,7 +99,7 @@ def is_sampled_freely(option: str, value: str) -> None:
 def _is_weaker(option: str, value: str) -> None:
     """A cascade, or a block that is skipped: which there are is seen when the model is."""
     if not value.startswith(SKIP):
-        is_cascade(option, value)
+        is_sampled_freely(option, value)
 
 
 def _device(option: str, value: str) -> None:
@@ -154,7 +154,7 @@ GuidanceNorm = Annotated[float | None, typer.Option(help="The most that guidance
 GuidanceEvery = Annotated[
     int | None,
     typer.Option(
-        min=2, max=MOST_STEPS, help="Guidance looks at every so many-th step where to lead away from: quicker, a little off."
+        min=2, max=MOST_STEPS, help="Guidance asks at every so many-th call alone where to lead away from: quicker, a little off."
     ),
 ]
 Autoguidance = Annotated[

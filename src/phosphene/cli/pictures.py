@@ -52,7 +52,7 @@ class Plain(Drawing):
 
     @property
     def says_how(self) -> bool:
-        """Whether an option was given that a distilled model has no choice in."""
+        """Whether an option was given that says how to sample."""
         names = ("solver", "steps", "timesteps", "eta", "resample", "guidance", "guidance_every", "negative", "autoguidance")
         return any(getattr(self, name) not in (None, "") for name in names) or bool(self.bends()) or not self.threshold
 
@@ -170,8 +170,9 @@ def denoise(
     many = run(undone, stage, seeds, sampling=task.many_steps(stage, how), place=common.place(drawing.device))
     found = task.levels(stage, clean, times, seeds, prompt or None, negative=drawing.negative, sampling=how)
     steps = common.with_progress(many)
-    states = [(step.t, step.xt) for step in steps if step.index % 5 == 0 or step.t < 0]
-    common.say(drawing.save([], lambda: _attempts(clean, found, states)))
+    # Several processes end with what all of them drew, as one more last step.
+    states = {(step.index, step.t): step.xt for step in steps if step.index % 5 == 0 or step.t < 0}
+    common.say(drawing.save([], lambda: _attempts(clean, found, [(t, x) for (_, t), x in states.items()])))
 
 
 def _attempts(clean: Tensor, found: Sequence[Level], states: Sequence[tuple[int, Tensor]]) -> Image.Image:

@@ -23,7 +23,7 @@ import typer
 
 from phosphene.cli import common, options
 from phosphene.cli.common import app
-from phosphene.cli.drawing import ELSEWHERE, REMADE, sha256
+from phosphene.cli.drawing import ELSEWHERE, REMADE
 from phosphene.defaults import MOST_PICTURES, SHAPES, SKIP
 from phosphene.errors import UserError
 
@@ -160,6 +160,7 @@ def _granted(story: Mapping[str, Any], path: Path, allowed: Mapping[str, Sequenc
     UserError where a model or a file would be opened that neither ships with the package nor is allowed, or is another
     than the picture was made of.
     """
+    from phosphene.files import sha256
     from phosphene.models import folders
     from phosphene.readers import sample
 

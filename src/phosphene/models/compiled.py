@@ -45,7 +45,8 @@ class Compiled:
 
     def _digest(self, inputs: Sequence[Tensor]) -> str:
         """Of all that the code depends on."""
-        source = Path(inspect.getfile(type(self.network))).read_text(encoding="utf-8")
+        kinds = {type(part) for part in self.network.modules() if not type(part).__module__.startswith("torch.")}
+        source = [Path(file).read_text(encoding="utf-8") for file in sorted({inspect.getfile(kind) for kind in kinds})]
         device = inputs[0].device
         card = torch.cuda.get_device_properties(device) if device.type == "cuda" else device.type
         parts = [torch.__version__, sys.version, str(card), source, dict(self.config), _shapes(inputs)]

@@ -2,19 +2,18 @@
 
 A folder of one holds ``distilled.json`` (whose teacher, at which guidance, to which timesteps) and
 ``difference.safetensors``: of a matrix ``NAME.down`` (rank, in) and ``NAME.up`` (rank, out), whose product is added to it
-(Hu et al. 2022, LoRA), of all other weights what is added to them as it is, in one row where they are vectors.
+(Hu et al. 2022, LoRA), of all other weights what is added to them.
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from phosphene.defaults import MOST_STEPS, Usual
+from phosphene.defaults import MOST_STEPS, MOST_WEIGHT, Usual
 from phosphene.errors import UserError, require_timesteps
 from phosphene.models import weights
 from phosphene.models.folders import AGAIN, DISTILLED
@@ -47,8 +46,8 @@ def read(folder: Path) -> Told | None:
     if not isinstance(timesteps, list) or not all(type(t) is int for t in timesteps):
         raise UserError(f"{path}: timesteps {str(timesteps)[:40]} are no list of whole numbers; {AGAIN}.")
     require_timesteps(str(path), timesteps)
-    if type(guidance) not in (int, float) or not math.isfinite(guidance):
-        raise UserError(f"{path}: guidance {str(guidance)[:40]} is no number; {AGAIN}.")
+    if type(guidance) not in (int, float) or not abs(guidance) <= MOST_WEIGHT:
+        raise UserError(f"{path}: guidance {str(guidance)[:40]} is no number of at most {MOST_WEIGHT:,}; {AGAIN}.")
     if (steps := told.get("upscale_steps")) is not None and (type(steps) is not int or not 1 <= steps <= MOST_STEPS):
         raise UserError(f"{path}: upscale_steps {str(steps)[:40]} is no number of steps; {AGAIN}.")
     return Told(tuple(timesteps), float(guidance), steps)
@@ -57,14 +56,15 @@ def read(folder: Path) -> Told | None:
 @torch.no_grad()
 def add(network: nn.Module, path: Path) -> None:
     """Make the teacher's ``network`` the student's, by the difference in ``path``; UserError where that does not fit it."""
-    own, given = network.state_dict(), weights.load(path)
+    own, given = network.state_dict(), {name: weights.real(value, name, path) for name, value in weights.load(path).items()}
     for name in dict.fromkeys(name.removesuffix(DOWN).removesuffix(UP) for name in given):
         try:
-            if name in given:
+            if name in given and name + UP not in given:
                 change = given[name].view_as(own[name])
             else:
                 up, down = given[name + UP], given[name + DOWN]
-                if (*up.shape[1:], *down.shape[1:]) != own[name].shape:  # before memory is taken for the product
+                fits = up.ndim == down.ndim == 2 and (up.shape[1], down.shape[1]) == own[name].shape and name not in given
+                if not fits:  # which is seen before memory is taken for the product
                     raise LookupError(name)
                 change = up.T @ down
             own[name].copy_(own[name].float() + change.to(own[name].device))

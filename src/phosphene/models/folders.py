@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 from phosphene.errors import UserError
-from phosphene.files import expanded, is_file, is_special
+from phosphene.files import exists, expanded, is_file, is_special, sha256
 from phosphene.readers import read_json_file, read_lines
 
 EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
@@ -98,7 +97,7 @@ def teacher_folder(folder: Path) -> Path:
     if not isinstance(teacher, str) or not teacher.strip():
         raise UserError(f"{path}: names no teacher; {AGAIN}.")
     found = EMBEDDED / teacher if teacher in cascades() else folder / teacher
-    if not is_cascade(found) or (found / DISTILLED).is_file():
+    if not exists(found) or not is_cascade(found) or (found / DISTILLED).is_file():
         raise UserError(f"{path}: its teacher {teacher} is no cascade that lies here; name one, from here or embedded.")
     return found
 
@@ -160,10 +159,13 @@ def verify(*paths: Path) -> None:
     for file, wanted in sorted(told):
         if not is_file(file):
             raise UserError(f"{file}: is missing; {AGAIN}.")
-        with file.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != wanted:
+        if sha256(file) != wanted:
             raise UserError(f"{file}: differs from its SHA-256 in {SUMS}; {AGAIN}.")
     weights = {file for path in paths if (path / SUMS).is_file() for file in path.rglob(f"*{Path(WEIGHTS).suffix}")}
     for file in sorted(weights - {file for file, _ in told}):
         raise UserError(f"{file}: is not in {SUMS}, so there is nothing to compare it with; {AGAIN}.")
+
+
+def verify_whole(folder: Path) -> None:
+    """As :func:`verify`, of all that the model in ``folder`` is made of: a distilled one also of its teacher."""
+    verify(folder, *(stage_folders(folder) if (folder / DISTILLED).is_file() else ()))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from phosphene.devices import Replayed
+from phosphene.devices import Replayed, memory
 from phosphene.errors import UserError
 from phosphene.models import weights
 from phosphene.models.compiled import Compiled
@@ -53,7 +53,7 @@ class IFNetwork(nn.Module):
     def _read(self, text: Tensor, dtype: torch.dtype) -> Tensor:
         """What the network is told of ``text``. The same memory, unchanged since, is the same text: it is kept, so nothing
         else can come to lie there."""
-        key = (text.data_ptr(), text.shape, text.stride(), text.dtype, text._version, dtype)
+        key = (memory(text), dtype)
         if key not in self._texts:
             if len(self._texts) == MOST_READ:
                 self._texts.clear()

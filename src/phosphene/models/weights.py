@@ -123,7 +123,7 @@ def mapped(paths: Iterable[Path], dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: value.to(dtype) for name, value in _stored(paths)}
 
 
-def _real(value: Tensor, name: str, path: Path) -> Tensor:
+def real(value: Tensor, name: str, path: Path) -> Tensor:
     """``value``; UserError where it holds whole or complex numbers, which would be taken for weights and are none."""
     if not value.is_floating_point():
         kind = str(value.dtype).removeprefix("torch.")
@@ -134,7 +134,7 @@ def _real(value: Tensor, name: str, path: Path) -> Tensor:
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load ``weights`` (read from ``path``) into ``network``; UserError where names or shapes differ."""
     given = _compare(network, {name: tuple(value.shape) for name, value in weights.items()}, path)
-    network.load_state_dict({name: _real(weights[name], name, path) for name in given}, strict=False)
+    network.load_state_dict({name: real(weights[name], name, path) for name in given}, strict=False)
 
 
 @torch.no_grad()
@@ -163,7 +163,7 @@ def _stored(paths: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
             names = list(file.keys())
             whole = load(path) if any(name.endswith(SCALE) for name in names) else {}
             for name in whole or names:
-                yield name, _real(whole[name] if whole else file.get_tensor(name), name, path)
+                yield name, real(whole[name] if whole else file.get_tensor(name), name, path)
 
 
 def _compare(network: nn.Module, weights: Mapping[str, tuple[int, ...]], path: Path) -> set[str]:

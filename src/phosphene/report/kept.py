@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from phosphene.errors import UserError
-from phosphene.files import is_file, write_text
+from phosphene.files import is_file, sha256, write_text
 from phosphene.models import folders
 from phosphene.models.cascade import describe
 from phosphene.models.folders import is_cascade, locate
@@ -114,21 +114,16 @@ def _digest(desk: Desk, asked: Mapping[str, Any]) -> str:
         if isinstance(value, tuple):
             return f"({','.join(told(each) for each in value)})"
         if isinstance(value, Path) and value.is_file():
-            return f"{value} {_sum(value)}"
+            return f"{value} {sha256(value)}"
         return repr(value)
 
     parts = [_code(), _models(desk), desk.cascade, desk.device, str(desk.quick), told(desk.embeddings)]
     return hashlib.sha256("\n".join([*parts, told(tuple(sorted(asked.items())))]).encode()).hexdigest()
 
 
-def _sum(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _keep(out: Path, made: Made, digest: str) -> None:
     files = [file for figure in made.content.figures for file in (figure.file, figure.dark) if file]
-    pictures = {file: _sum(out / file) for file in files}
+    pictures = {file: sha256(out / file) for file in files}
     entry = {"digest": digest, "code": _code(), "pictures": pictures, "values": made.content.values}
     entry["figures"] = [asdict(figure) for figure in made.content.figures]
     entry |= {key: getattr(made, key) for key in OWN}
@@ -139,7 +134,7 @@ def _cached(out: Path, each: Section, what: str, digest: str) -> Made | None:
     """A section that was made of the same, if its pictures are still there and are what they were."""
     try:
         held = read_json_file(out / CACHE / f"{each.name}.json", "it is made again")
-        same = all(is_file(out / file) and _sum(out / file) == sum for file, sum in held["pictures"].items())
+        same = all(is_file(out / file) and sha256(out / file) == sum for file, sum in held["pictures"].items())
         if held[what] != digest or not same:
             return None
         content = Content(*(Figure(**figure) for figure in held["figures"]), **held["values"])

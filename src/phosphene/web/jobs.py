@@ -256,7 +256,8 @@ class Studio:
         except Failed as failure:
             raise UserError(self.plain(failure.sentence)) from failure
         finally:
-            self.jobs.pop(session, None)
+            if self.jobs.get(session) is job:  # and no later one of the same visitor
+                del self.jobs[session]
 
     def wanted(self, session: str) -> Callable[[], bool]:
         """Whether a job that begins now is still wanted: not once the studio ends or its visitor no longer listens."""

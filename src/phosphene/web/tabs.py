@@ -145,9 +145,11 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
         out = studio.folder / f"run-{random.getrandbits(32):08x}"
         sizes = f"--epochs {epochs:.0f} --width {width:.0f} --seed {seed}"
         line = f"phosphene train {network} --dataset digits --objective flow --lr 3e-3 {sizes} --out runs/{network}"
-        halted.discard(session)
-        yield bar("loading the digits"), None, None, line
         try:
+            if session in halted:  # while it waited for the device
+                yield bar("stopped before it began"), None, None, line
+                return
+            yield bar("loading the digits"), None, None, line
             exact = {"lr": 3e-3, "epochs": int(epochs), "width": int(width), "seed": seed}
             settings = recipe(network, dataset="digits", objective="flow", **exact)
             wanted = studio.wanted(session)
@@ -155,6 +157,7 @@ def train_tab(studio: Studio, _: gr.Tab) -> None:
             for update in studio.at_work(taught):
                 yield *update, line
         finally:
+            halted.discard(session)
             shutil.rmtree(out, ignore_errors=True)
 
     bench.listen(train, [network, epochs, width], [curve, samples, command], halted.add, "stopping")

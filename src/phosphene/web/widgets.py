@@ -227,9 +227,12 @@ class Bench:
         live, idle = gr.update(interactive=True), gr.update(interactive=False)
         settings, changed = [self.seed, self.locked, *inputs], [self.seed, self.status, *outputs]
 
-        def begin(request: gr.Request, number: float, locked: bool, *values: Any) -> Iterator[tuple]:
-            seed = int(number) if locked else random.randrange(2**32)
+        def begin(request: gr.Request, number: float | None, locked: bool, *values: Any) -> Iterator[tuple]:
+            seed = number if locked else random.randrange(2**32)
             try:
+                if seed is None:
+                    raise UserError("The seed is empty: type a number, or let it be drawn.")
+                seed = int(seed)
                 for results in run(request.session_hash or "", seed, *values):
                     yield seed, *results
             except (UserError, FloatingPointError) as error:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from phosphene.defaults import DATASETS
 from phosphene.errors import UserError, require_one_of
-from phosphene.files import cache_folder
+from phosphene.files import cache_folder, sha256
 from phosphene.readers import require_bounded
 from phosphene.training.tables import table
 
@@ -152,14 +152,9 @@ def _checked(name: str, part: str, path: Path) -> np.ndarray:
     again = "fetch it again or use --dataset idx"
     if source and source.content and hashlib.sha256(content).hexdigest() != source.content[part]:
         raise UserError(f"{path}: is not {name}'s {part} (its content has another SHA-256); {again}.")
-    if source and source.archive and path.suffix == ".gz" and _sum(path) != source.archive[part]:
+    if source and source.archive and path.suffix == ".gz" and sha256(path) != source.archive[part]:
         raise UserError(f"{path}: is not {name}'s {part}.gz (another SHA-256); {again}.")
     return array
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_idx(content: bytes, path: Path, images: bool) -> np.ndarray:

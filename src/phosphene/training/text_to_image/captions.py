@@ -55,7 +55,6 @@ class Subject:
 
     caption: str
     style: str = ""
-    keywords: tuple[str, ...] = ()
     concept: str = ""
     name: str = ""
     category: str = ""
@@ -65,18 +64,14 @@ class Subject:
 
     @classmethod
     def from_json(cls, values: Mapping) -> Subject:
-        """From the JSON beside a picture: ``caption`` is needed, ``style``, ``keywords`` and ``concept`` are not."""
+        """From the JSON beside a picture: ``caption`` is needed, ``style`` and ``concept`` are not."""
         caption = values.get("caption")
         if not isinstance(caption, str) or not caption.strip():
             raise UserError(f"caption {caption!r}: must be a text; every picture needs one.")
-        keywords = values.get("keywords") or ()
-        if not isinstance(keywords, list | tuple):
-            raise UserError(f"keywords {keywords!r}: must be a list of texts; leave them out, or mend them.")
-        words = tuple(str(k).lower() for k in keywords)
         size = values.get("size")
         size = size if isinstance(size, int) and 0 <= size <= 6 else 0
         more = {key: str(values.get(key) or "") for key in ("style", "name", "category", "where", "source")}
-        return cls(caption.strip().lower(), keywords=words, concept=str(values.get("concept") or caption), size=size, **more)
+        return cls(caption.strip().lower(), concept=str(values.get("concept") or caption), size=size, **more)
 
     @property
     def called(self) -> str:

@@ -53,7 +53,10 @@ class LowRank(nn.Module):
 
 
 def lowered(image: PatchTransformer, rank: int) -> PatchTransformer:
-    """``image``, of which vectors, tables and products of ``rank`` are learned from now on: all matrices of blocks and times."""
+    """``image``, of which vectors, tables and products of ``rank`` are learned from now on.
+
+    Products are of all matrices in blocks, and of the one that makes their gates of the time.
+    """
     parts = [part for block in image.transformer_blocks for part in block.modules()] + [image.adaln_single]
     for parent in parts:
         for name, child in parent.named_children():
