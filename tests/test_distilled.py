@@ -77,7 +77,8 @@ def test_it_is_small_and_told_of(call):  # noqa: F811
     assert sum(file.stat().st_size for file in folders.locate(FAST).iterdir()) < 1e6
     code, out, _ = call("models", "info", FAST)
     told = json.loads(out)
-    assert code == 0 and told["distilled"] == {"timesteps": [999, 833, 600, 300], "guidance": 4.0, "upscale_steps": 4}
+    own = {"timesteps": [999, 833, 600, 300], "guidance": 4.0, "upscale_steps": 4, "teacher": CASCADE}
+    assert code == 0 and told["distilled"] == own
     assert [stage["folder"] for stage in told["stages"]] == [str(folders.locate(CASCADE) / f"stage-{k}") for k in (1, 2)]
     card = (folders.locate(FAST) / "README.md").read_text()
     assert "asked 4 times" in card and "32 times" in card and "999, 833, 600, 300" in card
@@ -110,7 +111,7 @@ OTHERWISE = {
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_it_is_sampled_as_it_was_taught_or_not_at_all(fast, name):
     first = fast.stages[0]
-    words = (f"--{name.replace('_', '-')}", "999,833,600,300", "take the model that it was distilled from")
+    words = (f"--{name.replace('_', '-')}", "999,833,600,300", "take the model that it was distilled from, glyph.")
     refusal(lambda: Sampling(**{name: OTHERWISE[name]}).of(first), *words)
     own = Sampling().of(first)
     assert Sampling(own.solver, timesteps=list(own.timesteps), guidance=own.guidance).of(first).visited(first) == list(
@@ -164,15 +165,33 @@ def test_every_way_of_sampling_is_among_those():
     [
         (("generate", "a castle", "--negative", "blurry"), ("--negative blurry", FAST, "distilled")),
         (("generate", "a castle", "--steps", "8"), ("--steps 8", "distilled to ddim at 999,833,600,300")),
-        (("edit", "sketch-house"), ("--model", "distilled to 4 steps from pure noise")),
+        (("generate", "a castle", "--timesteps", "999,500"), ("--timesteps 999,500: ", "glyph.")),
+        (("generate", "a castle", "--guidance-sweep", "1,2"), (f"--model {FAST}: is distilled", "take glyph.")),
+        (("generate", "a castle", "--steps-sweep", "1,2"), (f"--model {FAST}: is distilled", "take glyph.")),
+        (("edit", "sketch-house"), ("--model", "distilled to 4 steps from pure noise", "glyph.")),
         (("anagram", "a cow", "a car", "--view", "flip", "--best-of", "2"), ("--model", "too few timesteps to judge")),
-        (("report", "--quick"), (f"--model {FAST}", "distilled", "take its teacher")),
+        (("report", "--quick"), (f"--model {FAST}", "distilled", "take glyph.")),
     ],
 )
 def test_what_it_cannot_do_is_one_sentence(call, given, words):  # noqa: F811
     code, _, err = call(*given, "--model", FAST, *(() if given[0] == "report" else ("--no-upscale",)))
     assert code == 2 and len(err.splitlines()) == 1 and all(word in err for word in words)
     assert not list(Path().glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("generate", "a", "--model", "nowhere"), ("--model nowhere", "glyph, glyph-fast", "OWNER/NAME")),
+        (("generate", "a", "--model", ""), ('--model ""', "glyph, glyph-fast")),
+        (("generate", "a", "--model", "class-20"), ("--model class-20: is a model of digits", "glyph or glyph-fast")),
+        (("digits", "3", "--model", "glyph"), ("--model glyph: draws from text", "of digits, such as class")),
+        (("models", "info", "nowhere"), ("NAME nowhere", "class-20", "glyph-fast")),
+    ],
+)
+def test_a_model_of_another_kind_is_told_from_none(call, given, words):  # noqa: F811
+    code, _, err = call(*given)
+    assert code == 2 and len(err.splitlines()) == 1 and all(word in err for word in words), err
 
 
 @pytest.mark.parametrize("model", [CASCADE, "a-folder"])
@@ -344,7 +363,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_is_opened_as_it_was(learner, 
     assert all(torch.equal(p, frozen[n]) for n, p in learner.trainer.painter.named_parameters() if n in frozen)
     model = tmp_path / "run" / "model"
     told = distilled.read(model)
-    assert told == ((999, 833, 600, 300), 3.0, None) and folders.teacher_folder(model) == taught
+    assert told == ((999, 833, 600, 300), 3.0, None, str(taught.resolve())) and folders.teacher_folder(model) == taught
     stage, own = open_cascade(model).stages[0], learner.trainer.average
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([833, 300])
     ids, mask = run_module.tokens.encode(learner.trainer.tokenizer, ["a disc", "a box"], 16, 120)

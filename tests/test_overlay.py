@@ -205,8 +205,8 @@ def test_in_the_second_stage_each_sheet_sees_its_own_small_picture(cascade, monk
 
 def test_overlays_that_cannot_be():
     refusal(lambda: overlay(THREE[:2]), "PROMPT: 2", "one for all together")
-    refusal(lambda: overlay(THREE, weights=[1, 2]), "--weights [1, 2]", "3 prompts")
-    refusal(lambda: overlay(THREE, weights=[1, 2, 0]), "--weights [1, 2, 0]", "positive")
+    refusal(lambda: overlay(THREE, weights=[1, 2]), "--weights 1,2:", "3 prompts")
+    refusal(lambda: overlay(THREE, weights=[1, 2, 0]), "--weights 1,2,0:", "positive")
     digits = TinyDenoiser(linear(10), value_range=(0.0, 1.0))
     refusal(lambda: run(overlay(THREE), digits, [1]), "--model", "[-1, 1]")
 

@@ -160,17 +160,18 @@ def test_views_by_their_names():
     assert views_named(["jigsaw"], 2, seed=5)[1] == view("jigsaw", 5)
     refusal(lambda: views_named(["flip"], 3), "--view flip", "3 prompts need 2")
     refusal(lambda: views_named([], 2), "--view none")
-    refusal(lambda: views_named(["flip"], 1), "1 prompts")
+    refusal(lambda: views_named(["flip"], 1), "PROMPT: 1 is given")
+    refusal(lambda: views_named(["four-way"], 2), "--view four-way: names 4 ways to look", "2 prompts need 1")
     refusal(lambda: views_named(["flip", "flip"], 2), "two views are the same")
     refusal(lambda: views_named(["sideways"], 2), "--view sideways: unknown")
 
 
 def test_anagrams_that_cannot_be(stage):
     two = [BOAT, MAN]
-    refusal(lambda: anagram([BOAT], ["flip", "mirror"]), "--view flip, mirror", "1 prompts")
+    refusal(lambda: anagram([BOAT], ["flip", "mirror"]), "PROMPT: 1 is given", "two or more")
     refusal(lambda: anagram(two, ["flip"], reduce="max"), "--reduce max")
     refusal(lambda: run(anagram(two, ["flip"], weights=[1, -1]), stage, [1]), "--weights")
-    refusal(lambda: anagram(two, ["flip"], weights=[1, 2], reduce="alternate"), "--weights [1, 2]", "leave it out")
+    refusal(lambda: anagram(two, ["flip"], weights=[1, 2], reduce="alternate"), "--weights 1,2:", "leave it out")
     refusal(lambda: last(run(anagram(two, ["jigsaw:6"]), stage, [1])), "--view jigsaw:6", "jigsaw:4")
 
 
@@ -223,11 +224,11 @@ def test_a_hybrid_is_shown_from_near_to_far():
 
 
 def test_hybrids_that_cannot_be(stage):
-    refusal(lambda: hybrid([BOAT]), "two or three prompts, not 1")
-    refusal(lambda: hybrid([BOAT, MAN, DOG], kind="color"), "--kind color", "two prompts, not 3")
+    refusal(lambda: hybrid([BOAT]), "PROMPT: 1 given", "--kind frequency takes two or three prompts")
+    refusal(lambda: hybrid([BOAT, MAN, DOG], kind="color"), "PROMPT: 3 given", "--kind color takes two prompts")
     refusal(lambda: hybrid([BOAT, MAN], kind="smell"), "--kind smell")
     refusal(lambda: run(hybrid([BOAT, MAN], sigmas=[0.0]), stage, [1]), "--sigma")
-    refusal(lambda: hybrid([BOAT, MAN], kind="color", sigmas=[2.0]), "--sigma [2.0]", "leave it out")
+    refusal(lambda: hybrid([BOAT, MAN], kind="color", sigmas=[2.0]), "--sigma 2:", "leave it out")
 
 
 @pytest.mark.parametrize("band", ["low", "high"])

@@ -68,7 +68,7 @@ def main() -> None:
     shutil.rmtree(HERE, ignore_errors=True)
     weights.save(changes, HERE / distilled.DIFFERENCE, "int8")
     (HERE / folders.DISTILLED).write_text(
-        json.dumps({"teacher": CASCADE, **told._replace(upscale_steps=options.upscale_steps)._asdict()}, indent=2) + "\n"
+        json.dumps(told._replace(teacher=CASCADE, upscale_steps=options.upscale_steps)._asdict(), indent=2) + "\n"
     )
     usual = open_cascade(CASCADE, stages=1, text=False).stages[0].usual
     words = {"name": FAST, "teacher": CASCADE, "steps": len(told.timesteps), "rows": 2 * usual.steps, "guidance": told.guidance}

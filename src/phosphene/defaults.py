@@ -35,7 +35,8 @@ class Usual(NamedTuple):
     solver: str
     steps: int | None  # None: as SOLVERS says
     guidance: float
-    timesteps: tuple[int, ...] | None = None  # of a distilled model, which knows no others
+    timesteps: tuple[int, ...] | None = None  # of a distilled model, which knows no others,
+    teacher: str = ""  # and what it was distilled from
 
 
 IF_USUAL = Usual("ancestral", None, 7.0)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from phosphene import sampler
 from phosphene.autoguidance import Autoguided, autoguided
+from phosphene.defaults import listed
 from phosphene.errors import UserError, require_steps
 from phosphene.expression import Asked, Expression, bent, picked
 from phosphene.folds import Fold
@@ -219,7 +220,7 @@ def _require_fit(task: Task, plans: list[_Plan], count: int) -> None:
         if not 0 <= start < len(first.times):
             raise UserError(f"--start {start}: must lie in 0..{len(first.times) - 1}, the steps of this run.")
     if len(task.starts) not in {1, count}:
-        raise UserError(f"--start {list(task.starts)}: {count} seeds for {len(task.starts)} starts; give one for each.")
+        raise UserError(f"--start {listed(task.starts)}: {count} seeds for {len(task.starts)} starts; give one for each.")
     if len(set(task.starts)) > 1 and first.sampling.solver not in ("ancestral", "ddim"):
         # Those whose step depends on nothing but the picture before it, so that a picture may join a run under way.
         raise UserError(f"--solver {first.sampling.solver}: remembers its last step, and starts here have none; take ancestral.")

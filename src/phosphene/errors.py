@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 
-from phosphene.defaults import LEAST_BLUR, MOST_BLUR, MOST_SIGMA, MOST_STEPS, MOST_WEIGHT, one_of
+from phosphene.defaults import LEAST_BLUR, MOST_BLUR, MOST_SIGMA, MOST_STEPS, MOST_WEIGHT, listed, one_of
 
 
 class UserError(ValueError):
@@ -19,7 +19,7 @@ class UserError(ValueError):
 def require_one_of(option: str, value: object, names: Collection[str]) -> None:
     """UserError where ``value``, which ``option`` was given, is none of ``names``."""
     if value not in names:
-        raise UserError(f"{option} {value}: unknown; choose {one_of(names)}.")
+        raise UserError(f"{option} {value or repr('')}: unknown; choose {one_of(names)}.")
 
 
 def require_two(prompts: Sequence[str], task: str, what: str) -> None:
@@ -68,7 +68,7 @@ def require_sigma(value: float) -> None:
 def require_noise(sigmas: Sequence[float]) -> None:
     """UserError where one of ``sigmas`` is no level of noise, or there is none."""
     if not sigmas or not all(0 <= s <= MOST_SIGMA for s in sigmas):
-        raise UserError(f"--sigma {[*sigmas]}: give numbers of 0 or more, at most {MOST_SIGMA}.")
+        raise UserError(f"--sigma {listed(sigmas)}: give numbers of 0 or more, at most {MOST_SIGMA}.")
 
 
 def require_length(option: str, value: float) -> None:
@@ -95,11 +95,13 @@ def require_weights(weights: Sequence[float], parts: int) -> None:
     """UserError where there is no average of so many ``parts`` by ``weights``."""
     if len(weights) != parts or not all(abs(w) <= MOST_WEIGHT for w in weights) or abs(sum(weights)) < 1e-12:
         wanted = f"needs a weight of at most {MOST_WEIGHT:,} for each of {parts} parts, with a sum other than 0"
-        raise UserError(f"--weights {[*weights]}: {wanted}.")
+        raise UserError(f"--weights {listed(weights)}: {wanted}.")
 
 
 def require_sigmas(sigmas: Sequence[float], parts: int) -> None:
     """UserError where ``sigmas`` are not what parts so many bands."""
     falling = all(a > b for a, b in zip(sigmas, sigmas[1:], strict=False))
     if len(sigmas) != parts - 1 or not falling or not all(s > 0 for s in sigmas):
-        raise UserError(f"--sigma {(*sigmas,)}: {parts} parts need {max(parts - 1, 1)} positive, decreasing sigmas.")
+        count = max(parts - 1, 1)
+        wanted = f"{parts} parts need {count} positive, decreasing sigmas, such as {listed(2**k for k in range(count, 0, -1))}"
+        raise UserError(f"--sigma {listed(sigmas)}: {wanted}.")

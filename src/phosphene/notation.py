@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from phosphene.defaults import FOUR_WAY, JUDGES, LAID, MOST_WEIGHT, PIECES, SECTIONS, VIEWS, WARPS, one_of
+from phosphene.defaults import FOUR_WAY, JUDGES, LAID, MOST_WEIGHT, PIECES, SECTIONS, VIEWS, WARPS, listed, one_of
 from phosphene.errors import UserError, require_one_of, require_sigmas
 
 
@@ -52,9 +52,12 @@ def require_views(names: Sequence[Any], prompts: int) -> list[Any]:
     whole = [part for name in names for part in (FOUR_WAY if name == "four-way" else (name,))]
     if len(whole) == prompts - 1:
         whole = ["identity", *whole]
-    if len(whole) != prompts or prompts < 2:
-        named = ", ".join(str(name) for name in whole) or "none"
-        raise UserError(f"--view {named}: {prompts} prompts need {max(prompts - 1, 1)} views besides the picture as it is.")
+    if prompts < 2:
+        raise UserError(f"PROMPT: {prompts} is given; name two or more, one for each way to look at the picture.")
+    if len(whole) != prompts:
+        named = ", ".join(str(name) for name in names) or "none"
+        ways = f"{prompts} prompts need {prompts - 1} besides the picture as it is, or {prompts} in all"
+        raise UserError(f"--view {named}: names {len(whole)} ways to look, and {ways}.")
     return whole
 
 
@@ -73,9 +76,10 @@ def last_parts(text: str) -> tuple[str, int]:
     return name, int(steps)
 
 
-def require_mean(reduce: str, weights: object, rectified: bool, last: str | None) -> None:
+def require_mean(reduce: str, weights: Any, rectified: bool, last: str | None) -> None:
     """UserError where an anagram's views take turns, and an option is of their mean."""
-    others = [f"--weights {weights}"] * (weights is not None) + ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
+    others = [] if weights is None else [f"--weights {weights if isinstance(weights, str) else listed(weights)}"]
+    others += ["--rectify"] * rectified + [f"--last {last}"] * bool(last)
     if others and reduce != "mean":
         raise UserError(f"{others[0]}: is of --reduce mean; leave it out with alternate.")
 
@@ -93,7 +97,7 @@ def require_warps(names: Sequence[str], reduce: str, weights: Any, rectified: bo
             f"{others[0]}: is of orthogonal views, whose estimates have a mean; leave it out with {', '.join(names)}."
         )
     if weights is not None and not all(math.isfinite(w) and w > 0 for w in weights):
-        raise UserError(f"--weights {[*weights]}: give a positive number for each of {len(names)} views.")
+        raise UserError(f"--weights {listed(weights)}: give a positive number for each of {len(names)} views.")
 
 
 def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> None:
@@ -104,14 +108,15 @@ def require_overlay(prompts: int, weights: Sequence[float] | None = None) -> Non
         )
     if weights is not None and (len(weights) != prompts or not all(1 / MOST_WEIGHT <= w <= MOST_WEIGHT for w in weights)):
         wanted = f"give a positive number for each of {prompts} prompts, {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:,}"
-        raise UserError(f"--weights {[*weights]}: {wanted}.")
+        raise UserError(f"--weights {listed(weights)}: {wanted}.")
 
 
 def require_hybrid(kind: str, prompts: int, sigmas: Sequence[float] | None = None) -> None:
     """UserError where a hybrid of the ``kind`` is not made of so many ``prompts``, or ``sigmas`` do not part them."""
     most = 3 if kind == "frequency" else 2
     if not 2 <= prompts <= most:
-        raise UserError(f"--kind {kind}: takes {'two or three prompts' if most == 3 else 'two prompts'}, not {prompts}.")
+        wanted = "two or three prompts" if most == 3 else "two prompts"
+        raise UserError(f"PROMPT: {prompts} given, but --kind {kind} takes {wanted}; name as many.")
     if sigmas is not None:
         require_sigmas(sigmas, prompts)
 

@@ -60,7 +60,7 @@ class Sampling(NamedTuple):
 
     def _of_a_distilled(self, usual: Usual, stays: bool) -> Sampling:
         """As it was taught: UserError where another solver, other timesteps or other guidance is asked for."""
-        else_ = "take the model that it was distilled from"
+        else_ = f"take the model that it was distilled from, {usual.teacher or 'its teacher'}"
         if stays:
             raise UserError(f"--model: is distilled to {len(usual.timesteps)} steps from pure noise, and this is not; {else_}.")
         own = {"solver": usual.solver, "timesteps": usual.timesteps, "guidance": usual.guidance}
@@ -70,8 +70,8 @@ class Sampling(NamedTuple):
             given = getattr(self, name)
             if given is not None and given != value and not (name == "timesteps" and tuple(given) == value):
                 taught = f"is distilled to {usual.solver} at {','.join(map(str, usual.timesteps))}, its guidance built in"
-                option = f"--{name.replace('_', '-')} {given}"
-                raise UserError(f"{option}: the model {taught}; leave it out, or {else_}.")
+                said = ",".join(map(str, given)) if isinstance(given, Sequence) else given
+                raise UserError(f"--{name.replace('_', '-')} {said}: the model {taught}; leave it out, or {else_}.")
         return self._replace(**own)
 
     def _of_the_second(self, stage: Denoiser) -> Sampling:

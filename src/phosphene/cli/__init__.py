@@ -194,7 +194,7 @@ def _system(error: OSError) -> str:
     except OSError:
         return "the working folder: is no longer there; go to another one."
     where = error.filename or "the terminal, or the file that stands in for it"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENAMETOOLONG):
         return f"{where}: {unwritable(error)}"
     return f"{where}: {error.strerror}." if error.filename else str(error)
 
@@ -219,6 +219,7 @@ def _usage(error: TyperException) -> str:
     if name is not None and wrong is None and isinstance(error, typer.BadParameter):
         return f"{name}: {error.message}"
     if name is None or wrong is None:
-        return message
+        asked = getattr(error, "ctx", None)
+        return message if asked is None else f"{message.rstrip('.')}; {asked.command_path} --help says what there is."
     why = re.sub(r"valid int( range)?", "whole number", re.sub(r"valid float( range)?", "number", wrong[2]))
     return f"{name} {wrong[1].strip()}: {why.replace('<=x<=', ' to ')}"

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -33,10 +33,23 @@ if TYPE_CHECKING:
 SCALE = 4
 
 app = typer.Typer(
-    help="See what diffusion models do: train them, sample them, measure them.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        say(f"phosphene {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def phosphene(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Say it and end.")] = False,
+) -> None:
+    """See what diffusion models do: train them, sample them, measure them."""
 
 
 Advance = Callable[[int, int, str], None]
@@ -61,7 +74,7 @@ def numbers(option: str, text: str, kind: type, example: str, most: int = MOST_R
     except (ValueError, OverflowError):
         found = [math.nan]
     if not all(math.isfinite(number) for number in found):
-        raise UserError(f"{option} {text}: give numbers separated by commas, such as {example}.")
+        raise UserError(f"{option} {text or repr('')}: give numbers separated by commas, such as {example}.")
     return found
 
 
@@ -130,7 +143,7 @@ def model_folder(name: str) -> Path:
     """Of a cascade or any other model, embedded or not."""
     from phosphene.models import folders
 
-    return folders.locate(name) if folders.is_cascade(name) else folders.folder(name)
+    return folders.locate(name) if folders.is_cascade(name) else folders.folder(name, "NAME")
 
 
 @contextmanager

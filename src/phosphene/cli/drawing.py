@@ -49,7 +49,10 @@ _SCALE = f"{OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd I
 Solver = Annotated[str | None, options.chosen(SOLVERS, f"by default {_SOLVER}")]
 Steps = Annotated[
     int | None,
-    options.steps_of(f"of the first stage; by default {OWN_USUAL.steps} of glyph, or what is usual for --solver: {USUAL}"),
+    options.steps_of(
+        f"of the first stage; by default {OWN_USUAL.steps} of glyph, 34 of what keeps to an image, "
+        f"or what is usual for --solver: {USUAL}"
+    ),
 ]
 Scale = Annotated[float | None, options.checked(f"Classifier-free guidance, 1 is none; by default {_SCALE}.", require_finite)]
 """Of a cascade: where nothing is said, they are its own."""

@@ -300,10 +300,10 @@ def overlay(
 
 def _is_mask(option: str, value: str) -> None:
     if value not in SHAPES:
-        from phosphene.readers import picture_file
+        from phosphene.readers import picture_file, sample
 
-        if not Path(value).suffix:
-            raise UserError(f"{option} {value}: unknown; choose {one_of(SHAPES)}, or name a picture.")
+        if not Path(value).suffix and sample(Path(value)) is None:
+            raise UserError(f"{option} {value}: unknown; choose {one_of(SHAPES)}, or name a picture, such as circle-mask.")
         picture_file(Path(value), option)
 
 
@@ -311,7 +311,9 @@ def _is_mask(option: str, value: str) -> None:
 def compose(
     prompts: Annotated[list[str], typer.Argument(metavar="INSIDE OUTSIDE", help="Where the mask is white, and elsewhere.")],
     drawing: Drawing,
-    mask: Annotated[str, options.checked(f"{one_of((*SHAPES, 'a picture'))}: white is inside.", _is_mask)] = "left",
+    mask: Annotated[
+        str, options.checked(f"{one_of((*SHAPES, 'a picture'))}, such as circle-mask: white is inside.", _is_mask)
+    ] = "left",
 ) -> None:
     """Draw one thing in one region and another in the rest."""
     require_two(prompts, *INSIDE_OUTSIDE)

@@ -92,8 +92,8 @@ def is_sampled_freely(option: str, value: str) -> None:
     from phosphene.models import folders
 
     is_cascade(option, value)
-    if (folders.cascade_folder(value) / folders.DISTILLED).is_file():
-        raise UserError(f"{option} {value}: is distilled, and what it is asked for here it cannot do; take its teacher.")
+    if teacher := folders.teacher_named(folders.cascade_folder(value)):
+        raise UserError(f"{option} {value}: is distilled, and what it is asked for here it cannot do; take {teacher}.")
 
 
 def _is_weaker(option: str, value: str) -> None:
@@ -148,7 +148,7 @@ GuidanceInterval = Annotated[
 ]
 GuidanceParallel = Annotated[
     float | None,
-    checked("How much is kept of guidance's part along the picture, which glares: 1 (by default) to 0.", require_finite),
+    checked("How much is kept of guidance's part along the picture, which glares: 1 (by default) all, 0 none.", require_finite),
 ]
 GuidanceNorm = Annotated[float | None, typer.Option(help="The most that guidance may move a pixel of the picture, on average.")]
 GuidanceEvery = Annotated[

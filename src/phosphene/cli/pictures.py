@@ -75,6 +75,8 @@ def generate(
     common.require_pictures("--count", count, count, len(prompts))
     if drawing.model is None:
         drawing.model = CASCADE if drawing.says_how or guidance_sweep or steps_sweep else FAST
+    if guidance_sweep or steps_sweep:
+        options.is_sampled_freely("--model", drawing.model)
     swept = _swept(drawing, len(prompts), count, guidance_sweep, steps_sweep)
     with common.importing():
         from phosphene.drawing import run
@@ -199,7 +201,8 @@ def edit(
     drawing: Drawing,
     prompt: Prompt = "",
     start: Annotated[
-        str | None, typer.Option(help=f"Start indices: how many steps are left out. [default: {listed(STARTS)}]")
+        str | None,
+        typer.Option(help=f"Start indices: how many steps are left out. [default: of {listed(STARTS)} those that a run has]"),
     ] = None,
     strength: Annotated[
         float | None, options.checked("Instead of --start: the share of steps to take, 0 to 1.", require_strength)

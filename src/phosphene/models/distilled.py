@@ -29,11 +29,12 @@ class Told(NamedTuple):
     timesteps: tuple[int, ...]  # that it was taught at, the only ones it knows
     guidance: float  # of its teacher, and built in: it is asked once a step
     upscale_steps: int | None = None  # of the second stage; None: as with the teacher
+    teacher: str = ""  # a name or a folder
 
     @property
     def usual(self) -> Usual:
         """How it is sampled: between its timesteps straight on, as DDIM does."""
-        return Usual("ddim", None, 1.0, self.timesteps)
+        return Usual("ddim", None, 1.0, self.timesteps, self.teacher)
 
 
 def read(folder: Path) -> Told | None:
@@ -50,7 +51,7 @@ def read(folder: Path) -> Told | None:
         raise UserError(f"{path}: guidance {str(guidance)[:40]} is no number of at most {MOST_WEIGHT:,}; {AGAIN}.")
     if (steps := told.get("upscale_steps")) is not None and (type(steps) is not int or not 1 <= steps <= MOST_STEPS):
         raise UserError(f"{path}: upscale_steps {str(steps)[:40]} is no number of steps; {AGAIN}.")
-    return Told(tuple(timesteps), float(guidance), steps)
+    return Told(tuple(timesteps), float(guidance), steps, str(told.get("teacher")))
 
 
 @torch.no_grad()

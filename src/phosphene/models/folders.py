@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
+from phosphene.defaults import one_of
 from phosphene.errors import UserError
 from phosphene.files import exists, expanded, is_file, is_special, sha256
 from phosphene.readers import read_json_file, read_lines
@@ -27,10 +29,10 @@ def embedded() -> list[str]:
     return sorted(path.parent.name for path in EMBEDDED.glob(f"*/{CONFIG}"))
 
 
-def require_name(name: str | Path) -> str | Path:
-    """``name``; UserError where it is empty, which would mean the working folder, or a default."""
+def require_name(name: str | Path, known: Collection[str]) -> str | Path:
+    """``name``; UserError where it is empty, which would mean the working folder, or a default; ``known`` would be some."""
     if not str(name).strip():
-        raise UserError(f'--model "{name}": is empty; leave it out, name a folder, or one of {", ".join(embedded())}.')
+        raise UserError(f'--model "{name}": is empty; leave it out, name a folder, or one of {", ".join(known)}.')
     return name
 
 
@@ -39,8 +41,10 @@ def folder(name: str | Path, option: str = "--model") -> Path:
 
     UserError, naming ``option``, where there is none.
     """
-    if str(require_name(name)) in embedded():
+    if str(require_name(name, embedded())) in embedded():
         return EMBEDDED / str(name)
+    if str(name) in cascades():
+        raise UserError(f"{option} {name}: draws from text; this needs a model of digits, such as {embedded()[0]}.")
     path = expanded(name)
     if (path / CONFIG).is_file():
         return path
@@ -49,7 +53,8 @@ def folder(name: str | Path, option: str = "--model") -> Path:
         return path / f"model-{max(epochs):02d}"
     if path.is_dir():
         raise UserError(f"{option} {name}: the folder holds no {CONFIG}; name a finished run or one of {', '.join(embedded())}.")
-    raise UserError(f"{option} {name}: neither a folder nor an embedded model; choose one of {', '.join(embedded())}.")
+    known = embedded() if option.startswith("-") else [*embedded(), *cascades()]  # an argument takes models of any kind
+    raise UserError(f"{option} {name}: neither a folder nor an embedded model; choose one of {', '.join(known)}.")
 
 
 def require_role(name: str | Path, kind: str, own: str, role: str, option: str = "--model") -> None:
@@ -65,7 +70,7 @@ def cascades() -> list[str]:
 
 def cascade_folder(name: str | Path) -> Path:
     """Where the cascade called ``name`` lies, embedded or not, if it is no repository's name."""
-    name = require_name(name)
+    name = require_name(name, cascades())
     return EMBEDDED / str(name) if str(name) in cascades() else expanded(name)
 
 
@@ -88,14 +93,22 @@ def locate(name: str | Path) -> Path:
     return folder
 
 
-def teacher_folder(folder: Path) -> Path:
-    """Where the stages of the model in ``folder`` lie: with its teacher, where it is distilled, else there."""
+def teacher_named(folder: Path) -> str | None:
+    """The teacher that the model in ``folder`` says it was distilled from; None where it says it was not."""
     path = folder / DISTILLED
     if not path.is_file():
-        return folder
+        return None
     teacher = read_json_file(path, AGAIN).get("teacher")
     if not isinstance(teacher, str) or not teacher.strip():
         raise UserError(f"{path}: names no teacher; {AGAIN}.")
+    return teacher
+
+
+def teacher_folder(folder: Path) -> Path:
+    """Where the stages of the model in ``folder`` lie: with its teacher, where it is distilled, else there."""
+    path, teacher = folder / DISTILLED, teacher_named(folder)
+    if teacher is None:
+        return folder
     found = EMBEDDED / teacher if teacher in cascades() else folder / teacher
     if not exists(found) or not is_cascade(found) or (found / DISTILLED).is_file():
         raise UserError(f"{path}: its teacher {teacher} is no cascade that lies here; name one, from here or embedded.")
@@ -108,7 +121,8 @@ def stage_folders(folder: Path, option: str = "--model") -> list[Path]:
     parts = [folder] if (folder / INDEX).is_file() else [p for p in (folder / "stage-1", folder / "stage-2") if p.is_dir()]
     if not parts:
         missing = f"holds neither {INDEX} nor stage-1" if folder.is_dir() else "no such folder"
-        raise UserError(f"{option} {folder}: {missing}; name a folder in the layout of diffusers.")
+        known = ", ".join(cascades())
+        raise UserError(f"{option} {folder}: {missing}; name {known}, OWNER/NAME, or a folder in the layout of diffusers.")
     for part in parts:
         read_json_file(part / INDEX, AGAIN)
     return parts
@@ -116,6 +130,8 @@ def stage_folders(folder: Path, option: str = "--model") -> list[Path]:
 
 def require_cascade(name: str, option: str = "--model") -> None:
     """UserError where no cascade is called ``name``, as ``option`` says, here or (as far as a name tells) on the hub."""
+    if name in embedded():
+        raise UserError(f"{option} {name}: is a model of digits; this needs one that draws from text: {one_of(cascades())}.")
     if not is_on_hub(folder := cascade_folder(name)):
         stage_folders(folder, option)
 

@@ -124,7 +124,8 @@ class LightText(Text):
     def _encode(self, prompt: str, reader: tuple[Tokenizer, int], encoder: nn.Module) -> Tensor:
         tokenizer, length = reader
         if rest := unread(tokenizer, prompt, length):
-            self.cut[prompt] = f"prompt {prompt!r}: is longer than the model reads, so it is cut, and {rest!r} counts for nothing"
+            told, lost = (f"{text[:60]}..." if len(text) > 63 else text for text in (prompt, rest))
+            self.cut[prompt] = f"prompt {told!r}: is longer than the model reads, so it is cut, and {lost!r} counts for nothing"
             warnings.warn(self.cut[prompt], PromptCut, stacklevel=5)
         ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length, encoder.config["vocab_size"]))
         return encode_text(encoder, ids, mask).cpu()

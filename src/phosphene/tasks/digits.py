@@ -17,7 +17,7 @@ def digits(wanted: Sequence[int] | None) -> Task:
         if wanted is None:
             return cond(None)
         if not model.classes:
-            raise UserError("--model: this model knows no classes; take --unconditional, or --model class-20.")
+            raise UserError("--model: knows no classes, so no digit can be asked for; take --unconditional, or --model class-20.")
         return guide(cond(*wanted), scale=scale)
 
     return Task(asks)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.defaults import BANDS, HYBRIDS, SIGMAS
+from phosphene.defaults import BANDS, HYBRIDS, SIGMAS, listed
 from phosphene.drawing import Reading, Task
 from phosphene.errors import UserError, require_one_of
 from phosphene.expression import Expression, bands, factorized, mean
@@ -114,7 +114,7 @@ def hybrid(
     part = part_of(kind, max(blurs, default=SIGMAS[2][0]), motion)
     require_hybrid(kind, len(prompts), sigmas if kind == "frequency" else None)
     if sigmas is not None and kind != "frequency":
-        raise UserError(f"--sigma {list(sigmas)}: is of --kind frequency; leave it out.")
+        raise UserError(f"--sigma {listed(sigmas)}: is of --kind frequency; leave it out.")
     ruled = Reading().look if kind == "scale" else part
     looks = [ruled, *[Reading().look] * (len(prompts) - 1)]
 

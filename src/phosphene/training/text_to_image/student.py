@@ -109,8 +109,8 @@ class StudentTrainer(StageTrainer):
 
     @property
     def told(self) -> distilled.Told:
-        """What is told of the student, beside who its teacher is."""
-        return distilled.Told(self.recipe.visits, self.recipe.guidance)
+        """What is told of the student."""
+        return distilled.Told(self.recipe.visits, self.recipe.guidance, teacher=self.recipe.distils)
 
     def compile(self) -> None:
         super().compile()
@@ -169,4 +169,4 @@ class StudentTrainer(StageTrainer):
             elif name in self.before and own != "original" and not torch.equal(weight.cpu(), self.before[name]):
                 changes[name] = weight.cpu() - self.before[name]
         weights.save(changes, folder / distilled.DIFFERENCE, "float16")
-        write_text(folder / DISTILLED, json.dumps({"teacher": self.recipe.distils} | self.told._asdict(), indent=2) + "\n")
+        write_text(folder / DISTILLED, json.dumps(self.told._asdict(), indent=2) + "\n")
