@@ -41,6 +41,7 @@ def wanted() -> Iterator[tuple[str, ...]]:
     yield ("stock.py",)
     yield ("anagram.py",)
     yield ("quantized.py",)
+    yield ("savings.py",)
     yield ("mnist_training.py",)
     if shutil.which(os.environ.get("PHOSPHENE_CHROMIUM", "chromium")):
         yield ("studio.py",)

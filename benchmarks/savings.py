@@ -1,22 +1,20 @@
-"""What saves time in drawing with glyph, and what it costs: how far each leads from the pictures of all steps, in which time.
+"""What saves work in drawing with glyph, and what it costs: how far each leads from the pictures of all steps.
 
-    python benchmarks/savings.py [--solver dpm] [--steps 16] [--prompts 8] [--models glyph-fast] [--turns 3] [--json FILE]
+    python benchmarks/savings.py [--solver dpm] [--steps 16] [--prompts 8] [--models glyph-fast] [--json FILE]
 
 The first stage in single precision, on prompts of docs/prompts.txt. Ways to save: fewer steps; ``--guidance-every``, which keeps
 what guidance adds; models distilled to few steps; and, which no option offers, keeping what the inner blocks add at all steps but
 every second or third (Ma et al. 2024, DeepCache; Chen et al. 2024, Delta-DiT). Of each the distance to the pictures of all steps
-(root mean square, in [-1, 1]) and the share of their time, by turns. That the same call is answered alike by what was kept of
-it is asserted first.
+(root mean square, in [-1, 1]) and the share of their work, counted: rows that blocks compute, where time is nearly all that they
+take. That the same call is answered alike by what was kept of it is asserted first.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -70,13 +68,24 @@ class Deep:
         return asked
 
     @contextmanager
-    def kept(self):
+    def kept(self) -> Iterator[None]:
         self.inside, self.calls = False, -1
         with ExitStack() as stack:
             stack.enter_context(patch.object(self.network, "forward", self._called(self.network.forward)))
             for number, block in enumerate(self.inner):
                 stack.enter_context(patch.object(block, "forward", self._kept(number, block.forward)))
             yield
+
+
+@contextmanager
+def counted(stage: Stage) -> Iterator[list[int]]:
+    """How many rows each block of a stage's transformer computes, call by call."""
+    rows: list[int] = []
+    parts = [block.ff["net"] for block in stage.network.transformer.transformer_blocks]
+    hooks = [part.register_forward_hook(lambda _, given, __: rows.append(len(given[0]))) for part in parts]
+    yield rows
+    for hook in hooks:
+        hook.remove()
 
 
 def asked(count: int) -> list[str]:
@@ -111,17 +120,15 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         for every, before, after in ((2, 1, 1), (2, 1, 3), (3, 1, 3))
     }
     ways |= {f"{name}, as it comes": {"model": name} for name in options.models}
-    pictures, seconds = {}, {name: [] for name in ways}
-    for _ in range(options.turns):
-        for name, way in ways.items():
-            begun = time.perf_counter()
+    pictures, work = {}, {}
+    for name, way in ways.items():
+        with counted(models[way.get("model", "glyph")].stages[0]) as rows:
             pictures[name] = drawn(**way)
-            seconds[name].append(time.perf_counter() - begun)
+        work[name] = sum(rows)
     found: dict[str, object] = {}
     for name in list(ways)[1:]:
-        shares = [own / whole for own, whole in zip(seconds[name], seconds["all"], strict=True)]
         found[f"{name}: distance"] = (pictures[name] - pictures["all"]).square().mean().sqrt().item()
-        found[f"{name}: share of the time"] = [statistics.median(shares), min(shares), max(shares)]
+        found[f"{name}: share of the work"] = work[name] / work["all"]
     return found
 
 
@@ -131,7 +138,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--models", nargs="*", default=["glyph-fast"])
-    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options, _ = parser.parse_known_args()  # `make bench` hands all scripts the same options
