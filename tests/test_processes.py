@@ -21,7 +21,7 @@ from test_generate import cascade  # noqa: F401  (fixture)
 
 import phosphene
 import phosphene.web.serve
-from phosphene import cli
+from phosphene import cli, processes
 from phosphene.drawing import Task, run
 from phosphene.expression import bands, cond, factorized, guide, masked, mean, picked, viewed
 from phosphene.frequency import Grayscale
@@ -192,6 +192,15 @@ def test_commands_write_the_same_files_and_say_it_once(shared, tmp_path, monkeyp
     assert [one["prompts"] for one in told] == [one["prompts"] for one in wanted] and len(told) == 3
     for one, other in zip(told, wanted, strict=True):
         assert one["alignment"] == pytest.approx(other["alignment"], abs=1e-4)
+
+
+def test_a_gpu_that_is_named_is_where_the_thread_is(monkeypatch):
+    """Else streams, and with them CUDA graphs, would be made on the first."""
+    there = []
+    monkeypatch.setattr(processes, "choose_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "set_device", there.append)
+    assert [Place(name).device for name in ("cpu", "cuda", "cuda:1")] == [torch.device(n) for n in ("cpu", "cuda", "cuda:1")]
+    assert there == [torch.device("cuda:1")]  # of one without a number torch would say that it lacks it
 
 
 def test_ctrl_c_ends_all_processes(tmp_path):

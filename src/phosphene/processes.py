@@ -34,8 +34,8 @@ class Place:
             atexit.register(state.destroy_process_group)
         else:
             self.device = choose_device(device)
-            if self.device.type == "cuda":  # streams and graphs are made where the thread is, not where tensors lie
-                torch.cuda.set_device(self.device)
+            if self.device.type == "cuda" and self.device.index is not None:
+                torch.cuda.set_device(self.device)  # streams and graphs are made where the thread is, not where tensors lie
 
     @property
     def leads(self) -> bool:
