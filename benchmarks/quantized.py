@@ -10,13 +10,11 @@ its first stage is rounded all the same, since of IF no trained weights are at h
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
 import torch
 from deepfloyd import SHAPES, TOLD, config
-from timing import timed
+from timing import timed, told
 from torch import nn
 
 from phosphene.devices import usual_dtype
@@ -75,13 +73,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options, _ = parser.parse_known_args()  # `make bench` hands all scripts the same options
     device = torch.device(options.device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    found = {"machine": where, "torch": torch.__version__, "command": sys.argv}
-    found |= of_deepfloyd(options.shape, device) | of_glyph(options.pictures, device)
-    for name, value in found.items():
-        print(name, value, flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    told(of_deepfloyd(options.shape, device) | of_glyph(options.pictures, device), device, options.json)
 
 
 if __name__ == "__main__":

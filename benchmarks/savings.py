@@ -12,14 +12,13 @@ take. That the same call is answered alike by what was kept of it is asserted fi
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from timing import told
 from torch import Tensor
 
 from phosphene.drawing import Sampling, run
@@ -108,9 +107,9 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             return last(run(task, models[model], seeds, sampling=sampling))
 
     noise = torch.randn(2, *stage.image_shape, generator=torch.Generator().manual_seed(SEED)).to(device)
-    told = stage.embed(prompts[0]).expand(2, -1, -1).to(device)
+    text = stage.embed(prompts[0]).expand(2, -1, -1).to(device)
     with Deep(stage, 2, 1, 1).kept(), torch.no_grad():
-        first, again = (stage(noise, torch.tensor([500, 500], device=device), told).noise for _ in range(2))
+        first, again = (stage(noise, torch.tensor([500, 500], device=device), text).noise for _ in range(2))
     assert torch.allclose(first, again, atol=1e-4), "what was kept of a call gives another answer to the same call"
     ways: dict[str, dict] = {"all": {}}
     ways |= {f"{steps} steps": {"steps": steps} for steps in [options.steps * part // 8 for part in (2, 4, 5, 6)]}
@@ -141,12 +140,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options, _ = parser.parse_known_args()  # `make bench` hands all scripts the same options
-    where = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    found = {"machine": where, "torch": torch.__version__, "command": sys.argv, **measure(options)}
-    for name, value in found.items():
-        print(name, value, flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    told(measure(options), torch.device(options.device), options.json)
 
 
 if __name__ == "__main__":

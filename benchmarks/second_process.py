@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from deepfloyd import SCHEDULER, SHAPES, TOLD, config
 from safetensors.torch import save_file
+from timing import told
 
 from phosphene.models.if_unet import IFUNet
 from phosphene.readers import read_picture
@@ -83,12 +84,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path)
     options, _ = parser.parse_known_args()  # `make bench` hands all scripts the same options
-    where = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
-    found = {"machine": where, "torch": torch.__version__, "command": sys.argv, **measure(options)}
-    for name, value in found.items():
-        print(name, value, flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    told(measure(options), torch.device(options.device), options.json)
 
 
 if __name__ == "__main__":

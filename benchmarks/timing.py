@@ -1,10 +1,13 @@
-"""How the benchmarks take the time of a call."""
+"""How the benchmarks take the time of a call, and how they say what they found."""
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -31,3 +34,13 @@ def timed(call: Callable[[], object], device: torch.device, runs: int = 5) -> Se
     once()
     found = [once() for _ in range(runs)]
     return Seconds(statistics.median(found), min(found), max(found))
+
+
+def told(found: Mapping[str, object], device: torch.device, path: Path | None) -> None:
+    """Print what was ``found`` on ``device``, with the machine and the command, and write it to ``path`` as JSON."""
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    whole = {"machine": where, "torch": torch.__version__, "command": sys.argv, **found}
+    for name, value in whole.items():
+        print(name, value, flush=True)
+    if path:
+        path.write_text(json.dumps(whole, indent=1) + "\n")
