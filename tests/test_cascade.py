@@ -28,6 +28,7 @@ from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import bands, cond, guide, mean, viewed
 from phosphene.forward import Evaluation
+from phosphene.models import text as texts
 from phosphene.models.cascade import open_cascade
 from phosphene.models.protocol import Estimate
 from phosphene.models.scheduler import Scheduler
@@ -519,6 +520,17 @@ def test_the_tokenizer_of_deepfloyd_is_a_sentencepiece_model(copy):
     with torch.no_grad():
         wanted = encoder(padded, attention_mask=(padded != 0).long()).last_hidden_state[0]
     torch.testing.assert_close(open_cascade(copy).text.embed(BOAT), wanted, rtol=0, atol=1e-6)
+
+
+def test_of_what_was_encoded_the_oldest_is_forgotten(folder, monkeypatch):
+    monkeypatch.setattr(texts, "MOST_KNOWN", 2)
+    text, encoded = open_cascade(folder).text, []
+    encode = text._encode
+    monkeypatch.setattr(text, "_encode", lambda key, *how: encoded.append(key) or encode(key, *how))
+    first = text.embed(BOAT)
+    for prompt in (MAN, BOAT, "a third", MAN, BOAT):
+        assert text.embed(prompt).equal(first) == (prompt == BOAT)
+    assert encoded == [each.lower() for each in (BOAT, MAN, "a third", BOAT)]
 
 
 def test_what_was_encoded_once_is_not_encoded_again(folder, copy, tmp_path, monkeypatch):

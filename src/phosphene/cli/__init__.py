@@ -218,6 +218,8 @@ def _usage(error: TyperException) -> str:
         return f"{name}: is missing; {error.ctx.command_path} --help says what it is"
     if name is not None and wrong is None and isinstance(error, typer.BadParameter):
         return f"{name}: {error.message}"
+    if name is None and (bare := re.fullmatch(r"Option '(\S+)' requires an argument\.?", message)):
+        return f"{bare[1]}: has no value; give one, or leave it out"
     if name is None or wrong is None:
         asked = getattr(error, "ctx", None)
         return message if asked is None else f"{message.rstrip('.')}; {asked.command_path} --help says what there is."
