@@ -1103,6 +1103,10 @@ def embedded(made, tmp_path_factory, monkeypatch) -> Path:
     return folder
 
 
+def test_an_option_without_its_value_is_told_so(refused):
+    refused("generate", "a castle", "--seed", words="--seed: has no value; give one")
+
+
 def test_models(call, refused, embedded):
     code, out, err = call("models")
     assert (code, err) == (0, "") and out == call("models", "list")[1]
