@@ -23,6 +23,7 @@ from phosphene.guidance import Guidance
 from phosphene.models import cascade as cascades
 from phosphene.models.cascade import open_cascade
 from phosphene.models.patch_stage import PatchNetwork
+from phosphene.models.prompts import PromptCache
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.stage import Stage
 from phosphene.models.transformer import PatchTransformer
@@ -256,6 +257,7 @@ def test_from_the_command_line_and_made_again(call, here, folder, weaker):  # no
 def test_the_weaker_one_s_text_encoder_is_gone_before_anything_is_drawn(folder, weaker, monkeypatch):  # noqa: F811
     opened = []
     monkeypatch.setattr(cascades, "open_cascade", lambda *given, **how: opened.append(open_cascade(*given, **how)) or opened[-1])
+    monkeypatch.setattr(PromptCache, "get", lambda *_: None)  # where the first model left what the weaker one asks for
     Drawing(model=str(folder), autoguidance=str(weaker), negative="blurry", upscale=False).open(["a heart"])
     assert len(opened) == 2 and all(each.text._t5 is None for each in opened)
 
