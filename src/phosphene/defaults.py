@@ -38,6 +38,11 @@ class Usual(NamedTuple):
     timesteps: tuple[int, ...] | None = None  # of a distilled model, which knows no others,
     teacher: str = ""  # and what it was distilled from
 
+    @property
+    def instead(self) -> str:
+        """What to do where a distilled model cannot do what is asked of it."""
+        return f"take the model that it was distilled from, {self.teacher}"
+
 
 IF_USUAL = Usual("ancestral", None, 7.0)
 """As Part A samples DeepFloyd IF, with the guidance of diffusers."""

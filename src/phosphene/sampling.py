@@ -60,9 +60,9 @@ class Sampling(NamedTuple):
 
     def _of_a_distilled(self, usual: Usual, stays: bool) -> Sampling:
         """As it was taught: UserError where another solver, other timesteps or other guidance is asked for."""
-        else_ = f"take the model that it was distilled from, {usual.teacher or 'its teacher'}"
         if stays:
-            raise UserError(f"--model: is distilled to {len(usual.timesteps)} steps from pure noise, and this is not; {else_}.")
+            told = f"is distilled to {len(usual.timesteps)} steps from pure noise, and this is not"
+            raise UserError(f"--model: {told}; {usual.instead}.")
         own = {"solver": usual.solver, "timesteps": usual.timesteps, "guidance": usual.guidance}
         only = own | {"resample": 1, "guidance_parallel": 1.0}
         only |= dict.fromkeys(("steps", "eta", "guidance_interval", "guidance_norm", "guidance_every"))
@@ -71,7 +71,7 @@ class Sampling(NamedTuple):
             if given is not None and given != value and not (name == "timesteps" and tuple(given) == value):
                 taught = f"is distilled to {usual.solver} at {','.join(map(str, usual.timesteps))}, its guidance built in"
                 said = ",".join(map(str, given)) if isinstance(given, Sequence) else given
-                raise UserError(f"--{name.replace('_', '-')} {said}: the model {taught}; leave it out, or {else_}.")
+                raise UserError(f"--{name.replace('_', '-')} {said}: the model {taught}; leave it out, or {usual.instead}.")
         return self._replace(**own)
 
     def _of_the_second(self, stage: Denoiser) -> Sampling:

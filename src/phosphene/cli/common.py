@@ -139,13 +139,6 @@ def destination(out: Path, command: str) -> Path:
     return out
 
 
-def model_folder(name: str) -> Path:
-    """Of a cascade or any other model, embedded or not."""
-    from phosphene.models import folders
-
-    return folders.locate(name) if folders.is_cascade(name) else folders.folder(name, "NAME")
-
-
 @contextmanager
 def importing() -> Iterator[None]:
     """For the block that imports torch, if it is the first to. None of the 170,000 objects that come of it is garbage: the

@@ -50,8 +50,8 @@ Solver = Annotated[str | None, options.chosen(SOLVERS, f"by default {_SOLVER}")]
 Steps = Annotated[
     int | None,
     options.steps_of(
-        f"of the first stage; by default {OWN_USUAL.steps} of glyph, 34 of what keeps to an image, "
-        f"or what is usual for --solver: {USUAL}"
+        f"of the first stage; by default {OWN_USUAL.steps} of glyph, "
+        f"{SOLVERS[IF_USUAL.solver].cascade} of what keeps to an image, or what is usual for --solver: {USUAL}"
     ),
 ]
 Scale = Annotated[float | None, options.checked(f"Classifier-free guidance, 1 is none; by default {_SCALE}.", require_finite)]

@@ -22,6 +22,13 @@ def models_default(context: typer.Context) -> None:
         models_list()
 
 
+def _folder(name: str) -> Path:
+    """Of a cascade or any other model, embedded or not."""
+    from phosphene.models import folders
+
+    return folders.locate(name) if folders.is_cascade(name) else folders.folder(name, "NAME")
+
+
 @models.command("list")
 def models_list() -> None:
     """Name, kind, size and epoch of each embedded model."""
@@ -46,7 +53,7 @@ def models_list() -> None:
 @models.command("info")
 def models_info(name: Annotated[str, typer.Argument(help="A name, a model folder or a run.")]) -> None:
     """All that is known of a model, as JSON."""
-    path = common.model_folder(name)
+    path = _folder(name)
     from phosphene.models import cascade, catalogue, folders
 
     known = cascade.describe(name) if folders.is_cascade(name) else catalogue.read_config(path)
@@ -82,14 +89,14 @@ def models_verify(
     from phosphene.models import folders
 
     if name is not None:
-        if not folders.sums(common.model_folder(name)):
-            raise UserError(f"{common.model_folder(name)}: holds no {folders.SUMS}, so there is nothing to compare with.")
-        folders.verify_whole(common.model_folder(name))
+        if not folders.sums(_folder(name)):
+            raise UserError(f"{_folder(name)}: holds no {folders.SUMS}, so there is nothing to compare with.")
+        folders.verify_whole(_folder(name))
         return common.say(f"{name}: whole")
     broken = []
     for each in [*folders.embedded(), *folders.cascades()]:
         try:
-            folders.verify_whole(common.model_folder(each))
+            folders.verify_whole(_folder(each))
             common.say(f"{each}: whole")
         except UserError as error:
             broken.append(each)

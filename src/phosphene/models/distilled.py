@@ -16,7 +16,7 @@ from torch import nn
 from phosphene.defaults import MOST_STEPS, MOST_WEIGHT, Usual
 from phosphene.errors import UserError, require_timesteps
 from phosphene.models import weights
-from phosphene.models.folders import AGAIN, DISTILLED
+from phosphene.models.folders import AGAIN, DISTILLED, teacher_named
 from phosphene.readers import read_json_file
 
 DIFFERENCE = "difference.safetensors"
@@ -39,8 +39,8 @@ class Told(NamedTuple):
 
 def read(folder: Path) -> Told | None:
     """What is told of the model in ``folder``; None where it is none that was distilled."""
-    path = folder / DISTILLED
-    if not path.is_file():
+    path, teacher = folder / DISTILLED, teacher_named(folder)
+    if teacher is None:
         return None
     told = read_json_file(path, AGAIN)
     timesteps, guidance = told.get("timesteps"), told.get("guidance")
@@ -51,7 +51,7 @@ def read(folder: Path) -> Told | None:
         raise UserError(f"{path}: guidance {str(guidance)[:40]} is no number of at most {MOST_WEIGHT:,}; {AGAIN}.")
     if (steps := told.get("upscale_steps")) is not None and (type(steps) is not int or not 1 <= steps <= MOST_STEPS):
         raise UserError(f"{path}: upscale_steps {str(steps)[:40]} is no number of steps; {AGAIN}.")
-    return Told(tuple(timesteps), float(guidance), steps, str(told.get("teacher")))
+    return Told(tuple(timesteps), float(guidance), steps, teacher)
 
 
 @torch.no_grad()

@@ -74,8 +74,7 @@ def score(
     if len(prompts) != len(looks) or len(prompts) < 2:
         raise UserError(f"--best-of: {len(prompts)} prompts for {len(looks)} readings; give two or more, one for each.")
     if (usual := getattr(stage, "usual", IF_USUAL)).timesteps is not None:
-        else_ = f"take the model that it was distilled from, {usual.teacher or 'its teacher'}"
-        raise UserError(f"--model: is distilled, and knows too few timesteps to judge what it drew; {else_}.")
+        raise UserError(f"--model: is distilled, and knows too few timesteps to judge what it drew; {usual.instead}.")
     schedule, device = stage.schedule, stage.device
     embeddings = torch.stack([stage.embed(p) for p in (None, *prompts)]).to(device)
     times = [round(share * (schedule.steps - 1)) for share in shares]
