@@ -14,6 +14,9 @@ import pytest
 from conftest import refusal
 from PIL import Image
 
+from phosphene.training.tables import lines
+from phosphene.training.text_to_image.captions import COLOURS
+from phosphene.training.text_to_image.casting import DRESSED, HELD
 from phosphene.training.text_to_image.pictures import read
 
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -161,3 +164,27 @@ def test_the_table_is_sound():
         else:
             assert category and size in "123456" and set(where) <= set("gawibhp"), caption
             assert words.setdefault(name, (category, size, where)) == (category, size, where), caption
+
+
+def test_what_things_are_known_by_is_sound():
+    """Every name stands once and is one that something is called by, a drawing is called by the name it is known for."""
+    table = Table(TOOLS / "captions.tsv")
+    names = {line.split("\t")[1] for line in (TOOLS / "captions.tsv").read_text().splitlines()[1:]} - {"-"}
+    asked, alike = (lines(f"text_to_image/{name}.tsv") for name in ("asked", "alike"))
+    assert all(len(row) == 4 and row[1] in ("0", "1", "2", "3") for row in asked)
+    assert {colour for *_, colour in asked} <= {"", *COLOURS}
+    assert all(len(row) == 2 and row[0] not in row[1].split("; ") for row in alike)
+    for rows in (asked, alike):
+        told = [row[0] for row in rows]
+        assert len(set(told)) == len(told) and all(name == name.strip().lower() and name for name in told)
+    others = {other for _, also in alike for other in also.split("; ")}
+    held = {name for known in HELD.values() for part in ("vessels", "things") for name in known[part]}
+    worn = {name for hat, who in DRESSED.items() for name in (hat, *who)}
+    for known in (others, held, worn, {name for name, *_ in asked} - {name for name, _ in alike}):
+        assert not known - names
+    for name, _, drawing, _ in asked:
+        if drawing:
+            (made_by, caption), number = drawing.partition("#")[0].split(":"), drawing.partition("#")[2]
+            assert number in ("", "2") and caption == plain(caption), drawing  # of one caption a set has two: MOST
+            styles = [tool.MASK, tool.COLOURED, tool.CLIP_ART_STYLE]
+            assert name in [row.name for style in styles if (row := table.row(made_by, style, caption))], drawing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import random
@@ -36,6 +37,7 @@ from phosphene.tasks.generate import generate
 from phosphene.training import checkpoint
 from phosphene.training.log import read_log
 from phosphene.training.options import RECIPE
+from phosphene.training.text_to_image import casting
 from phosphene.training.text_to_image import run as run_module
 from phosphene.training.text_to_image.captions import EVERYDAY, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
@@ -374,6 +376,28 @@ def test_captions_are_withheld_as_often_as_asked(trainer):
     batches = [trainer(drop=0.3).stories[k] for k in range(30)]
     empty = torch.cat([b.mask.sum(1) == 1 for b in batches]).float().mean().item()
     assert empty == pytest.approx(0.3, abs=0.07)
+
+
+@pytest.mark.parametrize(
+    ("asked", "ordinary"), [({"disc": 3, "bar": 2, "cross": 0}, {"disc", "bar"}), ({}, {*SHAPES} - {"ring"})]
+)
+def test_what_is_told_without_words_is_ordinary_and_plain(gallery, asked, ordinary, monkeypatch):
+    """Of everything, in a manner now and then, is told in words; without them of all, where nothing is asked for."""
+    monkeypatch.setattr(casting, "ASKED", {shape: casting.Known(often) for shape, often in asked.items()})
+    monkeypatch.setattr(casting, "ALIKE", {})
+    recipe = tiny(drop=0.3)
+    stories = Stories(gallery, spoken(gallery, recipe, None), recipe, None)
+    silent, told = [], []
+    for k, row in itertools.product(range(60), range(16)):
+        scene, text = stories.scene(k, row)
+        (told if text else silent).append(scene)
+        assert text in ("", scene.text)
+    shown = [{gallery.subjects[layer.index].concept for scene in made for layer in scene.layers} for made in (silent, told)]
+    assert shown == [ordinary, {*SHAPES} - {"ring"}]
+    assert len(silent) / 960 == pytest.approx(0.3, abs=0.05) and not any(scene.manner for scene in silent)
+    assert sum(bool(scene.manner) for scene in told) > 0.1 * len(told)
+    if asked:
+        assert not any(layer.tinted for scene in silent for layer in scene.layers)
 
 
 def test_the_rate_warms_up_stays_and_falls():
@@ -810,11 +834,12 @@ def retrieving(**changes) -> CascadeRecipe:
 
 @pytest.fixture(scope="module")
 def judged(shards, tmp_path_factory):
-    """A run of the retrieval model that has learned the shapes."""
+    """A run of the retrieval model that has learned the shapes, each of which it has seen as often as another."""
     from phosphene.training.text_to_image import stories
 
     out = tmp_path_factory.mktemp("judge") / "run"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(casting, "ASKED", {})
         patch.setattr(stories, "held_out", lambda concept, one_in: concept == "ring")
         run = CascadeRun(retrieving(), out, shards)
         return run, list(run), out / "model"

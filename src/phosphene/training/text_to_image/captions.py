@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +78,11 @@ class Subject:
     def called(self) -> str:
         """What people call the thing, or else its caption."""
         return self.name or self.caption
+
+    @property
+    def drawing(self) -> str:
+        """The set it comes from, whatever its version, and its caption there: game-icons:windmill."""
+        return f"{re.split('[@/ ]', self.source.removeprefix('@iconify-json/'))[0]}:{self.caption}"
 
     @property
     def handed(self) -> bool:

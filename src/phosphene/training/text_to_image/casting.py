@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
-from phosphene.training.tables import table
+from phosphene.training.tables import lines, table
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import COLOURS, EVERYDAY, MASK, WHITE, Colour, Subject, Thesaurus, jittered, spoken
 from phosphene.training.text_to_image.cutouts import Layer, Shape, placed
@@ -27,11 +27,30 @@ OFTEN = {category: known["often"] for category, known in _KNOWN["categories"].it
 CATEGORY_COLOURS = {category: known["colours"] for category, known in _KNOWN["categories"].items() if "colours" in known}
 LOOKS: dict[str, float] = _KNOWN["looks"]
 """How often a painting of a style is chosen, against 1 for others."""
-STANDARD = frozenset(LOOKS) - {"clip art", "colour icon"} | {"noto v1", "emojione"}
-"""Styles of the emoji sets: each draws the standard's two thousand things once, a cat as often as a monkey that sees no evil."""
-MOST_ASKED = 24
 WEAK = 0.1
 """How often an icon of a thing is chosen, against the paintings' LOOKS; of the thing's seventh and further ones nothing more."""
+
+
+class Known(NamedTuple):
+    """What people know a thing by, as somebody judged who saw all names, or all drawings of one."""
+
+    asked: int = 1  # whether they would ask for it: 0 hardly ever, 1 rarely, 2 now and then, 3 among the first things
+    drawing: str = ""  # which of its drawings a stranger would call so, where no good painting settles that: see Subject.drawing;
+    # of several that are called alike in their set the first, or #2, #3 ...
+    colour: str = ""  # and what colour its icons are filled with where none is said
+
+
+ASKED = {name: Known(int(asked), drawing, colour) for name, asked, drawing, colour in lines("text_to_image/asked.tsv")}
+ORDINARY = 2
+"""From what on a thing is an ordinary one."""
+TAKEN = (0.35, 1.0, 2.2, 6.0)
+"""How often a thing is taken by how often people ask for it."""
+LEAST = 3.0
+"""However few drawings there are of what people ask for first, it counts as so many."""
+ALIKE = {name: also.split("; ") for name, also in lines("text_to_image/alike.tsv")}
+"""Things by whose paintings a thing is shown as well: a red apple is an apple."""
+BEST = 0.65
+"""How often a thing is shown by the drawing it is known by: one look learned well beats ten half learned."""
 SERVED = ("bowl", "cup", "glass", "bottle", "basket", "jar", "pot", "slice", "vase", "box")
 """A bowl of fruit is a fruit bowl."""
 OWN = {word: colour for colour, words in _KNOWN["colours"].items() for word in words}
@@ -45,6 +64,10 @@ PEOPLE: tuple[str, ...] = _KNOWN["people"]
 HATS: tuple[str, ...] = _KNOWN["hats"]
 GROWS: dict[str, tuple[str, ...]] = _KNOWN["grows"]
 TRADES: dict[str, dict[str, tuple[str, ...]]] = _KNOWN["trades"]
+DRESSED: dict[str, dict[str, str]] = _KNOWN["dressed"]
+"""What somebody is who has such a hat on."""
+HELD: dict[str, dict] = _KNOWN["held"]
+"""What is put into which vessels: how tall either is in the frame, and how deep the things are sunk into the vessel."""
 NATURAL = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black", "white")
 TINTS = (*NATURAL, "teal", "turquoise", "navy", "gold", "light blue", "dark green", "violet")
 
@@ -95,7 +118,11 @@ def unseen(*words: object) -> bool:
 
 
 class Casting:
-    """The cut-outs by name, those alone that are ``used``. ``new``: also in compositions that are never shown in training."""
+    """The cut-outs by name, those alone that are ``used``.
+
+    ``new``: also in compositions that are never shown in training. ``ordinary``: only what people ask for, in
+    colours of its own.
+    """
 
     def __init__(
         self,
@@ -104,7 +131,9 @@ class Casting:
         used: Sequence[bool] | None = None,
         thesaurus: Thesaurus | None = None,
         new: bool = False,
+        ordinary: bool = False,
     ) -> None:
+        self.ordinary, least = ordinary, ORDINARY if ordinary else 0
         self.subjects, self.shapes, self.thesaurus, self.new = subjects, shapes, thesaurus, new
         self.painted: dict[str, list[int]] = defaultdict(list)
         self.icons: dict[str, list[int]] = defaultdict(list)
@@ -113,22 +142,36 @@ class Casting:
             if used is not None and not used[k]:
                 continue
             name = subject.called
+            if ASKED.get(name, Known()).asked < least:
+                continue
             (self.icons if subject.style == MASK else self.painted)[name].append(k)
             self.kind.setdefault(name, Kind(name, subject.category or "object", subject.size or 2, subject.where or "g"))
         for icons in self.icons.values():  # what most of them agree on comes first
             icons.sort(key=lambda k: -shapes[k].typical)
+        self.best = {name: k for name in self.kind if name in ASKED for k in self._known(name)}
+        for name, also in ALIKE.items():
+            there = [other for other in also if self.painted[other]]
+            if there and ASKED.get(name, Known()).asked >= least:
+                self.kind.setdefault(name, self.kind[there[0]]._replace(name=name))
+        alike = {name: [k for other in ALIKE[name] for k in self.painted[other]] for name in ALIKE if name in self.kind}
+        for name, pictures in alike.items():
+            self.painted[name] += pictures
         self.names = sorted(self.kind)
         self.hats = [name for name in HATS if name in self.kind]
         self._lists: dict[str, tuple[list[str], list[float]]] = {}
 
+    def _known(self, name: str) -> list[int]:
+        """The drawing that ``name`` is known by, where it is there."""
+        drawing, _, number = ASKED[name].drawing.partition("#")
+        same = [k for k in sorted(self.painted[name] + self.icons[name]) if self.subjects[k].drawing == drawing]
+        return same[int(number or 1) - 1 :][:1]
+
     def weight(self, name: str) -> float:
         painted, icons = len(self.painted[name]), len(self.icons[name])
         known = min(painted, 16) ** 0.6 + 0.45 * min(icons, 16) ** 0.6
-        plain = 1.0 if self.kind[name].words < 3 else 0.55
-        # Who draws without a list draws what people ask for.
-        asked = icons + sum(self.subjects[k].style not in STANDARD for k in self.painted[name])
-        known *= 1 + min(asked, MOST_ASKED) / 6
-        return known * plain * OFTEN.get(self.kind[name].category, 0.8) * (2.5 if name in PEOPLE else 1.0)
+        asked = ASKED.get(name, Known()).asked
+        known = max(known, LEAST) if asked == len(TAKEN) - 1 else known
+        return known * TAKEN[asked] * OFTEN.get(self.kind[name].category, 0.8) ** 0.5 * (2.0 if name in PEOPLE else 1.0)
 
     def choose(self, key: str, chance: random.Random, test: Callable[[Kind], bool] | None = None) -> str:
         """A name among those of whose kind ``test`` holds; ``key`` says which test it is.
@@ -151,7 +194,7 @@ class Casting:
 
     def tint(self, name: str, chance: random.Random, often: float) -> str | None:
         """A colour to give ``name`` now and then."""
-        if chance.random() >= often:
+        if self.ordinary or chance.random() >= often:
             return None
         colour = chance.choice(TINTS)
         return colour if self.shows(colour, name) else None
@@ -173,15 +216,19 @@ class Casting:
 
         ``plain``: opaque ones too. ``own``: what has no colours of its own has those of its kind, as where none will be said.
         """
-        painted, icons = self.painted[name], self.icons[name]
+        painted, icons, best = self.painted[name], self.icons[name], self.best.get(name)
+        if best is not None and style is None and (plain or not self.shapes[best].opaque) and chance.random() < BEST:
+            if self.subjects[best].style == MASK:
+                return self._filled(best, name, chance, colour, own)
+            return self._painted(best, name, chance, colour)
         usable = painted if plain else [k for k in painted if not self.shapes[k].opaque]
         if usable and not (icons and chance.random() < self._iconic(usable, icons)):
             same = [k for k in usable if self.subjects[k].style == style] or usable
             k = chance.choices(same, [LOOKS.get(self.subjects[k].style, 1.0) for k in same])[0]
             return self._painted(k, name, chance, colour)
         if icons:
-            # The first is drawn most often, the second half as often, for the same reason as in LOOKS.
-            k = chance.choices(icons, [1 / (rank + 1) for rank in range(len(icons))])[0]
+            # The first is drawn most often, the second a third as often, for the same reason as in LOOKS.
+            k = chance.choices(icons, [1 / (rank + 1) ** 1.5 for rank in range(len(icons))])[0]
             return self._filled(k, name, chance, colour, own)
         return self._painted(chance.choice(painted), name, chance, colour)
 
@@ -218,7 +265,8 @@ class Casting:
 
     def own_colour(self, name: str) -> str:
         """The colour of an icon of ``name`` where none is said: always the same, of its kind where that has one."""
-        said = [OWN[word] for word in reversed(name.split()) if word in OWN]
+        judged = ASKED.get(name, Known()).colour
+        said = [judged] if judged else [OWN[word] for word in reversed(name.split()) if word in OWN]
         of_its_kind = CATEGORY_COLOURS.get(self.kind[name].category, ())
         choices = ([c for c in colours if self.shows(c, name)] for colours in (said[:1], of_its_kind, NATURAL[:8]))
         fitting = next(filter(None, choices), NATURAL[:8])
@@ -227,7 +275,7 @@ class Casting:
     def _filled(self, k: int, name: str, chance: random.Random, colour: str | None, own: bool = False) -> Thing:
         """An icon as a coloured drawing: its parts filled, or itself in a colour."""
         called, shape = self.called(k, name, chance), self.shapes[k]
-        said = colour is not None or (not own and chance.random() < 0.35)
+        said = colour is not None or (not own and not self.ordinary and chance.random() < 0.35)
         fitting = [c for c in NATURAL[:8] if self.shows(c, name)] or NATURAL[:8]
         main = colour or (chance.choice(fitting) if said else self.own_colour(name))
         first = jittered(COLOURS[main], chance, 0.08)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from phosphene.training.text_to_image import phrases, places
-from phosphene.training.text_to_image.casting import PEOPLE, TRADES, WHITE, Casting, Scene
+from phosphene.training.text_to_image.casting import DRESSED, HELD, PEOPLE, TRADES, WHITE, Casting, Scene
 from phosphene.training.text_to_image.phrases import plural, with_article
 from phosphene.training.text_to_image.settings import backdrop, chosen_place
 
@@ -15,10 +15,17 @@ AROUND = ((0.16, 0.93, 0.46), (0.84, 0.93, 0.46), (0.32, 0.80, 0.36), (0.68, 0.8
 
 def worn(cast: Casting, chance: random.Random) -> Scene | None:
     """Somebody with something on the head, or in the hand."""
-    host = cast.choose("hosts", chance, lambda kind: cast.may_wear(kind.name))
     if not cast.hats:
         return None
-    who = cast.thing(host, chance, colour=cast.tint(host, chance, 0.1))
+    host, hat = cast.choose("hosts", chance, lambda kind: cast.may_wear(kind.name)), chance.choice(cast.hats)
+    dressed = chance.random() < 0.2  # as what somebody is by that hat
+    if dressed:
+        hat = chance.choice(list(DRESSED))
+        host = chance.choice(list(DRESSED[hat]))
+        if not (cast.painted.get(host) and hat in cast.kind):
+            return None
+    silent = dressed and chance.random() < 0.5  # a king: nothing is said of the crown
+    who = cast.thing(host, chance, colour=cast.tint(host, chance, 0.0 if dressed else 0.1))
     if who.colours.get("mask") or cast.shapes[who.index].opaque:
         return None
     kinds = ("field", "beach", "city", "forest", "mountains", "park", "room", "street")
@@ -29,15 +36,16 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
     facing = 1 if body.place[0] > 0 else -1
     top = base - shape.height * scale
     style = cast.subjects[who.index].style
-    if chance.random() < 0.72:
-        hat = chance.choice(cast.hats)
-        item = cast.thing(hat, chance, style, cast.tint(hat, chance, 0.35))
+    if dressed or chance.random() < 0.7:
+        item = cast.thing(hat, chance, style, cast.tint(hat, chance, 0.0 if silent else 0.35), own=silent)
         own = cast.shapes[item.index]
         width = min(max(shape.head_width * 1.3, 0.34 * shape.width), 0.95 * shape.width) * scale
         tall_item = width / max(own.width, 0.05) * max(own.width, own.height)
         x = 0.5 + (shape.head - (shape.left + shape.right) / 2) * scale * facing
         over = cast.stand(item, x, top + 0.15 * shape.height * scale, min(tall_item, 0.5), place, chance, shadow=0.0)
-        text = f"{with_article(who.name)} {chance.choice(('wearing', 'wearing', 'with', 'in'))} {with_article(item.name)}"
+        called = with_article(DRESSED[hat][host] if dressed else who.name)
+        text = f"{called} {chance.choice(('wearing', 'wearing', 'with', 'in'))} {with_article(item.name)}"
+        text = called if silent else text
     else:
         held = cast.choose(
             "held", chance, lambda kind: "h" in kind.where and kind.size <= 2 and kind.category not in ("symbol", "body")
@@ -154,6 +162,35 @@ def garden(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(text, behind + before, place.ground)
 
 
+def served(cast: Casting, chance: random.Random) -> Scene | None:
+    """A bowl of fruit, a vase of flowers: several things that look out of what holds them."""
+    what = chance.choice(list(HELD))
+    vessel, within = cast.named(HELD[what]["vessels"], chance), HELD[what]["things"]
+    known = [name for name in within if name in cast.kind]
+    if vessel is None or not known:
+        return None
+    alike = chance.random() < 0.4
+    names = [chance.choice(known)] * 3 if alike else [chance.choice(known) for _ in range(3)]
+    things = [cast.thing(name, chance, own=True) for name in names]
+    if any(cast.shapes[t.index].opaque for t in (vessel, *things)):
+        return None
+    tall = HELD[what]["tall"] * chance.uniform(0.9, 1.05)
+    back = backdrop("table" if chance.random() < 0.3 else None, chance)
+    below = cast.stand(vessel, 0.5, 0.94, HELD[what]["vessel"], back.place, chance)
+    shape, scale = cast.shapes[vessel.index], 1 / below.place[1]
+    rim, half = 0.94 - shape.height * scale, shape.width * scale / 2
+    layers = []
+    for thing, x, high in zip(things, (0.5 - 0.55 * half, 0.5 + 0.55 * half, 0.5), (0.0, 0.0, 0.03), strict=True):
+        own = cast.shapes[thing.index]
+        sunk = HELD[what]["sunk"] * tall * own.height / own.longest
+        layers.append(cast.stand(thing, x, rim + sunk - high, tall, back.place, chance, shadow=0.0))
+    content = plural(names[0]) if alike else what
+    text = f"{with_article(vessel.bare)} {chance.choice(('of', 'of', 'with', 'full of'))} {content}"
+    if chance.random() < 0.15:
+        text = f"{content} in {with_article(vessel.bare)}"
+    return Scene(text + back.said, [*layers, below], back.ground, back.paper)
+
+
 def flight(cast: Casting, chance: random.Random) -> Scene | None:
     """Something in the air above a place."""
     flying = ("animal", "vehicle", "toy", "fantasy", "object")
@@ -168,7 +205,7 @@ def flight(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(text, [layer], place.ground)
 
 
-GROUPS = (campfire, campfire, market, forest_life, working, working, garden, flight, crossing)
+GROUPS = (campfire, campfire, market, forest_life, working, working, garden, flight, crossing, served, served)
 
 
 def group(cast: Casting, chance: random.Random) -> Scene | None:

@@ -85,8 +85,13 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
     else:
         base = chance.uniform(max(place.standing[0] + 0.04, 0.8), place.standing[1])
         layers.append(cast.stand(thing, x, base, tall, place, chance))
-    text = f"{article(styled(cast, thing, chance), chance, 0.9)} {places.where(place, chance)}"
-    return Scene(text, layers, place.ground)
+    where = chance.choice(phrases.TIMES[place.time]) if _is_told_by_the_time(place, chance) else places.where(place, chance)
+    return Scene(f"{article(styled(cast, thing, chance), chance, 0.9)} {where}", layers, place.ground)
+
+
+def _is_told_by_the_time(place: places.Place, chance: random.Random) -> bool:
+    """An owl at night, an umbrella in the rain: nothing is said of where that is."""
+    return place.time != "day" and place.kind not in phrases.ALWAYS and chance.random() < 0.3
 
 
 def place(cast: Casting, chance: random.Random) -> Scene | None:
@@ -141,6 +146,8 @@ SHARES = {"single": 0.50, "icon": 0.03, "here": 0.12, "place": 0.05, "pair": 0.1
 TRIES = 8
 MANNERED = 0.25
 """Share of the pictures, icons apart, that are made in a manner."""
+PLAIN = {"single": 0.38, "icon": 0.10, "here": 0.42, "place": 0.07, "count": 0.03}
+"""Of the kinds of scene where nothing is said."""
 
 
 KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": pair, "count": count, "worn": worn, "group": group}
@@ -149,17 +156,24 @@ KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": p
 class Director:
     """Makes up scenes of a casting; where nothing is known of what things are, each by itself."""
 
-    def __init__(self, casting: Casting) -> None:
-        self.casting = casting
-        plain = not any(subject.category for subject in casting.subjects)
-        self.shares = {"single": 0.8, "icon": 0.2} if plain else SHARES
+    def __init__(self, casting: Casting, ordinary: Casting | None = None) -> None:
+        self.casting, self.ordinary = casting, ordinary or casting
+        known = any(subject.category for subject in casting.subjects)
+        self.shares, self.unsaid = (SHARES, PLAIN) if known else ({"single": 0.8, "icon": 0.2},) * 2
+
+    def plain(self, chance: random.Random) -> Scene:
+        """One scene to be shown without words: an ordinary thing, in no manner and in colours of its own.
+
+        What no prompt draws, an edit of a picture that says nothing, is what is learned from these. Of everything that there
+        is, in every manner, it would be a bit of each at once.
+        """
+        kind = chance.choices(list(self.unsaid), list(self.unsaid.values()))[0]
+        return self._made(self.ordinary, kind, chance)
 
     def scene(self, chance: random.Random, kind: str | None = None, manner: str | None = None) -> Scene:
         """One scene of ``kind`` (of SHARES), in ``manner`` (of MANNERS, "" for none), or as chance has it."""
         kind = kind or chance.choices(list(self.shares), list(self.shares.values()))[0]
-        # Not everything that chance brings together goes together.
-        made = next(filter(None, (self._tried(kind, chance) for _ in range(TRIES))), None)
-        made = made or single(self.casting, chance)
+        made = self._made(self.casting, kind, chance)
         if manner is None:
             manner = chance.choice(list(MANNERS)) if kind != "icon" and chance.random() < MANNERED else ""
         if manner:
@@ -170,8 +184,13 @@ class Director:
             made.manner = manner
         return made
 
-    def _tried(self, kind: str, chance: random.Random) -> Scene | None:
-        try:
-            return KINDS[kind](self.casting, chance)
-        except Missing:
-            return None
+    def _made(self, cast: Casting, kind: str, chance: random.Random) -> Scene:
+        # Not everything that chance brings together goes together.
+        return next(filter(None, (_tried(cast, kind, chance) for _ in range(TRIES))), None) or single(cast, chance)
+
+
+def _tried(cast: Casting, kind: str, chance: random.Random) -> Scene | None:
+    try:
+        return KINDS[kind](cast, chance)
+    except Missing:
+        return None

@@ -47,8 +47,9 @@ class Stories(torch.utils.data.Dataset):
         held = [held_out(s.concept, recipe.held_out) == (split == "held out") for s in cutouts.subjects]
         self.director = None
         if any(held):
-            casting = Casting(cutouts.subjects, cutouts.shapes, held, thesaurus)
-            self.director = Director(casting)
+            parts = cutouts.subjects, cutouts.shapes, held, thesaurus
+            ordinary = Casting(*parts, ordinary=True)
+            self.director = Director(Casting(*parts), ordinary if ordinary.names else None)
 
     def __bool__(self) -> bool:
         """Whether there is a picture to tell of."""
@@ -57,8 +58,10 @@ class Stories(torch.utils.data.Dataset):
     def scene(self, k: int, row: int) -> tuple[Scene, str]:
         """One of a batch, whoever makes the others, and what is said of it: nothing, where its caption is withheld."""
         chance = random.Random(f"{self.recipe.seed} {self.split} {k} {row}")
+        if chance.random() < self.recipe.drop:
+            return self.director.plain(chance), ""
         scene = self.director.scene(chance)
-        return scene, scene.text if chance.random() >= self.recipe.drop else ""
+        return scene, scene.text
 
     def __getitem__(self, k: int) -> Batch:
         scenes, texts = zip(*(self.scene(k, row) for row in self.rows), strict=True)
