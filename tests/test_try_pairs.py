@@ -187,3 +187,18 @@ def test_what_people_said_is_what_the_page_counts():
     readings = Counter(tuple(row[:5]) for row in then)
     assert set(readings.values()) == {1, 2, 3} and (len(readings), len(then)) == (2 * 1144, 2615)
     assert sum(row[6] == "1" for row in then) == 1347
+
+
+def test_with_other_weights_those_that_people_named_are_drawn_again_and_no_others(cascade):  # noqa: F811
+    cascade.encode([None, BOAT, MAN])
+    trial = try_pairs.Trial(cascade.stages[0], [Judge()], things(BOAT, MAN), 4)
+    named = {("flip", BOAT, MAN): 1, ("flip", MAN, BOAT): None, ("jigsaw", BOAT, MAN): 0, ("rotate-90", MAN, BOAT): 2}
+    rows = [Tried(*pair, 0.5, 10, 186, count) for pair, count in named.items()]
+    try_pairs.draw_again(trial, rows)
+    found = {(name, *pair): len(own) for name, tried in trial.found.items() for pair, own in tried.items()}
+    assert found == dict.fromkeys([("flip", BOAT, MAN), ("rotate-90", MAN, BOAT)], len(try_pairs.THEN))
+    most, tenth = torch.tensor([[0.9, 0.1], [0.1, 0.9]]).log(), torch.tensor([[0.8, 0.1], [0.1, 0.8]]).log()
+    trial.found["flip"][BOAT, MAN] = [try_pairs.Found(tenth[None]), try_pairs.Found(most[None])]
+    trial.texts = [torch.eye(2)]
+    (row, *_) = [row for row in trial.table() if row.view == "flip"]
+    assert (round(row.reads, 2), row.seeds, row.seed, row.named) == (0.9, 2, try_pairs.THEN[1], None)

@@ -1,9 +1,11 @@
 """Numbered sheets for somebody who does not know the prompts, and the score of what they say.
 
     python tools/blind_sheets.py docs/prompts.txt --model glyph --out blind
+    python tools/blind_sheets.py --edits 7 --model glyph --out blind
     python tools/blind_sheets.py --key blind/key.json --judged blind/judged.tsv
 
-The first writes sheet-1.png, ..., pictures of one seed in shuffled order with nothing but their numbers, and key.json. The second
+The first writes sheet-1.png, ..., pictures of one seed in shuffled order with nothing but their numbers, and key.json; the second
+the same of what no prompt makes of the sample pictures, noised as at that start of 34, of three seeds. The third
 counts: each line of judged.tsv is a number, then 1 or 0 for "the main object is right" and for "the whole prompt is right",
 as somebody finds who compares the names with the key.
 """
@@ -17,12 +19,16 @@ from pathlib import Path
 
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
-from phosphene.images import enlarged, save_png, sheet, to_images
+from phosphene.images import enlarged, fitted, save_png, sheet, to_images, to_tensor
 from phosphene.models.catalogue import load
+from phosphene.readers import read_picture
+from phosphene.tasks.edit import edit
 from phosphene.tasks.generate import generate
 
 CELL, COLUMNS, ROWS = 192, 6, 4
 AT_ONCE = 12
+EDITED = {"clock-tower": "a tower", "castle-hill": "a castle", "sketch-house": "a house", "sketch-fish": "a fish"}
+"""Sample pictures, and what they show."""
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -42,6 +48,18 @@ def draw(prompts: list[str], model: str, sampling: Sampling, seed: int) -> list:
         pictures += to_images(done.xt)
         print(f"{len(pictures)} of {len(prompts)} drawn", flush=True)
     return pictures
+
+
+def edited(model: str, start: int, seed: int) -> tuple[list, list[str]]:
+    """What no prompt makes of each of EDITED from timestep number ``start`` of 34, of three seeds; and what each should show."""
+    drawer, seeds, pictures, said = load(model), range(seed, seed + 3), [], []
+    sampling = Sampling("dpm", timesteps=tuple(range(990, -1, -30)))
+    for name, shown in EDITED.items():
+        image = to_tensor(fitted(read_picture(Path(name)), drawer.stages[0].image_shape[1:]))
+        *_, done = run(edit(image, [start] * len(seeds)), drawer, seeds, sampling=sampling)
+        pictures += to_images(done.xt)
+        said += [f"{shown} (seed {each})" for each in seeds]
+    return pictures, said
 
 
 def write_sheets(pictures: list, prompts: list[str], out: Path, shuffle: int) -> None:
@@ -80,6 +98,7 @@ def main() -> None:
     parser.add_argument("--guidance-every", type=int)
     parser.add_argument("--seed", type=int, default=180)
     parser.add_argument("--shuffle", type=int, default=0, help="of the order")
+    parser.add_argument("--edits", type=int, metavar="START", help="unprompted edits instead of prompts")
     parser.add_argument("--out", type=Path, default=Path("blind"))
     parser.add_argument("--key", type=Path)
     parser.add_argument("--judged", type=Path)
@@ -87,8 +106,11 @@ def main() -> None:
     if options.judged is not None and options.key is not None:
         print(score(options.key, options.judged))
         return
+    if options.edits is not None:
+        write_sheets(*edited(options.model, options.edits, options.seed), options.out, options.shuffle)
+        return
     if options.prompts is None:
-        parser.error("name a file of prompts, or --key and --judged")
+        parser.error("name a file of prompts, --edits, or --key and --judged")
     prompts = read_prompts(options.prompts)
     sampling = Sampling(options.solver, options.steps, guidance=options.guidance, guidance_every=options.guidance_every)
     write_sheets(draw(prompts, options.model, sampling, options.seed), prompts, options.out, options.shuffle)

@@ -13,6 +13,7 @@ concepts.tsv for concepts.png. What people make of the pairs is written into it 
 
 What they have said already tells more of a pair than judges do: with ``--readings`` partners are those alone that people know
 when they see them in an anagram. ``--first`` names things, a line each, whose pairs are tried, also such as are hard to name.
+For other weights than a table was made with, ``--again TABLE`` draws the pairs that it says people named, and no others.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from phosphene.models.stage import Stage
 from phosphene.sampler import last
 from phosphene.tasks import pairs, sketches
 from phosphene.tasks.generate import generate
-from phosphene.tasks.tried import Tried, experience
+from phosphene.tasks.tried import Tried, experience, read_tried
 from phosphene.views import view
 
 PARTNERS = {name: (32, 5) for name in ("flip", "rotate-180", "rotate-90")}
@@ -84,6 +85,7 @@ class Trial:
     def __init__(self, stage: Stage, judges: Sequence[Matcher], things: sketches.Concepts, batch: int) -> None:
         self.stage, self.judges, self.things, self.batch = stage, judges, things, batch
         self.at = {prompt: k for k, prompt in enumerate(things.prompts)}
+        self.before = len(FIRST)  # so many of what is found of a pair came before it was drawn as the command draws it
         self.texts = [judge.texts(things.prompts) for judge in judges]
         self.found: dict[str, dict[Pair, list[Found]]] = defaultdict(lambda: defaultdict(list))
 
@@ -143,7 +145,7 @@ class Trial:
         rows = []
         for name, tried in self.found.items():
             for (first, second), own in tried.items():
-                again = own[len(FIRST) :]
+                again = own[self.before :]
                 if not again or alike[self.at[first], self.at[second]] >= SAME:
                     continue
                 seed, best = max(zip(THEN, again, strict=False), key=lambda one: one[1].reads)
@@ -190,27 +192,18 @@ def write(rows: Sequence[Tried], path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--concepts", type=Path, default=CONCEPTS, help="a sheet of tools/concept_sheet.py")
-    parser.add_argument("--judge", action="append", required=True, help="retrieval:FOLDER or clip:MODEL; several are asked")
-    parser.add_argument("--model", default="glyph")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
-    parser.add_argument("--things", type=int, help="try so many alone, the first")
-    parser.add_argument("--first", type=Path, metavar="FILE", help="try pairs of these things alone, a line each")
-    parser.add_argument("--readings", type=Path, metavar="FILE", help="partners are what people named there")
-    parser.add_argument("--partners", type=int, nargs=2, metavar=("N", "AGAIN"), help="of each thing, in every view")
-    parser.add_argument("--out", type=Path, default=Path("tried.tsv"))
-    options = parser.parse_args()
-    things = sketches.read(options.concepts)
-    things = things._replace(prompts=things.prompts[: options.things], sketches=things.sketches[: options.things])
-    cascade = open_cascade(options.model, options.device, stages=1)
-    cascade.encode([None, *things.prompts])
-    stage = cascade.stages[0]
-    if options.device != "cpu":
-        stage.network.compile()
-    trial = Trial(stage, [open_matcher(name, options.device) for name in options.judge], things, options.batch)
+def draw_again(trial: Trial, rows: Sequence[Tried]) -> None:
+    """The pairs of ``rows`` of which people named a reading."""
+    trial.before = 0
+    for name in dict.fromkeys(row.view for row in rows):
+        todo = [row[1:3] for row in rows if row.view == name and row.named]
+        trial.draw(todo, name, THEN, STEPS[1])
+        print(f"{name}: {len(todo)} pairs again", flush=True)
+
+
+def draw_new(trial: Trial, options: argparse.Namespace) -> None:
+    """Pairs of all things, or of some, by what their sketches promise."""
+    things = trial.things
     easy = torch.tensor([prompt not in things.hard for prompt in things.prompts])
     wanted = partners = (trial.alone() >= READABLE) & easy
     if options.readings:
@@ -226,6 +219,34 @@ def main() -> None:
         trial.draw(trial.again(name, again, asked), name, THEN, STEPS[1])
         shares = [trial.reads(name, pair) for pair in todo] or [0.0]
         print(f"{name}: {len(todo)} pairs, {sum(shares) / len(shares):.2f} in the mean", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--concepts", type=Path, default=CONCEPTS, help="a sheet of tools/concept_sheet.py")
+    parser.add_argument("--judge", action="append", required=True, help="retrieval:FOLDER or clip:MODEL; several are asked")
+    parser.add_argument("--model", default="glyph")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
+    parser.add_argument("--things", type=int, help="try so many alone, the first")
+    parser.add_argument("--first", type=Path, metavar="FILE", help="try pairs of these things alone, a line each")
+    parser.add_argument("--readings", type=Path, metavar="FILE", help="partners are what people named there")
+    parser.add_argument("--partners", type=int, nargs=2, metavar=("N", "AGAIN"), help="of each thing, in every view")
+    parser.add_argument("--again", type=Path, metavar="TABLE", help="draw its pairs anew of which people named a reading")
+    parser.add_argument("--out", type=Path, default=Path("tried.tsv"))
+    options = parser.parse_args()
+    things = sketches.read(options.concepts)
+    things = things._replace(prompts=things.prompts[: options.things], sketches=things.sketches[: options.things])
+    cascade = open_cascade(options.model, options.device, stages=1)
+    cascade.encode([None, *things.prompts])
+    stage = cascade.stages[0]
+    if options.device != "cpu":
+        stage.network.compile()
+    trial = Trial(stage, [open_matcher(name, options.device) for name in options.judge], things, options.batch)
+    if options.again:
+        draw_again(trial, read_tried(options.again, things.prompts))
+    else:
+        draw_new(trial, options)
     rows = trial.table()
     write(rows, options.out)
     print(f"{len(rows)} pairs in {options.out}")
