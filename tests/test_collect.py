@@ -16,7 +16,7 @@ from PIL import Image
 
 from phosphene.training.tables import lines
 from phosphene.training.text_to_image.captions import COLOURS
-from phosphene.training.text_to_image.casting import DRESSED, HELD
+from phosphene.training.text_to_image.casting import DRESSED, HELD, SEATS
 from phosphene.training.text_to_image.pictures import read
 
 TOOLS = Path(__file__).parents[1] / "tools"
@@ -145,6 +145,12 @@ def test_a_row_for_a_set_or_a_style_overrides_the_caption(tmp_path):
     assert found("mdi", "icon") == "computer mouse" and found("bi", "icon") is None
 
 
+def test_what_the_table_says_is_found_by_name_too(table):
+    found = table.by_name()
+    assert found["gold ring"] == ("gold ring", "object", 1, "b") and found["boxing ring"].category == "place"
+    assert "lucide:ring" not in found and "ring" not in found and all(words.name == name for name, words in found.items())
+
+
 def test_what_may_not_be_used_or_read_is_refused(tmp_path):
     refusal(lambda: tool.opened(package(tmp_path, licence="CC-BY-NC-4.0")), "CC-BY-NC-4.0")
     (tmp_path / "broken.tgz").write_bytes(b"no package")
@@ -180,8 +186,10 @@ def test_what_things_are_known_by_is_sound():
     others = {other for _, also in alike for other in also.split("; ")}
     held = {name for known in HELD.values() for part in ("vessels", "things") for name in known[part]}
     worn = {name for hat, who in DRESSED.items() for name in (hat, *who)}
-    for known in (others, held, worn, {name for name, *_ in asked} - {name for name, _ in alike}):
+    seats = set(SEATS) - {name for name, _ in alike}
+    for known in (others, held, worn, seats, {name for name, *_ in asked} - {name for name, _ in alike}):
         assert not known - names
+    assert all(0 < height < 1 for height in SEATS.values())
     for name, _, drawing, _ in asked:
         if drawing:
             (made_by, caption), number = drawing.partition("#")[0].split(":"), drawing.partition("#")[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from phosphene.training.text_to_image import casting, groups, phrases, places, relations, scenes
+from phosphene.training.text_to_image import casting, groups, phrases, places, relations, scenes, settings
 from phosphene.training.text_to_image import cutouts as cutouts_room
 from phosphene.training.text_to_image import grounds as g
 from phosphene.training.text_to_image.captions import ALSO, COLOURS, Subject
@@ -281,6 +282,28 @@ def test_relations_are_as_they_are_said(cast, relation):
                 assert order == [a.index, b.index]
 
 
+@pytest.mark.parametrize(("name", "caption"), [("chair", "chair"), ("chair", "event seat"), ("bed", "bed"), ("bench", "bench")])
+def test_somebody_sits_in_a_seat_and_upon_anything_else(name, caption):
+    """Of whatever caption: on the top of the back nobody sits."""
+    pictures = {"cat": box(0.2, 0.3, 0.8, 0.9), name: box(0.3, 0.1, 0.7, 0.95), "table": box(0.1, 0.4, 0.9, 0.9)}
+    subjects = [Subject(n, "noto", n, n, "object", 3, "g") for n in pictures]
+    subjects[1] = replace(subjects[1], caption=caption)
+    cast = Casting(subjects, [shape_of(picture.numpy(), False) for picture in pictures.values()])
+    cat, seat, table = (Thing(k, s.caption, s.caption, {}) for k, s in enumerate(subjects))
+    for seed in range(20):
+        two = relations.Two(cat, seat, 0.5, 0.5, 0.9, None)
+        below, above = relations._upon(cast, two, "on", random.Random(seed))
+        assert (below.index, above.index) == (1, 0)
+        (top, foot), (head, stands) = edges(below, cast), edges(above, cast)
+        tall = foot - top
+        assert top + 0.4 * tall < stands < foot - 0.3 * tall and head > 0
+        assert centre(above, cast)[0] == pytest.approx(centre(below, cast)[0], abs=0.02)
+        below, above = relations._upon(cast, two._replace(b=table), "on", random.Random(seed))
+        assert edges(above, cast)[1] == pytest.approx(edges(below, cast)[0] + 0.05, abs=0.01)
+        below, above = relations._upon(cast, two, "above", random.Random(seed))
+        assert edges(above, cast)[1] < edges(below, cast)[0] + 0.02
+
+
 def test_some_compositions_are_kept_out_of_training(cutouts, cast, monkeypatch):
     share = sum(unseen("red", k) for k in range(4000)) / 4000
     assert share == pytest.approx(1 / 20, abs=0.01)
@@ -291,6 +314,15 @@ def test_some_compositions_are_kept_out_of_training(cutouts, cast, monkeypatch):
     assert not any(layer.tinted for kind in KINDS for scene in many(cast, kind, 60) for layer in scene.layers)
     new = Casting(cutouts.subjects, cutouts.shapes, new=True)
     assert any(relations.pair(new, chance) for _ in range(50))
+
+
+def test_what_is_kept_out_is_not_shown_under_a_second_name(monkeypatch):
+    """A feline is shown by the paintings of a cat: what is not to be seen of a cat is not to be seen of a feline."""
+    judged(monkeypatch, {}, {"feline": ["cat", "lion"]})
+    said = [(word, *rest) for word in (*COLOURS, 2, 3, 4, 5) for rest in ((), ("dog",))]
+    assert [unseen(*words, "feline") for words in said] == [unseen(*words, "cat") for words in said]
+    assert [unseen("feline", *words) for words in said] == [unseen("cat", *words) for words in said]
+    assert any(unseen(*words, "cat") != unseen(*words, "lion") for words in said)
 
 
 def test_what_is_kept_out_is_kept_out_of_filled_icons_too(cutouts, monkeypatch):
@@ -390,6 +422,28 @@ def test_a_thing_is_shown_most_by_the_drawing_it_is_known_by(windmills, drawing,
     assert shown(style="fluent 3d")[known] == pytest.approx(painted[known], abs=60)
 
 
+@pytest.mark.parametrize(("drawing", "share"), [("b:windmill", 0.33), ("a:windmill", 0.9), ("", 0.9)])
+def test_the_icon_that_a_thing_is_known_by_is_seldom_called_a_cartoon(windmills, drawing, share, monkeypatch):
+    """The others are told from the paintings by that; this one is what the bare noun means."""
+    judged(monkeypatch, {"windmill": (2, drawing)})
+    cast, chance = windmills(), random.Random(0)
+    thing = Thing(2, "windmill", "windmill", {"mask": True})
+    told = [settings.styled(cast, thing, chance) for _ in range(2000)]
+    assert sum(text != "windmill" for text in told) / 2000 == pytest.approx(share, abs=0.04)
+    assert all(any(word in text for word in phrases.FILLED) for text in told if text != "windmill")
+
+
+def test_as_an_icon_a_thing_is_shown_most_by_the_one_it_is_known_by(windmills, monkeypatch):
+    def shown(drawing: str) -> Counter:
+        judged(monkeypatch, {"windmill": (2, drawing)})
+        cast = windmills()
+        return Counter(scenes.icon(cast, random.Random(k)).layers[0].index for k in range(1200))
+
+    assert shown("b:mill")[4] / 1200 == pytest.approx(0.5 + 0.5 / 6, abs=0.05)
+    for drawing in ("", "a:windmill"):  # none, or one that is no icon
+        assert set(shown(drawing)) == {1, 2, 3, 4, 5, 6} and max(shown(drawing).values()) < 0.25 * 1200
+
+
 @pytest.mark.parametrize("drawing", ["b:windmill#3", "e:windmill", "c:mill", "b:wind"])
 def test_a_drawing_that_is_not_there_changes_nothing(windmills, drawing, monkeypatch):
     def shown() -> list[Thing]:
@@ -471,6 +525,31 @@ def test_what_is_shown_without_words_is_ordinary_and_in_no_manner(usual, cast):
     assert {cast.subjects[layer.index].name for scene in anything for layer in scene.layers} > set(shown)
     alone = Director(cast)
     assert {cast.subjects[x.index].name for _ in range(300) for x in alone.plain(chance).layers} > set(shown)
+
+
+def test_an_ordinary_thing_is_shown_by_paintings_of_what_nobody_asks_for(cutouts, monkeypatch):
+    """An apple is asked for, a red apple is not, and there are paintings of that alone."""
+    judged(monkeypatch, {"pet": (3,), "dog": (0,), "tree": (2,)}, {"pet": ["dog"], "hound": ["dog"]})
+    cast, chance = Casting(cutouts.subjects, cutouts.shapes, ordinary=True), random.Random(0)
+    assert cast.names == ["pet", "tree"] and {"pet", "tree"} >= {name for name, drawings in cast.painted.items() if drawings}
+    assert {cutouts.subjects[cast.thing("pet", chance).index].name for _ in range(50)} == {"dog"}
+    assert {cutouts.subjects[x.index].name for _ in range(300) for x in Director(cast).plain(chance).layers} == {"dog", "tree"}
+
+
+def test_a_share_of_what_is_shown_without_words_is_simply_drawn(usual, cast, cutouts, monkeypatch):
+    simple = [s.name == "fish" for s in cutouts.subjects]
+    drawings, chance = Casting(cutouts.subjects, cutouts.shapes, simple), random.Random(0)
+    director, made = Director(cast, usual, drawings), Counter()
+    for _ in range(1500):
+        scene = director.plain(chance)
+        shown = {cast.subjects[layer.index].name for layer in scene.layers}
+        assert shown in (set(), {"fish"}) or "fish" not in shown
+        made["fish" in shown, scene.ground is not None] += 1
+        assert not scene.manner
+    there, alone = made[True, True], made[True, False]
+    assert (there + alone) / 1500 == pytest.approx(scenes.SIMPLE, abs=0.03) and min(there, alone) > 60
+    told = [director.scene(chance) for _ in range(300)]
+    assert any({cast.subjects[layer.index].name for layer in scene.layers} - {"fish"} for scene in told)
 
 
 def test_a_fruit_bowl_is_a_bowl_of_fruit(cutouts):
@@ -577,6 +656,49 @@ def test_somebody_is_what_the_hat_says(cast, monkeypatch):
 
 
 @pytest.fixture
+def dressing(monkeypatch) -> Callable[[dict], tuple[Casting, list[Scene]]]:
+    """Casts pictures by their names, and makes scenes of who wears or holds what."""
+
+    def made(pictures: dict[str, torch.Tensor]) -> tuple[Casting, list[Scene]]:
+        judged(monkeypatch, {})
+        kinds = {"hat": ("clothing", "b"), "cup": ("container", "h"), "cat": ("animal", "g"), "cat face": ("face", "g")}
+        subjects = [Subject(name, "noto", name, name, kinds[name][0], 1, kinds[name][1]) for name in pictures]
+        cast = Casting(subjects, [shape_of(picture.numpy(), False) for picture in pictures.values()])
+        return cast, [scene for k in range(400) if (scene := groups.worn(cast, random.Random(k)))]
+
+    return made
+
+
+ITEMS = {"hat": box(0.2, 0.3, 0.8, 0.7), "cup": box(0.3, 0.3, 0.7, 0.8)}
+TAILED = box(0.1, 0.5, 0.8, 0.9) | box(0.75, 0.1, 0.85, 0.6)  # from the side: what is uppermost is the tail
+
+
+def test_an_animal_wears_its_hat_on_the_face_of_which_the_bare_name_is_said(dressing):
+    cast, made = dressing({**ITEMS, "cat": TAILED, "cat face": box(0.2, 0.2, 0.8, 0.8)})
+    bare = [scene for scene in made if "face" not in scene.text]
+    assert len(bare) > 100 and cast.frontal("cat") == "cat face" and cast.frontal("hat") == "hat"
+    shown = {frozenset(cast.subjects[layer.index].name for layer in scene.layers) for scene in made}
+    assert shown == {
+        frozenset({"hat", "cat face"}),
+        frozenset({"cup", "cat"}),
+        frozenset({"cup", "cat face"}),
+    }  # a head has no hands
+    assert all(" cat " in f"{scene.text} " for scene in bare) and any("wearing" in scene.text for scene in bare)
+    assert cast.frontal("cat face") == "cat face"  # which may be named as a host itself
+    _, without = dressing({**ITEMS, "cat": box(0.2, 0.2, 0.8, 0.8)})
+    assert any("wearing" in scene.text for scene in without)
+
+
+def test_who_has_the_uppermost_part_far_aside_wears_no_hat(dressing):
+    """It would sit on the tail."""
+    cast, made = dressing({**ITEMS, "cat": TAILED})
+    assert len(made) > 50
+    assert {cast.subjects[scene.layers[-1].index].name for scene in made} == {"cup"}
+    cast, made = dressing({**ITEMS, "cat": box(0.1, 0.5, 0.8, 0.9) | box(0.35, 0.1, 0.55, 0.6)})
+    assert Counter(cast.subjects[scene.layers[-1].index].name for scene in made)["hat"] > 0.5 * len(made)
+
+
+@pytest.fixture
 def kitchen(monkeypatch) -> Casting:
     """Vessels and what is put into them, each painted once, upright and lying."""
     judged(monkeypatch, {})
@@ -613,6 +735,14 @@ def test_what_is_served_looks_out_of_what_holds_it(kitchen):
         told[what, alike] += 1
     assert len(told) == 6 and min(told.values()) > 20
     assert not any(layer.tinted for layer in scene.layers) and groups.served in groups.GROUPS
+
+
+def test_a_vessel_is_called_by_its_name_whatever_its_caption(kitchen):
+    """A bowl of fruit, not a "bowl with spoon" of fruit."""
+    subjects = [replace(s, caption="bowl with spoon") if s.name == "bowl" else s for s in kitchen.subjects]
+    cast = Casting(subjects, kitchen.shapes, [s.name in ("bowl", "pear", "banana") for s in subjects])
+    made = [groups.served(cast, random.Random(k)).text for k in range(600) if groups.served(cast, random.Random(k))]
+    assert len(made) > 100 and all("a bowl" in text and "spoon" not in text for text in made)
 
 
 def test_nothing_is_served_without_a_vessel_or_what_is_put_into_it(kitchen):
@@ -698,6 +828,54 @@ def test_the_floor_begins_at_the_horizon():
     ).row()
     shown = draw_grounds(torch.tensor([row]), 40, torch.Generator().manual_seed(0))[0]
     assert (shown[2, :19] > 0.9).all() and (shown[0, :19] < 0.1).all() and (shown[0, 21:] > 0.9).all()
+
+
+def test_a_mound_is_one_hill_with_its_top_in_the_middle():
+    hill = g.Ridge(g.MOUND, 1.0, 0.6, colour=(1, 0, 0))
+    row = Ground(sky_top=(0, 0, 1), sky_low=(0, 0, 1), horizon=1.2, near=hill).row()
+    shown = draw_grounds(torch.tensor([row]), 100, torch.Generator().manual_seed(0))[0]
+    tops = [int((column[0] > 0.5).nonzero()[0]) for column in shown[:, :, 5:-5].unbind(2)]
+    assert min(tops) == pytest.approx(40, abs=1) and tops[0] > 85 and tops[-1] > 85
+    middle = tops.index(min(tops))
+    assert tops[:middle] == sorted(tops[:middle], reverse=True) and tops[middle:] == sorted(tops[middle:])
+    assert abs(tops.index(min(tops)) - 45) < 8 and all((column[0, 98] > 0.5) for column in shown[:, :, 5:-5].unbind(2))
+
+
+@pytest.mark.parametrize("time", ["day", "sunset", "night"])
+def test_a_castle_on_a_hill_stands_with_its_foot_on_the_mound(monkeypatch, time):
+    """Just below the foot is the hill, a little above it the sky."""
+    judged(monkeypatch, {})
+    monkeypatch.setattr(Casting, "fitting", lambda *_: "hilltop")
+    monkeypatch.setattr(scenes, "chosen_place", lambda kind, chance: places.made(kind, time, chance))
+    cast = Casting([Subject("castle", "noto", "castle", "castle", "building", 5, "g")], [shape_of(box(*WHOLE).numpy(), False)])
+    made = [scenes.here(cast, random.Random(k)) for k in range(60)]
+    made = [scene for scene in made if scene.ground.near.outline == g.MOUND]
+    assert len(made) > 40 and "hilltop" in casting.LAND
+    said = phrases.PLACES["hilltop"][0]
+    shown = draw_grounds(torch.tensor([s.ground.row() for s in made]), SIZE, torch.Generator().manual_seed(0))
+    for scene, picture in zip(made, shown, strict=True):
+        assert scene.text.endswith(phrases.TIMES[time]) or any(there in scene.text for there in said)
+        (layer,) = scene.layers
+        (top, foot), (x, _) = edges(layer, cast), centre(layer, cast)
+        assert top > 0 and 0.6 < foot < 0.8
+        column, hill = picture[:, :, round(x * SIZE)], torch.tensor(scene.ground.near.colour)
+        below, above = ((column[:, round(y * SIZE)] - hill).abs().max() for y in (foot + 0.025, foot - 0.06))
+        assert below < 0.1 and above > max(2 * below, 0.08), (scene.text, below, above)
+
+
+def test_several_things_on_a_hill_stand_on_it_too(cast):
+    thing = Thing(cast.painted["cat"][0], "cat", "cat", {})
+    for seed, number in itertools.product(range(20), (2, 3, 4, 5)):
+        place, chance = places.made("hilltop", "day", random.Random(seed)), random.Random(seed)
+        hill = place.ground.near
+        for k in range(number):
+            layer = scenes._among(cast, thing, k, number, place, chance)
+            (x, _), (_, foot) = centre(layer, cast), edges(layer, cast)
+            surface = hill.base - hill.height * np.cos((x - 0.5) * np.pi)
+            assert foot > min(surface, place.ground.horizon) - 0.03
+
+
+WHOLE = (0.1, 0.1, 0.9, 0.9)
 
 
 @pytest.mark.parametrize("name", MANNERS)

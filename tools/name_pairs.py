@@ -63,7 +63,7 @@ def readings(cascade: Cascade, pair: Tried) -> list[Image.Image]:
 
 def write_sheets(cascade: Cascade, parts: Sequence[Sequence[tuple[Tried, int]]], out: Path) -> None:
     """Sheets for each of ``parts``, numbered on and on, and the key of all."""
-    pictures = {pair: readings(cascade, pair) for part in parts for pair, _ in part}
+    pictures = {pair: readings(cascade, pair) for pair in dict.fromkeys(pair for part in parts for pair, _ in part)}
     key, number = {}, 0
     for k, part in enumerate(parts, 1):
         for first in range(0, len(part), COLUMNS * ROWS):

@@ -42,6 +42,10 @@ class Table:
             raise UserError(f"--captions {path}: is no table of caption, name, category, size and where ({error}).") from error
         self._joined = {caption.replace(" ", ""): caption for caption in self._rows}
 
+    def by_name(self) -> dict[str, Words]:
+        """What is said of each name."""
+        return {words.name: words for words in self._rows.values()}
+
     def find(self, source: Named, captions: Iterable[str]) -> tuple[str, Words] | None:
         """The first of ``captions`` that the table has, and its words; None where it has none or says ``-``."""
         for caption in map(plain, captions):

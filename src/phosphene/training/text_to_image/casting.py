@@ -19,7 +19,7 @@ from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import COLOURS, EVERYDAY, MASK, WHITE, Colour, Subject, Thesaurus, jittered, spoken
 from phosphene.training.text_to_image.cutouts import Layer, Shape, placed
 from phosphene.training.text_to_image.grounds import Ground
-from phosphene.training.text_to_image.phrases import plural
+from phosphene.training.text_to_image.phrases import STYLES, plural
 
 _KNOWN = table("text_to_image/things.toml")
 OFTEN = {category: known["often"] for category, known in _KNOWN["categories"].items()}
@@ -51,11 +51,15 @@ ALIKE = {name: also.split("; ") for name, also in lines("text_to_image/alike.tsv
 """Things by whose paintings a thing is shown as well: a red apple is an apple."""
 BEST = 0.65
 """How often a thing is shown by the drawing it is known by: one look learned well beats ten half learned."""
+DRAWN = frozenset(style for style, words in STYLES.items() if style.endswith("drawing"))
+"""Styles of what is put together of plain shapes, as people draw who do not draw: see tools/simple_drawings.py."""
+SEATS: dict[str, float] = _KNOWN["seats"]
+"""What somebody sits in, not upon: at what share of its height."""
 SERVED = ("bowl", "cup", "glass", "bottle", "basket", "jar", "pot", "slice", "vase", "box")
 """A bowl of fruit is a fruit bowl."""
 OWN = {word: colour for colour, words in _KNOWN["colours"].items() for word in words}
 """What an icon is filled with where no colour is said, by a word of its name; else it is one of its category's."""
-_LAND = "field hills beach mountains city desert forest village road river park lake street waterfall room"
+_LAND = "field hills hilltop beach mountains city desert forest village road river park lake street waterfall room"
 LAND = tuple(_LAND.split())
 """Places for what stands on the ground."""
 METRES = {1: 0.14, 2: 0.24, 3: 0.42, 4: 0.56, 5: 0.9, 6: 1.4}
@@ -113,8 +117,12 @@ UNSEEN = 20
 
 
 def unseen(*words: object) -> bool:
-    """Whether a composition, one in twenty, is kept out of training: a colour of a thing, a number of it, two things."""
-    return zlib.crc32(" ".join(map(str, words)).encode()) % UNSEEN == 0
+    """Whether a composition, one in twenty, is kept out of training: a colour of a thing, a number of it, two things.
+
+    A thing that is shown by another's paintings is that other: what is not to be seen is not shown under a second name.
+    """
+    shown = (ALIKE[word][0] if word in ALIKE else str(word) for word in words)
+    return zlib.crc32(" ".join(shown).encode()) % UNSEEN == 0
 
 
 class Casting:
@@ -133,8 +141,8 @@ class Casting:
         new: bool = False,
         ordinary: bool = False,
     ) -> None:
-        self.ordinary, least = ordinary, ORDINARY if ordinary else 0
-        self.subjects, self.shapes, self.thesaurus, self.new = subjects, shapes, thesaurus, new
+        self.subjects, self.shapes, self.thesaurus = subjects, shapes, thesaurus
+        self.new, self.ordinary = new, ordinary
         self.painted: dict[str, list[int]] = defaultdict(list)
         self.icons: dict[str, list[int]] = defaultdict(list)
         self.kind: dict[str, Kind] = {}
@@ -142,20 +150,22 @@ class Casting:
             if used is not None and not used[k]:
                 continue
             name = subject.called
-            if ASKED.get(name, Known()).asked < least:
-                continue
             (self.icons if subject.style == MASK else self.painted)[name].append(k)
             self.kind.setdefault(name, Kind(name, subject.category or "object", subject.size or 2, subject.where or "g"))
         for icons in self.icons.values():  # what most of them agree on comes first
             icons.sort(key=lambda k: -shapes[k].typical)
         self.best = {name: k for name in self.kind if name in ASKED for k in self._known(name)}
-        for name, also in ALIKE.items():
-            there = [other for other in also if self.painted[other]]
-            if there and ASKED.get(name, Known()).asked >= least:
-                self.kind.setdefault(name, self.kind[there[0]]._replace(name=name))
-        alike = {name: [k for other in ALIKE[name] for k in self.painted[other]] for name in ALIKE if name in self.kind}
-        for name, pictures in alike.items():
-            self.painted[name] += pictures
+        alike = {name: [other for other in also if self.painted.get(other)] for name, also in ALIKE.items()}
+        borrowed = {name: [k for other in also for k in self.painted[other]] for name, also in alike.items()}
+        for name, others in alike.items():
+            if others:
+                self.kind.setdefault(name, self.kind[others[0]]._replace(name=name))
+                self.painted[name] += borrowed[name]
+        if ordinary:
+            self.kind = {name: kind for name, kind in self.kind.items() if ASKED.get(name, Known()).asked >= ORDINARY}
+            for drawings in (self.painted, self.icons):
+                for name in set(drawings) - set(self.kind):
+                    del drawings[name]
         self.names = sorted(self.kind)
         self.hats = [name for name in HATS if name in self.kind]
         self._lists: dict[str, tuple[list[str], list[float]]] = {}
@@ -191,6 +201,12 @@ class Casting:
         if not self.painted[name] or kind.words > 2 or any(w in name for w in ("hat", "cap", "helmet", "turban", "crown")):
             return False
         return name in PEOPLE or kind.category in ("animal", "fantasy") or (kind.category == "face" and "face" in name)
+
+    def frontal(self, name: str) -> str:
+        """The face of an animal called ``name``, where there is one: of one from the side the tail may be uppermost."""
+        if self.kind[name].category not in ("animal", "fantasy"):
+            return name
+        return next((face for face in (f"{name} face", f"{name} head") if self.painted.get(face)), name)
 
     def tint(self, name: str, chance: random.Random, often: float) -> str | None:
         """A colour to give ``name`` now and then."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from phosphene.devices import compiled_on_gpu
 from phosphene.training.text_to_image.captions import Colour
 
-NO_RIDGE, HILLS, PEAKS, BLOCKS, FIRS, TREES, ROOFS, CLIFF = range(8)
-"""Outlines of a ridge."""
+NO_RIDGE, HILLS, PEAKS, BLOCKS, FIRS, TREES, ROOFS, CLIFF, MOUND = range(9)
+"""Outlines of a ridge; a mound is one hill, its top where x is half."""
 PLAIN, GRASS, RIPPLES, WAVES, PLANKS, TILES, SNOW, COBBLES = range(8)
 """Textures of a floor."""
 NO_PATH, ROAD, RIVER = range(3)
@@ -191,8 +191,9 @@ def _outline(ridge: _Row, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     house = (left > 0.25).float()
     roofs = house * (0.45 + 0.25 * right + 0.3 * (1 - (2 * within - 1).abs() * 1.15).clamp(min=0)) * (tooth > 0.12)
     cliff = 0.82 + 0.18 * left
+    mound = torch.cos((x - 0.5) * torch.pi).expand_as(hills)
     none = torch.zeros_like(hills)
-    height = _chosen(kind, (none, hills, peaks, blocks, firs, trees, roofs, cliff))
+    height = _chosen(kind, (none, hills, peaks, blocks, firs, trees, roofs, cliff, mound))
     return height, cell, within
 
 

@@ -25,7 +25,11 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
         if not (cast.painted.get(host) and hat in cast.kind):
             return None
     silent = dressed and chance.random() < 0.5  # a king: nothing is said of the crown
-    who = cast.thing(host, chance, colour=cast.tint(host, chance, 0.0 if dressed else 0.1))
+    wears = dressed or chance.random() < 0.7
+    seen = cast.frontal(host) if wears else host  # a head has no hands
+    who = cast.thing(seen, chance, colour=cast.tint(host, chance, 0.0 if dressed else 0.1))
+    if seen != host:
+        who = who._replace(name=who.name.replace(who.bare, host), bare=host)
     if who.colours.get("mask") or cast.shapes[who.index].opaque:
         return None
     kinds = ("field", "beach", "city", "forest", "mountains", "park", "room", "street")
@@ -36,7 +40,10 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
     facing = 1 if body.place[0] > 0 else -1
     top = base - shape.height * scale
     style = cast.subjects[who.index].style
-    if dressed or chance.random() < 0.7:
+    aside = abs(shape.head - (shape.left + shape.right) / 2) > 0.25 * shape.width  # a tail, or a head far in front
+    if wears and aside and not dressed:
+        return None
+    if wears:
         item = cast.thing(hat, chance, style, cast.tint(hat, chance, 0.0 if silent else 0.35), own=silent)
         own = cast.shapes[item.index]
         width = min(max(shape.head_width * 1.3, 0.34 * shape.width), 0.95 * shape.width) * scale
@@ -165,10 +172,11 @@ def garden(cast: Casting, chance: random.Random) -> Scene | None:
 def served(cast: Casting, chance: random.Random) -> Scene | None:
     """A bowl of fruit, a vase of flowers: several things that look out of what holds them."""
     what = chance.choice(list(HELD))
-    vessel, within = cast.named(HELD[what]["vessels"], chance), HELD[what]["things"]
-    known = [name for name in within if name in cast.kind]
-    if vessel is None or not known:
+    vessels, known = ([name for name in HELD[what][part] if name in cast.kind] for part in ("vessels", "things"))
+    if not (vessels and known):
         return None
+    name = chance.choice(vessels)
+    vessel = cast.thing(name, chance, own=True)
     alike = chance.random() < 0.4
     names = [chance.choice(known)] * 3 if alike else [chance.choice(known) for _ in range(3)]
     things = [cast.thing(name, chance, own=True) for name in names]
@@ -185,9 +193,9 @@ def served(cast: Casting, chance: random.Random) -> Scene | None:
         sunk = HELD[what]["sunk"] * tall * own.height / own.longest
         layers.append(cast.stand(thing, x, rim + sunk - high, tall, back.place, chance, shadow=0.0))
     content = plural(names[0]) if alike else what
-    text = f"{with_article(vessel.bare)} {chance.choice(('of', 'of', 'with', 'full of'))} {content}"
+    text = f"{with_article(name)} {chance.choice(('of', 'of', 'with', 'full of'))} {content}"
     if chance.random() < 0.15:
-        text = f"{content} in {with_article(vessel.bare)}"
+        text = f"{content} in {with_article(name)}"
     return Scene(text + back.said, [*layers, below], back.ground, back.paper)
 
 

@@ -124,6 +124,15 @@ class _Outdoors:
     def _hills(self) -> None:
         self.ground.far, self.ground.middle = self.slopes(0.22, 0.34, 0.85), self.slopes(0.10, 0.22)
 
+    def _hilltop(self) -> None:
+        self.ground.horizon = self.horizon = self.chance.uniform(0.86, 0.94)
+        if self.chance.random() < 0.5:
+            self.ground.far = self.slopes(0.06, 0.14, 0.9)
+        top = self.chance.uniform(0.62, 0.74)
+        hill = self.ground.floor_near if self.snowy else self.colour((0.36, 0.58, 0.28))
+        self.ground.near = Ridge(g.MOUND, 1.02, 1.02 - top, colour=hill)
+        self.standing = (top + 0.01, top + 0.03)
+
     def _mountains(self) -> None:
         self.ground.far = self.peaks(0.36, 0.5)
         draw = self.chance.random()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import MASK
-from phosphene.training.text_to_image.casting import METRES, Casting, Kind, Layer, Scene, Thing, unseen
+from phosphene.training.text_to_image.casting import METRES, SEATS, Casting, Kind, Layer, Scene, Thing, unseen
 from phosphene.training.text_to_image.phrases import RELATED, with_article
 from phosphene.training.text_to_image.settings import FLOORLESS, Backdrop, backdrop
 
@@ -76,6 +76,10 @@ def _upon(cast: Casting, two: Two, relation: str, chance: random.Random) -> list
     below = cast.stand(two.b, 0.5, two.base, min(two.tall_b, 0.5), two.place, chance)
     shape, scale = cast.shapes[two.b.index], 1 / below.place[1]
     top = two.base - shape.height * scale
+    seat = SEATS.get(two.b.bare) or SEATS.get(cast.subjects[two.b.index].called)
+    if relation == "on" and seat:
+        tall = min(tall, 0.34)
+        return [below, cast.stand(two.a, 0.5, two.base - seat * shape.height * scale, tall, two.place, chance, shadow=0.0)]
     if relation == "on":
         aside = (shape.head - (shape.left + shape.right) / 2) * scale
         head = 0.5 + (aside if below.place[0] > 0 else -aside)

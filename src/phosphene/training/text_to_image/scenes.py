@@ -44,7 +44,8 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
 
 def icon(cast: Casting, chance: random.Random) -> Scene | None:
     name = cast.choose("icons", chance, lambda kind: bool(cast.icons[kind.name]))
-    k = chance.choice(cast.icons[name])
+    icons = cast.icons[name]
+    k = cast.best[name] if cast.best.get(name) in icons and chance.random() < 0.5 else chance.choice(icons)
     paper, said = chosen_paper(chance, 0.25)
     ink, colour = COLOURS["black"], None
     if chance.random() < 0.55 or sum(paper) < 1.0:
@@ -83,8 +84,8 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
     elif kind == "underwater":
         layers.append(cast.hang(thing, x, chance.uniform(0.42, 0.62), tall, place, chance))
     else:
-        base = chance.uniform(max(place.standing[0] + 0.04, 0.8), place.standing[1])
-        layers.append(cast.stand(thing, x, base, tall, place, chance))
+        base = chance.uniform(min(max(place.standing[0] + 0.04, 0.8), place.standing[1]), place.standing[1])
+        layers.append(cast.stand(thing, x, base, min(tall, 0.95 * base), place, chance))
     where = chance.choice(phrases.TIMES[place.time]) if _is_told_by_the_time(place, chance) else places.where(place, chance)
     return Scene(f"{article(styled(cast, thing, chance), chance, 0.9)} {where}", layers, place.ground)
 
@@ -137,7 +138,8 @@ def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place
     if place is None or place.kind in FLOORLESS:
         y = (0.5 if not upper else (0.28, 0.72)[row]) + chance.uniform(-0.03, 0.03)
         return cast.hang(thing, x, y, tall, place, chance)
-    base = 0.93 if row else place.standing[0] + 0.08
+    slope = 0.06 if place.kind == "hilltop" else 0.0  # at the sides a hill is lower
+    base = 0.93 if row else place.standing[0] + 0.08 + slope
     return cast.stand(thing, x, base + chance.uniform(-0.02, 0.02), tall * (1.0 if row else 0.8), place, chance)
 
 
@@ -148,6 +150,8 @@ MANNERED = 0.25
 """Share of the pictures, icons apart, that are made in a manner."""
 PLAIN = {"single": 0.38, "icon": 0.10, "here": 0.42, "place": 0.07, "count": 0.03}
 """Of the kinds of scene where nothing is said."""
+SIMPLE = 0.2
+"""Share of these that are simple drawings, as people make them and ask what they could be."""
 
 
 KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": pair, "count": count, "worn": worn, "group": group}
@@ -156,17 +160,19 @@ KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": p
 class Director:
     """Makes up scenes of a casting; where nothing is known of what things are, each by itself."""
 
-    def __init__(self, casting: Casting, ordinary: Casting | None = None) -> None:
-        self.casting, self.ordinary = casting, ordinary or casting
+    def __init__(self, casting: Casting, ordinary: Casting | None = None, drawn: Casting | None = None) -> None:
+        self.casting, self.ordinary, self.drawn = casting, ordinary or casting, drawn
         known = any(subject.category for subject in casting.subjects)
         self.shares, self.unsaid = (SHARES, PLAIN) if known else ({"single": 0.8, "icon": 0.2},) * 2
 
     def plain(self, chance: random.Random) -> Scene:
-        """One scene to be shown without words: an ordinary thing, in no manner and in colours of its own.
+        """One scene to be shown without words: an ordinary thing, often simply drawn, in no manner and in colours of its own.
 
         What no prompt draws, an edit of a picture that says nothing, is what is learned from these. Of everything that there
         is, in every manner, it would be a bit of each at once.
         """
+        if self.drawn is not None and chance.random() < SIMPLE:
+            return self._made(self.drawn, chance.choice(("single", "here")), chance)
         kind = chance.choices(list(self.unsaid), list(self.unsaid.values()))[0]
         return self._made(self.ordinary, kind, chance)
 

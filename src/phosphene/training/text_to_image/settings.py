@@ -27,7 +27,8 @@ def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
     subject = cast.subjects[thing.index]
     words, often = phrases.STYLES.get(subject.style, ()), phrases.SAID.get(subject.style, 0.5)
     if thing.colours.get("mask"):
-        words, often = phrases.FILLED, 0.9 if cast.painted.get(subject.name or subject.caption) else 0.33
+        rival = cast.painted.get(subject.called) and cast.best.get(subject.called) != thing.index
+        words, often = phrases.FILLED, 0.9 if rival else 0.33
     if not words or chance.random() >= often:
         return thing.name
     word = chance.choice(words)

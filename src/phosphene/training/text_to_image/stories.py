@@ -11,7 +11,7 @@ from torch import Tensor
 
 from phosphene.models import tokens
 from phosphene.training.text_to_image.captions import EVERYDAY, Thesaurus, held_out
-from phosphene.training.text_to_image.casting import Casting, Scene
+from phosphene.training.text_to_image.casting import DRAWN, Casting, Scene
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.recipe import CascadeRecipe
 from phosphene.training.text_to_image.scenes import Director
@@ -47,9 +47,12 @@ class Stories(torch.utils.data.Dataset):
         held = [held_out(s.concept, recipe.held_out) == (split == "held out") for s in cutouts.subjects]
         self.director = None
         if any(held):
-            parts = cutouts.subjects, cutouts.shapes, held, thesaurus
-            ordinary = Casting(*parts, ordinary=True)
-            self.director = Director(Casting(*parts), ordinary if ordinary.names else None)
+            parts = cutouts.subjects, cutouts.shapes
+            ordinary = Casting(*parts, held, thesaurus, ordinary=True)
+            simple = [here and s.style in DRAWN for here, s in zip(held, cutouts.subjects, strict=True)]
+            drawn = Casting(*parts, simple, thesaurus, ordinary=True)
+            plain = (casting if casting.names else None for casting in (ordinary, drawn))
+            self.director = Director(Casting(*parts, held, thesaurus), *plain)
 
     def __bool__(self) -> bool:
         """Whether there is a picture to tell of."""
