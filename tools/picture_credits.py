@@ -87,6 +87,11 @@ TABLE = """
 - `size`: 1 fits a hand, 2 is carried with two arms, 3 as a person, 4 a horse or car, 5 a house or tree, 6 a hill or the sea.
 - `where`, letters: g on the ground, a in the air, w in or on water, i indoors or on a table, b on the body, h in a hand,
   p is a place.
+
+Two more tables lie beside the code that makes scenes of the pictures (src/phosphene/training/text_to_image/): `asked.tsv` says of
+a name how often people would ask for it (0 hardly ever to 3), by which of its drawings a stranger would know it and in which
+colour; `alike.tsv` by whose paintings it may be shown as well. Both are judgements of people who looked at the names, and at all
+drawings of each, and knew no prompt that the model is judged by.
 """
 CREDITS = """
 ## Credits
