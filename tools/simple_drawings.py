@@ -15,6 +15,7 @@ from pathlib import Path
 
 import simple_buildings as buildings
 import simple_things as things
+from PIL import Image
 from shrink_shards import add
 from simple_shapes import FLAT, PEN, Drawn, Hand, drawn
 from words import Table
@@ -26,22 +27,41 @@ EACH = 24
 DRAWINGS: dict[str, Callable[[Hand], Drawn]] = {draw.__name__.replace("_", " "): draw for draw in (*buildings.ALL, *things.ALL)}
 
 
+def drawing(name: str, style: str, k: int, size: int) -> Image.Image:
+    """The ``k``-th drawing of a thing."""
+    chance = random.Random(f"{name} {style} {k}")
+    return drawn(list(DRAWINGS[name](Hand(chance))), style, size, chance)
+
+
+def draw_sheet(size: int, each: int = 6) -> Image.Image:
+    """A column for each thing, drawings in flat colours above those with a pen."""
+    whole = Image.new("RGB", (len(DRAWINGS) * size, 2 * each * size), "white")
+    for column, name in enumerate(DRAWINGS):
+        for row, (style, k) in enumerate((style, k) for style in (FLAT, PEN) for k in range(each)):
+            made = drawing(name, style, k, size)
+            whole.paste(made, (column * size, row * size), made)
+    return whole
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="a shard; with --sheet a picture")
+    parser.add_argument("--sheet", action="store_true", help="six drawings of each thing in each style instead, to look at")
     parser.add_argument("--size", type=int, default=80)
     parser.add_argument("--captions", type=Path, default=Path(__file__).with_name("captions.tsv"))
     options = parser.parse_args()
+    if options.sheet:
+        draw_sheet(options.size).save(options.out, quality=85)
+        return
     known = Table(options.captions).by_name()
     count = 0
     with tarfile.open(options.out, "w") as tar:
-        for name, parts in DRAWINGS.items():
+        for name in DRAWINGS:
             words = known[name]
             for style in (FLAT, PEN):
                 for k in range(EACH):
-                    chance = random.Random(f"{name} {style} {k}")
                     subject = Subject(name, style, f"drawn {name}", *words, "phosphene")
-                    add(tar, f"drawing-{count:06d}", drawn(list(parts(Hand(chance))), style, options.size, chance), subject)
+                    add(tar, f"drawing-{count:06d}", drawing(name, style, k, options.size), subject)
                     count += 1
     print(f"{count:,} drawings of {len(DRAWINGS)} things")
 
