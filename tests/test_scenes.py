@@ -19,7 +19,7 @@ from phosphene.training.text_to_image.captions import ALSO, COLOURS, Subject
 from phosphene.training.text_to_image.casting import Casting, Layer, Scene, Thing, unseen
 from phosphene.training.text_to_image.cutouts import Cutouts, enclosed, placed, shape_of
 from phosphene.training.text_to_image.grounds import LENGTH, Ground, draw_grounds
-from phosphene.training.text_to_image.manners import MANNERS
+from phosphene.training.text_to_image.manners import MANNERS, exposed
 from phosphene.training.text_to_image.phrases import plural, with_article
 from phosphene.training.text_to_image.scenes import KINDS, SHARES, Director
 from phosphene.training.text_to_image.staging import alone, drawn, staged
@@ -888,14 +888,30 @@ def test_manners_change_a_picture_and_keep_its_range(cutouts, name, size):
     assert (made[0] - x).square().mean().sqrt() > 0.02
 
 
-def test_a_photograph_has_no_white_paper_and_a_shadow_below_what_is_shown():
+def test_what_is_photographed_stands_before_a_wall_with_a_shadow_below_it():
     x = torch.ones(6, 3, SIZE, SIZE)
     x[:, :, 40:80, 44:84] = torch.tensor([0.8, 0.2, 0.2])[:, None, None]
-    plain, made = (MANNERS["photo"][0](p, torch.Generator().manual_seed(0)) for p in (torch.ones_like(x), x))
+    plain, made = (exposed(p, torch.Generator().manual_seed(0)) for p in (torch.ones_like(x), x))
     assert made.amin(1)[:, 5:-5, 5:-5].max() < 0.9
     below, above = (slice(86, 92), slice(54, 84)), (slice(28, 34), slice(44, 74))
     darker = [(plain - made)[:, :, rows, columns].mean((1, 2, 3)) for rows, columns in (below, above)]
     assert (darker[0] > 0.05).all() and (darker[0] > 2 * darker[1]).all()
+
+
+@pytest.mark.parametrize("side", [64, 128, 192])
+def test_a_photograph_is_an_instant_print_on_a_desk(side):
+    x = torch.ones(6, 3, side, side) * torch.tensor((0.2, 0.5, 0.8))[:, None, None]
+    made = MANNERS["photo"][0](x, torch.Generator().manual_seed(0))
+    assert made.shape == x.shape and made.min() >= 0 and made.max() <= 1
+
+    def at(across: float, down: float) -> torch.Tensor:
+        return made[:, :, round(down * side), round(across * side)]
+
+    card, corner = (at(0.5, 0.06), at(0.11, 0.45), at(0.5, 0.9)), at(0.01, 0.5)
+    assert all(colour.min() > 0.9 for colour in card) and corner.max() < 0.6  # white above, beside and below; a desk beyond
+    shown = at(0.5, 0.45)
+    assert (shown[:, 2] > shown[:, 0] + 0.25).all()  # and within what was to be shown
+    assert len({tuple(row.tolist()) for row in (corner * 100).round()}) > 1  # not always on the same desk
 
 
 def test_drawings_without_colour_have_none(cutouts):

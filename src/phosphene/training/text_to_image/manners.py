@@ -194,6 +194,37 @@ STUDIOS = ((0.74, 0.74, 0.74), (0.80, 0.73, 0.64), (0.60, 0.67, 0.74), (0.56, 0.
 
 
 def photograph(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """An instant print: white card, broader below, that lies a little askew, and on it what :func:`exposed` shows.
+
+    What is drawn cannot look like a photograph of the thing; it can look like one of a drawing, and everybody knows the card.
+    """
+    count, _, side, _ = x.shape
+    turn, shift = _rand(count, generator, x.device, -0.07, 0.07), _rand(count, generator, x.device, -0.01, 0.01)
+    at = _everywhere(x)
+    across, down = at[..., 0:1] - shift, at[..., 1:2]
+    across, down = across * torch.cos(turn) + down * torch.sin(turn), down * torch.cos(turn) - across * torch.sin(turn)
+    image = torch.cat([across / 0.74, (down + 0.1) / 0.74], 3)
+    shown = F.grid_sample(exposed(x, generator), image, "bilinear", "border", align_corners=False)
+
+    def inside(a: Tensor, b: Tensor) -> Tensor:  # (B, 1, S, S): 1 where both are within -1..1, made soft over a pixel
+        edge = 1 - torch.maximum(a.abs(), b.abs())
+        return (edge * side / 2 + 0.5).clamp(0, 1).movedim(3, 1)
+
+    card, print_ = inside(across / 0.84, (down - 0.01) / 0.96), inside(image[..., 0:1], image[..., 1:2])
+    desks = torch.cat([constant(desk, x.device)[None] for desk in DESKS])
+    desk = desks[torch.randint(len(DESKS), (count,), generator=generator, device=x.device)]
+    thrown = F.pad(card, (side // 40, -(side // 40), side // 32, -(side // 32)))
+    desk = desk * (1 - 0.45 * low_pass(thrown, side / 50))
+    paper = constant((0.97, 0.965, 0.945), x.device)
+    made = desk + (paper - desk) * card
+    return (made + (shown - made) * print_).clamp(0, 1)
+
+
+DESKS = ((0.45, 0.34, 0.25), (0.36, 0.38, 0.42), (0.56, 0.50, 0.42), (0.30, 0.36, 0.34))
+"""On what photographs lie."""
+
+
+def exposed(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Light from one side on rounded shapes; on white paper, a table and a wall out of focus, and the thing's shadow on them."""
     count, _, side, _ = x.shape
     device = x.device
