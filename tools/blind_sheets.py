@@ -107,6 +107,8 @@ def main() -> None:
         print(score(options.key, options.judged))
         return
     if options.edits is not None:
+        if options.prompts or options.solver or options.steps or options.guidance or options.guidance_every:
+            parser.error("--edits says what is drawn and how: leave out prompts, solver, steps and guidance")
         write_sheets(*edited(options.model, options.edits, options.seed), options.out, options.shuffle)
         return
     if options.prompts is None:

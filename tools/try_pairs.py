@@ -235,6 +235,8 @@ def main() -> None:
     parser.add_argument("--again", type=Path, metavar="TABLE", help="draw its pairs anew of which people named a reading")
     parser.add_argument("--out", type=Path, default=Path("tried.tsv"))
     options = parser.parse_args()
+    if options.again is not None and not options.again.is_file():
+        parser.error(f"--again {options.again}: is no file; name a table that was made before")
     things = sketches.read(options.concepts)
     things = things._replace(prompts=things.prompts[: options.things], sketches=things.sketches[: options.things])
     cascade = open_cascade(options.model, options.device, stages=1)

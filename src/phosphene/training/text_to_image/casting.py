@@ -53,13 +53,15 @@ BEST = 0.65
 """How often a thing is shown by the drawing it is known by: one look learned well beats ten half learned."""
 DRAWN = frozenset(style for style, words in STYLES.items() if style.endswith("drawing"))
 """Styles of what is put together of plain shapes, as people draw who do not draw: see tools/simple_drawings.py."""
+LINES = "pen drawing"
+"""The one that is lines alone: on dark paper they are not seen."""
 SEATS: dict[str, float] = _KNOWN["seats"]
 """What somebody sits in, not upon: at what share of its height."""
 SERVED = ("bowl", "cup", "glass", "bottle", "basket", "jar", "pot", "slice", "vase", "box")
 """A bowl of fruit is a fruit bowl."""
 OWN = {word: colour for colour, words in _KNOWN["colours"].items() for word in words}
 """What an icon is filled with where no colour is said, by a word of its name; else it is one of its category's."""
-_LAND = "field hills hilltop beach mountains city desert forest village road river park lake street waterfall room"
+_LAND = "field hills beach mountains city desert forest village road river park lake street waterfall room"
 LAND = tuple(_LAND.split())
 """Places for what stands on the ground."""
 METRES = {1: 0.14, 2: 0.24, 3: 0.42, 4: 0.56, 5: 0.9, 6: 1.4}
@@ -113,13 +115,18 @@ class Missing(LookupError):
     """No cut-out is what a scene is made of: few pictures, or of few kinds, do not have everything."""
 
 
+def _colour_of(name: str) -> str | None:
+    """The colour that ``name`` says itself: a red carpet is in no other."""
+    return next((word for word in name.split() if word in COLOURS), None)
+
+
 UNSEEN = 20
 
 
 def unseen(*words: object) -> bool:
     """Whether a composition, one in twenty, is kept out of training: a colour of a thing, a number of it, two things.
 
-    A thing that is shown by another's paintings is that other: what is not to be seen is not shown under a second name.
+    A thing that is shown by others' paintings counts as the first of them, and is not shown under its second name.
     """
     shown = (ALIKE[word][0] if word in ALIKE else str(word) for word in words)
     return zlib.crc32(" ".join(shown).encode()) % UNSEEN == 0
@@ -154,7 +161,7 @@ class Casting:
             self.kind.setdefault(name, Kind(name, subject.category or "object", subject.size or 2, subject.where or "g"))
         for icons in self.icons.values():  # what most of them agree on comes first
             icons.sort(key=lambda k: -shapes[k].typical)
-        self.best = {name: k for name in self.kind if name in ASKED for k in self._known(name)}
+        self.best = self._best()
         alike = {name: [other for other in also if self.painted.get(other)] for name, also in ALIKE.items()}
         borrowed = {name: [k for other in also for k in self.painted[other]] for name, also in alike.items()}
         for name, others in alike.items():
@@ -170,11 +177,20 @@ class Casting:
         self.hats = [name for name in HATS if name in self.kind]
         self._lists: dict[str, tuple[list[str], list[float]]] = {}
 
-    def _known(self, name: str) -> list[int]:
-        """The drawing that ``name`` is known by, where it is there."""
-        drawing, _, number = ASKED[name].drawing.partition("#")
-        same = [k for k in sorted(self.painted[name] + self.icons[name]) if self.subjects[k].drawing == drawing]
-        return same[int(number or 1) - 1 :][:1]
+    def _best(self) -> dict[str, int]:
+        """The drawing that a name is known by, where it is there and used."""
+        wanted, same = (
+            {name: ASKED[name].drawing for name in self.kind if name in ASKED and ASKED[name].drawing},
+            defaultdict(list),
+        )
+        for k, subject in enumerate(self.subjects):
+            if subject.called in wanted:
+                same[subject.called, subject.drawing].append(k)
+        found = {}
+        for name, told in wanted.items():
+            drawing, _, number = told.partition("#")
+            found[name] = next(iter(same[name, drawing][int(number or 1) - 1 :]), -1)
+        return {name: k for name, k in found.items() if k in self.painted[name] or k in self.icons[name]}
 
     def weight(self, name: str) -> float:
         painted, icons = len(self.painted[name]), len(self.icons[name])
@@ -210,7 +226,7 @@ class Casting:
 
     def tint(self, name: str, chance: random.Random, often: float) -> str | None:
         """A colour to give ``name`` now and then."""
-        if self.ordinary or chance.random() >= often:
+        if self.ordinary or chance.random() >= often or _colour_of(name):
             return None
         colour = chance.choice(TINTS)
         return colour if self.shows(colour, name) else None
@@ -281,7 +297,7 @@ class Casting:
 
     def own_colour(self, name: str) -> str:
         """The colour of an icon of ``name`` where none is said: always the same, of its kind where that has one."""
-        judged = ASKED.get(name, Known()).colour
+        judged = _colour_of(name) or ASKED.get(name, Known()).colour
         said = [judged] if judged else [OWN[word] for word in reversed(name.split()) if word in OWN]
         of_its_kind = CATEGORY_COLOURS.get(self.kind[name].category, ())
         choices = ([c for c in colours if self.shows(c, name)] for colours in (said[:1], of_its_kind, NATURAL[:8]))
@@ -291,7 +307,8 @@ class Casting:
     def _filled(self, k: int, name: str, chance: random.Random, colour: str | None, own: bool = False) -> Thing:
         """An icon as a coloured drawing: its parts filled, or itself in a colour."""
         called, shape = self.called(k, name, chance), self.shapes[k]
-        said = colour is not None or (not own and not self.ordinary and chance.random() < 0.35)
+        bare = own or self.ordinary or _colour_of(name)
+        said = colour is not None or (not bare and chance.random() < 0.35)
         fitting = [c for c in NATURAL[:8] if self.shows(c, name)] or NATURAL[:8]
         main = colour or (chance.choice(fitting) if said else self.own_colour(name))
         first = jittered(COLOURS[main], chance, 0.08)

@@ -35,7 +35,8 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
     kinds = ("field", "beach", "city", "forest", "mountains", "park", "room", "street")
     back = backdrop(chance.choice(kinds) if chance.random() < 0.35 else None, chance)
     place, base = back.place, 0.95
-    body = cast.stand(who, 0.5, base, chance.uniform(0.62, 0.74), place, chance)
+    tall = chance.uniform(0.52, 0.64) if wears else chance.uniform(0.62, 0.74)
+    body = cast.stand(who, 0.5, base, tall, place, chance)
     shape, scale = cast.shapes[who.index], 1 / body.place[1]
     facing = 1 if body.place[0] > 0 else -1
     top = base - shape.height * scale
@@ -48,6 +49,8 @@ def worn(cast: Casting, chance: random.Random) -> Scene | None:
         own = cast.shapes[item.index]
         width = min(max(shape.head_width * 1.3, 0.34 * shape.width), 0.95 * shape.width) * scale
         tall_item = width / max(own.width, 0.05) * max(own.width, own.height)
+        room = top + 0.15 * shape.height * scale - 0.02  # above the brow, within the frame
+        tall_item = min(tall_item, room * own.longest / max(own.height, 0.05))
         x = 0.5 + (shape.head - (shape.left + shape.right) / 2) * scale * facing
         over = cast.stand(item, x, top + 0.15 * shape.height * scale, min(tall_item, 0.5), place, chance, shadow=0.0)
         called = with_article(DRESSED[hat][host] if dressed else who.name)
@@ -172,11 +175,13 @@ def garden(cast: Casting, chance: random.Random) -> Scene | None:
 def served(cast: Casting, chance: random.Random) -> Scene | None:
     """A bowl of fruit, a vase of flowers: several things that look out of what holds them."""
     what = chance.choice(list(HELD))
-    vessels, known = ([name for name in HELD[what][part] if name in cast.kind] for part in ("vessels", "things"))
+    vessels, known = ([name for name in HELD[what][part] if cast.painted.get(name)] for part in ("vessels", "things"))
     if not (vessels and known):
         return None
     name = chance.choice(vessels)
     vessel = cast.thing(name, chance, own=True)
+    if " with " in cast.subjects[vessel.index].called:  # it has something in it already
+        return None
     alike = chance.random() < 0.4
     names = [chance.choice(known)] * 3 if alike else [chance.choice(known) for _ in range(3)]
     things = [cast.thing(name, chance, own=True) for name in names]

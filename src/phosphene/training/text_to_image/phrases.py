@@ -11,6 +11,8 @@ NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 _ODD: dict[str, str] = _WORDS["odd"]
 _WITHOUT = frozenset((*_WORDS["mass"], *_WORDS["bare"], *_ODD.values()))
 """Words that have no article."""
+MASS = frozenset(_WORDS["mass"])
+"""Words for what is not counted."""
 _JOINING = ("of", "with", "in", "on", "wearing", "holding", "behind", "at")
 
 
@@ -37,12 +39,12 @@ def with_article(text: str) -> str:
     first = text.split()[0]
     if first in ("a", "an", "the", "some", *NUMBERS.values()):
         return text
-    head = text.split(" of ")[0].split(" with ")[0].split()[-1]
+    head = text.split(",")[0].split(" of ")[0].split(" with ")[0].split()[-1]
     if head in _WITHOUT:
         return text
     if head.endswith("s") and not head.endswith(("ss", "us", "is")):
         return text
-    vowel = first[0] in "aeiou" and not first.startswith(("uni", "eu", "one", "use", "ufo", "ukulele"))
+    vowel = first[0] in "aeiou" and not first.startswith(("uni", "eu", "ewe", "one", "use", "ufo", "ukulele"))
     return f"{'an' if vowel or first in ('hour', 'hourglass', 'x-ray') else 'a'} {text}"
 
 

@@ -130,7 +130,7 @@ class _Outdoors:
             self.ground.far = self.slopes(0.06, 0.14, 0.9)
         top = self.chance.uniform(0.62, 0.74)
         hill = self.ground.floor_near if self.snowy else self.colour((0.36, 0.58, 0.28))
-        self.ground.near = Ridge(g.MOUND, 1.02, 1.02 - top, colour=hill)
+        self.ground.near = Ridge(g.MOUND, 1.02, 1.02 - top, colour=hill, capped=hill)
         self.standing = (top + 0.01, top + 0.03)
 
     def _mountains(self) -> None:

@@ -76,7 +76,8 @@ def _upon(cast: Casting, two: Two, relation: str, chance: random.Random) -> list
     below = cast.stand(two.b, 0.5, two.base, min(two.tall_b, 0.5), two.place, chance)
     shape, scale = cast.shapes[two.b.index], 1 / below.place[1]
     top = two.base - shape.height * scale
-    seat = SEATS.get(two.b.bare) or SEATS.get(cast.subjects[two.b.index].called)
+    words = f"{two.b.bare} {cast.subjects[two.b.index].called}".split()
+    seat = next((SEATS[word] for word in words if word in SEATS), None)
     if relation == "on" and seat:
         tall = min(tall, 0.34)
         return [below, cast.stand(two.a, 0.5, two.base - seat * shape.height * scale, tall, two.place, chance, shadow=0.0)]

@@ -11,7 +11,7 @@ import random
 
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import COLOURS, jittered, spoken
-from phosphene.training.text_to_image.casting import WHITE, Casting, Layer, Missing, Scene, Thing, unseen
+from phosphene.training.text_to_image.casting import LINES, WHITE, Casting, Kind, Layer, Missing, Scene, Thing, unseen
 from phosphene.training.text_to_image.groups import group, worn
 from phosphene.training.text_to_image.manners import MANNERS
 from phosphene.training.text_to_image.phrases import article, plural, with_article
@@ -31,6 +31,8 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
         layer = Layer(thing.index, (-across if mirrored else across, across, 0.0, 0.0), **thing.colours)
         return Scene(article(styled(cast, thing, chance), chance), [layer])
     paper, said = chosen_paper(chance)
+    if cast.subjects[thing.index].style == LINES:
+        paper, said = WHITE, ""
     if thing.colours.get("mask") and min(sum(abs(a - b) for a, b in zip(thing.colours["ink"], paper, strict=True)), 3) < 0.5:
         paper, said = WHITE, ""
     tall = chance.uniform(0.78, 0.97)
@@ -46,9 +48,9 @@ def icon(cast: Casting, chance: random.Random) -> Scene | None:
     name = cast.choose("icons", chance, lambda kind: bool(cast.icons[kind.name]))
     icons = cast.icons[name]
     k = cast.best[name] if cast.best.get(name) in icons and chance.random() < 0.5 else chance.choice(icons)
-    paper, said = chosen_paper(chance, 0.25)
+    paper, said = chosen_paper(chance, 0.0 if cast.ordinary else 0.25)
     ink, colour = COLOURS["black"], None
-    if chance.random() < 0.55 or sum(paper) < 1.0:
+    if not cast.ordinary and (chance.random() < 0.55 or sum(paper) < 1.0):
         apart = [c for c in COLOURS if sum(abs(a - b) for a, b in zip(COLOURS[c], paper, strict=True)) > 0.6]
         colour = chance.choice([c for c in apart if cast.shows(c, name)] or apart)
         ink = jittered(COLOURS[colour], chance, 0.04)
@@ -66,13 +68,15 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
     name = cast.choose("somewhere", chance, lambda kind: kind.category not in nowhere and set("gawih") & set(kind.where))
     _, _, size, where = cast.kind[name]
     kind = cast.fitting(name, chance)
-    if chance.random() < 0.06:  # now and then where it does not belong, and said so
-        kind = chance.choice(list(phrases.PLACES))
+    kind = "hilltop" if kind == "hills" and chance.random() < 0.5 else kind
+    odd = chance.random() < 0.06  # now and then where it does not belong, and said so
+    kind = chance.choice(list(phrases.PLACES)) if odd else kind
     if kind is None:
         return None
     place = chosen_place(kind, chance)
     thing = cast.thing(name, chance, colour=cast.tint(name, chance, 0.15))
-    if cast.shapes[thing.index].opaque:
+    unseen_lines = cast.subjects[thing.index].style == LINES and place.time in ("night", "storm")
+    if cast.shapes[thing.index].opaque or unseen_lines:
         return None
     layers = extras(cast, place, chance)
     flying = ("a" in where and "g" not in where) or kind in ("sky", "space")
@@ -86,13 +90,15 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
     else:
         base = chance.uniform(min(max(place.standing[0] + 0.04, 0.8), place.standing[1]), place.standing[1])
         layers.append(cast.stand(thing, x, base, min(tall, 0.95 * base), place, chance))
-    where = chance.choice(phrases.TIMES[place.time]) if _is_told_by_the_time(place, chance) else places.where(place, chance)
+    timed = not odd and _is_told_by_the_time(place, chance)
+    where = chance.choice(phrases.TIMES[place.time]) if timed else places.where(place, chance)
     return Scene(f"{article(styled(cast, thing, chance), chance, 0.9)} {where}", layers, place.ground)
 
 
 def _is_told_by_the_time(place: places.Place, chance: random.Random) -> bool:
     """An owl at night, an umbrella in the rain: nothing is said of where that is."""
-    return place.time != "day" and place.kind not in phrases.ALWAYS and chance.random() < 0.3
+    nowhere = (*phrases.ALWAYS, *FLOORLESS)
+    return place.time != "day" and place.kind not in nowhere and chance.random() < 0.3
 
 
 def place(cast: Casting, chance: random.Random) -> Scene | None:
@@ -109,7 +115,11 @@ def place(cast: Casting, chance: random.Random) -> Scene | None:
 def count(cast: Casting, chance: random.Random) -> Scene | None:
     """Two to five of a thing, or many."""
     uncounted = ("symbol", "place", "weather", "activity")
-    name = cast.choose("counted", chance, lambda kind: kind.category not in uncounted and kind.size < 6 and kind.words < 3)
+
+    def is_counted(kind: Kind) -> bool:
+        return kind.category not in uncounted and kind.size < 6 and kind.words < 3 and kind.name.split()[-1] not in phrases.MASS
+
+    name = cast.choose("counted", chance, is_counted)
     number = chance.choice((2, 2, 2, 3, 3, 3, 4, 4, 5))
     many = name in phrases.FLOCKS and chance.random() < 0.4
     number = chance.randint(5, 7) if many else number
@@ -130,17 +140,20 @@ def count(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place | None, chance: random.Random) -> Layer:
-    """The k-th of several of a kind: in a row, or in two."""
-    upper = number // 2 if number > 3 else 0
+    """The k-th of several of a kind: in a row, or in two. On a floor the second row stands behind the gaps of the first."""
+    hanging = place is None or place.kind in FLOORLESS
+    upper = (number // 2 if hanging else (number - 1) // 2) if number > (3 if hanging else 5) else 0
     row, column, columns = (0, k, upper) if k < upper else (1, k - upper, number - upper)
     tall = min(0.92 / columns, 0.46) * chance.uniform(0.9, 1.0)
     x = (column + 0.5) / columns + chance.uniform(-0.02, 0.02)
-    if place is None or place.kind in FLOORLESS:
+    if hanging:
         y = (0.5 if not upper else (0.28, 0.72)[row]) + chance.uniform(-0.03, 0.03)
         return cast.hang(thing, x, y, tall, place, chance)
-    slope = 0.06 if place.kind == "hilltop" else 0.0  # at the sides a hill is lower
-    base = 0.93 if row else place.standing[0] + 0.08 + slope
-    return cast.stand(thing, x, base + chance.uniform(-0.02, 0.02), tall * (1.0 if row else 0.8), place, chance)
+    if row:
+        return cast.stand(thing, x, 0.93 + chance.uniform(-0.02, 0.02), tall, place, chance)
+    before = number - upper
+    gap = (1 + round(column * (before - 2) / max(columns - 1, 1))) / before + chance.uniform(-0.02, 0.02)
+    return cast.stand(thing, gap, min(place.standing[0] + 0.08, 0.93 - 0.6 * tall), 0.8 * tall, place, chance)
 
 
 SHARES = {"single": 0.50, "icon": 0.03, "here": 0.12, "place": 0.05, "pair": 0.15, "count": 0.07, "worn": 0.04, "group": 0.04}
@@ -150,6 +163,8 @@ MANNERED = 0.25
 """Share of the pictures, icons apart, that are made in a manner."""
 PLAIN = {"single": 0.38, "icon": 0.10, "here": 0.42, "place": 0.07, "count": 0.03}
 """Of the kinds of scene where nothing is said."""
+ENOUGH = 50
+"""Fewer ordinary things are not all that is shown where nothing is said: of somebody's own pictures they may be two."""
 SIMPLE = 0.2
 """Share of these that are simple drawings, as people make them and ask what they could be."""
 
@@ -161,8 +176,10 @@ class Director:
     """Makes up scenes of a casting; where nothing is known of what things are, each by itself."""
 
     def __init__(self, casting: Casting, ordinary: Casting | None = None, drawn: Casting | None = None) -> None:
-        self.casting, self.ordinary, self.drawn = casting, ordinary or casting, drawn
         known = any(subject.category for subject in casting.subjects)
+        enough = known and ordinary is not None and len(ordinary.names) >= ENOUGH
+        self.casting, self.ordinary = casting, ordinary if enough else casting
+        self.drawn = drawn if known and drawn is not None and drawn.names else None
         self.shares, self.unsaid = (SHARES, PLAIN) if known else ({"single": 0.8, "icon": 0.2},) * 2
 
     def plain(self, chance: random.Random) -> Scene:

@@ -9,6 +9,7 @@ from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import COLOURS, Colour, jittered, spoken
 from phosphene.training.text_to_image.casting import GROWS, WHITE, Casting, Layer, Thing
 from phosphene.training.text_to_image.grounds import Ground
+from phosphene.training.text_to_image.phrases import with_article
 
 
 def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str]:
@@ -17,7 +18,7 @@ def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str
         return WHITE, chance.choice((" on a white background", " on white")) if chance.random() < 0.05 else ""
     colour = chance.choice(list(COLOURS))
     called = spoken(colour, chance)
-    ways = (f" on a {called} background", f" on {called}", f", {called} background")
+    ways = (f" on {with_article(called)} background", f" on {called}", f", {called} background")
     said = chance.choice(ways) if chance.random() < 0.9 else ""
     return jittered(COLOURS[colour], chance, 0.04), said
 

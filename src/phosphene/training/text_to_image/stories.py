@@ -51,8 +51,7 @@ class Stories(torch.utils.data.Dataset):
             ordinary = Casting(*parts, held, thesaurus, ordinary=True)
             simple = [here and s.style in DRAWN for here, s in zip(held, cutouts.subjects, strict=True)]
             drawn = Casting(*parts, simple, thesaurus, ordinary=True)
-            plain = (casting if casting.names else None for casting in (ordinary, drawn))
-            self.director = Director(Casting(*parts, held, thesaurus), *plain)
+            self.director = Director(Casting(*parts, held, thesaurus), ordinary, drawn)
 
     def __bool__(self) -> bool:
         """Whether there is a picture to tell of."""
