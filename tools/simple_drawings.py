@@ -17,10 +17,11 @@ import simple_buildings as buildings
 import simple_things as things
 from PIL import Image
 from shrink_shards import add
-from simple_shapes import FLAT, PEN, Drawn, Hand, drawn
+from simple_shapes import Drawn, Hand, drawn
 from words import Table
 
 from phosphene.training.text_to_image.captions import Subject
+from phosphene.training.text_to_image.casting import FLAT, PEN
 
 EACH = 24
 """So many drawings of a thing in each style."""

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
-FLAT, PEN = "simple drawing", "pen drawing"
+from phosphene.training.text_to_image.casting import PEN
+
 FINE = 4
 """Drawn so many times as large, and averaged."""
 PALE = 600
@@ -26,7 +27,6 @@ class Part(NamedTuple):
     fill: Colour
     closed: bool = True
     bold: bool = False  # a thing of its own and not a part of another's surface: outlined where there are outlines
-    curved: bool = False  # one line all round, without corners
 
 
 class Hand:
@@ -56,12 +56,12 @@ class Hand:
         steps = [2 * math.pi * k / 40 for k in range(40)]
         round_ = [(wide * math.cos(a), tall * math.sin(a)) for a in steps]
         turned = [(x + a * math.cos(turn) - b * math.sin(turn), y + a * math.sin(turn) + b * math.cos(turn)) for a, b in round_]
-        return Part(turned, fill, bold=bold, curved=True)
+        return Part(turned, fill, bold=bold)
 
     def bow(self, x: float, y: float, wide: float, tall: float, begin: float, end: float, fill: Colour) -> Part:
         """An open piece of an oval, from one angle to another (degrees, clockwise from the right)."""
         angles = [math.radians(begin + (end - begin) * k / 20) for k in range(21)]
-        return Part([(x + wide * math.cos(a), y + tall * math.sin(a)) for a in angles], fill, closed=False, curved=True)
+        return Part([(x + wide * math.cos(a), y + tall * math.sin(a)) for a in angles], fill, closed=False)
 
     def line(self, *points: Point, fill: Colour) -> Part:
         return Part(list(points), fill, closed=False)

@@ -206,7 +206,7 @@ def apple(h: Hand) -> Drawn:
             1 - 0.22 * math.exp(-(((a - 1.5 * math.pi) / 0.35) ** 2)) - 0.1 * math.exp(-(((a - 0.5 * math.pi) / 0.3) ** 2))
         )
         round_.append((0.5 + r * 1.08 * math.cos(a), 0.58 + r * math.sin(a)))
-    yield Part(round_, red, bold=True, curved=True)
+    yield Part(round_, red, bold=True)
 
 
 def mushroom(h: Hand) -> Drawn:
@@ -258,7 +258,7 @@ def heart(h: Hand) -> Drawn:
         (16 * math.sin(a) ** 3, 13 * math.cos(a) - 5 * math.cos(2 * a) - 2 * math.cos(3 * a) - math.cos(4 * a)) for a in angles
     ]
     wide = h(0.022, 0.026)
-    yield Part([(0.5 + x * wide, 0.47 - y * 0.025) for x, y in curve], h.colour("red", "pink"), bold=True, curved=True)
+    yield Part([(0.5 + x * wide, 0.47 - y * 0.025) for x, y in curve], h.colour("red", "pink"), bold=True)
 
 
 def star(h: Hand) -> Drawn:

@@ -19,7 +19,7 @@ from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import COLOURS, EVERYDAY, MASK, WHITE, Colour, Subject, Thesaurus, jittered, spoken
 from phosphene.training.text_to_image.cutouts import Layer, Shape, placed
 from phosphene.training.text_to_image.grounds import Ground
-from phosphene.training.text_to_image.phrases import STYLES, plural
+from phosphene.training.text_to_image.phrases import plural
 
 _KNOWN = table("text_to_image/things.toml")
 OFTEN = {category: known["often"] for category, known in _KNOWN["categories"].items()}
@@ -51,10 +51,9 @@ ALIKE = {name: also.split("; ") for name, also in lines("text_to_image/alike.tsv
 """Things by whose paintings a thing is shown as well: a red apple is an apple."""
 BEST = 0.65
 """How often a thing is shown by the drawing it is known by: one look learned well beats ten half learned."""
-DRAWN = frozenset(style for style, words in STYLES.items() if style.endswith("drawing"))
-"""Styles of what is put together of plain shapes, as people draw who do not draw: see tools/simple_drawings.py."""
-LINES = "pen drawing"
-"""The one that is lines alone: on dark paper they are not seen."""
+FLAT, PEN = "simple drawing", "pen drawing"
+"""Styles of what is put together of plain shapes, as people draw who do not draw (tools/simple_drawings.py), in colours or as
+lines alone, which are not seen on dark paper."""
 SEATS: dict[str, float] = _KNOWN["seats"]
 """What somebody sits in, not upon: at what share of its height."""
 SERVED = ("bowl", "cup", "glass", "bottle", "basket", "jar", "pot", "slice", "vase", "box")
@@ -179,10 +178,8 @@ class Casting:
 
     def _best(self) -> dict[str, int]:
         """The drawing that a name is known by, where it is there and used."""
-        wanted, same = (
-            {name: ASKED[name].drawing for name in self.kind if name in ASKED and ASKED[name].drawing},
-            defaultdict(list),
-        )
+        wanted = {name: ASKED[name].drawing for name in self.kind if name in ASKED and ASKED[name].drawing}
+        same: dict[tuple[str, str], list[int]] = defaultdict(list)
         for k, subject in enumerate(self.subjects):
             if subject.called in wanted:
                 same[subject.called, subject.drawing].append(k)

@@ -189,8 +189,8 @@ def pixels(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.cat(made)
 
 
-STUDIOS = ((0.74, 0.74, 0.74), (0.80, 0.73, 0.64), (0.60, 0.67, 0.74), (0.56, 0.43, 0.33), (0.66, 0.72, 0.62))
-"""Walls before which things are photographed."""
+DESKS = ((0.45, 0.34, 0.25), (0.36, 0.38, 0.42), (0.56, 0.50, 0.42), (0.30, 0.36, 0.34))
+"""On what photographs lie."""
 
 
 def photograph(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -220,8 +220,8 @@ def photograph(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return (made + (shown - made) * print_).clamp(0, 1)
 
 
-DESKS = ((0.45, 0.34, 0.25), (0.36, 0.38, 0.42), (0.56, 0.50, 0.42), (0.30, 0.36, 0.34))
-"""On what photographs lie."""
+STUDIOS = ((0.74, 0.74, 0.74), (0.80, 0.73, 0.64), (0.60, 0.67, 0.74), (0.56, 0.43, 0.33), (0.66, 0.72, 0.62))
+"""Walls before which things are photographed."""
 
 
 def exposed(x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -9,10 +9,10 @@ from phosphene.training.tables import table
 _WORDS = table("text_to_image/words.toml")
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 _ODD: dict[str, str] = _WORDS["odd"]
-_WITHOUT = frozenset((*_WORDS["mass"], *_WORDS["bare"], *_ODD.values()))
-"""Words that have no article."""
 MASS = frozenset(_WORDS["mass"])
 """Words for what is not counted."""
+_WITHOUT = MASS.union(_WORDS["bare"], _ODD.values())
+"""Words that have no article."""
 _JOINING = ("of", "with", "in", "on", "wearing", "holding", "behind", "at")
 
 

@@ -11,7 +11,7 @@ import random
 
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import COLOURS, jittered, spoken
-from phosphene.training.text_to_image.casting import LINES, WHITE, Casting, Kind, Layer, Missing, Scene, Thing, unseen
+from phosphene.training.text_to_image.casting import PEN, WHITE, Casting, Kind, Layer, Missing, Scene, Thing, unseen
 from phosphene.training.text_to_image.groups import group, worn
 from phosphene.training.text_to_image.manners import MANNERS
 from phosphene.training.text_to_image.phrases import article, plural, with_article
@@ -31,7 +31,7 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
         layer = Layer(thing.index, (-across if mirrored else across, across, 0.0, 0.0), **thing.colours)
         return Scene(article(styled(cast, thing, chance), chance), [layer])
     paper, said = chosen_paper(chance)
-    if cast.subjects[thing.index].style == LINES:
+    if cast.subjects[thing.index].style == PEN:
         paper, said = WHITE, ""
     if thing.colours.get("mask") and min(sum(abs(a - b) for a, b in zip(thing.colours["ink"], paper, strict=True)), 3) < 0.5:
         paper, said = WHITE, ""
@@ -75,8 +75,8 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
         return None
     place = chosen_place(kind, chance)
     thing = cast.thing(name, chance, colour=cast.tint(name, chance, 0.15))
-    unseen_lines = cast.subjects[thing.index].style == LINES and place.time in ("night", "storm")
-    if cast.shapes[thing.index].opaque or unseen_lines:
+    hidden = cast.subjects[thing.index].style == PEN and place.time in ("night", "storm")
+    if cast.shapes[thing.index].opaque or hidden:
         return None
     layers = extras(cast, place, chance)
     flying = ("a" in where and "g" not in where) or kind in ("sky", "space")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from phosphene.models import tokens
 from phosphene.training.text_to_image.captions import EVERYDAY, Thesaurus, held_out
-from phosphene.training.text_to_image.casting import DRAWN, Casting, Scene
+from phosphene.training.text_to_image.casting import FLAT, PEN, Casting, Scene
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.recipe import CascadeRecipe
 from phosphene.training.text_to_image.scenes import Director
@@ -49,7 +49,7 @@ class Stories(torch.utils.data.Dataset):
         if any(held):
             parts = cutouts.subjects, cutouts.shapes
             ordinary = Casting(*parts, held, thesaurus, ordinary=True)
-            simple = [here and s.style in DRAWN for here, s in zip(held, cutouts.subjects, strict=True)]
+            simple = [here and s.style in (FLAT, PEN) for here, s in zip(held, cutouts.subjects, strict=True)]
             drawn = Casting(*parts, simple, thesaurus, ordinary=True)
             self.director = Director(Casting(*parts, held, thesaurus), ordinary, drawn)
 
