@@ -25,6 +25,7 @@ from judge import INKS
 from scipy import ndimage
 from torch import Tensor
 
+from phosphene.defaults import OWN_USUAL
 from phosphene.drawing import Sampling, run
 from phosphene.evaluation.matching import open_judge
 from phosphene.images import save_png, sheet, to_images
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="of each kind")
     parser.add_argument("--solver", default="dpm")
     parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=OWN_USUAL.guidance)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     judge = open_judge(options.judge, options.device)

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from phosphene.defaults import OWN_USUAL
 from phosphene.drawing import Sampling, run
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--best-of", type=int, default=4)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=OWN_USUAL.guidance)
     parser.add_argument("--firsts", type=int, default=len(FIRSTS))
     parser.add_argument("--out", type=Path, default=Path("pairs"))
     options = parser.parse_args()

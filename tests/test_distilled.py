@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import refusal
+from conftest import randn, refusal
 from test_cli import call, here  # noqa: F401 (fixtures)
 from test_glyph import gallery, shards, spoken, taught, tiny  # noqa: F401 (fixtures)
 
@@ -34,6 +34,7 @@ from phosphene.training.text_to_image.run import CascadeRun
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 import ship_distilled
+from blind_sheets import read_prompts
 
 PROMPTS, SEEDS = ("a castle", "a dog face"), (180, 181)
 
@@ -47,15 +48,20 @@ def fast():
 
 
 def test_from_the_same_noise_it_draws_what_its_teacher_draws(fast):
-    """Nearer than the teacher itself in as many steps, and in as few as eight, though it is asked four times and not sixteen."""
-    first, teacher = fast.stages[0], load(CASCADE).stages[0]
+    """Nearer than the teacher itself in as many steps, and in as few as eight, though it is asked four times and not sixteen.
 
-    def drawn(stage, *how):
-        return last(run(generate(PROMPTS), stage, SEEDS, sampling=Sampling(*how, max_rows=64)))
+    So of every twelfth ordinary prompt together: of one or another a step decides what it becomes.
+    """
+    first, teacher = fast.stages[0], load(CASCADE).stages[0]
+    ordinary = read_prompts(Path(__file__).parents[1] / "docs" / "prompts.txt")[::12]
+
+    def drawn(stage, *how, prompts=ordinary):
+        return last(run(generate(prompts), stage, range(180, 180 + len(prompts)), sampling=Sampling(*how, max_rows=64)))
 
     right, own = drawn(teacher), drawn(first)
     apart = {steps: (drawn(teacher, "dpm", steps) - right).square().mean() for steps in (4, 8)}
     assert (own - right).square().mean() < min(apart.values())
+    own = drawn(first, prompts=PROMPTS)
     looks = [lambda x, k=k: own[k : k + 1] for k in range(len(PROMPTS))]
     assert score(teacher, own[:1], PROMPTS, looks).gain[0].argmax(1).tolist() == [0, 1]
 
@@ -372,6 +378,17 @@ def test_a_student_comes_nearer_to_its_teacher_and_is_opened_as_it_was(learner, 
         wanted = own.image(x, t, text, mask.bool())
         torch.testing.assert_close(stage.network.transformer(x, t, text, mask.bool()), wanted, rtol=0, atol=5e-3)
     assert (tmp_path / "run" / "samples").is_dir() and list((tmp_path / "run" / "samples").iterdir())
+
+
+def test_the_sum_of_differences_adds_what_each_adds():
+    """Each so strong: of products and of all else; what one of them lacks is the other's alone."""
+    one = {"a.up": randn(2, 5), "a.down": randn(2, 3), "b": randn(4)}
+    other = {"a.up": randn(1, 5), "a.down": randn(1, 3), "b": randn(4), "c": randn(2)}
+    found = ship_distilled.mixed([(one, 0.5), (other, 0.25)])
+    product = [each["a.up"].T @ each["a.down"] for each in (found, one, other)]
+    torch.testing.assert_close(product[0], 0.5 * product[1] + 0.25 * product[2])
+    torch.testing.assert_close(found["b"], 0.5 * one["b"] + 0.25 * other["b"])
+    torch.testing.assert_close(found["c"], 0.25 * other["c"])
 
 
 def test_as_few_bytes_as_keep_it(learner):

@@ -254,7 +254,7 @@ def test_the_denoiser_prefers_what_it_can_read_both_ways():
 
 # What was tried
 
-COLUMNS = ("view", "first", "second", "reads", "seeds", "seed", "named")
+COLUMNS = Tried._fields
 
 
 def tried(*rows) -> tuple[Tried, ...]:
@@ -299,6 +299,8 @@ def test_the_best_that_were_tried_of_all_views_none_twice():
     assert [pair[:3] for pair in tries.best_tried(tried(*rows), None, 9)] == [("skew", "b", "a"), ("flip", "c", "a")]
     assert [pair[:3] for pair in tries.best_tried(tried(*rows), "c", 9)] == [("flip", "c", "a")]
     assert tries.best_tried(tried(*rows), "d", 9) == []
+    people = tried(("flip", "c", "d", 0.04, 6, 190, 2))
+    assert tries.best_tried(people, "d", 9) == list(people)  # whatever judges say
     assert tries.best_tried(tried(*rows), None, 9, {"c"}) == list(tried(rows[1]))
     assert tries.best_tried(tried(*rows), "c", 9, {"c"}) == list(tried(rows[2]))
 
@@ -306,6 +308,8 @@ def test_the_best_that_were_tried_of_all_views_none_twice():
 def test_what_people_read_goes_before_what_judges_do_and_what_people_did_not_last():
     rows = [("flip", "a", "b", 0.9, 10, 190, 1), ("skew", "a", "c", 0.2, 10, 191, 2), ("flip", "a", "d", 0.5, 10, 192, None)]
     assert [pair.second for pair in tries.best_tried(tried(*rows), "a", 9)] == ["c", "d", "b"]
+    many = tried(("flip", "a", "b", 0.1, 10, 190, 2, 0.9), ("flip", "a", "c", 0.8, 10, 190, 2, 0.6), ("flip", "a", "d", 1.0, 10))
+    assert [pair.second for pair in tries.best_tried(many, "a", 9)] == ["b", "c", "d"]  # what most read, whatever judges say
     things = with_copy("flip")
     rows = [("flip", "thing 0", f"thing {k}", 0.5, 10, 190, named) for k, named in ((3, 0), (4, None), (5, 2))]
     known_of = things._replace(tried=tried(*rows, ("flip", "thing 1", "thing 2", 0.1, 10, 190)))
@@ -331,13 +335,14 @@ def test_what_is_hard_to_name_is_nobodys_partner():
     "lines",
     [
         [""],
-        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t190"],
-        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\tnan\t10\t190\t"],
-        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t-1\t"],
-        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t190\t3"],
-        ["\t".join(COLUMNS), "sideways\tthing 0\tthing 1\t0.5\t10\t190\t"],
-        ["\t".join(COLUMNS), "flip\tthing 0\tnobody\t0.5\t10\t190\t"],
-        ["flip\tthing 0\tthing 1\t0.5\t10\t190\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t190\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\tnan\t10\t190\t\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t-1\t\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t190\t3\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tthing 1\t0.5\t10\t190\t2\t1.5"],
+        ["\t".join(COLUMNS), "sideways\tthing 0\tthing 1\t0.5\t10\t190\t\t"],
+        ["\t".join(COLUMNS), "flip\tthing 0\tnobody\t0.5\t10\t190\t\t"],
+        ["flip\tthing 0\tthing 1\t0.5\t10\t190\t\t"],
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, lines):
@@ -356,7 +361,7 @@ def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  
     order = [Tried(**pair).worth for pair in told]
     assert order == sorted(order, reverse=True) and told[0]["named"] == 2 and told[0]["reads"] > 0.3
     named = {pair[:3]: pair.named for pair in known.tried}
-    assert sum(of == 2 for of in named.values()) == 344  # docs/illusions.md
+    assert sum(of == 2 for of in named.values()) == 251 and len(known.tried) == 2128  # docs/illusions.md
 
 
 # The command
@@ -411,7 +416,7 @@ def test_what_may_share_a_picture_is_said_where_it_is_known():
     assert told.endswith(f": {', '.join(second)}.") and "a cat" not in second
     assert told != widgets.fitting("a cat", "rotate-90") and told == widgets.fitting("a cat", "flip")
     assert widgets.fitting("a duck", "rotate-90").startswith(
-        "People read with it: a cow (seed 194), a house with garden (seed 187). May share a picture with it: "
+        "People read with it: a dog face (seed 194), a cow (seed 194). May share a picture with it: "
     )
     kept = widgets._partners.cache_info().currsize
     for prompt, name in (("zzz", "flip"), ("", "flip"), ("a cat", "cylinder")):

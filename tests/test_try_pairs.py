@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,13 @@ import torch
 from conftest import randn
 from test_cascade import BOAT, MAN, cascade, folder  # noqa: F401  (fixtures)
 
+from phosphene.defaults import CONCEPTS
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.anagram import anagram
-from phosphene.tasks.sketches import SIDE, Concepts
+from phosphene.tasks.sketches import SIDE, Concepts, read
 from phosphene.tasks.tried import Tried, read_tried
 from phosphene.views import view
 
@@ -158,7 +159,9 @@ def test_what_people_named_is_counted_of_both_readings(tmp_path):
     rows, judged = rows_of(3), tmp_path / "judged.tsv"
     key = {"1": [*rows[0][:3], 0], "2": [*rows[1][:3], 1], "3": [*rows[0][:3], 1], "4": [*rows[1][:3], 0]}
     judged.write_text("1 1\n3\t1\n2 0\n4 1\n")
-    assert [pair.named for pair in name_pairs.named(rows, key, judged)] == [2, 1, None]
+    found = name_pairs.named(rows, key, judged)
+    assert [pair.named for pair in found] == [2, 1, None]
+    assert [pair.share for pair in found] == [2 / 3, 1 / 3, None]  # of one who was asked, by Laplace's rule
     judged.write_text("1 1\n3 1\n2 0\n")
     with pytest.raises(UserError, match="each number of the key once"):
         name_pairs.named(rows, key, judged)
@@ -177,16 +180,27 @@ def test_sheets_show_each_reading_under_its_number(tmp_path, monkeypatch):
 
 
 def test_what_people_said_is_what_the_page_counts():
-    """docs/illusions.md: 2,467 pictures, 35 of them twice, and 1,858 of 4,934 readings right; then 1,144, 1,347 of 2,615."""
+    """docs/illusions.md: 2,467 pictures, 35 of them twice, and 1,858 of 4,934 readings right; then 1,144, 1,347 of 2,615; and
+    1,473 of the weights that ship."""
     lines = (Path(__file__).parent.parent / "tools" / "readings.tsv").read_text(encoding="utf-8").splitlines()
     rows = [line.split("\t") for line in lines[1:]]
-    before, then = rows[: 2 * 2467], rows[2 * 2467 :]
+    before, then, now = rows[: 2 * 2467], rows[2 * 2467 : 7549], rows[7549:]
     asked = Counter(tuple(row[:4]) for row in before)
     assert set(asked.values()) == {2, 4} and len(asked) == 2467 - 35
     assert sum(row[6] == "1" for row in before) == 1858
     readings = Counter(tuple(row[:5]) for row in then)
     assert set(readings.values()) == {1, 2, 3} and (len(readings), len(then)) == (2 * 1144, 2615)
     assert sum(row[6] == "1" for row in then) == 1347
+    assert len({tuple(row[:4]) for row in now}) == 1473 and (len(now), sum(row[6] == "1" for row in now)) == (5018, 3054)
+    told = defaultdict(lambda: ([], []))
+    for row in now:
+        told[tuple(row[:4])][int(row[4]) - 1].append(int(row[6]))
+    for pair in read(CONCEPTS).tried:
+        said = told.get((*pair[:3], str(pair.seed)))
+        assert (pair.named is None) == (said is None), pair
+        if said:
+            assert pair.named == sum(2 * sum(one) > len(one) for one in said), pair
+            assert abs(pair.share - min((1 + sum(one)) / (2 + len(one)) for one in said)) < 0.006, pair
 
 
 def test_with_other_weights_those_that_people_named_are_drawn_again_and_no_others(cascade):  # noqa: F811

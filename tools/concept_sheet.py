@@ -1,6 +1,6 @@
 """Draw small early sketches of known things, for ``phosphene pairs``: see ``tasks/sketches.py``.
 
-    python tools/concept_sheet.py --model glyph --guidance 4 --out concepts.png
+    python tools/concept_sheet.py --model glyph --out concepts.png
 
 The things are those of ``concepts.txt``, a prompt a line: what most of the pictures that glyph learned from show, less what
 is hard to tell or none of what people come for. Those of ``hard.txt`` were not named right by somebody who saw glyph's first
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from blind_sheets import read_prompts
 
+from phosphene.defaults import OWN_USUAL
 from phosphene.models.cascade import open_cascade
 from phosphene.tasks.sketches import AT_ONCE, drawn, read, write
 
@@ -24,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="glyph")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=OWN_USUAL.guidance)
     parser.add_argument("--things", type=Path, default=THINGS, help="a text file with a prompt a line")
     parser.add_argument("--hard", type=Path, help="those of them that are hard to name, likewise; by default glyph's, for glyph")
     parser.add_argument("--each", type=int, default=2, help="seeds of each")

@@ -19,44 +19,44 @@ DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = DOCS / "images" / "gallery"
 
 ANAGRAMS = {
-    "police-cow": ("a police car", "a cow", "flip", 189),
-    "bicycle-mouse": ("a bicycle", "a mouse face", "flip", 193),
-    "anchor-whale": ("an anchor", "a spouting whale", "rotate-90", 187),
-    "scorpion-rooster": ("a scorpion", "a rooster", "rotate-180", 189),
+    "police-cow": ("a police car", "a cow", "flip", 194),
+    "hourglass-student": ("an hourglass", "a student", "flip", 192),
+    "wine-cupcake": ("a glass of wine", "a cupcake", "flip", 186),
+    "car-sunglasses": ("a car", "a face with sunglasses", "flip", 187),
+    "cherry-tulip": ("a cherry", "a tulip", "flip", 193),
+    "duck-palm": ("a duck", "a palm tree", "flip", 192),
+    "castle-elephant": ("a castle", "an elephant", "rotate-180", 192),
+    "butterfly-fox": ("a butterfly", "a fox", "rotate-180", 190),
+    "mushroom-tomato": ("a mushroom", "a tomato", "rotate-180", 186),
     "martini-volcano": ("a martini glass", "a volcano", "rotate-180", 191),
-    "parachute-tent": ("a parachute", "a circus tent", "rotate-180", 194),
-    "heart-apple": ("a heart", "a red apple", "rotate-90", 186),
-    "pretzel-pumpkin": ("a pretzel", "a pumpkin", "flip", 194),
-    "book-telephone": ("a book", "a telephone", "jigsaw", 188),
-    "alien-salad": ("an alien", "a green salad", "flip", 195),
-    "bee-tree": ("a bee", "a christmas tree", "rotate-90", 189),
-    "pushpin-screwdriver": ("a pushpin", "a screwdriver", "rotate-180", 190),
-    "book-shirt": ("a green book", "a t-shirt", "rotate-90", 188),
-    "bank-piano": ("a classical building", "a musical keyboard", "rotate-180", 193),
-    "balloon-fire": ("a hot air balloon", "fire", "inner-circle", 188),
-    "heel-flag": ("a high-heeled shoe", "a triangular flag", "flip", 188),
-    "castle-bank": ("a castle", "a bank", "flip", 190),
-    "sunglasses-pawn": ("sunglasses", "a chess pawn", "rotate-90", 191),
-    "wine-pawn": ("a glass of wine", "a chess pawn", "square-hinge", 182),
-    "drop-campfire": ("a water drop", "a campfire", "negate", 184),
-    "sunglasses-pen": ("sunglasses", "a pen", "skew", 191),
-    "apple-balloon": ("an apple", "a balloon", "rotate-180", 185),
-    "mushroom-frown": ("a mushroom", "a disappointed face", "flip", 183),
-    "bird-apple": ("a bird", "an apple", "rotate-180", 187),
+    "car-suitcase": ("a car", "a suitcase", "rotate-90", 189),
+    "truck-padlock": ("a delivery truck", "a padlock", "rotate-90", 192),
+    "chick-baby": ("a chick", "a baby", "rotate-90", 192),
+    "tiger-runner": ("a tiger", "a runner", "rotate-90", 194),
+    "giraffe-helicopter": ("a giraffe", "a helicopter", "rotate-90", 186),
+    "pine-fish": ("a pine tree", "fish", "rotate-90", 193),
+    "chick-star": ("a chick", "a star", "jigsaw", 193),
+    "avocado-frog": ("an avocado", "a frog", "jigsaw", 189),
+    "tent-frog": ("a tent", "a frog", "inner-circle", 186),
+    "mushroom-bear": ("a mushroom", "a teddy bear", "inner-circle", 186),
+    "eye-spider": ("an eye", "a spider", "square-hinge", 192),
+    "train-jeans": ("a train", "jeans", "square-hinge", 192),
+    "sunglasses-pen": ("sunglasses", "a pen", "skew", 192),
+    "umbrella-eggplant": ("an umbrella with raindrops", "an eggplant", "rubik", 194),
 }
 HYBRIDS = {
-    "tree-owl": ("a tree", "an owl", 3.0, 181),
-    "planet-frog": ("a planet", "a frog face", 3.0, 183),
-    "house-dog": ("a house", "a dog face", 3.0, 182),
-    "cookie-clock": ("a cookie", "a clock", 3.0, 180),
-    "tree-castle": ("a tree", "a castle", 3.0, 183),
-    "tree-lion": ("a tree", "a lion face", 3.0, 181),
-    "house-cat": ("a house", "a cat face", 3.0, 180),
-    "house-owl": ("a house", "an owl", 3.0, 181),
-    "tomato-ladybug": ("a tomato", "a ladybug", 3.0, 182),
+    "tree-owl": ("a tree", "an owl", 3.0, 183),
     "tree-skull": ("a tree", "a skull", 3.0, 180),
-    "mountain-wolf": ("a mountain", "a wolf", 3.0, 180),
-    "planet-cat": ("a planet", "a cat face", 3.0, 182),
+    "tree-bear": ("a tree", "a bear face", 3.0, 180),
+    "house-dog": ("a house", "a dog face", 3.0, 180),
+    "house-robot": ("a house", "a robot", 3.0, 183),
+    "tomato-ladybug": ("a tomato", "a ladybug", 3.0, 182),
+    "mushroom-house": ("a mushroom", "a house", 3.0, 181),
+    "bell-penguin": ("a bell", "a penguin", 3.0, 182),
+    "tent-fox": ("a tent", "a fox", 3.0, 180),
+    "strawberry-owl": ("a strawberry", "an owl", 3.0, 182),
+    "pumpkin-cat": ("a pumpkin", "a cat face", 3.0, 182),
+    "castle-robot": ("a castle", "a robot", 3.0, 180),
 }
 """What is seen from afar, what from near, the blur that parts them, and a seed."""
 READ = PICTURES / "read.json"
@@ -76,19 +76,17 @@ def command(name: str) -> list[str]:
 PAGE = """# Gallery
 
 Here are {count} anagrams in {views} views by the embedded model, 256x256 pixels, unretouched: each is what its command
-draws, as it is and in the view. Most pairs are of the table of `phosphene pairs` (how it was made:
-[illusions.md](illusions.md)); four are of an earlier sheet (a water drop and a campfire, an apple and a balloon, a bird
-and an apple, a mushroom and a disappointed face). Of each, ten or sixteen seeds were drawn, of which retrieval models
-took the one that read best to them. Judges are easily pleased: of 96 pairs that read best to them, two people who knew
-nothing both named nine right both ways. So people chose: {count} of some two hundred such pictures, by their looks and
-by the names that others had given them. It is a choice of pairs and of seeds, as galleries are. How often pairs read
-that nobody chose stands in [illusions.md](illusions.md).
+draws, as it is and in the view. All pairs are of the table of `phosphene pairs` (how it was made:
+[illusions.md](illusions.md)). Of each, ten seeds were drawn, of which a retrieval model took the one that read best to it.
+Judges are easily pleased, so people chose: {count} of some 270 pairs whose two readings others had named right, by their
+looks. Three of a first choice, which neither of two people named both ways, were replaced. It is a choice of pairs and of
+seeds, as galleries are. How often pairs read that nobody chose stands in [illusions.md](illusions.md).
 
 "Named" is what somebody said who saw each reading by itself, as a numbered picture among {pictures} in shuffled order, and
-knew nothing of prompts or views; the first name counts (a chess piece is a pawn, a fire a campfire, a sad face a disappointed
-one, a cocktail glass a martini glass, a temple a classical building but no bank, and a bowl no salad). **In {both} of {count}
-both readings were named right**, in {one} exactly one, in {none} neither; a second person, whose names are not shown, named both
-right in 20. Neither of the two had had a say in the choice. The failures stay where they are.
+knew nothing of prompts or views; the first name counts (a graduate is a student, a cocktail glass a martini glass, a running
+man a runner, a Christmas tree a pine tree; a thing that lies on its head or its side is none). **In {both} of {count} both
+readings were named right**, in {one} exactly one, in {none} neither; a second person, whose names are not shown, named both
+right in 19. Neither of the two had had a say in the choice. The failures stay where they are.
 
     python tools/gallery.py --again    # draws all of it
 
@@ -97,12 +95,11 @@ right in 20. Neither of the two had had a say in the choice. The failures stay w
 {rows}
 ## Hybrids
 
-Here are {hybrids}, of frequencies, chosen by looks from some two hundred pictures of sixty pairs, three or four seeds each. "From
+Here are {hybrids}, of frequencies, chosen by looks from some 150 pictures of 42 pairs, three or four seeds each. "From
 afar" is the picture as an eye sees it that blurs by the sigma, shrunk to a pixel a sigma (`FromAfar` in `tasks/hybrid.py`). Two
 people who knew nothing saw half of all readings each, and of no hybrid both. **{change} of {hybrids} change**: what was
-named from afar is the first prompt (a globe is a planet) and what was named from near the second. Of twelve that were shown
-before, seven of them a fruit or a heart with a face, five had changed by the same rule, and are among these; a face on an
-orange was "an orange". Named are the first names, from afar and from near.
+named from afar is the first prompt (a cottage is a house) and what was named from near the second. Of a first choice 7 of 12 did;
+four that did not were replaced, the fifth is still here. Named are the first names, from afar and from near.
 
 | | command | named | reads |
 |---|---|---|---|

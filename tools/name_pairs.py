@@ -84,10 +84,11 @@ def named(tried: Sequence[Tried], key: dict[str, list], judged: Path) -> list[Tr
     said = dict(line.split() for line in judged.read_text().splitlines() if line.strip())
     if set(said) != set(key) or set(said.values()) - {"0", "1"}:
         raise UserError(f"{judged}: must have each number of the key once, followed by 0 or 1.")
-    right: dict[tuple, int] = defaultdict(int)
+    right: dict[tuple, list[int]] = defaultdict(list)
     for number, (*pair, _) in key.items():
-        right[tuple(pair)] += int(said[number])
-    return [pair._replace(named=right.get(pair[:3], pair.named)) for pair in tried]
+        right[tuple(pair)].append(int(said[number]))
+    found = {pair: {"named": sum(both), "share": (1 + min(both)) / 3} for pair, both in right.items()}
+    return [pair._replace(**found.get(pair[:3], {})) for pair in tried]
 
 
 def main() -> None:

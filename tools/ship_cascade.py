@@ -48,16 +48,16 @@ shown that, and reads no prompt. All of it, with what failed: docs/embedded-mode
 ## What it is worth
 
 {figures}
-The blind naming is of `docs/prompts.txt`, whose first seeds somebody named who saw numbered pictures only. The judge of captions
-is a retrieval model of another seed than the one that taught the text encoder; of the emoji and game icons that it is asked about
-it gets {real} of the real pictures. Colours, numbers and sides are measured by detectors, on compositions
+The blind naming is of `docs/prompts.txt`, whose first seeds two people named who saw numbered pictures only. The judge of
+captions is a retrieval model of another seed than the one that taught the text encoder; of the emoji and game icons that it is
+asked about it gets {real} of the real pictures. Colours, numbers and sides are measured by detectors, on compositions
 that training left out. The commands: docs/embedded-model.md.
 
 ## Limits
 
-- It draws in the manner of its pictures. "A photo of" gives a thing before a wall with a shadow, which nobody takes for a photo.
+- It draws in the manner of its pictures. "A photo of" gives an instant print of a drawn thing.
 - Which of two things is left and which is right it does not hear; a second thing is often lost or takes the first one's colour.
-- It is small. Common things come out as anyone would name them; a bowl of fruit, a vase of flowers or a dinosaur often do not.
+- It is small. Common things come out as anyone would name them; a barista, or a cat on a chair, does not.
 - What it takes for granted is what emoji take for granted: people are yellow or light-skinned unless a word says otherwise
   (skin tones were left out of the training pictures), families and professions look as the vendors drew them, and names are
   English. It says nothing about how things or people are.

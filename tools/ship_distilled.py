@@ -1,9 +1,11 @@
 """Put what a training distilled into the package, as few bytes as keep it, with its card and its sums.
 
-    python tools/ship_distilled.py RUN --share 0.77 --upscale-steps 4
+    python tools/ship_distilled.py RUN/model --share 0.77 --upscale-steps 4
+    python tools/ship_distilled.py RUN/model --strength 0.525 --also OTHER 0.225 --share 0.385 --upscale-steps 4
 
 ``RUN/model`` is what ``phosphene train student`` wrote. Of the products that are added to the teacher's matrices the ``share`` of
-all components is kept that moves a weight most for its bytes; what is kept becomes eight-bit integers.
+all components is kept that moves a weight most for its bytes; what is kept becomes eight-bit integers. ``--strength`` adds so
+much of the difference, and ``--also`` so much of another's: less of one taught at more guidance, the mean of several.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import math
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -37,6 +40,26 @@ applies here word for word. How it was made, and what judges and people make of 
 """
 
 
+def difference(model: Path) -> dict[str, Tensor]:
+    """What ``model`` adds to its teacher's weights."""
+    path = model / distilled.DIFFERENCE
+    return {name: weights.real(value, name, path) for name, value in weights.load(path).items()}
+
+
+def mixed(parts: Sequence[tuple[dict[str, Tensor], float]]) -> dict[str, Tensor]:
+    """The sum of differences, each so strong: products stand side by side, so that their ranks add up."""
+    found: dict[str, Tensor] = {}
+    for changes, strength in parts:
+        for name, value in changes.items():
+            own = value.float() * (1 if name.endswith(distilled.DOWN) else strength)
+            if name in found and name.endswith((distilled.UP, distilled.DOWN)):
+                own = torch.cat([found[name], own])
+            elif name in found:
+                own = found[name] + own
+            found[name] = own
+    return found
+
+
 def kept(changes: dict[str, Tensor], teacher: dict[str, Tensor], share: float) -> dict[str, Tensor]:
     """``changes`` with the share of their components that counts most."""
     parts, found = [], {name: value.view(1, -1) if value.ndim == 1 else value for name, value in changes.items()}
@@ -58,13 +81,16 @@ def kept(changes: dict[str, Tensor], teacher: dict[str, Tensor], share: float) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("MODEL", "STRENGTH"))
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--upscale-steps", type=int, help="of the second stage; as with the teacher by default")
     options = parser.parse_args()
-    source = options.run / "model"
-    told, network = distilled.read(source), open_cascade(CASCADE, dtype=torch.float32, stages=1).stages[0].network
-    changes = kept(weights.load(source / distilled.DIFFERENCE), network.transformer.state_dict(), options.share)
+    told, network = distilled.read(options.model), open_cascade(CASCADE, dtype=torch.float32, stages=1).stages[0].network
+    models = [(options.model, options.strength), *((Path(model), float(strength)) for model, strength in options.also)]
+    parts = [(difference(model), strength) for model, strength in models]
+    changes = kept(mixed(parts), network.transformer.state_dict(), options.share)
     shutil.rmtree(HERE, ignore_errors=True)
     weights.save(changes, HERE / distilled.DIFFERENCE, "int8")
     (HERE / folders.DISTILLED).write_text(

@@ -187,7 +187,8 @@ def known(path: Path, prompts: Sequence[str]) -> Tensor:
 def write(rows: Sequence[Tried], path: Path) -> None:
     lines = ["\t".join(Tried._fields)]
     for row in rows:
-        cells = row._replace(reads=f"{row.reads:.2f}", named="" if row.named is None else row.named)
+        shown = {"reads": f"{row.reads:.2f}", "share": "" if row.share is None else f"{row.share:.2f}"}
+        cells = row._replace(**shown, named="" if row.named is None else row.named)
         lines.append("\t".join(map(str, cells)))
     path.write_text("\n".join(lines) + "\n")
 

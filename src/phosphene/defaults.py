@@ -46,7 +46,7 @@ class Usual(NamedTuple):
 
 IF_USUAL = Usual("ancestral", None, 7.0)
 """As Part A samples DeepFloyd IF, with the guidance of diffusers."""
-OWN_USUAL = Usual("dpm", 16, 4.0)
+OWN_USUAL = Usual("dpm", 16, 3.0)
 """Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md)."""
 
 OWN_ENLARGING = Usual("dpm", 8, 1.0)

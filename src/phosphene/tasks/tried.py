@@ -25,8 +25,10 @@ class Tried(NamedTuple):
 
     ``reads``: how surely judges took the weaker reading of the best of ``seeds`` pictures for what was asked, 0..1.
     ``seed``: that of this picture; None where the pair is another's, turned round: its pictures are others.
-    ``named``: how many of its two readings people called by their names who did not know them, half of those who were asked or
-    more; None where nobody was asked.
+    ``named``: how many of its two readings people called by their names who did not know them, more than half of those who were
+    asked; None where nobody was asked.
+    ``share``: of those who were asked, how many named the reading that fewer did, as (1 + named) / (2 + asked), so that two of
+    two count less than four of four (Laplace's rule of succession); None where nobody was asked.
     """
 
     view: str
@@ -36,10 +38,14 @@ class Tried(NamedTuple):
     seeds: int
     seed: int | None = None
     named: int | None = None
+    share: float | None = None
 
     @property
     def worth(self) -> float:
-        """What tried pairs are ordered by: what people read goes before what judges do, and what people did not read last."""
+        """What tried pairs are ordered by: what people read, and of it what most did, before what judges do, and what people did
+        not read last. Judges decide what people do not: hundredths of theirs."""
+        if self.named == 2 and self.share is not None:
+            return 1 + self.share + self.reads / 100
         return self.reads + {None: 0, 2: 1}.get(self.named, -1)
 
 
@@ -57,10 +63,12 @@ def read_tried(path: Path, prompts: Collection[str]) -> tuple[Tried, ...]:
             continue
         try:
             asked = int(cells[6]) if cells[6] else None
-            pair = Tried(cells[0], cells[1], cells[2], float(cells[3]), int(cells[4]), int(cells[5]), asked)
+            share = float(cells[7]) if cells[7] else None
+            pair = Tried(cells[0], cells[1], cells[2], float(cells[3]), int(cells[4]), int(cells[5]), asked, share)
             exists(pair.view)
             fits = number > 1 and len(cells) == len(Tried._fields) and {pair.first, pair.second} <= known
             fits = fits and 0 <= pair.reads <= 1 and 0 <= pair.seed < 2**63 and pair.named in (None, 0, 1, 2)
+            fits = fits and (share is None or 0 <= share <= 1)
         except (ValueError, IndexError):
             fits = False
         if not fits:
@@ -93,12 +101,14 @@ def experience(tried: Sequence[Tried], through: View | None) -> dict[tuple[str, 
 def best_tried(tried: Sequence[Tried], prompt: str | None, count: int, hard: Collection[str] = ()) -> list[Tried]:
     """The ``count`` pairs that are worth most of all views, those with ``prompt`` as one of the two, if it is given.
 
-    No pair stands there twice, none that hardly reads to judges, and none with what is ``hard`` to name, but for the prompt.
+    No pair stands there twice, none that hardly reads to judges and was not named by people, and none with what is ``hard`` to
+    name, but for the prompt.
     """
     found: dict[frozenset[str], Tried] = {}
     unfit = frozenset(hard)
     for pair in sorted(tried, key=lambda pair: -pair.worth):
         both = frozenset(pair[1:3])
-        if pair.reads >= WORTH and (prompt is None or prompt in both) and not (both - {prompt}) & unfit:
+        reads = pair.reads >= WORTH or pair.named == 2
+        if reads and (prompt is None or prompt in both) and not (both - {prompt}) & unfit:
             found.setdefault(both, pair)
     return list(found.values())[:count]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phosphene.defaults import SEED, one_of
+from phosphene.defaults import OWN_USUAL, SEED, one_of
 from phosphene.errors import UserError, require_timesteps
 from phosphene.training.options import RECIPE, RESTARTED, RESUMED, BaseRecipe, option, whole
 
@@ -77,7 +77,7 @@ class CascadeRecipe(BaseRecipe):
     held_out: int = option(HELD_OUT, "One concept in so many is not trained with but measured by; 0: none.", change=RESUMED)
     rank: int = option(8, "Rank of what is added to each matrix.", ("student",))
     visits: tuple[int, ...] = option((999, 833, 600, 300), "Timesteps at which the student is asked.", ("student",))
-    guidance: float = option(4.0, "Of the teacher; the student has it built in.", ("student",))
+    guidance: float = option(OWN_USUAL.guidance, "Of the teacher; the student has it built in.", ("student",))
     distils: str = ""  # where the student's teacher lies
     taught: bool = False  # the text encoder comes from another model and stays as it is
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from phosphene.defaults import OWN_NOISE_LEVEL, SEED
+from phosphene.defaults import OWN_NOISE_LEVEL, OWN_USUAL, SEED
 from phosphene.drawing import Sampling, Task, run
 from phosphene.errors import UserError
 from phosphene.expression import cond, guide
@@ -215,7 +215,7 @@ class CascadeRun(TrainingRun):
         """Draw ``prompts`` with the averaged weights, ``each`` from so many seeds."""
         drawing = self._stage()
         asked = [p for p in prompts for _ in range(each)]
-        sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=4.0)
+        sampling = Sampling("dpm", timesteps=drawing.schedule.timesteps(20), guidance=OWN_USUAL.guidance)
         if self.recipe.network == "student":
             usual = self.trainer.told.usual
             drawing, sampling = replace(drawing, usual=usual), Sampling(guidance=usual.guidance)
