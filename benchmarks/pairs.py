@@ -1,6 +1,6 @@
 """Do the pairs that the matchmaker suggests read more often than pairs drawn by lot? For the same first prompts, side by side.
 
-    python benchmarks/pairs.py CONCEPTS --model MODEL --out DIR [--steps 16] [--best-of 4] [--guidance 4] [--firsts 8]
+    python benchmarks/pairs.py CONCEPTS --model MODEL --out DIR [--steps 16] [--best-of 4] [--guidance 3] [--firsts 8]
 
 CONCEPTS is a sheet of tools/concept_sheet.py. First prompts and their views stand below, ordinary things, none chosen to suit;
 the second of a suggested pair is the first of the list, that of a random pair drawn by lot of the same things. Both are drawn

@@ -21,13 +21,14 @@ import torch
 from timing import told
 from torch import Tensor
 
+from phosphene.defaults import OWN_USUAL
 from phosphene.drawing import Sampling, run
 from phosphene.models.cascade import open_cascade
 from phosphene.models.stage import Stage
 from phosphene.sampler import last
 from phosphene.tasks.generate import generate
 
-GUIDANCE, SEED = 4.0, 180
+GUIDANCE, SEED = OWN_USUAL.guidance, 180
 PROMPTS = Path(__file__).parents[1] / "docs" / "prompts.txt"
 
 

@@ -83,7 +83,7 @@ def test_it_is_small_and_told_of(call):  # noqa: F811
     assert sum(file.stat().st_size for file in folders.locate(FAST).iterdir()) < 1e6
     code, out, _ = call("models", "info", FAST)
     told = json.loads(out)
-    own = {"timesteps": [999, 833, 600, 300], "guidance": 4.0, "upscale_steps": 4, "teacher": CASCADE}
+    own = {"timesteps": [999, 833, 600, 300], "guidance": 3.0, "upscale_steps": 4, "teacher": CASCADE}
     assert code == 0 and told["distilled"] == own
     assert [stage["folder"] for stage in told["stages"]] == [str(folders.locate(CASCADE) / f"stage-{k}") for k in (1, 2)]
     card = (folders.locate(FAST) / "README.md").read_text()

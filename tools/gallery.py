@@ -78,7 +78,7 @@ PAGE = """# Gallery
 Here are {count} anagrams in {views} views by the embedded model, 256x256 pixels, unretouched: each is what its command
 draws, as it is and in the view. All pairs are of the table of `phosphene pairs` (how it was made:
 [illusions.md](illusions.md)). Of each, ten seeds were drawn, of which a retrieval model took the one that read best to it.
-Judges are easily pleased, so people chose: {count} of some 270 pairs whose two readings others had named right, by their
+Judges are easily pleased, so people chose: {count} of the 327 pairs whose two readings others had named right, by their
 looks. Three of a first choice, which neither of two people named both ways, were replaced. It is a choice of pairs and of
 seeds, as galleries are. How often pairs read that nobody chose stands in [illusions.md](illusions.md).
 

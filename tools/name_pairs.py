@@ -1,12 +1,14 @@
 """Have people name what pairs of a table show, and write into it how many readings of each they named.
 
     python tools/name_pairs.py concepts.tsv --each 2 --parts 12 --out blind
-    python tools/name_pairs.py concepts.tsv --judged blind/judged.tsv --out blind
+    python tools/name_pairs.py concepts.tsv --judged blind/judged.tsv --out blind --readings readings.tsv
 
 The first draws the best pairs of each thing that nobody was asked about, by their seeds (tools/try_pairs.py), and writes numbered
 pictures in shuffled order: blind/1/sheet-1.png, ... are for the first of so many people, who know nothing. Each sees one reading
 of a pair and no other of it. The second is given what they said, compared with blind/key.json by somebody who saw no picture:
-each line a number, then 1 or 0 for "the first name means what was asked for"; what they say lies on its side or its head is 0.
+each line a number, then 1 or 0 for "the first name means what was asked for" (what they say lies on its side or its head is 0),
+then the name. It adds that to all that was ever said of pictures by these weights (tools/readings.tsv has other weights', too:
+``--since`` the line where these begin), and counts what is said of each picture that the table shows.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from phosphene.tasks.tried import Tried
 from phosphene.views import view
 
 CELL, COLUMNS, ROWS = 192, 5, 4
+READINGS = Path(__file__).parent / "readings.tsv"
+HEAD = ("view", "first", "second", "seed", "reading", "named", "right")
 
 
 def chosen(tried: Sequence[Tried], each: int) -> list[Tried]:
@@ -69,7 +73,7 @@ def write_sheets(cascade: Cascade, parts: Sequence[Sequence[tuple[Tried, int]]],
         for first in range(0, len(part), COLUMNS * ROWS):
             page = part[first : first + COLUMNS * ROWS]
             numbers = [str(number + place + 1) for place in range(len(page))]
-            key |= {one: [*pair[:3], which] for one, (pair, which) in zip(numbers, page, strict=True)}
+            key |= {one: [*pair[:3], pair.seed, which] for one, (pair, which) in zip(numbers, page, strict=True)}
             cells = [pictures[pair][which] for pair, which in page]
             rows, labels = ([of[c : c + COLUMNS] for c in range(0, len(page), COLUMNS)] for of in (cells, numbers))
             path = out / str(k) / f"sheet-{first // (COLUMNS * ROWS) + 1}.png"
@@ -79,16 +83,28 @@ def write_sheets(cascade: Cascade, parts: Sequence[Sequence[tuple[Tried, int]]],
     (out / "key.json").write_text(json.dumps(key, indent=0) + "\n")
 
 
-def named(tried: Sequence[Tried], key: dict[str, list], judged: Path) -> list[Tried]:
-    """``tried`` with how many readings were named, of the pairs in the ``key``. UserError where a number is missing."""
-    said = dict(line.split() for line in judged.read_text().splitlines() if line.strip())
-    if set(said) != set(key) or set(said.values()) - {"0", "1"}:
+def said_of(key: dict[str, list], judged: Path) -> list[list[str]]:
+    """Rows of readings.tsv: view, prompts, seed, which reading, its name, and if that is right. UserError where one lacks."""
+    said = dict(line.split(maxsplit=1) for line in judged.read_text().splitlines() if line.strip())
+    if set(said) != set(key) or any(told[:1] not in ("0", "1") for told in said.values()):
         raise UserError(f"{judged}: must have each number of the key once, followed by 0 or 1.")
-    right: dict[tuple, list[int]] = defaultdict(list)
-    for number, (*pair, _) in key.items():
-        right[tuple(pair)].append(int(said[number]))
-    found = {pair: {"named": sum(both), "share": (1 + min(both)) / 3} for pair, both in right.items()}
-    return [pair._replace(**found.get(pair[:3], {})) for pair in tried]
+    return [[*map(str, key[number][:4]), str(key[number][4] + 1), told[1:].strip(), told[0]] for number, told in said.items()]
+
+
+def counted(tried: Sequence[Tried], readings: Sequence[Sequence[str]]) -> list[Tried]:
+    """``tried`` with what ``readings`` say of each picture: how many more than half named, and the share of the weaker."""
+    said: dict[tuple, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for *picture, which, _, right in readings:
+        said[tuple(picture)][int(which) - 1].append(int(right))
+
+    def told(pair: Tried) -> Tried:
+        both = said.get((*pair[:3], str(pair.seed)))
+        if both is None:
+            return pair
+        share = min((1 + sum(one)) / (2 + len(one)) for one in both)
+        return pair._replace(named=sum(2 * sum(one) > len(one) for one in both), share=share)
+
+    return [told(pair) for pair in tried]
 
 
 def main() -> None:
@@ -100,6 +116,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shuffle", type=int, default=0, help="of the order")
     parser.add_argument("--judged", type=Path)
+    parser.add_argument("--readings", type=Path, default=READINGS, help="all that was ever said, which this is added to")
+    parser.add_argument("--since", type=int, default=2, metavar="LINE", help="of it, where these weights' begin; the first is 1")
     parser.add_argument("--out", type=Path, default=Path("blind"))
     options = parser.parse_args()
     tried = read(options.table.with_suffix(".png")).tried
@@ -107,7 +125,11 @@ def main() -> None:
         parts = dealt(chosen(tried, options.each), options.parts, random.Random(options.shuffle))
         write_sheets(open_cascade(options.model, options.device), parts, options.out)
         return
-    rows = named(tried, json.loads((options.out / "key.json").read_text()), options.judged)
+    more = said_of(json.loads((options.out / "key.json").read_text()), options.judged)
+    before = options.readings.read_text(encoding="utf-8").splitlines() if options.readings.is_file() else ["\t".join(HEAD)]
+    lines = [*before, *("\t".join(row) for row in more)]
+    options.readings.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = counted(tried, [line.split("\t") for line in lines[options.since - 1 :]])
     write(rows, options.table)
     print(f"{sum(row.named == 2 for row in rows)} of {sum(row.named is not None for row in rows)} pairs read to people")
 

@@ -1,7 +1,7 @@
 """Put what a training distilled into the package, as few bytes as keep it, with its card and its sums.
 
     python tools/ship_distilled.py RUN/model --share 0.77 --upscale-steps 4
-    python tools/ship_distilled.py RUN/model --strength 0.525 --also OTHER 0.225 --share 0.385 --upscale-steps 4
+    python tools/ship_distilled.py RUN/model --strength 0.525 --also OTHER 0.225 --guidance 3 --share 0.385 --upscale-steps 4
 
 ``RUN/model`` is what ``phosphene train student`` wrote. Of the products that are added to the teacher's matrices the ``share`` of
 all components is kept that moves a weight most for its bytes; what is kept becomes eight-bit integers. ``--strength`` adds so
@@ -83,11 +83,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--guidance", type=float, help="that it lies nearest to, where that is not what it was taught at")
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("MODEL", "STRENGTH"))
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--upscale-steps", type=int, help="of the second stage; as with the teacher by default")
     options = parser.parse_args()
     told, network = distilled.read(options.model), open_cascade(CASCADE, dtype=torch.float32, stages=1).stages[0].network
+    told = told if options.guidance is None else told._replace(guidance=options.guidance)
     models = [(options.model, options.strength), *((Path(model), float(strength)) for model, strength in options.also)]
     parts = [(difference(model), strength) for model, strength in models]
     changes = kept(mixed(parts), network.transformer.state_dict(), options.share)

@@ -13,7 +13,7 @@ concepts.tsv for concepts.png. What people make of the pairs is written into it 
 
 What they have said already tells more of a pair than judges do: with ``--readings`` partners are those alone that people know
 when they see them in an anagram. ``--first`` names things, a line each, whose pairs are tried, also such as are hard to name.
-For other weights than a table was made with, ``--again TABLE`` draws the pairs that it says people named, and no others.
+For other weights than a table was made with, ``--again TABLE`` draws its pairs anew, and no others.
 """
 
 from __future__ import annotations
@@ -194,10 +194,10 @@ def write(rows: Sequence[Tried], path: Path) -> None:
 
 
 def draw_again(trial: Trial, rows: Sequence[Tried]) -> None:
-    """The pairs of ``rows`` of which people named a reading."""
+    """The pairs of ``rows``, from the seeds of which the best is kept."""
     trial.before = 0
     for name in dict.fromkeys(row.view for row in rows):
-        todo = [row[1:3] for row in rows if row.view == name and row.named]
+        todo = [row[1:3] for row in rows if row.view == name]
         trial.draw(todo, name, THEN, STEPS[1])
         print(f"{name}: {len(todo)} pairs again", flush=True)
 
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--first", type=Path, metavar="FILE", help="try pairs of these things alone, a line each")
     parser.add_argument("--readings", type=Path, metavar="FILE", help="partners are what people named there")
     parser.add_argument("--partners", type=int, nargs=2, metavar=("N", "AGAIN"), help="of each thing, in every view")
-    parser.add_argument("--again", type=Path, metavar="TABLE", help="draw its pairs anew of which people named a reading")
+    parser.add_argument("--again", type=Path, metavar="TABLE", help="draw its pairs anew, with these weights")
     parser.add_argument("--out", type=Path, default=Path("tried.tsv"))
     options = parser.parse_args()
     if options.again is not None and not options.again.is_file():

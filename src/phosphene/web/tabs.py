@@ -57,14 +57,14 @@ def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
 def anagram_tab(studio: Studio, _: gr.Tab) -> None:
     bench = Bench(studio, "anagram", "dpm")
     with bench.laid_out(look=lambda job, values: widgets.turning_picture(job.pictures, values[:2], values[2])):
-        first = bench.ask("", gr.Textbox("a mushroom", label="As it stands"), widgets.prompt)
-        other = bench.ask("", gr.Textbox("a basket", label="In the other view"), widgets.prompt)
+        first = bench.ask("", gr.Textbox("a fox", label="As it stands"), widgets.prompt)
+        other = bench.ask("", gr.Textbox("a pumpkin", label="In the other view"), widgets.prompt)
         view = bench.ask("--view", gr.Dropdown(STUDIO_VIEWS, value="flip", label="The other view"))
-        fitting = gr.Markdown(widgets.fitting("a mushroom", "flip"))
+        fitting = gr.Markdown(widgets.fitting("a fox", "flip"))
         for asked in (first, view):
             asked.change(widgets.fitting, [first, view], fitting, show_progress="hidden", queue=False)
-        aliens, parachutes = ["an alien", "a green salad", "flip"], ["a parachute", "a circus tent", "rotate-180"]
-        gr.Examples([aliens, parachutes, ["sunglasses", "a chess pawn", "rotate-90"]], [first, other, view])
+        turned = [["a castle", "an elephant", "rotate-180"], ["a car", "a suitcase", "rotate-90"]]
+        gr.Examples([["an hourglass", "a student", "flip"], *turned], [first, other, view])
         bench.ask("--best-of", widgets.choosing(), widgets.number)
 
 
@@ -76,7 +76,7 @@ def hybrid_tab(studio: Studio, _: gr.Tab) -> None:
     with Bench(studio, "hybrid", "dpm").laid_out(look=walk) as bench:
         far = bench.ask("", gr.Textbox("a house", label="From afar"), widgets.prompt)
         near = bench.ask("", gr.Textbox("a dog face", label="From near"), widgets.prompt)
-        gr.Examples([["a cookie", "a clock"], ["a tree", "an owl"]], [far, near])
+        gr.Examples([["a bell", "a penguin"], ["a tree", "an owl"]], [far, near])
         sigma = gr.Slider(0.5, 5, 3, step=0.25, label="Where they part (blur, in 64ths of the picture)")
         bench.ask("--sigma", sigma, widgets.number)
         bench.ask("--best-of", widgets.choosing(), widgets.number)
