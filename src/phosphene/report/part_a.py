@@ -36,7 +36,7 @@ NEUTRAL = "a high quality photo"
 """Its prompt that says next to nothing."""
 TOWER, HILL, LIGHTHOUSE = Path("clock-tower"), Path("castle-hill"), Path("lighthouse")
 ANAGRAMS = (("a fox", "a pumpkin"), ("a tree", "a green apple"), ("a top hat", "a graduation cap"))
-HYBRIDS = (("a house", "a dog face"), ("a tree", "a skull"), ("a tree", "an owl"))
+HYBRIDS = (("a house", "a dog face"), ("a tree", "a skull"), ("a strawberry", "an owl"))
 SIGMA = 3.0
 """The blur that parts their prompts, in pixels of a 64-pixel picture."""
 NEAR, WIDTH, ACUITY = 0.5, 0.068, math.radians(1 / 60)
