@@ -50,13 +50,13 @@ HYBRIDS = {
     "tree-bear": ("a tree", "a bear face", 3.0, 180),
     "house-dog": ("a house", "a dog face", 3.0, 180),
     "house-robot": ("a house", "a robot", 3.0, 183),
-    "tomato-ladybug": ("a tomato", "a ladybug", 3.0, 182),
+    "house-monkey": ("a house", "a monkey face", 3.0, 180),
     "mushroom-house": ("a mushroom", "a house", 3.0, 181),
     "bell-penguin": ("a bell", "a penguin", 3.0, 182),
     "tent-fox": ("a tent", "a fox", 3.0, 180),
     "strawberry-owl": ("a strawberry", "an owl", 3.0, 182),
-    "pumpkin-cat": ("a pumpkin", "a cat face", 3.0, 182),
-    "castle-robot": ("a castle", "a robot", 3.0, 180),
+    "bell-owl": ("a bell", "an owl", 3.0, 180),
+    "house-bear": ("a house", "a bear face", 3.0, 180),
 }
 """What is seen from afar, what from near, the blur that parts them, and a seed."""
 READ = PICTURES / "read.json"
@@ -86,7 +86,8 @@ seeds, as galleries are. How often pairs read that nobody chose stands in [illus
 knew nothing of prompts or views; the first name counts (a graduate is a student, a cocktail glass a martini glass, a running
 man a runner, a Christmas tree a pine tree; a thing that lies on its head or its side is none). **In {both} of {count} both
 readings were named right**, in {one} exactly one, in {none} neither; a second person, whose names are not shown, named both
-right in 19. Neither of the two had had a say in the choice. The failures stay where they are.
+right in 19. Neither of the two had had a say in the choice, and who compared the names with the prompts had seen no picture.
+The failures stay where they are.
 
     python tools/gallery.py --again    # draws all of it
 
@@ -98,8 +99,9 @@ right in 19. Neither of the two had had a say in the choice. The failures stay w
 Here are {hybrids}, of frequencies, chosen by looks from some 150 pictures of 42 pairs, three or four seeds each. "From
 afar" is the picture as an eye sees it that blurs by the sigma, shrunk to a pixel a sigma (`FromAfar` in `tasks/hybrid.py`). Two
 people who knew nothing saw half of all readings each, and of no hybrid both. **{change} of {hybrids} change**: what was
-named from afar is the first prompt (a cottage is a house) and what was named from near the second. Of a first choice 7 of 12 did;
-four that did not were replaced, the fifth is still here. Named are the first names, from afar and from near.
+named from afar is the first prompt and what was named from near the second (a fox's face is a fox, a robot's no robot). Of
+a first choice 7 of 12 did and of a second 8, each named by two others; seven that did not change were replaced. Named are the
+first names, from afar and from near.
 
 | | command | named | reads |
 |---|---|---|---|
