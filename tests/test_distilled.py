@@ -29,11 +29,11 @@ from phosphene.tasks.generate import generate
 from phosphene.tasks.score import score
 from phosphene.training.text_to_image import run as run_module
 from phosphene.training.text_to_image import student
-from phosphene.training.text_to_image.recipe import student_recipe
+from phosphene.training.text_to_image.recipe import difference_recipe
 from phosphene.training.text_to_image.run import CascadeRun
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
-import ship_distilled
+import ship_difference
 from blind_sheets import read_prompts
 
 PROMPTS, SEEDS = ("a castle", "a dog face"), (180, 181)
@@ -190,7 +190,7 @@ def test_what_it_cannot_do_is_one_sentence(call, given, words):  # noqa: F811
     [
         (("generate", "a", "--model", "nowhere"), ("--model nowhere", "glyph, glyph-fast", "OWNER/NAME")),
         (("generate", "a", "--model", ""), ('--model ""', "glyph, glyph-fast")),
-        (("generate", "a", "--model", "class-20"), ("--model class-20: is a model of digits", "glyph or glyph-fast")),
+        (("generate", "a", "--model", "class-20"), ("--model class-20: is a model of digits", "glyph-fast or glyph-unprompted")),
         (("digits", "3", "--model", "glyph"), ("--model glyph: draws from text", "of digits, such as class")),
         (("models", "info", "nowhere"), ("NAME nowhere", "class-20", "glyph-fast")),
     ],
@@ -241,7 +241,7 @@ def copied(tmp_path) -> Path:
         ({"teacher": "x" * 300}, "is no cascade that lies here"),
         ({"timesteps": []}, "the list is empty"),
         ({"timesteps": [300, 600]}, "must decrease"),
-        ({"timesteps": [5000, 3]}, "has its timesteps"),
+        ({"timesteps": [5000, 3]}, "has not all of its timesteps"),
         ({"timesteps": "999"}, "no list of whole numbers"),
         ({"timesteps": [999.5]}, "no list of whole numbers"),
         ({"upscale_steps": 0}, "is no number of steps"),
@@ -312,7 +312,7 @@ def test_sums_of_the_teacher_hold_for_it_too(copied, tmp_path):
 def learner(taught, shards, tmp_path, monkeypatch) -> CascadeRun:  # noqa: F811
     monkeypatch.setattr(run_module, "learned_tokenizer", spoken)
     monkeypatch.setattr("phosphene.training.text_to_image.run.WORDNET", Path("/nowhere"))
-    recipe = student_recipe(taught, images=16 * 60, batch_size=16, rank=4, guidance=3.0, warmup=4, lr=1e-2, ema=0.5)
+    recipe = difference_recipe("student", taught, images=16 * 60, batch_size=16, rank=4, guidance=3.0, warmup=4, lr=1e-2, ema=0.5)
     return CascadeRun(recipe, tmp_path / "run", shards)
 
 
@@ -369,7 +369,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_is_opened_as_it_was(learner, 
     assert all(torch.equal(p, frozen[n]) for n, p in learner.trainer.painter.named_parameters() if n in frozen)
     model = tmp_path / "run" / "model"
     told = distilled.read(model)
-    assert told == ((999, 833, 600, 300), 3.0, None, str(taught.resolve())) and folders.teacher_folder(model) == taught
+    assert told == ((999, 833, 600, 300), 3.0, None, str(taught.resolve())) and folders.whole_folder(model) == taught
     stage, own = open_cascade(model).stages[0], learner.trainer.average
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([833, 300])
     ids, mask = run_module.tokens.encode(learner.trainer.tokenizer, ["a disc", "a box"], 16, 120)
@@ -384,7 +384,7 @@ def test_the_sum_of_differences_adds_what_each_adds():
     """Each so strong: of products and of all else; what one of them lacks is the other's alone."""
     one = {"a.up": randn(2, 5), "a.down": randn(2, 3), "b": randn(4)}
     other = {"a.up": randn(1, 5), "a.down": randn(1, 3), "b": randn(4), "c": randn(2)}
-    found = ship_distilled.mixed([(one, 0.5), (other, 0.25)])
+    found = ship_difference.mixed([(one, 0.5), (other, 0.25)])
     product = [each["a.up"].T @ each["a.down"] for each in (found, one, other)]
     torch.testing.assert_close(product[0], 0.5 * product[1] + 0.25 * product[2])
     torch.testing.assert_close(found["b"], 0.5 * one["b"] + 0.25 * other["b"])
@@ -396,7 +396,7 @@ def test_as_few_bytes_as_keep_it(learner):
     list(learner)
     changes = weights.load(learner.model / distilled.DIFFERENCE)
     teacher = {name: weight for name, weight in learner.trainer.before.items()}
-    whole, half = (ship_distilled.kept(changes, teacher, share) for share in (1.0, 0.5))
+    whole, half = (ship_difference.kept(changes, teacher, share) for share in (1.0, 0.5))
 
     def product(found, name):
         return found[name + distilled.UP].T @ found[name + distilled.DOWN] if name + distilled.UP in found else 0.0
@@ -417,7 +417,7 @@ def test_what_cannot_be_distilled_is_refused(taught, tmp_path, call):  # noqa: F
         recipe = json.loads((folder / "recipe.json").read_text())
         recipe["recipe"][name] = changed
         (folder / "recipe.json").write_text(json.dumps(recipe))
-        refusal(lambda folder=folder: student_recipe(folder), f"--from {folder}", changed)
+        refusal(lambda folder=folder: difference_recipe("student", folder), f"--from {folder}", changed)
     for given, words in (
         ((), ("--from: is missing",)),
         (("--from", str(taught), "--visits", "300,600"), ("--visits 300,600", "must decrease")),

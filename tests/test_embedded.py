@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from test_generate import call  # noqa: F401  (fixture)
 
 from phosphene import load
 from phosphene.cli.drawing import Drawing
-from phosphene.defaults import OWN_USUAL, UPSCALE_GUIDANCE
+from phosphene.defaults import IF_USUAL, OWN_USUAL, UNPROMPTED, UPSCALE_GUIDANCE
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.images import to_tensor
@@ -190,8 +191,12 @@ def test_what_is_not_said_of_sampling_is_the_model_s_own(glyph):
     usual = Sampling().of(first)
     assert (usual.solver, usual.steps, usual.guidance) == OWN_USUAL[:3]
     assert len(usual.visited(first)) == OWN_USUAL.steps
-    kept = Sampling().of(first, stays=True)  # beside an image, as Part A counts its starts
-    assert (kept.solver, len(kept.visited(first)), kept.guidance) == ("ancestral", 34, OWN_USUAL.guidance)
+    stays, begins = {"stays": True}, {"begins": True}
+    for near, solver in (stays, "ancestral"), (begins, "ddim"), (stays | begins, "ancestral"):
+        kept = Sampling().of(first, **near)  # as Part A counts its starts
+        assert (kept.solver, len(kept.visited(first)), kept.guidance) == (solver, 34, OWN_USUAL.guidance)
+    plain = replace(first, usual=IF_USUAL)  # as DeepFloyd IF is sampled, whatever it begins with
+    assert {Sampling().of(plain, **near).solver for near in ({}, stays, begins)} == {"ancestral"}
     named = Sampling("heun", guidance=2.0).of(first)
     assert (named.solver, len(named.visited(first)), named.guidance) == ("heun", 20, 2.0)
     assert (Sampling(eta=0.5).of(first).solver, len(Sampling(steps=5).of(first).visited(first))) == ("ddim", 5)
@@ -209,4 +214,5 @@ def test_a_picture_tells_how_it_was_sampled_where_nobody_said(call):  # noqa: F8
     told = read_provenance("castle.png")["arguments"]
     assert (told["solver"], told["steps"], told["guidance"]) == OWN_USUAL._replace(steps=2)[:3]
     assert call("edit", "castle-hill", "--start", "32", "--no-upscale", "-o", "edited.png")[0] == 0
-    assert read_provenance("edited.png")["arguments"]["solver"] == "ancestral"
+    told = read_provenance("edited.png")
+    assert (told["arguments"]["solver"], told["model"]) == ("ddim", UNPROMPTED)

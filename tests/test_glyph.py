@@ -42,7 +42,7 @@ from phosphene.training.text_to_image import run as run_module
 from phosphene.training.text_to_image.captions import EVERYDAY, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.pictures import premultiplied, read
-from phosphene.training.text_to_image.recipe import CascadeRecipe, stage_recipe, student_recipe
+from phosphene.training.text_to_image.recipe import CascadeRecipe, difference_recipe, stage_recipe
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer, turned
 from phosphene.training.text_to_image.run import CascadeRun, Spoken
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
@@ -502,7 +502,7 @@ def unbroken(request, shards, taught, tmp_path, monkeypatch):
         monkeypatch.setattr(run_module, name, steps)
     monkeypatch.setattr(CascadeRun, "preview", lambda *_: None)
     changes = KINDS[request.param]
-    recipe = student_recipe(taught, **changes) if request.param == "student" else tiny(images=16 * 10, **changes)
+    recipe = difference_recipe("student", taught, **changes) if request.param == "student" else tiny(images=16 * 10, **changes)
     torch.set_num_threads(1)
 
     def start(name: str, **options) -> CascadeRun:

@@ -140,7 +140,7 @@ def test_what_is_led_away_from_is_marked_in_all_views():
 def test_digits_take_it():
     from phosphene.models.catalogue import load
 
-    model = load("class-5")
+    model = load("class-20")
     plain, reused = (
         last(run(digits([3, 4]), model, [1, 2], sampling=Sampling(steps=20, guidance=3.0, guidance_every=n))) for n in (None, 1)
     )

@@ -214,7 +214,9 @@ def test_a_shape_says_where_the_box_and_the_head_are():
 
 
 def test_the_kinds_are_those_of_the_shares():
-    assert KINDS.keys() == SHARES.keys() and sum(SHARES.values()) == pytest.approx(1)
+    assert KINDS.keys() == SHARES.keys() | scenes.SIMPLE.keys()
+    for shares in (SHARES, scenes.PLAIN, scenes.SIMPLE):
+        assert sum(shares.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -517,7 +519,7 @@ def test_what_is_shown_without_words_is_ordinary_and_in_no_manner(usual, cast, m
     assert Director(cast, usual).ordinary is cast  # of so few things they are not all that is shown
     monkeypatch.setattr(scenes, "ENOUGH", 4)
     director, chance = Director(cast, usual), random.Random(0)
-    made = [director.plain(chance) for _ in range(1500)]
+    made = [director.plain(chance, 0.2) for _ in range(1500)]
     shown = Counter(cast.subjects[layer.index].name for scene in made for layer in scene.layers)
     assert set(shown) == {"cat", "man", "tree"} and min(shown.values()) > 50
     assert not any(scene.manner for scene in made) and not any(layer.tinted for scene in made for layer in scene.layers)
@@ -526,7 +528,7 @@ def test_what_is_shown_without_words_is_ordinary_and_in_no_manner(usual, cast, m
     anything = [director.scene(chance) for _ in range(500)]
     assert {cast.subjects[layer.index].name for scene in anything for layer in scene.layers} > set(shown)
     alone = Director(cast)
-    assert {cast.subjects[x.index].name for _ in range(300) for x in alone.plain(chance).layers} > set(shown)
+    assert {cast.subjects[x.index].name for _ in range(300) for x in alone.plain(chance, 0.2).layers} > set(shown)
 
 
 def test_an_ordinary_thing_is_shown_by_paintings_of_what_nobody_asks_for(cutouts, monkeypatch):
@@ -535,7 +537,10 @@ def test_an_ordinary_thing_is_shown_by_paintings_of_what_nobody_asks_for(cutouts
     cast, chance = Casting(cutouts.subjects, cutouts.shapes, ordinary=True), random.Random(0)
     assert cast.names == ["pet", "tree"] and {"pet", "tree"} >= {name for name, drawings in cast.painted.items() if drawings}
     assert {cutouts.subjects[cast.thing("pet", chance).index].name for _ in range(50)} == {"dog"}
-    assert {cutouts.subjects[x.index].name for _ in range(300) for x in Director(cast).plain(chance).layers} == {"dog", "tree"}
+    assert {cutouts.subjects[x.index].name for _ in range(300) for x in Director(cast).plain(chance, 0.2).layers} == {
+        "dog",
+        "tree",
+    }
 
 
 def test_a_share_of_what_is_shown_without_words_is_simply_drawn(usual, cast, cutouts, monkeypatch):
@@ -544,13 +549,13 @@ def test_a_share_of_what_is_shown_without_words_is_simply_drawn(usual, cast, cut
     drawings, chance = Casting(cutouts.subjects, cutouts.shapes, simple), random.Random(0)
     director, made = Director(cast, usual, drawings), Counter()
     for _ in range(1500):
-        scene = director.plain(chance)
+        scene = director.plain(chance, 0.3)
         shown = {cast.subjects[layer.index].name for layer in scene.layers}
         assert shown in (set(), {"fish"}) or "fish" not in shown
         made["fish" in shown, scene.ground is not None] += 1
         assert not scene.manner
     there, alone = made[True, True], made[True, False]
-    assert (there + alone) / 1500 == pytest.approx(scenes.SIMPLE, abs=0.03) and min(there, alone) > 60
+    assert (there + alone) / 1500 == pytest.approx(0.3, abs=0.03) and min(there, alone) > 60
     told = [director.scene(chance) for _ in range(300)]
     assert any({cast.subjects[layer.index].name for layer in scene.layers} - {"fish"} for scene in told)
 

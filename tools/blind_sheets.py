@@ -1,7 +1,7 @@
 """Numbered sheets for somebody who does not know the prompts, and the score of what they say.
 
     python tools/blind_sheets.py docs/prompts.txt --model glyph --out blind
-    python tools/blind_sheets.py --edits 7 --model glyph --out blind
+    python tools/blind_sheets.py --edits 7 --out blind
     python tools/blind_sheets.py --key blind/key.json --judged blind/judged.tsv
 
 The first writes sheet-1.png, ..., pictures of one seed in shuffled order with nothing but their numbers, and key.json; the second
@@ -17,6 +17,7 @@ import json
 import random
 from pathlib import Path
 
+from phosphene.defaults import CASCADE, UNPROMPTED
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.images import enlarged, fitted, save_png, sheet, to_images, to_tensor
@@ -53,7 +54,7 @@ def draw(prompts: list[str], model: str, sampling: Sampling, seed: int) -> list:
 def edited(model: str, start: int, seed: int) -> tuple[list, list[str]]:
     """What no prompt makes of each of EDITED from timestep number ``start`` of 34, of three seeds; and what each should show."""
     drawer, seeds, pictures, said = load(model), range(seed, seed + 3), [], []
-    sampling = Sampling("dpm", timesteps=tuple(range(990, -1, -30)))
+    sampling = Sampling(timesteps=tuple(range(990, -1, -30)))
     for name, shown in EDITED.items():
         image = to_tensor(fitted(read_picture(Path(name)), drawer.stages[0].image_shape[1:]))
         *_, done = run(edit(image, [start] * len(seeds)), drawer, seeds, sampling=sampling)
@@ -91,7 +92,7 @@ def score(key: Path, judged: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("prompts", nargs="?", type=Path)
-    parser.add_argument("--model", default="glyph")
+    parser.add_argument("--model", help=f"{CASCADE} by default, of edits {UNPROMPTED}")
     parser.add_argument("--solver")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
@@ -109,13 +110,13 @@ def main() -> None:
     if options.edits is not None:
         if options.prompts or options.solver or options.steps or options.guidance or options.guidance_every:
             parser.error("--edits says what is drawn and how: leave out prompts, solver, steps and guidance")
-        write_sheets(*edited(options.model, options.edits, options.seed), options.out, options.shuffle)
+        write_sheets(*edited(options.model or UNPROMPTED, options.edits, options.seed), options.out, options.shuffle)
         return
     if options.prompts is None:
         parser.error("name a file of prompts, --edits, or --key and --judged")
     prompts = read_prompts(options.prompts)
     sampling = Sampling(options.solver, options.steps, guidance=options.guidance, guidance_every=options.guidance_every)
-    write_sheets(draw(prompts, options.model, sampling, options.seed), prompts, options.out, options.shuffle)
+    write_sheets(draw(prompts, options.model or CASCADE, sampling, options.seed), prompts, options.out, options.shuffle)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from phosphene.training.text_to_image.captions import Subject
 from phosphene.training.text_to_image.casting import FLAT, PEN
 
 EACH = 24
-"""So many drawings of a thing in each style."""
+"""So many drawings of a thing in each style, where nobody says."""
 DRAWINGS: dict[str, Callable[[Hand], Drawn]] = {draw.__name__.replace("_", " "): draw for draw in (*buildings.ALL, *things.ALL)}
 
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="a shard; with --sheet a picture")
     parser.add_argument("--sheet", action="store_true", help="six drawings of each thing in each style instead, to look at")
     parser.add_argument("--size", type=int, default=80)
+    parser.add_argument("--each", type=int, default=EACH, help="drawings of a thing in each style")
     parser.add_argument("--captions", type=Path, default=Path(__file__).with_name("captions.tsv"))
     options = parser.parse_args()
     if options.sheet:
@@ -60,7 +61,7 @@ def main() -> None:
         for name in DRAWINGS:
             words = known[name]
             for style in (FLAT, PEN):
-                for k in range(EACH):
+                for k in range(options.each):
                     subject = Subject(name, style, f"drawn {name}", *words, "phosphene")
                     add(tar, f"drawing-{count:06d}", drawing(name, style, k, options.size), subject)
                     count += 1

@@ -279,7 +279,16 @@ def train(h: Hand) -> Drawn:
         yield h.oval(x, 0.8, r * 0.4, r * 0.4, PAINTS["gray"])
 
 
+def cloud(h: Hand) -> Drawn:
+    white, y = h.colour("white", "white", "sky", "gray"), h(0.56, 0.62)
+    puffs = [(0.5 + h(-0.06, 0.06), y - h(0.1, 0.16), h(0.18, 0.24))]
+    puffs += [(0.5 + side * h(0.2, 0.26), y, h(0.13, 0.18)) for side in (-1, 1)]
+    for x, top, r in puffs:
+        yield h.oval(x, top, r, r * h(0.7, 0.9), white, bold=True)
+    yield h.oval(0.5, y + 0.08, h(0.34, 0.42), h(0.08, 0.12), white, bold=True)
+
+
 CREATURES = (fish, face, person, cat, bird, butterfly, snowman)
-OTHERS = (tree, pine_tree, sun, flower, apple, mushroom, mountains, heart, star)
+OTHERS = (tree, pine_tree, sun, cloud, flower, apple, mushroom, mountains, heart, star)
 VEHICLES = (sailboat, car, rocket, balloon, hot_air_balloon, train)
 ALL = (*CREATURES, *OTHERS, *VEHICLES)

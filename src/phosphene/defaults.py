@@ -10,8 +10,8 @@ SEED = 180
 UPSCALE_GUIDANCE = 4.0
 """Of the second stage of text to image: the default of diffusers."""
 DIGIT_GUIDANCE, AMBIGRAM_GUIDANCE = 5.0, 8.0
-CASCADE, FAST = "glyph", "glyph-fast"
-"""The cascade that ships with the package, and the same distilled to four steps."""
+CASCADE, FAST, UNPROMPTED = "glyph", "glyph-fast", "glyph-unprompted"
+"""The cascade that ships with the package, the same distilled to four steps, and adapted to pictures of which nothing is said."""
 
 CONCEPTS = Path(__file__).parent / "assets" / "concepts" / "glyph.png"
 """The sheet of sketches that ``phosphene pairs`` looks among."""
@@ -37,6 +37,7 @@ class Usual(NamedTuple):
     guidance: float
     timesteps: tuple[int, ...] | None = None  # of a distilled model, which knows no others,
     teacher: str = ""  # and what it was distilled from
+    begins: str = "ancestral"  # the solver where it begins with an image
 
     @property
     def instead(self) -> str:
@@ -46,8 +47,9 @@ class Usual(NamedTuple):
 
 IF_USUAL = Usual("ancestral", None, 7.0)
 """As Part A samples DeepFloyd IF, with the guidance of diffusers."""
-OWN_USUAL = Usual("dpm", 16, 3.0)
-"""Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md)."""
+OWN_USUAL = Usual("dpm", 16, 3.0, begins="ddim")
+"""Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md). What begins with
+an image goes straight on from it: fresh noise at each step would hide anew what is left of it."""
 
 OWN_ENLARGING = Usual("dpm", 8, 1.0)
 """Of a second stage that goes by the small picture alone: with no prompt, there is no guidance to follow with care."""

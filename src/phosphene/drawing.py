@@ -73,8 +73,13 @@ class Task:
 
     @property
     def stays(self) -> bool:
-        """Whether it is kept near an image; see :meth:`~phosphene.sampling.Sampling.of`."""
-        return self.starts is not None or self.edit is not None
+        """Whether it is kept near an image on the way; see :meth:`~phosphene.sampling.Sampling.of`."""
+        return self.edit is not None
+
+    @property
+    def begins(self) -> bool:
+        """Whether it starts from an image."""
+        return self.starts is not None
 
     def part(self, rows: Sequence[int], count: int) -> Task:
         """What is asked of pictures ``rows`` of ``count`` alone, but for ``asks``: see :meth:`_Plan.part`."""
@@ -238,7 +243,7 @@ class _Plan:
 
     @classmethod
     def of(cls, task: Task, stage: Denoiser, sampling: Sampling) -> _Plan:
-        own = sampling.of(stage, task.stays)
+        own = sampling.of(stage, task.stays, task.begins)
         if getattr(stage, "low_res_schedule", None) is not None and own.noise_level is not None:
             stage = replace(stage, noise_level=own.noise_level)
         times = own.visited(stage)

@@ -34,11 +34,11 @@ class Sampling(NamedTuple):
     guidance_every: int | None = None  # what guidance leads away from, at every so many-th step alone; see reuse.Reusing
     together: bool = False  # one generator on the model's device, of the first seed, for all: quick, for statistics alone
 
-    def of(self, stage: Denoiser, stays: bool = False) -> Sampling:
+    def of(self, stage: Denoiser, stays: bool = False, begins: bool = False) -> Sampling:
         """How ``stage`` is sampled: as it says, what it leaves open as the model says, and what is the second stage's own.
 
-        What ``stays`` with an image, starting from it or being edited towards it on the way, walks the ancestral path that
-        Part A counts its starts on. UserError where what must be a number is none.
+        What ``begins`` with an image takes as many steps as Part A counts its starts on; what ``stays`` with one, being edited
+        towards it on the way, walks Part A's ancestral path. UserError where what must be a number is none.
         """
         for name, whole in _NUMBERS.items():
             if (value := getattr(self, name)) is not None:
@@ -49,11 +49,12 @@ class Sampling(NamedTuple):
                 raise UserError(f"--{name.replace('_', '-')} {value!r}: is no list of whole numbers; give one.")
         usual, own = getattr(stage, "usual", IF_USUAL), self
         if usual.timesteps is not None:
-            return own._of_a_distilled(usual, stays)
+            return own._of_a_distilled(usual, stays or begins)
         if own.guidance is None:
             own = own._replace(guidance=usual.guidance)
         if own.solver is None:
-            solver, steps = (IF_USUAL if stays else usual)[:2] if own.eta is None else ("ddim", None)
+            solver, steps = IF_USUAL[:2] if stays else (usual.begins, None) if begins else usual[:2]
+            solver, steps = (solver, steps) if own.eta is None else ("ddim", None)
             few = steps is not None and own.steps is None and own.timesteps is None
             own = own._replace(solver=solver, steps=min(steps, stage.schedule.steps) if few else own.steps)
         return own if getattr(stage, "low_res_schedule", None) is None else own._of_the_second(stage)

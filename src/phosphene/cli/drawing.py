@@ -44,7 +44,8 @@ CELL = 256
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
 LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
 
-_SOLVER = f"{OWN_USUAL.solver} of glyph, {IF_USUAL.solver} of DeepFloyd IF and of what keeps to an image, ddim with --eta"
+_BEGUN = f"{OWN_USUAL.begins} where it begins with an image"
+_SOLVER = f"{OWN_USUAL.solver} of glyph ({_BEGUN}), {IF_USUAL.solver} of DeepFloyd IF and of inpainting, ddim with --eta"
 _SCALE = f"{OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd IF"
 Solver = Annotated[str | None, options.chosen(SOLVERS, f"by default {_SOLVER}")]
 Steps = Annotated[
@@ -150,7 +151,7 @@ class Options:
 
     def settled(self, task: Task, model: object) -> Sampling:
         """How ``model`` is sampled, with what was left open said: the picture tells of it as it was ``used``."""
-        whole = self.sampling().of(getattr(model, "stages", [model])[0], task.stays)
+        whole = self.sampling().of(getattr(model, "stages", [model])[0], task.stays, task.begins)
         self.used = {name: getattr(whole, name) for name in ("solver", "steps", "guidance")}
         return self.sampling()._replace(**self.used)
 

@@ -41,9 +41,7 @@ def models_list() -> None:
         rows.append([name, config["kind"], f"{common.size(path):,}", config.get("storage", "-"), str(config.get("epoch", "-"))])
     for name in folders.cascades():
         path = folders.locate(name)
-        rows.append(
-            [name, "cascade", f"{common.size(path):,}", "int8" if (path / folders.DISTILLED).is_file() else "float16", "-"]
-        )
+        rows.append([name, "cascade", f"{common.size(path):,}", "int8" if folders.whole_folder(path) != path else "float16", "-"])
     if rows:
         common.table(["model", "kind", "bytes", "storage", "epoch"], rows, left=2)
     else:

@@ -92,7 +92,7 @@ def is_sampled_freely(option: str, value: str) -> None:
     from phosphene.models import folders
 
     is_cascade(option, value)
-    if teacher := folders.teacher_named(folders.cascade_folder(value)):
+    if teacher := folders.other_named(folders.cascade_folder(value)):
         raise UserError(f"{option} {value}: is distilled, and what it is asked for here it cannot do; take {teacher}.")
 
 

@@ -11,7 +11,19 @@ import typer
 
 from phosphene.cli import common, options
 from phosphene.cli.drawing import CELL, Drawing, drawing_command
-from phosphene.defaults import BLENDS, CASCADE, FAST, FITS, MOST_PICTURES, MOST_STEPS, START, STARTS, TIMES, listed
+from phosphene.defaults import (
+    BLENDS,
+    CASCADE,
+    FAST,
+    FITS,
+    MOST_PICTURES,
+    MOST_STEPS,
+    START,
+    STARTS,
+    TIMES,
+    UNPROMPTED,
+    listed,
+)
 from phosphene.errors import UserError, require_steps, require_strength
 
 if TYPE_CHECKING:
@@ -138,6 +150,21 @@ def _rows(pictures: Sequence[Image.Image], prompts: Sequence[str], names: Sequen
     return sheet(common.rows(cells, columns), row_labels=names, captions=labels)
 
 
+@dataclass
+class Beginning(Drawing):
+    """The options of what begins with a picture, of which something may be said or nothing."""
+
+    model: Annotated[
+        str | None,
+        options.checked(f"A cascade; by default {CASCADE}, or {UNPROMPTED} where nothing is said.", options.is_cascade),
+    ] = None
+
+    def choose(self, prompt: str) -> None:
+        """Who draws, where no option says it: what was adapted to that draws where there is no ``prompt``."""
+        if self.model is None:
+            self.model = CASCADE if prompt or self.negative else UNPROMPTED
+
+
 @drawing_command("denoise.png")
 def denoise(
     image: Picture,
@@ -198,7 +225,7 @@ def _attempts(clean: Tensor, found: Sequence[Level], states: Sequence[tuple[int,
 @drawing_command("edit.png")
 def edit(
     image: Picture,
-    drawing: Drawing,
+    drawing: Beginning,
     prompt: Prompt = "",
     start: Annotated[
         str | None,
@@ -216,6 +243,7 @@ def edit(
     if start is not None and strength is not None:
         raise UserError(f"--strength {strength:g}: --start says it already; leave one of the two out.")
     named = None if start is None else _timesteps("--start", start, listed(STARTS))
+    drawing.choose(prompt)
     with common.importing():
         from phosphene.images import fitted, sheet, to_images, to_tensor
         from phosphene.readers import read_picture
@@ -224,7 +252,7 @@ def edit(
 
     picture = read_picture(image)
     cascade = drawing.open([prompt])
-    steps = len(drawing.sampling().of(cascade.stages[0], stays=True).visited(cascade.stages[0]))
+    steps = len(drawing.sampling().of(cascade.stages[0], begins=True).visited(cascade.stages[0]))
     starts = (named or starts_of(steps)) if strength is None else [start_of(strength, steps)]
     small = to_tensor(fitted(picture, cascade.stages[0].image_shape[1:], fit))
     asked = task(small, starts, prompt or None, negative=drawing.negative)

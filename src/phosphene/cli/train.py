@@ -19,7 +19,14 @@ from phosphene.defaults import one_of
 from phosphene.errors import UserError, require_finite
 from phosphene.training.mnist.recipes import Recipe, recipe, resumed, shared_in_vain
 from phosphene.training.options import RECIPE, BaseRecipe, options_of, require_recipe, require_resumable
-from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, stage_recipe, student_recipe, weights_alone
+from phosphene.training.text_to_image.recipe import (
+    DIFFERENCES,
+    CascadeRecipe,
+    difference_recipe,
+    saved_recipe,
+    stage_recipe,
+    weights_alone,
+)
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NETWORK by default.", parser=path)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
@@ -52,6 +59,7 @@ STAGES = {
     "cascade": "The first stage of a cascade: pictures from captions.",
     "upscaler": "The second stage: larger pictures from small ones.",
     "student": "A cascade's first stage in four steps instead of sixteen: distilled --from one.",
+    "unprompted": "What a cascade's first stage, --from one, makes of pictures that are edited without a prompt.",
     "retrieval": "Which text belongs to which picture: the text encoder of a cascade, and its judge.",
 }
 
@@ -138,14 +146,14 @@ def _stage(
     if data is None:
         raise UserError("--data: is missing; name a folder of shards or of captioned pictures.")
     out = out or Path("runs") / network
-    if network == "student" and source is None and not resume:
-        raise UserError("--from: is missing; name the model folder of a cascade's run, which the student learns from.")
+    if network in DIFFERENCES and source is None and not resume:
+        raise UserError(f"--from: is missing; name the model folder of a cascade's run, which train {network} starts from.")
     if network == "student" and changes["visits"] is not None:
         changes["visits"] = tuple(common.numbers("--visits", changes["visits"], int, "999,833,600,300"))
     if resume and (out / RECIPE).exists():
         settings = CascadeRecipe.read(out).changed({**changes, "network": network})
-    elif network == "student":
-        settings, source = student_recipe(source, **changes), None
+    elif network in DIFFERENCES:
+        settings, source = difference_recipe(network, source, **changes), None
     elif source is not None:
         settings = saved_recipe(source)[0].changed({**changes, "network": network})
     else:
@@ -205,5 +213,5 @@ def _add(network: str, about: str, recipe: type[BaseRecipe], usual: Mapping[str,
 for _network, _about in DIGITS.items():
     _add(_network, _about, Recipe, vars(recipe(_network)), _digits)
 for _network, _about in STAGES.items():
-    _without = "teacher" if _network in ("upscaler", "student") else ""
+    _without = "teacher" if _network in ("upscaler", *DIFFERENCES) else ""
     _add(_network, _about, CascadeRecipe, vars(stage_recipe(_network)), _stage, _without)

@@ -98,6 +98,8 @@ def open_cascade(
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
     if taught is not None:
         opened = _distilled(opened, Path(folder), taught)
+    elif (Path(folder) / folders.ADAPTED).is_file():
+        _add(opened[0], Path(folder), "base")
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened, parts, strict=True):
@@ -111,11 +113,18 @@ def open_cascade(
 def _distilled(stages: Sequence[Stage], folder: Path, taught: distilled.Told) -> tuple[Stage, ...]:
     """What the model in ``folder`` makes of the ``stages`` of its teacher."""
     first, *others = stages
-    if max(taught.timesteps) >= first.schedule.steps or not isinstance(first.network, PatchNetwork):
-        raise UserError(f"{folder}: its teacher is no model of our own kind that has its timesteps; {AGAIN}.")
-    distilled.add(first.network.transformer, folder / distilled.DIFFERENCE)
+    if max(taught.timesteps) >= first.schedule.steps:
+        raise UserError(f"{folder}: its teacher has not all of its timesteps; {AGAIN}.")
+    _add(first, folder, "teacher")
     quick = (replace(s, usual=s.usual._replace(steps=taught.upscale_steps or s.usual.steps)) for s in others)
     return replace(first, usual=taught.usual), *quick
+
+
+def _add(first: Stage, folder: Path, called: str) -> None:
+    """Make ``first``, of what is ``called`` so of the model in ``folder``, that model's."""
+    if not isinstance(first.network, PatchNetwork):
+        raise UserError(f"{folder}: its {called} is no model of our own kind; {AGAIN}.")
+    distilled.add(first.network.transformer, folder / distilled.DIFFERENCE)
 
 
 def _width_of(configs: Sequence[Mapping], folder: Path) -> int:
@@ -169,8 +178,9 @@ def describe(name: str | Path) -> dict:
                 "predicts": scheduler.prediction_type,
             }
         )
-    taught = distilled.read(locate(name))
-    return {"kind": "cascade", "stages": stages} | ({} if taught is None else {"distilled": taught._asdict()})
+    taught, base = distilled.read(locate(name)), folders.other_named(locate(name), folders.ADAPTED)
+    told = {} if taught is None else {"distilled": taught._asdict()}
+    return {"kind": "cascade", "stages": stages} | told | ({} if base is None else {"adapted": {"base": base}})
 
 
 def _stage(

@@ -1,8 +1,8 @@
-"""Models distilled to a few steps: what is told of one, and the difference between its network's weights and its teacher's.
+"""Models that are told by their difference to another's weights: distilled to a few steps, or adapted to other pictures.
 
-A folder of one holds ``distilled.json`` (whose teacher, at which guidance, to which timesteps) and
-``difference.safetensors``: of a matrix ``NAME.down`` (rank, in) and ``NAME.up`` (rank, out), whose product is added to it
-(Hu et al. 2022, LoRA), of all other weights what is added to them.
+A folder of one holds ``distilled.json`` (whose teacher, at which guidance, to which timesteps) or ``adapted.json`` (which base,
+that it is sampled like) and ``difference.safetensors``: of a matrix ``NAME.down`` (rank, in) and ``NAME.up`` (rank, out), whose
+product is added to it (Hu et al. 2022, LoRA), of all other weights what is added to them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 from phosphene.defaults import MOST_STEPS, MOST_WEIGHT, Usual
 from phosphene.errors import UserError, require_timesteps
 from phosphene.models import weights
-from phosphene.models.folders import AGAIN, DISTILLED, teacher_named
+from phosphene.models.folders import AGAIN, DISTILLED, other_named
 from phosphene.readers import read_json_file
 
 DIFFERENCE = "difference.safetensors"
@@ -39,7 +39,7 @@ class Told(NamedTuple):
 
 def read(folder: Path) -> Told | None:
     """What is told of the model in ``folder``; None where it is none that was distilled."""
-    path, teacher = folder / DISTILLED, teacher_named(folder)
+    path, teacher = folder / DISTILLED, other_named(folder)
     if teacher is None:
         return None
     told = read_json_file(path, AGAIN)

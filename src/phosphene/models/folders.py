@@ -15,8 +15,9 @@ EMBEDDED = Path(__file__).parent.parent / "assets" / "models"
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 INDEX = "model_index.json"
 """What says that a folder is a stage, in the layout of diffusers."""
-DISTILLED = "distilled.json"
-"""What says that a folder holds but the difference to another model, its teacher."""
+DISTILLED, ADAPTED = "distilled.json", "adapted.json"
+"""What says that a folder holds but the difference to another model: to its teacher, or to its base, which is sampled alike."""
+_OTHER = {DISTILLED: "teacher", ADAPTED: "base"}
 ROLES = {"diffusion": "diffusion", "denoiser": "denoiser", "classifier": "classifier"}
 """What commands use a model as, by the kinds that ship (``catalogue.KINDS``)."""
 AGAIN = "fetch or train the model again"
@@ -65,7 +66,7 @@ def require_role(name: str | Path, kind: str, own: str, role: str, option: str =
 
 def cascades() -> list[str]:
     """Names of the cascades that ship with the package."""
-    return sorted(path.parent.name for each in ("stage-1", DISTILLED) for path in EMBEDDED.glob(f"*/{each}"))
+    return sorted(path.parent.name for each in ("stage-1", *_OTHER) for path in EMBEDDED.glob(f"*/{each}"))
 
 
 def cascade_folder(name: str | Path) -> Path:
@@ -82,7 +83,7 @@ def is_on_hub(folder: Path) -> bool:
 def is_cascade(name: str | Path) -> bool:
     """Whether ``name`` is a cascade's, and no single network of the MNIST chapter."""
     folder = cascade_folder(name)
-    return is_on_hub(folder) or (folder / "stage-1").is_dir() or any((folder / told).is_file() for told in (INDEX, DISTILLED))
+    return is_on_hub(folder) or (folder / "stage-1").is_dir() or any((folder / told).is_file() for told in (INDEX, *_OTHER))
 
 
 def locate(name: str | Path) -> Path:
@@ -93,31 +94,32 @@ def locate(name: str | Path) -> Path:
     return folder
 
 
-def teacher_named(folder: Path) -> str | None:
-    """The teacher that the model in ``folder`` says it was distilled from; None where it says it was not."""
-    path = folder / DISTILLED
+def other_named(folder: Path, file: str = DISTILLED) -> str | None:
+    """The model that the one in ``folder`` is a difference to, as ``file`` has it (its teacher, its base); None without it."""
+    path, called = folder / file, _OTHER[file]
     if not path.is_file():
         return None
-    teacher = read_json_file(path, AGAIN).get("teacher")
-    if not isinstance(teacher, str) or not teacher.strip():
-        raise UserError(f"{path}: names no teacher; {AGAIN}.")
-    return teacher
+    other = read_json_file(path, AGAIN).get(called)
+    if not isinstance(other, str) or not other.strip():
+        raise UserError(f"{path}: names no {called}; {AGAIN}.")
+    return other
 
 
-def teacher_folder(folder: Path) -> Path:
-    """Where the stages of the model in ``folder`` lie: with its teacher, where it is distilled, else there."""
-    path, teacher = folder / DISTILLED, teacher_named(folder)
-    if teacher is None:
-        return folder
-    found = EMBEDDED / teacher if teacher in cascades() else folder / teacher
-    if not exists(found) or not is_cascade(found) or (found / DISTILLED).is_file():
-        raise UserError(f"{path}: its teacher {teacher} is no cascade that lies here; name one, from here or embedded.")
-    return found
+def whole_folder(folder: Path) -> Path:
+    """Where the stages of the model in ``folder`` lie: with what it is a difference to, where it is one, else there."""
+    for file, called in _OTHER.items():
+        if (other := other_named(folder, file)) is not None:
+            found = EMBEDDED / other if other in cascades() else folder / other
+            if not exists(found) or not is_cascade(found) or any((found / told).is_file() for told in _OTHER):
+                path = folder / file
+                raise UserError(f"{path}: its {called} {other} is no cascade that lies here; name one, from here or embedded.")
+            return found
+    return folder
 
 
 def stage_folders(folder: Path, option: str = "--model") -> list[Path]:
     """The stage folders of ``folder``, which ``option`` names; UserError where it has none."""
-    folder = teacher_folder(folder)
+    folder = whole_folder(folder)
     parts = [folder] if (folder / INDEX).is_file() else [p for p in (folder / "stage-1", folder / "stage-2") if p.is_dir()]
     if not parts:
         missing = f"holds neither {INDEX} nor stage-1" if folder.is_dir() else "no such folder"
@@ -183,5 +185,5 @@ def verify(*paths: Path) -> None:
 
 
 def verify_whole(folder: Path) -> None:
-    """As :func:`verify`, of all that the model in ``folder`` is made of: a distilled one also of its teacher."""
-    verify(folder, *(stage_folders(folder) if (folder / DISTILLED).is_file() else ()))
+    """As :func:`verify`, of all that the model in ``folder`` is made of: a difference also of what it is one to."""
+    verify(folder, *(stage_folders(folder) if whole_folder(folder) != folder else ()))

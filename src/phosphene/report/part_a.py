@@ -138,7 +138,8 @@ def iterative(desk: Desk, picture: Path = HILL, prompt: str = CALLED[str(HILL)])
         prompt = ""  # what is said of the sample says nothing of another picture
     t = denoising.TIMESTEPS[START]
     clean, (level,) = _levels(desk, picture, prompt, [t])
-    sampling = Sampling(timesteps=denoising.TIMESTEPS[:: 2 if desk.quick else 1], guidance=1.0)  # as the one step is asked
+    times = denoising.TIMESTEPS[:: 2 if desk.quick else 1]
+    sampling = Sampling("ancestral", timesteps=times, guidance=1.0)  # as the one step is asked
     every = list(desk.run(edit(clean, [sampling.timesteps.index(t)], prompt or None), [SEED], sampling))
     states = [s for s in every[:-1] if s.index % (3 if desk.quick else 5) == 0]
     between = strip(desk, [s.xt[0] for s in states] + [every[-1].xt[0]], [f"t = {s.t}" for s in states] + ["clean"])
@@ -201,7 +202,7 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = Fal
     starts, times = ((1, 2, 4), denoising.TIMESTEPS[::5]) if desk.quick else (STARTS, denoising.TIMESTEPS)
     how = Sampling(timesteps=times, upscale_steps=UPSCALE if desk.quick else None)
     task = edit(desk.sample(picture), starts, prompt or None)
-    made = last(desk.run(task, [SEED] * len(starts), how, large=large)).cpu()
+    made = last(desk.run(task, [SEED] * len(starts), how, large=large, unsaid=not prompt)).cpu()
     labels = [f"start {s}, t = {times[s]}" for s in starts] + ["the original"]
     asked = ["--prompt", prompt] if prompt else []
     few = ["--timesteps", f"{times[0]},{times[1]},...,{times[-1]}", "--start", ",".join(map(str, starts))]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from PIL import Image
 from torch import Tensor
 
-from phosphene.defaults import CASCADE
+from phosphene.defaults import CASCADE, UNPROMPTED
 from phosphene.drawing import Sampling, Step, Task, run
 from phosphene.images import Sheet, fitted, save_png, to_images, to_tensor
 from phosphene.models import catalogue
@@ -148,12 +148,16 @@ class Desk:
         """A model of the MNIST chapter, loaded once."""
         return self.once(name, lambda: catalogue.load(name, self.device))
 
-    def open(self, stages: int) -> Cascade:
-        """The text-to-image model with its first ``stages``, or more where they are at hand; loaded once."""
+    def open(self, stages: int, unsaid: bool = False) -> Cascade:
+        """The text-to-image model with its first ``stages``, or more where they are at hand; loaded once.
+
+        ``unsaid``: that which edits a picture of which nothing is said.
+        """
         self.opened = True
-        count = 2 if ("stages", 2) in self._held else stages
-        make = partial(open_cascade, self.cascade, self.device, embeddings=self.embeddings, stages=count)
-        return self.once(("stages", count), make)
+        name = UNPROMPTED if unsaid and self.cascade == CASCADE else self.cascade
+        count = 2 if (name, 2) in self._held else stages
+        make = partial(open_cascade, name, self.device, embeddings=self.embeddings, stages=count)
+        return self.once((name, count), make)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -182,10 +186,20 @@ class Desk:
         return command_line([*typed, *self._model()])
 
     def run(
-        self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None, *, large: bool = False, best_of: int = 1
+        self,
+        task: Task,
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        large: bool = False,
+        best_of: int = 1,
+        unsaid: bool = False,
     ) -> Iterator[Step]:
-        """``task`` drawn by the first stage, or, ``large``, by all that there are; as :meth:`sampling` has it by default."""
-        model = self.stages if large else self.stage
+        """``task`` drawn by the first stage, or, ``large``, by all that there are; as :meth:`sampling` has it by default.
+
+        ``unsaid``: see :meth:`open`.
+        """
+        model = self.open(2 if large else 1, unsaid).stages[: None if large else 1]
         return run(task, model, seeds, sampling=sampling or self.sampling(), best_of=best_of)
 
     def draw(self, task: Task, seeds: Sequence[int], sampling: Sampling | None = None) -> Tensor:

@@ -61,7 +61,9 @@ def levels(
 
 
 def many_steps(stage: Stage, sampling: Sampling) -> Sampling:
-    """``sampling``, with Part A's timesteps where it names none."""
+    """``sampling``, ancestral and with Part A's timesteps where it names no other."""
+    if sampling.solver is None and sampling.eta is None:
+        sampling = sampling._replace(solver="ancestral")
     if sampling.timesteps is not None or sampling.steps is not None:
         return sampling
     return sampling._replace(timesteps=[t for t in TIMESTEPS if t < stage.schedule.steps])

@@ -147,15 +147,22 @@ class Bench:
     """What tabs have alike: what is set on them becomes a command line, and its results stand beside it.
 
     ``fixed`` is said of every command. Models are those of the studio where a ``solver`` of a cascade is named. ``quick``: where
-    that is glyph, a distilled one may draw instead.
+    that is glyph, a distilled one may draw instead; ``owns``: there the command chooses by what is said.
     """
 
     def __init__(
-        self, studio: Studio, command: str = "", solver: str | None = None, fixed: Sequence[str] = (), quick: bool = False
+        self,
+        studio: Studio,
+        command: str = "",
+        solver: str | None = None,
+        fixed: Sequence[str] = (),
+        quick: bool = False,
+        owns: bool = False,
     ) -> None:
         self.studio, self.command, self.solver = studio, command, solver
-        self.quick = quick and studio.model == ["--model", CASCADE]
-        self.fixed = [*(studio.model if solver else []), *fixed]
+        usual = studio.model == ["--model", CASCADE]
+        self.quick = quick and usual
+        self.fixed = [*(studio.model if solver and not (owns and usual) else []), *fixed]
         self.asked: list[tuple[str, gr.components.Component, Words]] = []
 
     def ask(self, name: str, component: gr.components.Component, words: Words = text) -> gr.components.Component:

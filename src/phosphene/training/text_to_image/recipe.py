@@ -12,7 +12,7 @@ from phosphene.errors import UserError, require_timesteps
 from phosphene.training.options import RECIPE, RESTARTED, RESUMED, BaseRecipe, option, whole
 
 HELD_OUT = 40
-NETWORKS = ("cascade", "upscaler", "retrieval", "student")
+NETWORKS = ("cascade", "upscaler", "retrieval", "student", "unprompted")
 MOST = {
     "images": 10**11,
     "batch_size": 2**20,
@@ -26,6 +26,8 @@ MOST = {
 TARGETS = ("sample", "epsilon", "v_prediction")
 OPTIMIZERS = ("adamw", "muon")
 PAINTERS = ("cascade", "upscaler")
+DIFFERENCES = ("student", "unprompted")
+"""Those that learn what is added to the weights of a cascade's first stage."""
 READERS = ("cascade", "retrieval")
 WHOLE = ("cascade", "upscaler", "retrieval")
 """Those that learn all of their weights."""
@@ -48,13 +50,16 @@ class CascadeRecipe(BaseRecipe):
     weight_decay: float = option(0.01, change=RESUMED)
     ema: float = option(0.9995, "Memory of the moving average of the weights.", change=RESUMED)
     shift: float = option(
-        1.0, "Above 1, more of the timesteps are near to noise.", PAINTERS, change=RESUMED
+        1.0, "Above 1, more of the timesteps are near to noise.", (*PAINTERS, "unprompted"), change=RESUMED
     )  # see StageTrainer.loss
     listens: float = option(
         0.0, "Share of the rate at which a taught text encoder learns along; 0: not at all.", ("cascade",), change=RESTARTED
     )
     seed: int = option(SEED, "Of weights, stories and noise.", change=RESUMED, min=0, max=2**32 - 1)
     drop: float = option(0.1, "Share of captions withheld.", READERS, change=RESUMED)
+    simple: float = option(
+        0.2, "Share of simple drawings among what is shown without words.", ("cascade", "unprompted"), change=RESUMED
+    )
     target: str = option("sample", f"Predict {one_of(TARGETS)}.", PAINTERS)
     most: float = option(20.0, change=RESUMED)  # bound of the weight 1 / (1 - abar) that makes the loss one of velocities
     size: int = 64
@@ -75,10 +80,10 @@ class CascadeRecipe(BaseRecipe):
     )
     level: int = option(300, change=RESUMED)  # of the upscaler: the small picture is noised up to this timestep
     held_out: int = option(HELD_OUT, "One concept in so many is not trained with but measured by; 0: none.", change=RESUMED)
-    rank: int = option(8, "Rank of what is added to each matrix.", ("student",))
+    rank: int = option(8, "Rank of what is added to each matrix.", DIFFERENCES)
     visits: tuple[int, ...] = option((999, 833, 600, 300), "Timesteps at which the student is asked.", ("student",))
     guidance: float = option(OWN_USUAL.guidance, "Of the teacher; the student has it built in.", ("student",))
-    distils: str = ""  # where the student's teacher lies
+    distils: str = ""  # where the stage lies that a student learns from, or that a difference is one to
     taught: bool = False  # the text encoder comes from another model and stays as it is
 
     def __post_init__(self) -> None:
@@ -93,7 +98,8 @@ class CascadeRecipe(BaseRecipe):
         self.require("lr", math.isfinite(self.lr) and self.lr > 0, "must be a positive number, such as 1e-3")
         self.require("ema", 0 <= self.ema < 1, "must lie in [0, 1)")
         self.require("turned", 0 <= self.turned <= 1, "must lie in 0..1")
-        self.require("drop", 0 <= self.drop < 1, "must lie in [0, 1)")
+        self.require("drop", 0 <= self.drop < 1 or (self.drop == 1 and self.network == "unprompted"), "must lie in [0, 1)")
+        self.require("simple", 0 <= self.simple <= 1, "must lie in 0..1")
         self.require("micro_batch", self.micro_batch >= 0, "must be 0, for what is usual, or more")
         self.require("held_out", self.held_out >= 0, "must be 0, to learn every concept, or more")
         self.require("cooldown", 0 <= self.cooldown <= 1, "must lie in 0..1")
@@ -132,6 +138,19 @@ _USUAL: dict[str, dict[str, Any]] = {
         "held_out": 0,
         "taught": True,
     },
+    "unprompted": {
+        "images": 2_000_000,
+        "lr": 2e-3,
+        "warmup": 100,
+        "cooldown": 0.7,
+        "ema": 0.995,
+        "shift": 1.5,
+        "drop": 1.0,
+        "simple": 0.5,
+        "held_out": 0,
+        "rank": 16,
+        "taught": True,
+    },
 }
 
 
@@ -140,15 +159,15 @@ def stage_recipe(network: str, **changes: Any) -> CascadeRecipe:
     return CascadeRecipe(network=network, **_USUAL[network]).changed(changes)
 
 
-def student_recipe(teacher: Path, **changes: Any) -> CascadeRecipe:
-    """The usual recipe of a student of the model in the folder ``teacher``, with ``changes``; a change of None is none."""
-    saved, _ = saved_recipe(teacher)
+def difference_recipe(network: str, stage: Path, **changes: Any) -> CascadeRecipe:
+    """The usual recipe of a difference (of DIFFERENCES) to the stage in a folder, with ``changes``; a change of None is none."""
+    saved, _ = saved_recipe(stage)
     if saved.network != "cascade" or saved.target != "sample":
         told = f"is a {saved.network} that predicts {saved.target}"
-        raise UserError(f"--from {teacher}: {told}; a student learns from a cascade's first stage that predicts sample.")
+        raise UserError(f"--from {stage}: {told}; this learns from a cascade's first stage that predicts sample.")
     sizes = ("size", "patch", "hidden", "layers", "heads", "text_width", "text_layers", "text_heads", "vocabulary", "length")
-    known = {name: getattr(saved, name) for name in sizes} | {"distils": str(Path(teacher).resolve())}
-    return stage_recipe("student", **known).changed(changes)
+    known = {name: getattr(saved, name) for name in sizes} | {"distils": str(Path(stage).resolve())}
+    return stage_recipe(network, **known).changed(changes)
 
 
 def weights_alone(out: Path) -> str:

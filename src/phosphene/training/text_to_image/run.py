@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,13 +43,16 @@ from phosphene.training.run import TrainingRun
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.phrases import PREVIEWS
-from phosphene.training.text_to_image.recipe import CascadeRecipe, saved_recipe, weights_alone
+from phosphene.training.text_to_image.recipe import DIFFERENCES, CascadeRecipe, saved_recipe, weights_alone
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer
 from phosphene.training.text_to_image.stage_trainer import Report, StageTrainer
 from phosphene.training.text_to_image.staging import drawn
 from phosphene.training.text_to_image.stories import Batch, learned_tokenizer
 from phosphene.training.text_to_image.student import StudentTrainer
+from phosphene.training.text_to_image.unprompted import UnpromptedTrainer
 
+TRAINERS = {"retrieval": RetrievalTrainer, "student": StudentTrainer, "unprompted": UnpromptedTrainer}
+"""Of networks that are no stages."""
 REPORT_STEPS, CHECK_STEPS = 50, 500
 WORDNET = Path("/usr/share/wordnet")
 ROOM = 1.25
@@ -122,8 +126,9 @@ class CascadeRun(TrainingRun):
                 raise UserError(f"--teacher {teacher}: {why}.")
         cutouts = Cutouts.open(self.data, recipe.size if recipe.network == "upscaler" else round(recipe.size * ROOM))
         self.thesaurus = self._thesaurus(cutouts, self.wordnet)
-        kind = {"retrieval": RetrievalTrainer, "student": StudentTrainer}.get(recipe.network, StageTrainer)
-        trainer = kind(recipe, cutouts, self._tokenizer(cutouts), self.thesaurus, self.place, self.workers)
+        trainer = TRAINERS.get(recipe.network, StageTrainer)(
+            recipe, cutouts, self._tokenizer(cutouts), self.thesaurus, self.place, self.workers
+        )
         if self.resume:
             checkpoint.load(trainer, self.out / checkpoint.NAME)
         if source is not None:
@@ -137,7 +142,7 @@ class CascadeRun(TrainingRun):
 
     def _tokenizer(self, cutouts: Cutouts) -> Tokenizer:
         """That of the weights it goes on from; else it is learned, by one process for all."""
-        if self.recipe.network == "student":
+        if self.recipe.network in DIFFERENCES:
             return tokens.load(Path(self.recipe.distils) / "tokenizer")[0]
         recipe, learned = self.recipe, self.teacher or self.source or (self.model if self.resume else None)
         if learned is None or recipe.network == "upscaler":
@@ -201,9 +206,10 @@ class CascadeRun(TrainingRun):
             self.mend()
 
     def show(self) -> None:
-        draws = {"cascade": self.preview, "student": self.preview, "upscaler": self.preview_enlarged}.get(self.recipe.network)
-        if draws is not None:
-            draws(self.out / "samples" / f"step-{self.trainer.step:06d}.png")
+        unsaid = partial(self.preview, prompts=[None], each=16)
+        draws = {"cascade": self.preview, "student": self.preview, "unprompted": unsaid, "upscaler": self.preview_enlarged}
+        if self.recipe.network in draws:
+            draws[self.recipe.network](self.out / "samples" / f"step-{self.trainer.step:06d}.png")
 
     def _stage(self, *others: NoiseSchedule, **named: int) -> Stage:
         """What draws with the averaged weights."""
@@ -211,7 +217,7 @@ class CascadeRun(TrainingRun):
         scheduler = Scheduler(prediction_type=trainer.recipe.target)
         return Stage(PatchNetwork(trainer.average.image), scheduler, trainer.schedule, Spoken(trainer), *others, **named)
 
-    def preview(self, path: Path, prompts: Sequence[str] = PREVIEWS, each: int = 2) -> None:
+    def preview(self, path: Path, prompts: Sequence[str | None] = PREVIEWS, each: int = 2) -> None:
         """Draw ``prompts`` with the averaged weights, ``each`` from so many seeds."""
         drawing = self._stage()
         asked = [p for p in prompts for _ in range(each)]
@@ -223,7 +229,7 @@ class CascadeRun(TrainingRun):
         made = run(task, drawing, range(SEED, SEED + len(asked)), sampling=sampling)
         cells = to_images(last(made), 2)
         rows = [cells[k : k + 8] for k in range(0, len(cells), 8)]
-        captions = [asked[k : k + 8] for k in range(0, len(asked), 8)]
+        captions = [[p or "" for p in asked[k : k + 8]] for k in range(0, len(asked), 8)]
         told = {"step": self.trainer.step, "prompts": list(prompts), "guidance": sampling.guidance}
         save_png(sheet(rows, captions=captions), path, told)
 

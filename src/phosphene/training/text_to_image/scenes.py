@@ -8,15 +8,26 @@ then has a scene made in a manner.
 from __future__ import annotations
 
 import random
+from functools import partial
 
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import COLOURS, jittered, spoken
-from phosphene.training.text_to_image.casting import PEN, WHITE, Casting, Kind, Layer, Missing, Scene, Thing, unseen
+from phosphene.training.text_to_image.casting import FLAT, PEN, WHITE, Casting, Kind, Layer, Missing, Scene, Thing, unseen
 from phosphene.training.text_to_image.groups import group, worn
 from phosphene.training.text_to_image.manners import MANNERS
 from phosphene.training.text_to_image.phrases import article, plural, with_article
 from phosphene.training.text_to_image.relations import pair
-from phosphene.training.text_to_image.settings import FLOORLESS, backdrop, chosen_paper, chosen_place, extras, houses, styled
+from phosphene.training.text_to_image.settings import (
+    FLOORLESS,
+    backdrop,
+    chosen_paper,
+    chosen_place,
+    clouds,
+    extras,
+    flattened,
+    houses,
+    styled,
+)
 
 
 def single(cast: Casting, chance: random.Random) -> Scene | None:
@@ -62,10 +73,16 @@ def icon(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(article(text, chance) + said, [layer], paper=paper)
 
 
-def here(cast: Casting, chance: random.Random) -> Scene | None:
-    """One thing in a place."""
+BUILT = 0.4
+"""How often a building stands in a simply drawn place: a house and a tree are what people draw first."""
+
+
+def here(cast: Casting, chance: random.Random, flat: bool = False) -> Scene | None:
+    """One thing in a place; ``flat``: both in flat colours, as simple drawings have them, and so is what stands behind."""
     nowhere = ("face", "symbol", "place", "weather", "body")
-    name = cast.choose("somewhere", chance, lambda kind: kind.category not in nowhere and set("gawih") & set(kind.where))
+    built = flat and chance.random() < BUILT
+    name = cast.choose("built", chance, lambda kind: kind.category == "building") if built else None
+    name = name or cast.choose("somewhere", chance, lambda kind: kind.category not in nowhere and set("gawih") & set(kind.where))
     _, _, size, where = cast.kind[name]
     kind = cast.fitting(name, chance)
     kind = "hilltop" if kind == "hills" and chance.random() < 0.5 else kind
@@ -73,12 +90,14 @@ def here(cast: Casting, chance: random.Random) -> Scene | None:
     kind = chance.choice(list(phrases.PLACES)) if odd else kind
     if kind is None:
         return None
-    place = chosen_place(kind, chance)
-    thing = cast.thing(name, chance, colour=cast.tint(name, chance, 0.15))
+    place, style = chosen_place(kind, chance), FLAT if flat else None
+    place = flattened(place) if flat else place
+    thing = cast.thing(name, chance, style, cast.tint(name, chance, 0.15))
     hidden = cast.subjects[thing.index].style == PEN and place.time in ("night", "storm")
     if cast.shapes[thing.index].opaque or hidden:
         return None
-    layers = extras(cast, place, chance)
+    layers = extras(cast, place, chance, 0.6 if flat else 0.25, style)
+    layers += clouds(cast, place, chance, style) if flat else []
     flying = ("a" in where and "g" not in where) or kind in ("sky", "space")
     tall = chance.uniform(0.42, 0.72) if size < 5 else chance.uniform(0.55, 0.82)
     x = 0.5 + chance.uniform(-0.18, 0.18) * (1.2 - tall)
@@ -165,11 +184,12 @@ PLAIN = {"single": 0.38, "icon": 0.10, "here": 0.42, "place": 0.07, "count": 0.0
 """Of the kinds of scene where nothing is said."""
 ENOUGH = 50
 """Fewer ordinary things are not all that is shown where nothing is said: of somebody's own pictures they may be two."""
-SIMPLE = 0.2
-"""Share of these that are simple drawings, as people make them and ask what they could be."""
+SIMPLE = {"single": 0.4, "here": 0.15, "simple": 0.45}
+"""Of the kinds of scene among simple drawings, as people make them and ask what they could be."""
 
 
 KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": pair, "count": count, "worn": worn, "group": group}
+KINDS["simple"] = partial(here, flat=True)
 
 
 class Director:
@@ -182,14 +202,16 @@ class Director:
         self.drawn = drawn if known and drawn is not None and drawn.names else None
         self.shares, self.unsaid = (SHARES, PLAIN) if known else ({"single": 0.8, "icon": 0.2},) * 2
 
-    def plain(self, chance: random.Random) -> Scene:
-        """One scene to be shown without words: an ordinary thing, often simply drawn, in no manner and in colours of its own.
+    def plain(self, chance: random.Random, simple: float) -> Scene:
+        """One scene to be shown without words: an ordinary thing, in no manner and in colours of its own.
+
+        ``simple``: how often it is simply drawn.
 
         What no prompt draws, an edit of a picture that says nothing, is what is learned from these. Of everything that there
         is, in every manner, it would be a bit of each at once.
         """
-        if self.drawn is not None and chance.random() < SIMPLE:
-            return self._made(self.drawn, chance.choice(("single", "here")), chance)
+        if self.drawn is not None and chance.random() < simple:
+            return self._made(self.drawn, chance.choices(list(SIMPLE), list(SIMPLE.values()))[0], chance)
         kind = chance.choices(list(self.unsaid), list(self.unsaid.values()))[0]
         return self._made(self.ordinary, kind, chance)
 

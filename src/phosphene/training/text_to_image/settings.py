@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import NamedTuple
 
 from phosphene.training.text_to_image import phrases, places
 from phosphene.training.text_to_image.captions import COLOURS, Colour, jittered, spoken
 from phosphene.training.text_to_image.casting import GROWS, WHITE, Casting, Layer, Thing
-from phosphene.training.text_to_image.grounds import Ground
+from phosphene.training.text_to_image.grounds import PLAIN, Ground
 from phosphene.training.text_to_image.phrases import with_article
+from phosphene.training.text_to_image.places import INDOORS
 
 
 def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str]:
@@ -65,14 +67,33 @@ def backdrop(kind: str | None, chance: random.Random) -> Backdrop:
     return Backdrop(place, " " + places.where(place, chance))
 
 
-def extras(cast: Casting, place: places.Place, chance: random.Random, often: float = 0.25) -> list[Layer]:
-    """Trees and the like in the background, of which nothing is said."""
+def flattened(place: places.Place) -> places.Place:
+    """``place`` as it is put on paper: the same colours, without textures, weather and glow."""
+    bare = {"clouds": 0.0, "glow": 0.0, "mist": 0.0, "flakes": 0.0, "rain": 0.0, "rays": 0.0}
+    return place._replace(ground=replace(place.ground, texture=PLAIN, **bare), shadow=0.0)
+
+
+def clouds(cast: Casting, place: places.Place, chance: random.Random, style: str | None) -> list[Layer]:
+    """One to three clouds, now and then, where there is a sky by day."""
+    if not cast.painted.get("cloud") or place.time not in ("day", "sunset") or place.kind in (*INDOORS, "underwater", "space"):
+        return []
+    layers = []
+    for _ in range(chance.choice((0, 0, 1, 2, 2, 3))):
+        x, y = chance.uniform(0.05, 0.95), chance.uniform(0.08, 0.35)
+        layers.append(cast.hang(cast.thing("cloud", chance, style), x, y, chance.uniform(0.18, 0.32), place, chance))
+    return layers
+
+
+def extras(
+    cast: Casting, place: places.Place, chance: random.Random, often: float = 0.25, style: str | None = None
+) -> list[Layer]:
+    """Trees and the like in the background, of ``style`` where there are such, of which nothing is said."""
     names = [n for n in GROWS.get(place.kind, ()) if cast.painted.get(n)]
     if not names or chance.random() > often:
         return []
     layers = []
     for _ in range(chance.randint(1, 2)):
-        thing = cast.thing(chance.choice(names), chance)
+        thing = cast.thing(chance.choice(names), chance, style)
         x = chance.choice((chance.uniform(0.04, 0.2), chance.uniform(0.8, 0.96)))
         layers.append(cast.stand(thing, x, place.standing[0] + 0.02, chance.uniform(0.25, 0.4), place, chance))
     return layers

@@ -61,7 +61,7 @@ class Stories(torch.utils.data.Dataset):
         """One of a batch, whoever makes the others, and what is said of it: nothing, where its caption is withheld."""
         chance = random.Random(f"{self.recipe.seed} {self.split} {k} {row}")
         if chance.random() < self.recipe.drop:
-            return self.director.plain(chance), ""
+            return self.director.plain(chance, self.recipe.simple), ""
         scene = self.director.scene(chance)
         return scene, scene.text
 

@@ -15,56 +15,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from phosphene.files import write_text
-from phosphene.models import distilled, tokens, weights
+from phosphene.models import distilled, tokens
 from phosphene.models.folders import DISTILLED
-from phosphene.models.patch_stage import load_weights
-from phosphene.models.transformer import PatchTransformer
 from phosphene.sampler import Row, ddim, dpm_solver
 from phosphene.schedule import CLEAN, NoiseSchedule
-from phosphene.training.text_to_image.stage_trainer import Painter, StageTrainer
+from phosphene.training.text_to_image.low_rank import DifferenceTrainer
+from phosphene.training.text_to_image.stage_trainer import Painter
 from phosphene.training.text_to_image.stories import Batch
 
 WAY = (0.0, 0.15, 0.43, 0.71)
 """Where the teacher stops between two of the student's timesteps; its first step, of first order, is the shortest."""
 LOOKS = 2
 """At every so many-th of those it is asked what to lead away from; what that adds to its clean estimate holds until then."""
-
-
-class LowRank(nn.Module):
-    """A linear map that stays as it is, but for a product of low rank added to its matrix, which is learned, and its bias."""
-
-    def __init__(self, linear: nn.Linear, rank: int) -> None:
-        super().__init__()
-        (size, width), device = linear.weight.shape, linear.weight.device
-        self.original, self.bias = nn.Parameter(linear.weight.detach(), requires_grad=False), linear.bias
-        self.down = nn.Parameter(torch.randn(rank, width, device=device) / width**0.5)
-        self.up = nn.Parameter(torch.zeros(rank, size, device=device))
-
-    @property
-    def weight(self) -> Tensor:
-        return self.original + self.up.T @ self.down
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
-
-
-def lowered(image: PatchTransformer, rank: int) -> PatchTransformer:
-    """``image``, of which vectors, tables and products of ``rank`` are learned from now on.
-
-    Products are of all matrices in blocks, and of the one that makes their gates of the time.
-    """
-    parts = [part for block in image.transformer_blocks for part in block.modules()] + [image.adaln_single]
-    for parent in parts:
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Linear):
-                parent.add_module(name, LowRank(child, rank))
-    for name, weight in image.named_parameters():
-        weight.requires_grad_(weight.ndim < 2 or name.endswith(("scale_shift_table", ".down", ".up")))
-    return image
 
 
 class Leg(NamedTuple):
@@ -86,40 +51,33 @@ def legs(schedule: NoiseSchedule, timesteps: tuple[int, ...], most: float) -> li
     return found
 
 
-class StudentTrainer(StageTrainer):
+class StudentTrainer(DifferenceTrainer):
     """As for the stages, on the same stories, of which nothing but the words is needed."""
 
     def __init__(self, recipe, *others, **named) -> None:
         super().__init__(recipe, *others, **named)
-        self.asked = ("right",)
         self.legs = legs(self.schedule, recipe.visits, recipe.most)
         nothing = tokens.encode(self.tokenizer, [""], recipe.length, self.tokenizer.get_vocab_size())
         self.nothing = [part.to(self.device) for part in nothing]
 
-    def build(self, vocabulary: int) -> Painter:
-        painter, folder = Painter(self.recipe, vocabulary), Path(self.recipe.distils)
-        load_weights(painter.image, folder / "transformer", "diffusion_pytorch_model")
-        load_weights(painter.text, folder / "text_encoder", "model")
-        self.before = {name: weight.detach().clone() for name, weight in painter.image.named_parameters()}
+    def lower(self, painter: Painter) -> None:
         self.teacher = copy.deepcopy(painter.image).requires_grad_(False).to(self.device)
         if self.device.type == "cuda":
             self.teacher.to(torch.bfloat16)
-        lowered(painter.image, self.recipe.rank)
-        return painter
+        super().lower(painter)
 
     @property
     def told(self) -> distilled.Told:
         """What is told of the student."""
         return distilled.Told(self.recipe.visits, self.recipe.guidance, teacher=self.recipe.distils)
 
+    def tell(self, folder: Path) -> None:
+        write_text(folder / DISTILLED, json.dumps(self.told._asdict(), indent=2) + "\n")
+
     def compile(self) -> None:
         super().compile()
         for block in self.teacher.transformer_blocks:
             block.compile()
-
-    def chosen_optimisers(self) -> list[torch.optim.Optimizer]:
-        learned = [p for p in self.painter.parameters() if p.requires_grad]
-        return [torch.optim.AdamW(learned, self.recipe.lr, (0.9, 0.98), weight_decay=0.0, fused=self.device.type == "cuda")]
 
     def composed(self, batch: Batch) -> Tensor:
         return torch.empty(len(batch.ids), 3, self.recipe.size, self.recipe.size, device=self.device)
@@ -158,15 +116,3 @@ class StudentTrainer(StageTrainer):
             total = total + weight * (answer - wanted).square().mean((1, 2, 3))
             x = own.xt * x + own.x0 * answer.detach().clamp(-1, 1)
         return total
-
-    def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write what is told of the student, and its averaged difference to the teacher."""
-        changes = {}
-        for name, weight in self.average.image.named_parameters():
-            module, _, own = name.rpartition(".")
-            if own in ("down", "up"):
-                changes[f"{module}.weight.{own}"] = weight
-            elif name in self.before and own != "original" and not torch.equal(weight.cpu(), self.before[name]):
-                changes[name] = weight.cpu() - self.before[name]
-        weights.save(changes, folder / distilled.DIFFERENCE, "float16")
-        write_text(folder / DISTILLED, json.dumps(self.told._asdict(), indent=2) + "\n")

@@ -1,11 +1,11 @@
-"""Put what a training distilled into the package, as few bytes as keep it, with its card and its sums.
+"""Put a difference that was learned to glyph into the package, as few bytes as keep it, with its card and its sums.
 
-    python tools/ship_distilled.py RUN/model --share 0.77 --upscale-steps 4
-    python tools/ship_distilled.py RUN/model --strength 0.525 --also OTHER 0.225 --guidance 3 --share 0.385 --upscale-steps 4
+    python tools/ship_difference.py STUDENT/model --strength 0.9 --share 0.77 --upscale-steps 4
+    python tools/ship_difference.py UNPROMPTED/model --also OTHER/model 0.7 --share 0.2
 
-``RUN/model`` is what ``phosphene train student`` wrote. Of the products that are added to the teacher's matrices the ``share`` of
-all components is kept that moves a weight most for its bytes; what is kept becomes eight-bit integers. ``--strength`` adds so
-much of the difference, and ``--also`` so much of another's: less of one taught at more guidance, the mean of several.
+The model is what ``phosphene train student`` or ``train unprompted`` wrote. Of the products that are added to the matrices the
+``share`` of all components is kept that moves a weight most for its bytes; what is kept becomes eight-bit integers.
+``--strength`` adds so much of the difference, and ``--also`` so much of another's.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from phosphene.defaults import CASCADE, FAST
+from phosphene.defaults import CASCADE, FAST, UNPROMPTED
 from phosphene.models import distilled, folders, weights
 from phosphene.models.cascade import open_cascade
-
-HERE = folders.EMBEDDED / FAST
 
 CARD = """# {name}
 
@@ -34,8 +32,16 @@ CARD = """# {name}
 where that of {teacher} is asked {rows} times, and from the same seed it draws nearly the same. Its guidance, {guidance:g}, is
 built in: it takes no `--guidance`, no `--negative` and no other timesteps than {timesteps}; for those take {teacher}.
 
-This folder holds the difference between the two networks' weights (low-rank products, {bytes:,} bytes). What it draws, what it
-learned from, its limits, and the makers of the pictures that {teacher} learned from stand in the card of {teacher}, which
+"""
+ADAPTED_CARD = """# {name}
+
+What {teacher} makes of a picture of which nothing is said: `phosphene edit sketch-house`, without a prompt. It learned on from
+pictures without words alone, most of them simple drawings in simple places (`phosphene train unprompted`), and leaves a drawing
+what it is where {teacher} makes something else of it. Of prompts it knows what {teacher} knows; for those take {teacher}.
+
+"""
+REST = """This folder holds the difference between the two networks' weights (low-rank products, {bytes:,} bytes). What it draws,
+what it learned from, its limits, and the makers of the pictures that {teacher} learned from stand in the card of {teacher}, which
 applies here word for word. How it was made, and what judges and people make of it: docs/embedded-model.md. Apache-2.0.
 """
 
@@ -83,27 +89,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--guidance", type=float, help="that it lies nearest to, where that is not what it was taught at")
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("MODEL", "STRENGTH"))
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--upscale-steps", type=int, help="of the second stage; as with the teacher by default")
     options = parser.parse_args()
-    told, network = distilled.read(options.model), open_cascade(CASCADE, dtype=torch.float32, stages=1).stages[0].network
-    told = told if options.guidance is None else told._replace(guidance=options.guidance)
+    network = open_cascade(CASCADE, dtype=torch.float32, stages=1).stages[0].network
     models = [(options.model, options.strength), *((Path(model), float(strength)) for model, strength in options.also)]
-    parts = [(difference(model), strength) for model, strength in models]
-    changes = kept(mixed(parts), network.transformer.state_dict(), options.share)
-    shutil.rmtree(HERE, ignore_errors=True)
-    weights.save(changes, HERE / distilled.DIFFERENCE, "int8")
-    (HERE / folders.DISTILLED).write_text(
-        json.dumps(told._replace(teacher=CASCADE, upscale_steps=options.upscale_steps)._asdict(), indent=2) + "\n"
-    )
-    usual = open_cascade(CASCADE, stages=1, text=False).stages[0].usual
-    words = {"name": FAST, "teacher": CASCADE, "steps": len(told.timesteps), "rows": 2 * usual.steps, "guidance": told.guidance}
-    words |= {"timesteps": ", ".join(map(str, told.timesteps)), "bytes": (HERE / distilled.DIFFERENCE).stat().st_size}
-    (HERE / "README.md").write_text(CARD.format(**words))
-    sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(HERE.iterdir()))
-    (HERE / folders.SUMS).write_text("".join(sums))
+    changes = kept(mixed([(difference(model), s) for model, s in models]), network.transformer.state_dict(), options.share)
+    told = distilled.read(options.model)
+    here = folders.EMBEDDED / (UNPROMPTED if told is None else FAST)
+    shutil.rmtree(here, ignore_errors=True)
+    weights.save(changes, here / distilled.DIFFERENCE, "int8")
+    words = {"name": here.name, "teacher": CASCADE, "bytes": (here / distilled.DIFFERENCE).stat().st_size}
+    if told is None:
+        file, content, card = folders.ADAPTED, {"base": CASCADE}, ADAPTED_CARD
+    else:
+        told = told._replace(teacher=CASCADE, upscale_steps=options.upscale_steps)
+        usual = open_cascade(CASCADE, stages=1, text=False).stages[0].usual
+        words |= {"steps": len(told.timesteps), "rows": 2 * usual.steps, "guidance": told.guidance}
+        words |= {"timesteps": ", ".join(map(str, told.timesteps))}
+        file, content, card = folders.DISTILLED, told._asdict(), CARD
+    (here / file).write_text(json.dumps(content, indent=2) + "\n")
+    (here / "README.md").write_text((card + REST).format(**words))
+    sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(here.iterdir()))
+    (here / folders.SUMS).write_text("".join(sums))
 
 
 if __name__ == "__main__":
