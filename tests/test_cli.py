@@ -393,6 +393,7 @@ def never_right():
         "upscaler": ["--data", "."],
         "retrieval": ["--data", "."],
         "student": ["--data", ".", "--from", "."],
+        "unprompted": ["--data", ".", "--from", "."],
         "fetch": ["a/b"],
         "info": ["class-20"],
         "inspect": ["nowhere.png"],
@@ -1020,11 +1021,12 @@ OPTIONS = {
     "classifier": {"compile"},
     "cascade": {
         *("drop", "target", "patch", "hidden", "layers", "heads", "held-out", "teacher", "wordnet", "minutes", "cooldown"),
-        *("shift", "listens"),
+        *("shift", "listens", "simple"),
     },
     "upscaler": {"target", "patch", "hidden", "layers", "heads", "held-out", "wordnet", "minutes", "cooldown", "shift"},
     "retrieval": {"drop", "held-out", "teacher", "wordnet", "minutes", "cooldown", "turned"},
     "student": {"rank", "visits", "guidance", "held-out", "wordnet", "minutes", "cooldown"},
+    "unprompted": {"rank", "shift", "simple", "held-out", "wordnet", "minutes", "cooldown"},
 }
 """Of each network; all have --lr and --seed."""
 

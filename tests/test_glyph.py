@@ -42,7 +42,7 @@ from phosphene.training.text_to_image import run as run_module
 from phosphene.training.text_to_image.captions import EVERYDAY, Subject, Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.pictures import premultiplied, read
-from phosphene.training.text_to_image.recipe import CascadeRecipe, difference_recipe, stage_recipe
+from phosphene.training.text_to_image.recipe import DIFFERENCES, CascadeRecipe, difference_recipe, stage_recipe
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer, turned
 from phosphene.training.text_to_image.run import CascadeRun, Spoken
 from phosphene.training.text_to_image.stage_trainer import StageTrainer
@@ -464,6 +464,7 @@ KINDS = {
     "upscaler": {"network": "upscaler"},
     "retrieval": {"network": "retrieval", "drop": 0.0},
     "student": {"images": 16 * 10, "batch_size": 16, "warmup": 4, "ema": 0.9, "rank": 2},
+    "unprompted": {"images": 16 * 10, "batch_size": 16, "warmup": 4, "ema": 0.9, "rank": 2},
 }
 
 
@@ -500,9 +501,10 @@ def unbroken(request, shards, taught, tmp_path, monkeypatch):
     """A run of ten steps, reported every two and kept every four, and what begins another of its recipe."""
     for name, steps in (("REPORT_STEPS", 2), ("CHECK_STEPS", 4)):
         monkeypatch.setattr(run_module, name, steps)
-    monkeypatch.setattr(CascadeRun, "preview", lambda *_: None)
+    monkeypatch.setattr(CascadeRun, "preview", lambda *_, **__: None)
     changes = KINDS[request.param]
-    recipe = difference_recipe("student", taught, **changes) if request.param == "student" else tiny(images=16 * 10, **changes)
+    adds = request.param in DIFFERENCES
+    recipe = difference_recipe(request.param, taught, **changes) if adds else tiny(images=16 * 10, **changes)
     torch.set_num_threads(1)
 
     def start(name: str, **options) -> CascadeRun:
@@ -571,7 +573,7 @@ def test_numbers_gone_wrong_spare_the_last_checkpoint(shards, tmp_path, monkeypa
 def test_what_runs_out_of_time_is_resumed_bit_for_bit(shards, tmp_path, monkeypatch):
     """Its last report comes early, and its steps are reported again when they are two, as they are without a pause."""
     monkeypatch.setattr(run_module, "REPORT_STEPS", 2)
-    monkeypatch.setattr(CascadeRun, "preview", lambda *_: None)
+    monkeypatch.setattr(CascadeRun, "preview", lambda *_, **__: None)
     torch.set_num_threads(1)
     for name in ("whole", "broken"):
         training = CascadeRun(tiny(images=16 * 4), tmp_path / name, shards, seconds=-1 if name == "broken" else math.inf)

@@ -324,7 +324,7 @@ def test_edits_that_cannot_be(stage):
     refusal(call([]), "--start", "is empty")
     refusal(call([1, 2]), "1 seeds for 2 starts")
     refusal(call([1], torch.zeros(1, 3, 8, 8)), "image: is 1x3x8x8")
-    refusal(call([1, 2], seeds=(1, 1), sampling=Sampling("dpm", 5)), "--solver dpm", "take ancestral")
+    refusal(call([1, 2], seeds=(1, 1), sampling=Sampling("dpm", 5)), "--solver dpm", "take ddim or ancestral")
     call([1], sampling=Sampling("dpm", 5))()  # alone it has no run to join
 
 
@@ -514,7 +514,9 @@ def test_many_steps_are_part_a_s_unless_others_are_named(stage):
     image = torch.zeros(1, *SMALL)
     steps = run(edit(image, [10], BOAT), stage, [3], sampling=many_steps(stage, Sampling()))
     assert [step.t for step in steps] == [*range(660, -1, -30), -1]
-    assert many_steps(stage, QUICK) is QUICK and many_steps(stage, ROUGH) is ROUGH
+    for named in (QUICK, ROUGH):
+        assert many_steps(stage, named) == named._replace(solver=named.solver or "ancestral")
+    assert many_steps(stage, Sampling(eta=0.5)).solver is None  # which makes it ddim
     assert [step.t for step in run(edit(image, [2], BOAT), stage, [3], sampling=QUICK)] == [*QUICK.visited(stage)[3:], -1]
 
 

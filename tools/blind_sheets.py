@@ -23,6 +23,7 @@ from phosphene.errors import UserError
 from phosphene.images import enlarged, fitted, save_png, sheet, to_images, to_tensor
 from phosphene.models.catalogue import load
 from phosphene.readers import read_picture
+from phosphene.tasks.denoise import TIMESTEPS
 from phosphene.tasks.edit import edit
 from phosphene.tasks.generate import generate
 
@@ -51,10 +52,10 @@ def draw(prompts: list[str], model: str, sampling: Sampling, seed: int) -> list:
     return pictures
 
 
-def edited(model: str, start: int, seed: int) -> tuple[list, list[str]]:
+def edited(model: str, start: int, seed: int, solver: str | None = None) -> tuple[list, list[str]]:
     """What no prompt makes of each of EDITED from timestep number ``start`` of 34, of three seeds; and what each should show."""
     drawer, seeds, pictures, said = load(model), range(seed, seed + 3), [], []
-    sampling = Sampling(timesteps=tuple(range(990, -1, -30)))
+    sampling = Sampling(solver, timesteps=TIMESTEPS)
     for name, shown in EDITED.items():
         image = to_tensor(fitted(read_picture(Path(name)), drawer.stages[0].image_shape[1:]))
         *_, done = run(edit(image, [start] * len(seeds)), drawer, seeds, sampling=sampling)
@@ -108,9 +109,11 @@ def main() -> None:
         print(score(options.key, options.judged))
         return
     if options.edits is not None:
-        if options.prompts or options.solver or options.steps or options.guidance or options.guidance_every:
-            parser.error("--edits says what is drawn and how: leave out prompts, solver, steps and guidance")
-        write_sheets(*edited(options.model or UNPROMPTED, options.edits, options.seed), options.out, options.shuffle)
+        if options.prompts or options.steps or options.guidance or options.guidance_every:
+            parser.error("--edits says what is drawn and how: leave out prompts, steps and guidance")
+        write_sheets(
+            *edited(options.model or UNPROMPTED, options.edits, options.seed, options.solver), options.out, options.shuffle
+        )
         return
     if options.prompts is None:
         parser.error("name a file of prompts, --edits, or --key and --judged")

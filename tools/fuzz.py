@@ -245,16 +245,27 @@ def cascade() -> Path:
     return path
 
 
-@functools.cache
-def student() -> Path:
-    """What is distilled of the first of these."""
+def difference(file: str, told: dict) -> Path:
+    """A model that is a difference to the first of these, as ``told`` in a ``file``."""
     path = Path(tempfile.mkdtemp())
-    told = {"teacher": str(cascade()), "timesteps": [999, 600, 300], "guidance": 4.0}
-    (path / folders.DISTILLED).write_text(json.dumps(told))
+    (path / file).write_text(json.dumps(told))
     name = "transformer_blocks.0.attn1.to_q"
     change = {f"{name}.weight{distilled.UP}": torch.ones(2, 8), f"{name}.weight{distilled.DOWN}": torch.ones(2, 8)}
     weights.save(change | {f"{name}.bias": torch.ones(8)}, path / distilled.DIFFERENCE, "int8")
     return path
+
+
+@functools.cache
+def student() -> Path:
+    """What is distilled of it."""
+    told = {"teacher": str(cascade()), "timesteps": [999, 600, 300], "guidance": 4.0}
+    return difference(folders.DISTILLED, told)
+
+
+@functools.cache
+def adapted() -> Path:
+    """What is adapted of it."""
+    return difference(folders.ADAPTED, {"base": str(cascade())})
 
 
 @functools.cache
@@ -357,6 +368,7 @@ READERS: dict[str, tuple[str, Callable[[], list[bytes]], Callable[[Path], object
         lambda folder: Text(folder, 8, torch.device("cpu"), torch.float32).embed("a red fox"),
     ),
     "students": damaging(student, folders.DISTILLED, draws),
+    "adapted": damaging(adapted, folders.ADAPTED, draws),
     "differences": damaging(student, distilled.DIFFERENCE, draws),
     "unets": damaging(
         cascade,

@@ -26,7 +26,7 @@ MORE = {"time": "train time --objective flow", "denoiser": "train denoiser --kee
 SCALES = "0,1,2,3,5"
 MANY, FEW = "--solver ancestral --steps 300", "--solver dpm --steps 16"
 OURS = "--solver ddim --eta 0.5 --steps 100"
-AMBIGRAMS = ("", "--solver dpm --steps 16", "--guidance 5", "--model flow/model-05", "--model class-20-ddpm --guidance 5")
+AMBIGRAMS = ("", "--solver dpm --steps 16", "--guidance 5", "--model class-20-ddpm --guidance 5")
 
 
 def commands() -> list[str]:
@@ -35,9 +35,9 @@ def commands() -> list[str]:
     every = [f"{run}/model-{epoch}{raw}" for run in RUNS for epoch in ("05", "20") for raw in ("", "-raw")]
     return [
         *(f"ambigram --all --count 16 {more}".strip() for more in AMBIGRAMS),
-        f"evaluate flow/model-05 class-20 {OURS} --guidance {SCALES}",
-        f"evaluate flow/model-05 class-20 --solver dpm --steps 8 --guidance {SCALES}",
-        f"evaluate flow/model-05 class-20 --solver heun --steps 8 --guidance {SCALES}",
+        f"evaluate class-20 {OURS} --guidance {SCALES}",
+        f"evaluate class-20 --solver dpm --steps 8 --guidance {SCALES}",
+        f"evaluate class-20 --solver heun --steps 8 --guidance {SCALES}",
         f"evaluate class-20 {MANY} --guidance 5",
         f"evaluate ddpm/model-20 ddpm/model-20-raw {MANY} --guidance {SCALES}",
         f"evaluate {' '.join(every)} {FEW} --guidance {SCALES}",

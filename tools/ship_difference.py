@@ -36,18 +36,30 @@ built in: it takes no `--guidance`, no `--negative` and no other timesteps than 
 ADAPTED_CARD = """# {name}
 
 What {teacher} makes of a picture of which nothing is said: `phosphene edit sketch-house`, without a prompt. It learned on from
-pictures without words alone, most of them simple drawings in simple places (`phosphene train unprompted`), and leaves a drawing
-what it is where {teacher} makes something else of it. Of prompts it knows what {teacher} knows; for those take {teacher}.
+pictures without words alone, half of them or more simple drawings, many in simple places (`phosphene train unprompted`), and a
+drawing stays what it is oftener: of 64 simple scenes from start 7 of 34 people named 42 % for what they were, by {teacher}
+27 %. What it makes of prompts nobody has measured; for those take {teacher}.
 
 """
 REST = """This folder holds the difference between the two networks' weights (low-rank products, {bytes:,} bytes). What it draws,
-what it learned from, its limits, and the makers of the pictures that {teacher} learned from stand in the card of {teacher}, which
-applies here word for word. How it was made, and what judges and people make of it: docs/embedded-model.md. Apache-2.0.
+what it learned from, its limits, and the makers of the pictures that {teacher} learned from stand in the card of {teacher},
+which applies here word for word. How it was made, and what judges and people make of it: docs/embedded-model.md. Apache-2.0.
 """
 
 
+def card(name: str) -> str:
+    """The card of what ships under ``name``, of what its files say."""
+    here = folders.locate(name)
+    words = {"name": name, "teacher": CASCADE, "bytes": (here / distilled.DIFFERENCE).stat().st_size}
+    if (told := distilled.read(here)) is None:
+        return (ADAPTED_CARD + REST).format(**words)
+    usual = open_cascade(CASCADE, stages=1, text=False).stages[0].usual
+    words |= {"steps": len(told.timesteps), "rows": 2 * usual.steps, "guidance": told.guidance}
+    return (CARD + REST).format(**words, timesteps=", ".join(map(str, told.timesteps)))
+
+
 def difference(model: Path) -> dict[str, Tensor]:
-    """What ``model`` adds to its teacher's weights."""
+    """What ``model`` adds to the weights of what it is a difference to."""
     path = model / distilled.DIFFERENCE
     return {name: weights.real(value, name, path) for name, value in weights.load(path).items()}
 
@@ -95,22 +107,19 @@ def main() -> None:
     options = parser.parse_args()
     network = open_cascade(CASCADE, dtype=torch.float32, stages=1).stages[0].network
     models = [(options.model, options.strength), *((Path(model), float(strength)) for model, strength in options.also)]
-    changes = kept(mixed([(difference(model), s) for model, s in models]), network.transformer.state_dict(), options.share)
+    kinds = {folders.difference_of(model)[0] for model, _ in models}
+    if len(kinds) > 1 or (options.upscale_steps and folders.ADAPTED in kinds):
+        parser.error("differences of one kind are mixed, and --upscale-steps is of those that are distilled")
     told = distilled.read(options.model)
+    changes = kept(mixed([(difference(model), s) for model, s in models]), network.transformer.state_dict(), options.share)
     here = folders.EMBEDDED / (UNPROMPTED if told is None else FAST)
     shutil.rmtree(here, ignore_errors=True)
     weights.save(changes, here / distilled.DIFFERENCE, "int8")
-    words = {"name": here.name, "teacher": CASCADE, "bytes": (here / distilled.DIFFERENCE).stat().st_size}
-    if told is None:
-        file, content, card = folders.ADAPTED, {"base": CASCADE}, ADAPTED_CARD
-    else:
-        told = told._replace(teacher=CASCADE, upscale_steps=options.upscale_steps)
-        usual = open_cascade(CASCADE, stages=1, text=False).stages[0].usual
-        words |= {"steps": len(told.timesteps), "rows": 2 * usual.steps, "guidance": told.guidance}
-        words |= {"timesteps": ", ".join(map(str, told.timesteps))}
-        file, content, card = folders.DISTILLED, told._asdict(), CARD
+    file, content = folders.ADAPTED, {"base": CASCADE}
+    if told is not None:
+        file, content = folders.DISTILLED, told._replace(teacher=CASCADE, upscale_steps=options.upscale_steps)._asdict()
     (here / file).write_text(json.dumps(content, indent=2) + "\n")
-    (here / "README.md").write_text((card + REST).format(**words))
+    (here / "README.md").write_text(card(here.name))
     sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(here.iterdir()))
     (here / folders.SUMS).write_text("".join(sums))
 

@@ -228,7 +228,9 @@ def _require_fit(task: Task, plans: list[_Plan], count: int) -> None:
         raise UserError(f"--start {listed(task.starts)}: {count} seeds for {len(task.starts)} starts; give one for each.")
     if len(set(task.starts)) > 1 and first.sampling.solver not in ("ancestral", "ddim"):
         # Those whose step depends on nothing but the picture before it, so that a picture may join a run under way.
-        raise UserError(f"--solver {first.sampling.solver}: remembers its last step, and starts here have none; take ancestral.")
+        raise UserError(
+            f"--solver {first.sampling.solver}: remembers its last step, and starts here have none; take ddim or ancestral."
+        )
 
 
 @dataclass(frozen=True)

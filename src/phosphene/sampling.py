@@ -16,7 +16,7 @@ from phosphene.sampler import Solver, Threshold, ancestral, clamp, ddim
 class Sampling(NamedTuple):
     """How pictures are drawn, whatever they are asked for. ``upscale_...`` and ``noise_level`` are of the second stage."""
 
-    solver: str | None = None  # None: the model's own, or the ancestral one; see :meth:`of`
+    solver: str | None = None  # None: the model's own, for what is drawn; see :meth:`of`
     steps: int | None = None  # timesteps to visit; None: those of the model or, where a solver is named, see defaults.SOLVERS
     eta: float | None = None  # of ddim, the share of fresh noise, 0..1; None is 0
     resample: int = 1  # see sampler.resampled

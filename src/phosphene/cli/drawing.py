@@ -44,15 +44,15 @@ CELL = 256
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
 LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
 
-_BEGUN = f"{OWN_USUAL.begins} where it begins with an image"
-_SOLVER = f"{OWN_USUAL.solver} of glyph ({_BEGUN}), {IF_USUAL.solver} of DeepFloyd IF and of inpainting, ddim with --eta"
+_OURS = f"{OWN_USUAL.solver} of glyph and {OWN_USUAL.begins} of its edits"
+_SOLVER = f"{_OURS}, {IF_USUAL.solver} of DeepFloyd IF, of denoise and of inpaint, ddim with --eta"
 _SCALE = f"{OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd IF"
 Solver = Annotated[str | None, options.chosen(SOLVERS, f"by default {_SOLVER}")]
 Steps = Annotated[
     int | None,
     options.steps_of(
         f"of the first stage; by default {OWN_USUAL.steps} of glyph, "
-        f"{SOLVERS[IF_USUAL.solver].cascade} of what keeps to an image, or what is usual for --solver: {USUAL}"
+        f"{SOLVERS[IF_USUAL.solver].cascade} of what begins with an image or keeps to one, or what is usual for --solver: {USUAL}"
     ),
 ]
 Scale = Annotated[float | None, options.checked(f"Classifier-free guidance, 1 is none; by default {_SCALE}.", require_finite)]

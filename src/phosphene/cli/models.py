@@ -41,7 +41,7 @@ def models_list() -> None:
         rows.append([name, config["kind"], f"{common.size(path):,}", config.get("storage", "-"), str(config.get("epoch", "-"))])
     for name in folders.cascades():
         path = folders.locate(name)
-        rows.append([name, "cascade", f"{common.size(path):,}", "int8" if folders.whole_folder(path) != path else "float16", "-"])
+        rows.append([name, "cascade", f"{common.size(path):,}", "int8" if folders.difference_of(path) else "float16", "-"])
     if rows:
         common.table(["model", "kind", "bytes", "storage", "epoch"], rows, left=2)
     else:
@@ -83,7 +83,7 @@ def models_fetch(
 def models_verify(
     name: Annotated[str | None, typer.Argument(help="A name, a model folder or a run; all embedded by default.")] = None,
 ) -> None:
-    """Compare the files of a model, or of all, with their SHA-256; of a distilled one its teacher's too."""
+    """Compare the files of a model, or of all, with their SHA-256; of a difference those of what it is one to."""
     from phosphene.models import folders
 
     if name is not None:

@@ -92,7 +92,8 @@ def is_sampled_freely(option: str, value: str) -> None:
     from phosphene.models import folders
 
     is_cascade(option, value)
-    if teacher := folders.other_named(folders.cascade_folder(value)):
+    file, teacher = folders.difference_of(folders.cascade_folder(value)) or ("", "")
+    if file == folders.DISTILLED:
         raise UserError(f"{option} {value}: is distilled, and what it is asked for here it cannot do; take {teacher}.")
 
 

@@ -42,7 +42,7 @@ Pictures = Annotated[Path | None, _lying(PICTURES, "name a folder of shards or o
 Workers = Annotated[int, typer.Option(min=0, max=1000, help="Processes that write captions.")]
 WordNet = Annotated[Path | None, _lying("WordNet's folder, or a thesaurus.json.", "name one of the two, or leave it out")]
 Teacher = Annotated[Path | None, _lying("Retrieval model whose text encoder it takes.", "train one: phosphene train retrieval")]
-STARTED = "Model folder of a run: go on from its weights; a student learns from it."
+STARTED = "Model folder of a run: go on from its weights; student and unprompted learn a difference to them."
 Source = Annotated[Path | None, _lying(STARTED, "name the model folder of a run", "--from")]
 Minutes = Annotated[float | None, checked("Stop so long after the start.", require_finite, min=0.0)]
 

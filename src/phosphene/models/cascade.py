@@ -96,10 +96,7 @@ def open_cascade(
     reader = (LightText if light else Text)(side, width, device, dtype, known, stored, **how)
     place = (reader, device, dtype, offload, free, quantize)
     opened = tuple(_stage(part, config, *place) for part, config in zip(parts, configs, strict=True))
-    if taught is not None:
-        opened = _distilled(opened, Path(folder), taught)
-    elif (Path(folder) / folders.ADAPTED).is_file():
-        _add(opened[0], Path(folder), "base")
+    opened = _changed(opened, Path(folder), taught)
     if offload == "stages":
         by_turns([stage.network for stage in opened], device)
     for stage, part in zip(opened, parts, strict=True):
@@ -110,21 +107,20 @@ def open_cascade(
     return Cascade(opened, reader)
 
 
-def _distilled(stages: Sequence[Stage], folder: Path, taught: distilled.Told) -> tuple[Stage, ...]:
-    """What the model in ``folder`` makes of the ``stages`` of its teacher."""
+def _changed(stages: tuple[Stage, ...], folder: Path, taught: distilled.Told | None) -> tuple[Stage, ...]:
+    """What the model in ``folder`` makes of the ``stages`` of what it is a difference to, where it is one."""
+    if folders.difference_of(folder) is None:
+        return stages
     first, *others = stages
-    if max(taught.timesteps) >= first.schedule.steps:
+    if not isinstance(first.network, PatchNetwork):
+        raise UserError(f"{folder}: what it is a difference to is no model of our own kind; {AGAIN}.")
+    if taught is not None and max(taught.timesteps) >= first.schedule.steps:
         raise UserError(f"{folder}: its teacher has not all of its timesteps; {AGAIN}.")
-    _add(first, folder, "teacher")
+    distilled.add(first.network.transformer, folder / distilled.DIFFERENCE)
+    if taught is None:
+        return stages
     quick = (replace(s, usual=s.usual._replace(steps=taught.upscale_steps or s.usual.steps)) for s in others)
     return replace(first, usual=taught.usual), *quick
-
-
-def _add(first: Stage, folder: Path, called: str) -> None:
-    """Make ``first``, of what is ``called`` so of the model in ``folder``, that model's."""
-    if not isinstance(first.network, PatchNetwork):
-        raise UserError(f"{folder}: its {called} is no model of our own kind; {AGAIN}.")
-    distilled.add(first.network.transformer, folder / distilled.DIFFERENCE)
 
 
 def _width_of(configs: Sequence[Mapping], folder: Path) -> int:
@@ -178,9 +174,9 @@ def describe(name: str | Path) -> dict:
                 "predicts": scheduler.prediction_type,
             }
         )
-    taught, base = distilled.read(locate(name)), folders.other_named(locate(name), folders.ADAPTED)
-    told = {} if taught is None else {"distilled": taught._asdict()}
-    return {"kind": "cascade", "stages": stages} | told | ({} if base is None else {"adapted": {"base": base}})
+    (file, other), taught = folders.difference_of(locate(name)) or ("", ""), distilled.read(locate(name))
+    told = {"adapted": {"base": other}} if file == folders.ADAPTED else {} if taught is None else {"distilled": taught._asdict()}
+    return {"kind": "cascade", "stages": stages} | told
 
 
 def _stage(

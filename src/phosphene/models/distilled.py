@@ -16,7 +16,7 @@ from torch import nn
 from phosphene.defaults import MOST_STEPS, MOST_WEIGHT, Usual
 from phosphene.errors import UserError, require_timesteps
 from phosphene.models import weights
-from phosphene.models.folders import AGAIN, DISTILLED, other_named
+from phosphene.models.folders import AGAIN, DISTILLED, difference_of
 from phosphene.readers import read_json_file
 
 DIFFERENCE = "difference.safetensors"
@@ -39,8 +39,8 @@ class Told(NamedTuple):
 
 def read(folder: Path) -> Told | None:
     """What is told of the model in ``folder``; None where it is none that was distilled."""
-    path, teacher = folder / DISTILLED, other_named(folder)
-    if teacher is None:
+    path, (file, teacher) = folder / DISTILLED, difference_of(folder) or ("", "")
+    if file != DISTILLED:
         return None
     told = read_json_file(path, AGAIN)
     timesteps, guidance = told.get("timesteps"), told.get("guidance")
@@ -56,7 +56,7 @@ def read(folder: Path) -> Told | None:
 
 @torch.no_grad()
 def add(network: nn.Module, path: Path) -> None:
-    """Make the teacher's ``network`` the student's, by the difference in ``path``; UserError where that does not fit it."""
+    """Add to ``network`` the difference in ``path``; UserError where that does not fit it."""
     own, given = network.state_dict(), {name: weights.real(value, name, path) for name, value in weights.load(path).items()}
     for name in dict.fromkeys(name.removesuffix(DOWN).removesuffix(UP) for name in given):
         try:

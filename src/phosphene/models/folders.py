@@ -94,27 +94,28 @@ def locate(name: str | Path) -> Path:
     return folder
 
 
-def other_named(folder: Path, file: str = DISTILLED) -> str | None:
-    """The model that the one in ``folder`` is a difference to, as ``file`` has it (its teacher, its base); None without it."""
-    path, called = folder / file, _OTHER[file]
-    if not path.is_file():
-        return None
-    other = read_json_file(path, AGAIN).get(called)
-    if not isinstance(other, str) or not other.strip():
-        raise UserError(f"{path}: names no {called}; {AGAIN}.")
-    return other
+def difference_of(folder: Path) -> tuple[str, str] | None:
+    """Which of DISTILLED and ADAPTED the model in ``folder`` has, and what model that says it is a difference to."""
+    for file, called in _OTHER.items():
+        if (path := folder / file).is_file():
+            other = read_json_file(path, AGAIN).get(called)
+            if not isinstance(other, str) or not other.strip():
+                raise UserError(f"{path}: names no {called}; {AGAIN}.")
+            return file, other
+    return None
 
 
 def whole_folder(folder: Path) -> Path:
     """Where the stages of the model in ``folder`` lie: with what it is a difference to, where it is one, else there."""
-    for file, called in _OTHER.items():
-        if (other := other_named(folder, file)) is not None:
-            found = EMBEDDED / other if other in cascades() else folder / other
-            if not exists(found) or not is_cascade(found) or any((found / told).is_file() for told in _OTHER):
-                path = folder / file
-                raise UserError(f"{path}: its {called} {other} is no cascade that lies here; name one, from here or embedded.")
-            return found
-    return folder
+    found = difference_of(folder)
+    if found is None:
+        return folder
+    file, other = found
+    place = EMBEDDED / other if other in cascades() else folder / other
+    if not exists(place) or not is_cascade(place) or any((place / told).is_file() for told in _OTHER):
+        told = f"its {_OTHER[file]} {other} is no cascade that lies here"
+        raise UserError(f"{folder / file}: {told}; name one, from here or embedded.")
+    return place
 
 
 def stage_folders(folder: Path, option: str = "--model") -> list[Path]:
@@ -186,4 +187,4 @@ def verify(*paths: Path) -> None:
 
 def verify_whole(folder: Path) -> None:
     """As :func:`verify`, of all that the model in ``folder`` is made of: a difference also of what it is one to."""
-    verify(folder, *(stage_folders(folder) if whole_folder(folder) != folder else ()))
+    verify(folder, *(stage_folders(folder) if difference_of(folder) else ()))

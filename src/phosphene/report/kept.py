@@ -36,13 +36,13 @@ class Made:
     content: Content
     text: str
     quick: bool
-    model: str
-    """The text-to-image model that drew, if one did."""
+    models: list[str]
+    """The text-to-image models that drew, if any did."""
     line: str
     """The command that makes the page; with --sections the section."""
 
 
-OWN = ("text", "quick", "model", "line")
+OWN = ("text", "quick", "models", "line")
 """What is kept of a section beside its content."""
 Progress = Callable[[str, int, int, float], None]
 """Is told a section's title, how many are done, of how many, and the seconds that are left."""
@@ -64,7 +64,7 @@ def made_sections(desk: Desk, sections: Sequence[Section], progress: Progress, c
             desk.begin(each)
             content = each.make(desk, **config.asked.get(each.name, {}))
             spent, paid = spent + time.perf_counter() - begun, paid + each.cost[price]
-            made = Made(each, content, "", desk.quick, desk.cascade if desk.opened else "", desk.page_line)
+            made = Made(each, content, "", desk.quick, desk.opened, desk.page_line)
         made.text = config.texts.get(each.name, made.text)
         _keep(desk.out, made, digests[each.name])
         yield made

@@ -129,7 +129,7 @@ def _html(made: dict[str, Made], config: Config) -> str:
         "lead": config.lead,
         "prose": prose,
         "version": __version__,
-        "models": list(dict.fromkeys(each.model for each in shown if each.model)),
+        "models": list(dict.fromkeys(name for each in shown for name in each.models)),
         "lines": list(dict.fromkeys(each.line for each in shown)),
         "seed": SEED,
         "near": part_a.NEAR,

@@ -11,10 +11,11 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from phosphene.defaults import CASCADE, SEED, START, STARTS, TIMES
+from phosphene.defaults import CASCADE, OWN_USUAL, SEED, START, STARTS, TIMES
 from phosphene.drawing import Sampling, Task, run
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.images import Sheet
+from phosphene.models.cascade import usual_of
 from phosphene.pyramid import blend, laplacian_pyramid
 from phosphene.report.pictures import CALLED, SMALL, called, gain, likeness, masked, spread, strip, upper
 from phosphene.report.sections import QUICK, SIDE, UPSCALE, Content, Desk, Figure, section
@@ -202,7 +203,7 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = Fal
     starts, times = ((1, 2, 4), denoising.TIMESTEPS[::5]) if desk.quick else (STARTS, denoising.TIMESTEPS)
     how = Sampling(timesteps=times, upscale_steps=UPSCALE if desk.quick else None)
     task = edit(desk.sample(picture), starts, prompt or None)
-    made = last(desk.run(task, [SEED] * len(starts), how, large=large, unsaid=not prompt)).cpu()
+    made = last(desk.run(task, [SEED] * len(starts), how, large=large, unsaid=not prompt.strip())).cpu()
     labels = [f"start {s}, t = {times[s]}" for s in starts] + ["the original"]
     asked = ["--prompt", prompt] if prompt else []
     few = ["--timesteps", f"{times[0]},{times[1]},...,{times[-1]}", "--start", ",".join(map(str, starts))]
@@ -212,11 +213,17 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = Fal
     return desk.save(strip(desk, cells, labels, max(SMALL, made.shape[-1]), abreast=4), name, caption, command)
 
 
+def _drawn_by(desk: Desk, prompt: str) -> dict[str, object]:
+    """Who edits as ``prompt``, and how."""
+    straight = usual_of(desk.cascade).begins == OWN_USUAL.begins
+    return {"drawer": desk.drawer(prompt), "model": desk.cascade, "straight": straight}
+
+
 @section(A, "1.7", "Image-to-image translation", (6, 70))
 def image_to_image(desk: Desk, pictures: tuple[Path, ...] = (TOWER, HILL, LIGHTHOUSE), prompt: str = "") -> Content:
     figures = [_edited(desk, picture, prompt, f"edited-{k}", large=True) for k, picture in enumerate(pictures, 1)]
     first, second, *_, end = denoising.TIMESTEPS[:: 5 if desk.quick else 1]
-    return Content(*figures, times=f"{first}, {second}, ..., {end}")
+    return Content(*figures, times=f"{first}, {second}, ..., {end}", **_drawn_by(desk, prompt))
 
 
 SKETCHES = (Path("sketch-house"), Path("sketch-fish"), Path("sketch-face"))
@@ -224,7 +231,8 @@ SKETCHES = (Path("sketch-house"), Path("sketch-fish"), Path("sketch-face"))
 
 @section(A, "1.7.1", "Sketches", (4, 42))
 def sketches(desk: Desk, pictures: tuple[Path, ...] = SKETCHES, prompt: str = "") -> Content:
-    return Content(*[_edited(desk, picture, prompt, f"sketched-{k}") for k, picture in enumerate(pictures, 1)])
+    figures = [_edited(desk, picture, prompt, f"sketched-{k}") for k, picture in enumerate(pictures, 1)]
+    return Content(*figures, **_drawn_by(desk, prompt))
 
 
 MASKED = ((HILL, Path("castle-hill-mask"), "a house"), (HILL, Path("castle-hill-mask"), "a palm tree"))
@@ -273,7 +281,8 @@ TOWARDS = ((TOWER, "a castle"), (Path("sketch-house"), "a house"), (Path("sketch
 
 @section(A, "1.7.3", "Text-conditioned image-to-image", (7, 42))
 def guided_edits(desk: Desk, pictures: tuple[tuple[Path, str], ...] = TOWARDS) -> Content:
-    return Content(*[_edited(desk, picture, prompt, f"guided-{k}") for k, (picture, prompt) in enumerate(pictures, 1)])
+    figures = [_edited(desk, picture, prompt, f"guided-{k}") for k, (picture, prompt) in enumerate(pictures, 1)]
+    return Content(*figures, drawer=desk.cascade)
 
 
 def best(

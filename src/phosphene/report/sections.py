@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -121,11 +121,11 @@ class Desk:
 
     def __post_init__(self) -> None:
         self._held: dict[Hashable, Any] = {}
-        self.again, self.opened = self.page_line, False
+        self.again, self.opened = self.page_line, []
 
     def begin(self, section: Section) -> None:
         """What is kept from now on is of ``section``: each picture says how it is made again."""
-        self.again, self.opened = f"{self.page_line} --sections {section.name}", False
+        self.again, self.opened = f"{self.page_line} --sections {section.name}", []
 
     @property
     def page_line(self) -> str:
@@ -151,13 +151,23 @@ class Desk:
     def open(self, stages: int, unsaid: bool = False) -> Cascade:
         """The text-to-image model with its first ``stages``, or more where they are at hand; loaded once.
 
-        ``unsaid``: that which edits a picture of which nothing is said.
+        ``unsaid``: with the first stage that edits a picture of which nothing is said.
         """
-        self.opened = True
-        name = UNPROMPTED if unsaid and self.cascade == CASCADE else self.cascade
-        count = 2 if (name, 2) in self._held else stages
-        make = partial(open_cascade, name, self.device, embeddings=self.embeddings, stages=count)
-        return self.once((name, count), make)
+        name = self.drawer("" if unsaid else "something")
+        self.opened += [] if name in self.opened else [name]
+        if name != self.cascade:
+            first = self.once(name, partial(open_cascade, name, self.device, stages=1))
+            others = self.once(("stages", 2), partial(self._open, 2)).stages[1:] if stages > 1 else ()
+            return replace(first, stages=(*first.stages, *others))
+        count = 2 if ("stages", 2) in self._held else stages
+        return self.once(("stages", count), partial(self._open, count))
+
+    def _open(self, stages: int) -> Cascade:
+        return open_cascade(self.cascade, self.device, embeddings=self.embeddings, stages=stages)
+
+    def drawer(self, prompt: str) -> str:
+        """The name of the model that edits a picture as ``prompt``, or where nothing is said."""
+        return UNPROMPTED if not prompt.strip() and self.cascade == CASCADE else self.cascade
 
     @property
     def stages(self) -> tuple[Stage, ...]:

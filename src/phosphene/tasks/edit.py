@@ -29,7 +29,8 @@ def edit(image: Tensor, starts: Sequence[int], prompt: str | None = None, *, neg
     """Noise ``image`` to timestep number ``starts[k]`` of the run (one for all seeds, or one for each), denoise it as ``prompt``.
 
     ``image``: (1 or B, C, H, W) in [-1, 1], of the first stage's size. At start 0 little of it is left; a high one changes
-    little. Pictures join the run when their start has come, and are those that would be made alone.
+    little. Pictures join the run when their start has come, and are those that would be made alone. Where nothing is said,
+    ``load("glyph-unprompted")`` is made for it, and is what the command draws with.
     """
     if not starts:
         raise UserError("--start: is empty; give at least one, such as 10.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, OWN_USUAL, SHAPES, VIEWS, WARPS
+from phosphene.defaults import AMBIGRAM_GUIDANCE, DIGIT_GUIDANCE, SHAPES, VIEWS, WARPS
 from phosphene.training.mnist.recipes import Recipe, recipe
 from phosphene.web import widgets
 from phosphene.web.jobs import MOST_RESULTS, Job, Studio
@@ -41,7 +41,7 @@ def denoise_tab(studio: Studio, _: gr.Tab) -> None:
 
 
 def edit_tab(studio: Studio, _: gr.Tab) -> None:
-    with Bench(studio, "edit", OWN_USUAL.begins, owns=True).laid_out(painted=True) as bench:
+    with Bench(studio, "edit", studio.usual.begins, owns=True).laid_out(painted=True) as bench:
         bench.ask("", widgets.canvas("Paint, or put a picture here", False, "sketch-house"), widgets.painted(studio))
         bench.ask("--prompt", gr.Textbox("a house", label="What it is to become"))
         strength = gr.Slider(0.05, 1, 0.85, step=0.05, label="How much of it is noised away")

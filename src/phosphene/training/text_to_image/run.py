@@ -52,7 +52,7 @@ from phosphene.training.text_to_image.student import StudentTrainer
 from phosphene.training.text_to_image.unprompted import UnpromptedTrainer
 
 TRAINERS = {"retrieval": RetrievalTrainer, "student": StudentTrainer, "unprompted": UnpromptedTrainer}
-"""Of networks that are no stages."""
+"""Of networks that are learned otherwise than a stage."""
 REPORT_STEPS, CHECK_STEPS = 50, 500
 WORDNET = Path("/usr/share/wordnet")
 ROOM = 1.25

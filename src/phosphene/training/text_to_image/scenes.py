@@ -74,7 +74,7 @@ def icon(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 BUILT = 0.4
-"""How often a building stands in a simply drawn place: a house and a tree are what people draw first."""
+"""How often a building is wanted in a simply drawn place, beside those that come by chance: a house is what people draw first."""
 
 
 def here(cast: Casting, chance: random.Random, flat: bool = False) -> Scene | None:

@@ -2,7 +2,7 @@
 
 In a cascade's own training one picture in some is shown without words, and what it draws of nothing serves to lead away from.
 Where nothing is all that is said, what was learned from such pictures alone decides what becomes of what the noise has hidden:
-a difference of low rank learns from twice as many simple drawings as the network did, and is asked for nothing else.
+a difference of low rank learns from such pictures alone, half of them simple drawings, and is asked for nothing else.
 """
 
 from __future__ import annotations
