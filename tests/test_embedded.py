@@ -16,7 +16,7 @@ from test_generate import call  # noqa: F401  (fixture)
 
 from phosphene import load
 from phosphene.cli.drawing import Drawing
-from phosphene.defaults import IF_USUAL, OWN_USUAL, UNPROMPTED, UPSCALE_GUIDANCE
+from phosphene.defaults import ADAPTED_USUAL, CASCADE, IF_USUAL, OWN_USUAL, UNPROMPTED, UPSCALE_GUIDANCE
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.images import to_tensor
@@ -192,9 +192,13 @@ def test_what_is_not_said_of_sampling_is_the_model_s_own(glyph):
     assert (usual.solver, usual.steps, usual.guidance) == OWN_USUAL[:3]
     assert len(usual.visited(first)) == OWN_USUAL.steps
     stays, begins = {"stays": True}, {"begins": True}
-    for near, solver in (stays, "ancestral"), (begins, "ddim"), (stays | begins, "ancestral"):
+    for near, solver in (stays, "ancestral"), (begins, "ancestral"), (stays | begins, "ancestral"):
         kept = Sampling().of(first, **near)  # as Part A counts its starts
         assert (kept.solver, len(kept.visited(first)), kept.guidance) == (solver, 34, OWN_USUAL.guidance)
+    adapted = replace(first, usual=ADAPTED_USUAL)
+    found = [Sampling().of(adapted, **near).solver for near in ({}, stays, begins, stays | begins)]
+    assert found == ["dpm", "ancestral", "ddim", "ancestral"]
+    assert len(Sampling().of(adapted, begins=True).visited(adapted)) == 34
     plain = replace(first, usual=IF_USUAL)  # as DeepFloyd IF is sampled, whatever it begins with
     assert {Sampling().of(plain, **near).solver for near in ({}, stays, begins)} == {"ancestral"}
     named = Sampling("heun", guidance=2.0).of(first)
@@ -216,3 +220,6 @@ def test_a_picture_tells_how_it_was_sampled_where_nobody_said(call):  # noqa: F8
     assert call("edit", "castle-hill", "--start", "32", "--no-upscale", "-o", "edited.png")[0] == 0
     told = read_provenance("edited.png")
     assert (told["arguments"]["solver"], told["model"]) == ("ddim", UNPROMPTED)
+    assert call("edit", "castle-hill", "--start", "32", "--no-upscale", "-o", "said.png", "--prompt", "a castle")[0] == 0
+    told = read_provenance("said.png")
+    assert (told["arguments"]["solver"], told["model"]) == ("ancestral", CASCADE)

@@ -17,7 +17,7 @@ from test_glyph import gallery, shards, spoken, taught, tiny  # noqa: F401 (fixt
 
 from phosphene import load
 from phosphene.cli.drawing import Drawing
-from phosphene.defaults import CASCADE, FAST, OWN_USUAL, UNPROMPTED
+from phosphene.defaults import ADAPTED_USUAL, CASCADE, FAST, UNPROMPTED
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
 from phosphene.images import fitted, to_tensor
@@ -61,7 +61,7 @@ def test_of_a_picture_it_leaves_more_than_glyph_does():
 
 
 def test_it_is_sampled_like_glyph_and_told_of(call):  # noqa: F811
-    assert UNPROMPTED in folders.cascades() and usual_of(UNPROMPTED) == OWN_USUAL == load(UNPROMPTED).stages[0].usual
+    assert UNPROMPTED in folders.cascades() and usual_of(UNPROMPTED) == ADAPTED_USUAL == load(UNPROMPTED).stages[0].usual
     assert sum(file.stat().st_size for file in folders.locate(UNPROMPTED).iterdir()) < 1e6
     code, out, _ = call("models", "info", UNPROMPTED)
     told = json.loads(out)
@@ -131,10 +131,12 @@ def test_the_studio_and_the_page_leave_it_to_that(tmp_path):
 
     for model, told in ((CASCADE, []), ("a-folder", ["--model", "a-folder"])):
         studio = SimpleNamespace(model=["--model", model], usual=usual_of(CASCADE), run=None, stop=None)
-        with gr.Blocks(), Bench(studio, "edit", "ddim", owns=True).laid_out() as bench:
+        with gr.Blocks(), Bench(studio, "edit", "ancestral", owns=True).laid_out() as bench:
             pass
-        line = bench.line(7, [3, 34, "ddim"])
-        assert line[:3] == ["edit", "--seed", "7"] and line[3 : 3 + len(told)] == told and ("--model" in line) == bool(told)
+        usual = [] if model == CASCADE else ["--solver", "ancestral"]  # as it stands it is left to the command
+        for solver, more in (("ancestral", usual), ("heun", ["--solver", "heun"])):
+            line = bench.line(7, [3, 34, solver])
+            assert line == ["edit", "--seed", "7", *told, "--guidance", "3", "--steps", "34", *more, "--"]
 
 
 # Its files

@@ -47,9 +47,11 @@ class Usual(NamedTuple):
 
 IF_USUAL = Usual("ancestral", None, 7.0)
 """As Part A samples DeepFloyd IF, with the guidance of diffusers."""
-OWN_USUAL = Usual("dpm", 16, 3.0, begins="ddim")
-"""Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md). What begins with
-an image goes straight on from it: fresh noise at each step would hide anew what is left of it."""
+OWN_USUAL = Usual("dpm", 16, 3.0)
+"""Cascades of our own: as few steps as a stranger, and a judge, find as good as more (docs/embedded-model.md)."""
+ADAPTED_USUAL = OWN_USUAL._replace(begins="ddim")
+"""One adapted to pictures of which nothing is said goes straight on from them: fresh noise hides anew what is left of an image.
+Of what is said it makes more, so that others are ancestral there."""
 
 OWN_ENLARGING = Usual("dpm", 8, 1.0)
 """Of a second stage that goes by the small picture alone: with no prompt, there is no guidance to follow with care."""

@@ -14,6 +14,7 @@ import typer
 from phosphene.cli import common, options
 from phosphene.cli.common import app
 from phosphene.defaults import (
+    ADAPTED_USUAL,
     CASCADE,
     FAST,
     IF_USUAL,
@@ -44,8 +45,8 @@ CELL = 256
 USUAL = ", ".join(f"{steps.cascade} ({name})" for name, steps in SOLVERS.items())
 LEVELS = f"{OWN_NOISE_LEVEL} of glyph, {NOISE_LEVEL} of DeepFloyd IF"
 
-_OURS = f"{OWN_USUAL.solver} of glyph and {OWN_USUAL.begins} of its edits"
-_SOLVER = f"{_OURS}, {IF_USUAL.solver} of DeepFloyd IF, of denoise and of inpaint, ddim with --eta"
+_NEAR = f"{IF_USUAL.solver} of DeepFloyd IF and near an image"
+_SOLVER = f"{OWN_USUAL.solver} of glyph, {_NEAR}, {ADAPTED_USUAL.begins} of edits without a prompt and with --eta"
 _SCALE = f"{OWN_USUAL.guidance:g} of glyph, {IF_USUAL.guidance:g} of DeepFloyd IF"
 Solver = Annotated[str | None, options.chosen(SOLVERS, f"by default {_SOLVER}")]
 Steps = Annotated[

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from phosphene import defaults
 from phosphene.defaults import IF_USUAL, NOISE_LEVEL, OFFLOADS, OWN_ENLARGING, OWN_NOISE_LEVEL, OWN_USUAL, QUANTIZED, Usual
 from phosphene.devices import by_turns, layer_by_layer, usual_dtype
 from phosphene.errors import UserError, require_one_of
@@ -118,7 +119,7 @@ def _changed(stages: tuple[Stage, ...], folder: Path, taught: distilled.Told | N
         raise UserError(f"{folder}: its teacher has not all of its timesteps; {AGAIN}.")
     distilled.add(first.network.transformer, folder / distilled.DIFFERENCE)
     if taught is None:
-        return stages
+        return replace(first, usual=defaults.ADAPTED_USUAL), *others
     quick = (replace(s, usual=s.usual._replace(steps=taught.upscale_steps or s.usual.steps)) for s in others)
     return replace(first, usual=taught.usual), *quick
 
@@ -154,6 +155,8 @@ def usual_of(name: str | Path) -> Usual:
     folder = cascade_folder(name)
     if (taught := distilled.read(folder)) is not None:
         return taught.usual
+    if folders.difference_of(folder):
+        return defaults.ADAPTED_USUAL
     ours = not is_on_hub(folder) and network_config(stage_folders(folder)[0])["_class_name"] == PATCHES
     return OWN_USUAL if ours else IF_USUAL
 

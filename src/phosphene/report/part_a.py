@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from phosphene.defaults import CASCADE, OWN_USUAL, SEED, START, STARTS, TIMES
+from phosphene.defaults import ADAPTED_USUAL, CASCADE, SEED, START, STARTS, TIMES
 from phosphene.drawing import Sampling, Task, run
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.images import Sheet
@@ -215,8 +215,8 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = Fal
 
 def _drawn_by(desk: Desk, prompt: str) -> dict[str, object]:
     """Who edits as ``prompt``, and how."""
-    straight = usual_of(desk.cascade).begins == OWN_USUAL.begins
-    return {"drawer": desk.drawer(prompt), "model": desk.cascade, "straight": straight}
+    drawer = desk.drawer(prompt)
+    return {"drawer": drawer, "model": desk.cascade, "straight": usual_of(drawer).begins == ADAPTED_USUAL.begins}
 
 
 @section(A, "1.7", "Image-to-image translation", (6, 70))

@@ -147,7 +147,8 @@ class Bench:
     """What tabs have alike: what is set on them becomes a command line, and its results stand beside it.
 
     ``fixed`` is said of every command. Models are those of the studio where a ``solver`` of a cascade is named. ``quick``: where
-    that is glyph, a distilled one may draw instead; ``owns``: there the command chooses by what is said.
+    that is glyph, a distilled one may draw instead; ``owns``: there the command chooses model and solver by
+    what is said.
     """
 
     def __init__(
@@ -161,8 +162,8 @@ class Bench:
     ) -> None:
         self.studio, self.command, self.solver = studio, command, solver
         usual = studio.model == ["--model", CASCADE]
-        self.quick = quick and usual
-        self.fixed = [*(studio.model if solver and not (owns and usual) else []), *fixed]
+        self.quick, self.owns = quick and usual, owns and usual
+        self.fixed = [*(studio.model if solver and not self.owns else []), *fixed]
         self.asked: list[tuple[str, gr.components.Component, Words]] = []
 
     def ask(self, name: str, component: gr.components.Component, words: Words = text) -> gr.components.Component:
@@ -174,6 +175,8 @@ class Bench:
         """The command line for what is set; UserError where something is not as it should be."""
         quick = any(value for (name, *_), value in zip(self.asked, values, strict=True) if name == QUICK)
         left = {QUICK, *(SLIDERS if quick else ())}
+        if self.owns and any(("--solver", self.solver) == (name, v) for (name, *_), v in zip(self.asked, values, strict=True)):
+            left.add("--solver")
         options, arguments = ["--seed", str(seed), *([] if quick else self.fixed)], []
         for (name, _, words), value in zip(self.asked, values, strict=True):
             for word in words(value) if name not in left else ():
