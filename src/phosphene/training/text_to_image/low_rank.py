@@ -1,16 +1,23 @@
 """A difference of low rank to the network of a cascade's first stage (LoRA, Hu et al. 2022), beside biases and tables: what is
 learned where the network itself stays as it is, small enough to ship.
+
+What a stage makes of no prompt is learned so. In a cascade's own training one picture in some is shown without words, and what it
+draws of nothing serves to lead away from. Where nothing is all that is said, of a picture that is edited, what was learned from
+such pictures decides what becomes of what the noise has hidden: a difference learns from them alone, half simple drawings.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from phosphene.files import write_text
 from phosphene.models import distilled, weights
+from phosphene.models.folders import ADAPTED
 from phosphene.models.patch_stage import load_weights
 from phosphene.models.transformer import PatchTransformer
 from phosphene.training.text_to_image.stage_trainer import Painter, StageTrainer
@@ -50,7 +57,7 @@ def lowered(image: PatchTransformer, rank: int) -> PatchTransformer:
 
 
 class DifferenceTrainer(StageTrainer):
-    """Learns a difference to the first stage that lies in ``recipe.distils``."""
+    """Learns a difference to the first stage that lies in ``recipe.distils``: as for the stages, on what the recipe shows."""
 
     def __init__(self, recipe, *others, **named) -> None:
         super().__init__(recipe, *others, **named)
@@ -69,8 +76,8 @@ class DifferenceTrainer(StageTrainer):
         lowered(painter.image, self.recipe.rank)
 
     def tell(self, folder: Path) -> None:
-        """Write to ``folder`` what is told of the model."""
-        raise NotImplementedError
+        """Write to ``folder`` what is told of the model: which it is adapted from."""
+        write_text(folder / ADAPTED, json.dumps({"base": self.recipe.distils}, indent=2) + "\n")
 
     def chosen_optimisers(self) -> list[torch.optim.Optimizer]:
         learned = [p for p in self.painter.parameters() if p.requires_grad]

@@ -42,6 +42,7 @@ from phosphene.training.options import RECIPE, RESTARTED, whole
 from phosphene.training.run import TrainingRun
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.low_rank import DifferenceTrainer
 from phosphene.training.text_to_image.phrases import PREVIEWS
 from phosphene.training.text_to_image.recipe import DIFFERENCES, CascadeRecipe, saved_recipe, weights_alone
 from phosphene.training.text_to_image.retrieval import RetrievalTrainer
@@ -49,9 +50,8 @@ from phosphene.training.text_to_image.stage_trainer import Report, StageTrainer
 from phosphene.training.text_to_image.staging import drawn
 from phosphene.training.text_to_image.stories import Batch, learned_tokenizer
 from phosphene.training.text_to_image.student import StudentTrainer
-from phosphene.training.text_to_image.unprompted import UnpromptedTrainer
 
-TRAINERS = {"retrieval": RetrievalTrainer, "student": StudentTrainer, "unprompted": UnpromptedTrainer}
+TRAINERS = {"retrieval": RetrievalTrainer, "student": StudentTrainer, "unprompted": DifferenceTrainer}
 """Of networks that are learned otherwise than a stage."""
 REPORT_STEPS, CHECK_STEPS = 50, 500
 WORDNET = Path("/usr/share/wordnet")
