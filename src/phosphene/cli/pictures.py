@@ -162,7 +162,7 @@ class Beginning(Drawing):
     def choose(self, prompt: str) -> None:
         """Who draws, where no option says it: what was adapted to that draws where there is no ``prompt``."""
         if self.model is None:
-            self.model = CASCADE if prompt.strip() or (self.negative or "").strip() else UNPROMPTED
+            self.model = CASCADE if prompt.strip() or self.negative.strip() else UNPROMPTED
 
 
 @drawing_command("denoise.png")

@@ -1,8 +1,8 @@
 """Models that are told by their difference to another's weights: distilled to a few steps, or adapted to other pictures.
 
-A folder of one holds ``distilled.json`` (whose teacher, at which guidance, to which timesteps) or ``adapted.json`` (which base,
-that it is sampled like) and ``difference.safetensors``: of a matrix ``NAME.down`` (rank, in) and ``NAME.up`` (rank, out), whose
-product is added to it (Hu et al. 2022, LoRA), of all other weights what is added to them.
+A folder of one holds ``distilled.json`` (whose teacher, at which guidance, to which timesteps) or ``adapted.json`` (from which
+base) and ``difference.safetensors``: of a matrix ``NAME.down`` (rank, in) and ``NAME.up`` (rank, out), whose product is added to
+it (Hu et al. 2022, LoRA), of all other weights what is added to them.
 """
 
 from __future__ import annotations

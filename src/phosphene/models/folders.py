@@ -16,7 +16,7 @@ CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 INDEX = "model_index.json"
 """What says that a folder is a stage, in the layout of diffusers."""
 DISTILLED, ADAPTED = "distilled.json", "adapted.json"
-"""What says that a folder holds but the difference to another model: to its teacher, or to its base, which is sampled alike."""
+"""What says that a folder holds but the difference to another model: to its teacher, or to its base, which it is adapted from."""
 _OTHER = {DISTILLED: "teacher", ADAPTED: "base"}
 ROLES = {"diffusion": "diffusion", "denoiser": "denoiser", "classifier": "classifier"}
 """What commands use a model as, by the kinds that ship (``catalogue.KINDS``)."""

@@ -215,7 +215,7 @@ def _edited(desk: Desk, picture: Path, prompt: str, name: str, large: bool = Fal
 
 def _drawn_by(desk: Desk, prompt: str) -> dict[str, object]:
     """Who edits as ``prompt``, and how."""
-    drawer = desk.drawer(prompt)
+    drawer = desk.drawer(not prompt.strip())
     return {"drawer": drawer, "model": desk.cascade, "straight": usual_of(drawer).begins == ADAPTED_USUAL.begins}
 
 

@@ -153,7 +153,7 @@ class Desk:
 
         ``unsaid``: with the first stage that edits a picture of which nothing is said.
         """
-        name = self.drawer("" if unsaid else "something")
+        name = self.drawer(unsaid)
         self.opened += [] if name in self.opened else [name]
         if name != self.cascade:
             first = self.once(name, partial(open_cascade, name, self.device, stages=1))
@@ -165,9 +165,9 @@ class Desk:
     def _open(self, stages: int) -> Cascade:
         return open_cascade(self.cascade, self.device, embeddings=self.embeddings, stages=stages)
 
-    def drawer(self, prompt: str) -> str:
-        """The name of the model that edits a picture as ``prompt``, or where nothing is said."""
-        return UNPROMPTED if not prompt.strip() and self.cascade == CASCADE else self.cascade
+    def drawer(self, unsaid: bool) -> str:
+        """The name of the model that draws; ``unsaid``: that edits a picture of which nothing is said."""
+        return UNPROMPTED if unsaid and self.cascade == CASCADE else self.cascade
 
     @property
     def stages(self) -> tuple[Stage, ...]:
