@@ -1024,7 +1024,7 @@ OPTIONS = {
         *("shift", "listens", "simple"),
     },
     "upscaler": {"target", "patch", "hidden", "layers", "heads", "held-out", "wordnet", "minutes", "cooldown", "shift"},
-    "retrieval": {"drop", "held-out", "teacher", "wordnet", "minutes", "cooldown", "turned"},
+    "retrieval": {"drop", "held-out", "picture-width", "teacher", "wordnet", "minutes", "cooldown", "turned"},
     "student": {"rank", "visits", "guidance", "held-out", "wordnet", "minutes", "cooldown"},
     "unprompted": {"rank", "shift", "simple", "held-out", "wordnet", "minutes", "cooldown"},
 }

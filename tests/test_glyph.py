@@ -900,6 +900,27 @@ def test_a_retrieval_run_goes_on(judged, shards, tmp_path):
         open_judge(tmp_path / "next" / "model")
 
 
+def test_a_judge_may_be_wider(judged, shards, tmp_path):
+    run = CascadeRun(retrieving(images=32, picture_width=24), tmp_path / "run", shards)
+    list(run)
+    assert run.trainer.painter.space.picture.layers[0].out_channels == 24
+    model, x = tmp_path / "run" / "model", torch.rand(2, 3, 16, 16) * 2 - 1
+    average = run.trainer.average.half().float().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(open_judge(model).pictures(x), average.of_pictures(x), atol=1e-4, rtol=0)
+    # A judge from before says nothing of its width; one that says nonsense is refused before memory is taken.
+    config = judged[2] / "picture_encoder" / "config.json"
+    told = json.loads(config.read_text())
+    assert told.pop("width") == 96
+    shutil.copytree(judged[2], tmp_path / "before")
+    (tmp_path / "before" / "picture_encoder" / "config.json").write_text(json.dumps(told))
+    torch.testing.assert_close(open_judge(tmp_path / "before").pictures(x), open_judge(judged[2]).pictures(x))
+    for width in (0, 10**9, "wide"):
+        (model / "picture_encoder" / "config.json").write_text(json.dumps({**told, "width": width}))
+        with pytest.raises(UserError, match="phosphene train retrieval"):
+            open_judge(model)
+
+
 def test_a_taught_text_encoder_stays_as_it_was_taught(judged, shards, tmp_path):
     recipe = tiny(images=16 * 3, text_width=8, text_heads=2, length=5)  # sizes that the teacher overrides
     run = CascadeRun(recipe, tmp_path / "run", shards, teacher=judged[2])

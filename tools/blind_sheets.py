@@ -2,10 +2,12 @@
 
     python tools/blind_sheets.py docs/prompts.txt --model glyph --out blind
     python tools/blind_sheets.py --edits 7 --out blind
+    python tools/blind_sheets.py --edits 7 --scenes DRAWINGS.tar --count 64 --out blind
     python tools/blind_sheets.py --key blind/key.json --judged blind/judged.tsv
 
 The first writes sheet-1.png, ..., pictures of one seed in shuffled order with nothing but their numbers, and key.json; the second
-the same of what no prompt makes of the sample pictures, noised as at that start of 34, of three seeds. The third
+the same of what no prompt makes of the sample pictures, noised as at that start of 34, of three seeds; the third of simple
+scenes, a seed each, of the drawings that ``simple_drawings.py DRAWINGS.tar --size 80 --first 1000 --each 4`` makes. The last
 counts: each line of judged.tsv is a number, then 1 or 0 for "the main object is right" and for "the whole prompt is right",
 as somebody finds who compares the names with the key.
 """
@@ -15,7 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from phosphene.defaults import CASCADE, UNPROMPTED
 from phosphene.drawing import Sampling, run
@@ -26,6 +33,11 @@ from phosphene.readers import read_picture
 from phosphene.tasks.denoise import TIMESTEPS
 from phosphene.tasks.edit import edit
 from phosphene.tasks.generate import generate
+from phosphene.training.text_to_image.casting import FLAT, Casting
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.scenes import KINDS
+from phosphene.training.text_to_image.staging import drawn as compose
+from phosphene.training.text_to_image.staging import staged
 
 CELL, COLUMNS, ROWS = 192, 6, 4
 AT_ONCE = 12
@@ -55,13 +67,37 @@ def draw(prompts: list[str], model: str, sampling: Sampling, seed: int) -> list:
 def edited(model: str, start: int, seed: int, solver: str | None = None) -> tuple[list, list[str]]:
     """What no prompt makes of each of EDITED from timestep number ``start`` of 34, of three seeds; and what each should show."""
     drawer, seeds, pictures, said = load(model), range(seed, seed + 3), [], []
-    sampling = Sampling(solver, timesteps=TIMESTEPS)
     for name, shown in EDITED.items():
         image = to_tensor(fitted(read_picture(Path(name)), drawer.stages[0].image_shape[1:]))
-        *_, done = run(edit(image, [start] * len(seeds)), drawer, seeds, sampling=sampling)
-        pictures += to_images(done.xt)
+        pictures += _unprompted(drawer, image, start, seeds, solver)
         said += [f"{shown} (seed {each})" for each in seeds]
     return pictures, said
+
+
+def edited_scenes(model: str, start: int, seed: int, solver: str | None, drawings: Path, count: int) -> tuple[list, list[str]]:
+    """The same of ``count`` simple scenes, each of a seed of its own."""
+    drawer, pictures = load(model), []
+    images, shown = simple_scenes(drawings, count)
+    for k in range(0, count, AT_ONCE):
+        part = images[k : k + AT_ONCE]
+        pictures += _unprompted(drawer, part, start, range(seed + k, seed + k + len(part)), solver)
+    return pictures, [f"{name} (scene {k})" for k, name in enumerate(shown)]
+
+
+def _unprompted(drawer, image: Tensor, start: int, seeds: Sequence[int], solver: str | None) -> list:
+    *_, done = run(edit(image, [start] * len(seeds)), drawer, seeds, sampling=Sampling(solver, timesteps=TIMESTEPS))
+    return to_images(done.xt)
+
+
+def simple_scenes(drawings: Path, count: int) -> tuple[Tensor, list[str]]:
+    """As many of the drawings in flat colours in simple places: (N, 3, 64, 64) in [-1, 1], and what each shows."""
+    cutouts, scenes = Cutouts.open(drawings, 80), []
+    cast = Casting(cutouts.subjects, cutouts.shapes, [subject.style == FLAT for subject in cutouts.subjects])
+    for k in range(count):
+        chance = random.Random(f"simple scene {k}")
+        scenes.append(next(filter(None, (KINDS["simple"](cast, chance) for _ in repeat(None)))))
+    made = compose(staged(scenes), cutouts, 64, torch.Generator().manual_seed(0))
+    return made, [cutouts.subjects[scene.layers[-1].index].called for scene in scenes]
 
 
 def write_sheets(pictures: list, prompts: list[str], out: Path, shuffle: int) -> None:
@@ -101,6 +137,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=180)
     parser.add_argument("--shuffle", type=int, default=0, help="of the order")
     parser.add_argument("--edits", type=int, metavar="START", help="unprompted edits instead of prompts")
+    parser.add_argument("--scenes", type=Path, metavar="DRAWINGS", help="of simple scenes instead of the sample pictures")
+    parser.add_argument("--count", type=int, default=64, help="of the scenes")
     parser.add_argument("--out", type=Path, default=Path("blind"))
     parser.add_argument("--key", type=Path)
     parser.add_argument("--judged", type=Path)
@@ -111,9 +149,9 @@ def main() -> None:
     if options.edits is not None:
         if options.prompts or options.steps or options.guidance or options.guidance_every:
             parser.error("--edits says what is drawn and how: leave out prompts, steps and guidance")
-        write_sheets(
-            *edited(options.model or UNPROMPTED, options.edits, options.seed, options.solver), options.out, options.shuffle
-        )
+        how = options.model or UNPROMPTED, options.edits, options.seed, options.solver
+        made = edited(*how) if options.scenes is None else edited_scenes(*how, options.scenes, options.count)
+        write_sheets(*made, options.out, options.shuffle)
         return
     if options.prompts is None:
         parser.error("name a file of prompts, --edits, or --key and --judged")

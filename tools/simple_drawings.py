@@ -50,6 +50,9 @@ def main() -> None:
     parser.add_argument("--sheet", action="store_true", help="six drawings of each thing in each style instead, to look at")
     parser.add_argument("--size", type=int, default=80)
     parser.add_argument("--each", type=int, default=EACH, help="drawings of a thing in each style")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of each thing's first drawing; those from 1000 on taught nobody"
+    )
     parser.add_argument("--captions", type=Path, default=Path(__file__).with_name("captions.tsv"))
     options = parser.parse_args()
     if options.sheet:
@@ -61,7 +64,7 @@ def main() -> None:
         for name in DRAWINGS:
             words = known[name]
             for style in (FLAT, PEN):
-                for k in range(options.each):
+                for k in range(options.first, options.first + options.each):
                     subject = Subject(name, style, f"drawn {name}", *words, "phosphene")
                     add(tar, f"drawing-{count:06d}", drawing(name, style, k, options.size), subject)
                     count += 1

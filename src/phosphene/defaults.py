@@ -61,6 +61,8 @@ SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 
 
 MOST_PICTURES = 10_000
 """Of one sheet: beyond, it would not fit into memory, nor be looked at."""
+MOST_CHANNELS = 2**12
+"""Of a judge's picture tower."""
 MOST_ROWS = 1000
 """Of one sheet: so many numbers a list on the command line may have, but for one of timesteps."""
 MOST_STEPS = 100_000

@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.defaults import MOST_CHANNELS
 from phosphene.errors import UserError
 from phosphene.models import tokens
 from phosphene.models.diffusers_files import quiet, read_json, require_small_files, require_whole
 from phosphene.models.folders import AGAIN
 from phosphene.models.patch_stage import load_weights
-from phosphene.models.retrieval import Retrieval
+from phosphene.models.retrieval import WIDTH, Retrieval
 from phosphene.models.t5 import T5Encoder
 from phosphene.notation import judge_parts
 from phosphene.readers import refusing
@@ -74,11 +75,13 @@ def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
     parts = [folder / part / "config.json" for part in ("text_encoder", "picture_encoder")]
     try:
         configs = [read_json(path) for path in parts]
-        size = int(configs[1]["size"])
+        size, width = int(configs[1]["size"]), int(configs[1].get("width", WIDTH))
+        if not 1 <= width <= MOST_CHANNELS:  # seen before memory is taken for it
+            raise ValueError(f"width {width}")
     except (UserError, LookupError, TypeError, ValueError) as error:
         again = "name a folder written by phosphene train retrieval"
         raise UserError(f"{folder}: is no retrieval model ({str(error).rstrip('.')}); {again}.") from error
-    network = Retrieval(T5Encoder.from_config(configs[0]), size)
+    network = Retrieval(T5Encoder.from_config(configs[0]), size, width)
     load_weights(network.text, folder / "text_encoder", "model")
     load_weights(network.space, folder / "picture_encoder", "model")
     tokenizer, length = tokens.load(folder / "tokenizer")

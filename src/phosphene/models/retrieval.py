@@ -18,7 +18,8 @@ from phosphene.errors import UserError
 from phosphene.models.t5 import T5Encoder
 
 PATCH = 4
-WIDTHS = (96, 160, 256)
+WIDTH = 96
+"""Of the first blocks; those at S/8 are five thirds as wide, those at S/16 eight thirds."""
 SPACE = 128
 
 
@@ -38,15 +39,16 @@ class Block(nn.Module):
 class PictureEncoder(nn.Module):
     """(B, 3, S, S) in [-1, 1], S a multiple of 16, to (B, 128)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, WIDTHS[0], PATCH, PATCH), nn.GroupNorm(1, WIDTHS[0])]
-        for k, width in enumerate(WIDTHS):
+        widths = (width, width * 5 // 3, width * 8 // 3)
+        layers: list[nn.Module] = [nn.Conv2d(3, width, PATCH, PATCH), nn.GroupNorm(1, width)]
+        for k, wide in enumerate(widths):
             if k:
-                layers += [nn.GroupNorm(1, WIDTHS[k - 1]), nn.Conv2d(WIDTHS[k - 1], width, 2, 2)]
-            layers += [Block(width), Block(width)]
+                layers += [nn.GroupNorm(1, widths[k - 1]), nn.Conv2d(widths[k - 1], wide, 2, 2)]
+            layers += [Block(wide), Block(wide)]
         self.layers = nn.Sequential(*layers)
-        self.norm, self.out = nn.LayerNorm(WIDTHS[-1]), nn.Linear(WIDTHS[-1], SPACE)
+        self.norm, self.out = nn.LayerNorm(widths[-1]), nn.Linear(widths[-1], SPACE)
         self.to(memory_format=torch.channels_last)  # twice as fast on CPUs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,21 +59,21 @@ class PictureEncoder(nn.Module):
 class Space(nn.Module):
     """Where texts and pictures of ``size`` pixels meet. ``sharpness``: logarithm of what cosines are multiplied by."""
 
-    def __init__(self, text_width: int, size: int) -> None:
+    def __init__(self, text_width: int, size: int, width: int = WIDTH) -> None:
         super().__init__()
-        self.config = {"size": size, "text_width": text_width}
-        self.picture, self.text = PictureEncoder(), nn.Linear(text_width, SPACE)
+        self.config = {"size": size, "text_width": text_width, "width": width}
+        self.picture, self.text = PictureEncoder(width), nn.Linear(text_width, SPACE)
         self.sharpness = nn.Parameter(torch.tensor(2.66))  # 1 / 0.07, as CLIP starts
 
 
 class Retrieval(nn.Module):
-    """Both towers: a text encoder, and the space in which what it reads meets pictures."""
+    """Both towers: a text encoder, and the space in which what it reads meets pictures. ``width``: of the picture tower."""
 
-    def __init__(self, text: T5Encoder, size: int = 64) -> None:
+    def __init__(self, text: T5Encoder, size: int = 64, width: int = WIDTH) -> None:
         super().__init__()
         if size % (4 * PATCH):
             raise UserError(f"--size {size}: must be a multiple of {4 * PATCH}.")
-        self.text, self.space = text, Space(text.config["d_model"], size)
+        self.text, self.space = text, Space(text.config["d_model"], size, width)
 
     def of_pictures(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) in [-1, 1] to unit vectors (B, 128)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phosphene.defaults import OWN_USUAL, SEED, one_of
+from phosphene.defaults import MOST_CHANNELS, OWN_USUAL, SEED, one_of
 from phosphene.errors import UserError, require_timesteps
 from phosphene.training.options import RECIPE, RESTARTED, RESUMED, BaseRecipe, option, whole
 
@@ -21,6 +21,7 @@ MOST = {
     "layers": 100,
     "held_out": 2**20,
     "rank": 2**10,
+    "picture_width": MOST_CHANNELS,
 }
 """Of sizes, which are checked before memory is taken for them."""
 TARGETS = ("sample", "epsilon", "v_prediction")
@@ -67,6 +68,9 @@ class CascadeRecipe(BaseRecipe):
     hidden: int = option(320, "Width of the transformer.", PAINTERS)
     layers: int = option(8, "Blocks of the transformer.", PAINTERS)
     heads: int = option(5, "Attention heads.", PAINTERS)
+    picture_width: int = option(
+        96, "Width of the picture tower's first blocks; 192 for a judge of tens of thousands of pictures.", ("retrieval",)
+    )
     text_width: int = 192
     text_layers: int = 3
     text_heads: int = 4
@@ -90,7 +94,7 @@ class CascadeRecipe(BaseRecipe):
         self.require("network", self.network in NETWORKS, f"choose one of {', '.join(NETWORKS)}")
         self.require("optimizer", self.optimizer in OPTIMIZERS, f"choose one of {', '.join(OPTIMIZERS)}")
         self.require("target", self.target in TARGETS, f"choose one of {', '.join(TARGETS)}")
-        for name in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "vocabulary"):
+        for name in ("images", "batch_size", "size", "patch", "hidden", "layers", "heads", "picture_width", "vocabulary"):
             self.require(name, getattr(self, name) >= 1, "must be at least 1")
         self.require_at_most(MOST)
         self.require("hidden", self.hidden % self.heads == 0, f"must be a multiple of the {self.heads} heads")

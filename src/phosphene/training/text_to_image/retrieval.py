@@ -47,7 +47,7 @@ class RetrievalTrainer(StageTrainer):
 
     def build(self, vocabulary: int) -> Retrieval:
         text = text_encoder(self.recipe, vocabulary).requires_grad_(not self.recipe.taught)
-        return Retrieval(text, self.recipe.size)
+        return Retrieval(text, self.recipe.size, self.recipe.picture_width)
 
     def teach(self, folder: Path) -> None:
         """Take the text encoder of the model in ``folder``: a picture tower learns what its words look like."""
