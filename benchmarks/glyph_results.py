@@ -24,7 +24,9 @@ from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.generate import generate
+from phosphene.training.text_to_image.casting import Casting
 from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.phrases import with_article
 from phosphene.training.text_to_image.staging import alone
 
 SEED, ROWS, EACH = 180, 100, 5
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--autoguidance", metavar="skip:BLOCK", help="guidance away from the model without this block")
     parser.add_argument("--count", type=int, default=200, help="of seen captions; half as many compositions")
+    parser.add_argument("--things", type=int, default=0, metavar="EACH")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if not options.real and options.model is None:
@@ -68,10 +71,25 @@ def main() -> None:
             parts.append(last(run(generate(asked), stage, seeds, sampling=sampling)).cpu())
         return torch.cat(parts)
 
+    def write(figures: dict) -> None:
+        (options.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+        print(json.dumps(figures, indent=2))
+
+    if options.things:
+        some, names = measure.things(cutouts, options.things), [thing.name for thing in measure.things(cutouts)]
+        cast = Casting(cutouts.subjects, cutouts.shapes)
+        known = [cast.best.get(t.name, (cast.painted[t.name] or cast.icons[t.name])[0]) for t in some]
+        drawn = alone(cutouts, known, 64) if options.real else draw([with_article(thing.name) for thing in some])
+        found = measure.ranks(judge, drawn, [with_article(name) for name in names], [names.index(t.name) for t in some])
+        kinds = [f"asked for {thing.asked}, {'icons alone' if thing.icons else 'painted'}" for thing in some]
+        write({f"things, top-5 of {len(names)}": measure.shares((found < 5).tolist(), kinds)})
+        return
     asked = measure.seen(cutouts, options.count)
     prompts = [a.prompt for a in asked]
     drawn = alone(cutouts, [a.index for a in asked], 64) if options.real else draw(prompts)
     figures: dict = {"seen": measure.score(judge, drawn, prompts)._asdict()}
+    right = [rank < 1 for rank in measure.ranks(judge, drawn, prompts, range(len(prompts))).tolist()]
+    figures["seen, by style"] = measure.shares(right, [measure.called(cutouts.subjects[a.index].style) for a in asked])
     grid(drawn, prompts, options.out / "seen.png")
     new = measure.compositions(cutouts, options.count // 2)
     able, right = measure.made(cutouts, new, 64)
@@ -83,6 +101,9 @@ def main() -> None:
         prompts = [c.told() for c in new]
         drawn = draw(prompts)
         figures["compositions"] = measure.composed(judge, drawn, new)._asdict()
+        for template in dict.fromkeys(c.template for c in new):
+            rows = [k for k, c in enumerate(new) if c.template == template]
+            figures[f"compositions, {template}"] = measure.composed(judge, drawn[rows], [new[k] for k in rows])._asdict()
         rows = [k for k, c in enumerate(new) if c in able]
         figures["compositions that can be real"] = measure.composed(judge, drawn[rows], able)._asdict()
         grid(drawn, prompts, options.out / "compositions.png")
@@ -91,8 +112,7 @@ def main() -> None:
         same, other = measure.diversity(judge, drawn, EACH)
         figures["diversity"] = {"one prompt": same, "different prompts": other}
         grid(drawn, prompts, options.out / "seeds.png")
-    (options.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
-    print(json.dumps(figures, indent=2))
+    write(figures)
 
 
 if __name__ == "__main__":

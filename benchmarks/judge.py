@@ -17,7 +17,7 @@ from torch import Tensor
 from phosphene.errors import UserError
 from phosphene.evaluation.matching import Judge
 from phosphene.training.text_to_image.captions import COLOURS, MASK, Subject, held_out
-from phosphene.training.text_to_image.casting import Layer, Scene
+from phosphene.training.text_to_image.casting import ASKED, TAKEN, Known, Layer, Scene
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.phrases import STYLES
 from phosphene.training.text_to_image.staging import alone, drawn, staged
@@ -70,9 +70,20 @@ def score(judge: Judge, pictures: Tensor, prompts: Sequence[str]) -> Score:
     return Score((found < 1).float().mean().item(), (found < 5).float().mean().item(), len(prompts))
 
 
+def shares(right: Sequence[bool], kinds: Sequence[str]) -> dict[str, float]:
+    """Of each kind the share of what is right, and of how many: a mean hides what is drawn badly."""
+    found = {kind: [ok for ok, own in zip(right, kinds, strict=True) if own == kind] for kind in sorted(set(kinds))}
+    return {f"{kind}, {len(own)}": sum(own) / len(own) for kind, own in found.items()}
+
+
 def _plain(subject: Subject) -> bool:
     """Whether the name is short and its picture may be mirrored: no lettering, no directions."""
     return len(subject.called.split()) <= 2 and not subject.handed
+
+
+def called(style: str) -> str:
+    """What is said of pictures in ``style``."""
+    return STYLES.get(style, (style,))[0]
 
 
 def seen(cutouts: Cutouts, count: int = 200, seed: int = 0) -> list[Asked]:
@@ -84,7 +95,7 @@ def seen(cutouts: Cutouts, count: int = 200, seed: int = 0) -> list[Asked]:
         subject = cutouts.subjects[index]
         if held_out(subject.concept):
             continue
-        name = STYLES.get(subject.style, (subject.style,))[0]
+        name = called(subject.style)
         prompt = " ".join(filter(None, (subject.called, name) if subject.style == MASK else (name, subject.called)))
         if prompt not in told:
             told.add(prompt)
@@ -140,6 +151,25 @@ def made(cutouts: Cutouts, asked: Sequence[Composition], size: int) -> tuple[lis
         layer = Layer(first[c.object], (1.0, 1.0, 0.0, 0.0), tint=colour, tinted=float(tinted))
         scenes.append(Scene("", [layer]) if tinted else Scene("", [layer], paper=colour))
     return able, drawn(staged(scenes).to(cutouts.pictures.device), cutouts, size)
+
+
+class Thing(NamedTuple):
+    """A thing by its name, how often people ask for it (0..3, asked.tsv), and whether there are but icons of it."""
+
+    name: str
+    asked: int
+    icons: bool
+
+
+def things(cutouts: Cutouts, each: int = 0, seed: int = 0) -> list[Thing]:
+    """All things of the cut-outs, or ``each`` of those asked for as often, by lot."""
+    painted = {subject.called for subject in cutouts.subjects if subject.style != MASK}
+    names = sorted({subject.called for subject in cutouts.subjects})
+    found = [Thing(name, ASKED.get(name, Known()).asked, name not in painted) for name in names]
+    if not each:
+        return found
+    chance, groups = random.Random(f"things {seed}"), [[t for t in found if t.asked == asked] for asked in range(len(TAKEN))]
+    return [thing for group in groups for thing in chance.sample(group, min(each, len(group)))]
 
 
 class Composed(NamedTuple):

@@ -133,9 +133,10 @@ def test_the_studio_and_the_page_leave_it_to_that(tmp_path):
         studio = SimpleNamespace(model=["--model", model], usual=usual_of(CASCADE), run=None, stop=None)
         with gr.Blocks(), Bench(studio, "edit", "ancestral", owns=True).laid_out() as bench:
             pass
-        usual = [] if model == CASCADE else ["--solver", "ancestral"]  # as it stands it is left to the command
-        for solver, more in (("ancestral", usual), ("heun", ["--solver", "heun"])):
-            line = bench.line(7, [3, 34, solver])
+        chosen = next(component for name, component, _ in bench.asked if name == "--solver")
+        assert chosen.value == ("" if model == CASCADE else "ancestral")  # where nothing is chosen it is left to the command
+        for solver in (chosen.value, "ancestral", "heun"):
+            line, more = bench.line(7, [3, 34, solver]), ["--solver", solver] if solver else []
             assert line == ["edit", "--seed", "7", *told, "--guidance", "3", "--steps", "34", *more, "--"]
 
 

@@ -31,6 +31,8 @@ SUGGESTED = 8
 QUICK = "quick"
 """What is set where a distilled model may draw; the sliders that it has no use for:"""
 SLIDERS = ("--guidance", "--steps", "--solver")
+AS_SUITS = "as suits what is asked", ""
+"""A choice of solver that says nothing of it."""
 CANVAS = 384
 """Pixels of the canvas that visitors paint on."""
 Look = Callable[[Job, tuple], str]
@@ -175,8 +177,6 @@ class Bench:
         """The command line for what is set; UserError where something is not as it should be."""
         quick = any(value for (name, *_), value in zip(self.asked, values, strict=True) if name == QUICK)
         left = {QUICK, *(SLIDERS if quick else ())}
-        if self.owns and any(("--solver", self.solver) == (name, v) for (name, *_), v in zip(self.asked, values, strict=True)):
-            left.add("--solver")
         options, arguments = ["--seed", str(seed), *([] if quick else self.fixed)], []
         for (name, _, words), value in zip(self.asked, values, strict=True):
             for word in words(value) if name not in left else ():
@@ -213,7 +213,8 @@ class Bench:
             with gr.Accordion("How it is sampled", open=False):
                 self.ask("--guidance", gr.Slider(1, 12, usual.guidance, step=0.5, label="Guidance"), number)
                 self.ask("--steps", gr.Slider(3, 100, steps, step=1, label="Steps"), number)
-                self.ask("--solver", gr.Dropdown(list(SOLVERS), value=self.solver, label="Solver"))
+                choices = [*([AS_SUITS] if self.owns else []), *SOLVERS]
+                self.ask("--solver", gr.Dropdown(choices, value="" if self.owns else self.solver, label="Solver"))
         with gr.Row():
             self.seed = gr.Number(SEED, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
             self.locked = gr.Checkbox(True, label="Keep this seed", info="else each picture has its own")
