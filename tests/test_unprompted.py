@@ -117,6 +117,44 @@ def test_sheets_of_edits_are_drawn_as_the_command_draws_them(monkeypatch, tmp_pa
         asked.clear()
 
 
+def test_scenes_that_nobody_learned_from_are_named_too(tmp_path, monkeypatch, capsys):
+    for first, name in ((0, "learned.tar"), (1000, "new.tar")):
+        monkeypatch.setattr(
+            sys, "argv", ["simple_drawings", str(tmp_path / name), "--size", "32", "--each", "1", "--first", str(first)]
+        )
+        simple_drawings.main()
+    learned, new = (Cutouts.open(tmp_path / name, 32) for name in ("learned.tar", "new.tar"))
+    apart = (learned.pictures.float() - new.pictures.float()).square().mean((1, 2, 3)).sqrt()
+    assert [s.called for s in learned.subjects] == [s.called for s in new.subjects] and (apart > 5).float().mean() > 0.9
+    images, shown, names = blind_sheets.simple_scenes(tmp_path / "new.tar", 6)
+    assert images.shape == (6, 3, 64, 64) and len(set(shown)) > 2 and set(shown) <= set(names) == set(simple_drawings.DRAWINGS)
+    again, _, _ = blind_sheets.simple_scenes(tmp_path / "new.tar", 3)
+    assert (images[:3] - again).abs().mean() < 0.02  # more of them are the same, but for the grain of the ground, and others
+    scenes = ["blind_sheets", "--edits", "31", "--scenes", str(tmp_path / "new.tar"), "--count", "2"]
+    monkeypatch.setattr(sys, "argv", [*scenes, "--out", str(tmp_path / "x")])
+    blind_sheets.main()
+    assert sorted(json.loads((tmp_path / "x" / "key.json").read_text()).values()) == sorted(
+        f"{name} (scene {k})" for k, name in enumerate(shown[:2])
+    )
+
+    class Knowing:
+        """Finds each name in pictures whose first number says which it is."""
+
+        def texts(self, prompts):
+            assert prompts == [blind_sheets.with_article(name) for name in names]
+            return torch.eye(len(names))
+
+        def pictures(self, x):
+            return torch.eye(len(names))[[names.index(name) for name in told[: len(x)]]]
+
+    monkeypatch.setattr(blind_sheets, "open_judge", lambda folder: Knowing())
+    monkeypatch.setattr(sys, "argv", [*scenes, "--judge", "J"])
+    capsys.readouterr()
+    for told, right in ((shown, 2), (shown[:1] * 2, 1 if shown[0] != shown[1] else 2)):
+        blind_sheets.main()
+        assert capsys.readouterr().out == f"{right} of 2, among 37 names; of the scenes themselves {right}\n"
+
+
 def test_the_studio_and_the_page_leave_it_to_that(tmp_path):
     desk = Desk(tmp_path, "cpu")
     first, other = desk.open(1), desk.open(1, unsaid=True)

@@ -27,14 +27,17 @@ from torch import Tensor
 from phosphene.defaults import CASCADE, UNPROMPTED
 from phosphene.drawing import Sampling, run
 from phosphene.errors import UserError
+from phosphene.evaluation.matching import open_judge
 from phosphene.images import enlarged, fitted, save_png, sheet, to_images, to_tensor
 from phosphene.models.catalogue import load
 from phosphene.readers import read_picture
+from phosphene.sampler import last
 from phosphene.tasks.denoise import TIMESTEPS
 from phosphene.tasks.edit import edit
 from phosphene.tasks.generate import generate
 from phosphene.training.text_to_image.casting import FLAT, Casting
 from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.phrases import with_article
 from phosphene.training.text_to_image.scenes import KINDS
 from phosphene.training.text_to_image.staging import drawn as compose
 from phosphene.training.text_to_image.staging import staged
@@ -69,7 +72,7 @@ def edited(model: str, start: int, seed: int, solver: str | None = None) -> tupl
     drawer, seeds, pictures, said = load(model), range(seed, seed + 3), [], []
     for name, shown in EDITED.items():
         image = to_tensor(fitted(read_picture(Path(name)), drawer.stages[0].image_shape[1:]))
-        pictures += _unprompted(drawer, image, start, seeds, solver)
+        pictures += to_images(_unprompted(drawer, image, start, seeds, solver))
         said += [f"{shown} (seed {each})" for each in seeds]
     return pictures, said
 
@@ -77,27 +80,43 @@ def edited(model: str, start: int, seed: int, solver: str | None = None) -> tupl
 def edited_scenes(model: str, start: int, seed: int, solver: str | None, drawings: Path, count: int) -> tuple[list, list[str]]:
     """The same of ``count`` simple scenes, each of a seed of its own."""
     drawer, pictures = load(model), []
-    images, shown = simple_scenes(drawings, count)
+    images, shown, _ = simple_scenes(drawings, count)
     for k in range(0, count, AT_ONCE):
         part = images[k : k + AT_ONCE]
-        pictures += _unprompted(drawer, part, start, range(seed + k, seed + k + len(part)), solver)
+        pictures += to_images(_unprompted(drawer, part, start, range(seed + k, seed + k + len(part)), solver))
     return pictures, [f"{name} (scene {k})" for k, name in enumerate(shown)]
 
 
-def _unprompted(drawer, image: Tensor, start: int, seeds: Sequence[int], solver: str | None) -> list:
-    *_, done = run(edit(image, [start] * len(seeds)), drawer, seeds, sampling=Sampling(solver, timesteps=TIMESTEPS))
-    return to_images(done.xt)
+def judged(judge: Path, model: str, start: int, seed: int, solver: str | None, drawings: Path, count: int) -> str:
+    """Of how many of ``count`` simple scenes, and of what the first stage makes of them, a retrieval model finds the name."""
+    judge, drawer = open_judge(judge), load(model).stages[0]
+    images, shown, names = simple_scenes(drawings, count)
+    parts = [
+        _unprompted(drawer, images[k : k + AT_ONCE], start, range(seed + k, seed + min(k + AT_ONCE, count)), solver)
+        for k in range(0, count, AT_ONCE)
+    ]
+    texts = judge.texts([with_article(name) for name in names])
+    before, after = (
+        sum(names[k] == name for k, name in zip((judge.pictures(x) @ texts.T).argmax(1).tolist(), shown, strict=True))
+        for x in (images, torch.cat(parts))
+    )
+    return f"{after} of {count}, among {len(names)} names; of the scenes themselves {before}"
 
 
-def simple_scenes(drawings: Path, count: int) -> tuple[Tensor, list[str]]:
-    """As many of the drawings in flat colours in simple places: (N, 3, 64, 64) in [-1, 1], and what each shows."""
+def _unprompted(drawer, image: Tensor, start: int, seeds: Sequence[int], solver: str | None) -> Tensor:
+    return last(run(edit(image, [start] * len(seeds)), drawer, seeds, sampling=Sampling(solver, timesteps=TIMESTEPS)))
+
+
+def simple_scenes(drawings: Path, count: int) -> tuple[Tensor, list[str], list[str]]:
+    """As many of the drawings in flat colours in simple places: (N, 3, 64, 64) in [-1, 1], what each shows, and all names."""
     cutouts, scenes = Cutouts.open(drawings, 80), []
     cast = Casting(cutouts.subjects, cutouts.shapes, [subject.style == FLAT for subject in cutouts.subjects])
     for k in range(count):
         chance = random.Random(f"simple scene {k}")
         scenes.append(next(filter(None, (KINDS["simple"](cast, chance) for _ in repeat(None)))))
     made = compose(staged(scenes), cutouts, 64, torch.Generator().manual_seed(0))
-    return made, [cutouts.subjects[scene.layers[-1].index].called for scene in scenes]
+    shown = [cutouts.subjects[scene.layers[-1].index].called for scene in scenes]
+    return made, shown, sorted({subject.called for subject in cutouts.subjects})
 
 
 def write_sheets(pictures: list, prompts: list[str], out: Path, shuffle: int) -> None:
@@ -139,6 +158,7 @@ def main() -> None:
     parser.add_argument("--edits", type=int, metavar="START", help="unprompted edits instead of prompts")
     parser.add_argument("--scenes", type=Path, metavar="DRAWINGS", help="of simple scenes instead of the sample pictures")
     parser.add_argument("--count", type=int, default=64, help="of the scenes")
+    parser.add_argument("--judge", type=Path, help="of the scenes: what a retrieval model makes of them, instead of sheets")
     parser.add_argument("--out", type=Path, default=Path("blind"))
     parser.add_argument("--key", type=Path)
     parser.add_argument("--judged", type=Path)
@@ -150,6 +170,9 @@ def main() -> None:
         if options.prompts or options.steps or options.guidance or options.guidance_every:
             parser.error("--edits says what is drawn and how: leave out prompts, steps and guidance")
         how = options.model or UNPROMPTED, options.edits, options.seed, options.solver
+        if options.judge is not None and options.scenes is not None:
+            print(judged(options.judge, *how, options.scenes, options.count))
+            return
         made = edited(*how) if options.scenes is None else edited_scenes(*how, options.scenes, options.count)
         write_sheets(*made, options.out, options.shuffle)
         return
