@@ -82,7 +82,9 @@ def main() -> None:
         drawn = alone(cutouts, known, 64) if options.real else draw([with_article(thing.name) for thing in some])
         found = measure.ranks(judge, drawn, [with_article(name) for name in names], [names.index(t.name) for t in some])
         kinds = [f"asked for {thing.asked}, {'icons alone' if thing.icons else 'painted'}" for thing in some]
-        write({f"things, top-5 of {len(names)}": measure.shares((found < 5).tolist(), kinds)})
+        missed = [thing.name for thing, rank in zip(some, found.tolist(), strict=True) if rank >= 5 and thing.asked == 3]
+        write({f"things, top-5 of {len(names)}": measure.shares((found < 5).tolist(), kinds), "asked for 3, missed": missed})
+        grid(drawn, [thing.name for thing in some], options.out / "things.png")
         return
     asked = measure.seen(cutouts, options.count)
     prompts = [a.prompt for a in asked]
