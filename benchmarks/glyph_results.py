@@ -24,7 +24,7 @@ from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
 from phosphene.tasks.generate import generate
-from phosphene.training.text_to_image.casting import Casting
+from phosphene.training.text_to_image.casting import TAKEN
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.phrases import with_article
 from phosphene.training.text_to_image.staging import alone
@@ -36,6 +36,10 @@ def grid(pictures: Tensor, captions: list[str], path: Path, columns: int = 10) -
     cells = to_images(pictures, 2)
     rows = [cells[k : k + columns] for k in range(0, len(cells), columns)]
     save_png(sheet(rows, captions=[captions[k : k + columns] for k in range(0, len(cells), columns)]), path)
+
+
+def tallied(shares: dict[str, measure.Share]) -> dict[str, dict[str, int]]:
+    return {kind: share._asdict() for kind, share in shares.items()}
 
 
 def main() -> None:
@@ -50,7 +54,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--autoguidance", metavar="skip:BLOCK", help="guidance away from the model without this block")
     parser.add_argument("--count", type=int, default=200, help="of seen captions; half as many compositions")
-    parser.add_argument("--things", type=int, default=0, metavar="EACH")
+    parser.add_argument("--things", type=int, default=0, help="of each of four groups, instead of captions and compositions")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if not options.real and options.model is None:
@@ -77,21 +81,21 @@ def main() -> None:
 
     if options.things:
         some, names = measure.things(cutouts, options.things), [thing.name for thing in measure.things(cutouts)]
-        cast = Casting(cutouts.subjects, cutouts.shapes)
-        known = [cast.best.get(t.name, (cast.painted[t.name] or cast.icons[t.name])[0]) for t in some]
-        drawn = alone(cutouts, known, 64) if options.real else draw([with_article(thing.name) for thing in some])
+        prompts = [with_article(thing.name) for thing in some]
+        drawn = alone(cutouts, [thing.index for thing in some], 64) if options.real else draw(prompts)
         found = measure.ranks(judge, drawn, [with_article(name) for name in names], [names.index(t.name) for t in some])
-        kinds = [f"asked for {thing.asked}, {'icons alone' if thing.icons else 'painted'}" for thing in some]
-        missed = [thing.name for thing, rank in zip(some, found.tolist(), strict=True) if rank >= 5 and thing.asked == 3]
-        write({f"things, top-5 of {len(names)}": measure.shares((found < 5).tolist(), kinds), "asked for 3, missed": missed})
-        grid(drawn, [thing.name for thing in some], options.out / "things.png")
+        missed = [t.name for t, rank in zip(some, found.tolist(), strict=True) if rank >= 5 and t.asked == len(TAKEN) - 1]
+        by_kind = tallied(measure.shares((found < 5).tolist(), [thing.kind for thing in some]))
+        grid(drawn, prompts, options.out / "things.png")
+        write({f"things, top-5 of {len(names)}": by_kind, "missed of those that are asked for first": missed})
         return
     asked = measure.seen(cutouts, options.count)
     prompts = [a.prompt for a in asked]
     drawn = alone(cutouts, [a.index for a in asked], 64) if options.real else draw(prompts)
     figures: dict = {"seen": measure.score(judge, drawn, prompts)._asdict()}
-    right = [rank < 1 for rank in measure.ranks(judge, drawn, prompts, range(len(prompts))).tolist()]
-    figures["seen, by style"] = measure.shares(right, [measure.called(cutouts.subjects[a.index].style) for a in asked])
+    found = [rank < 1 for rank in measure.ranks(judge, drawn, prompts, range(len(prompts))).tolist()]
+    styles = [measure.called(cutouts.subjects[a.index].style) for a in asked]
+    figures["seen, by style"] = tallied(measure.shares(found, styles))
     grid(drawn, prompts, options.out / "seen.png")
     new = measure.compositions(cutouts, options.count // 2)
     able, right = measure.made(cutouts, new, 64)
@@ -103,9 +107,9 @@ def main() -> None:
         prompts = [c.told() for c in new]
         drawn = draw(prompts)
         figures["compositions"] = measure.composed(judge, drawn, new)._asdict()
-        for template in dict.fromkeys(c.template for c in new):
+        for template, kind in measure.NAMED.items():
             rows = [k for k, c in enumerate(new) if c.template == template]
-            figures[f"compositions, {template}"] = measure.composed(judge, drawn[rows], [new[k] for k in rows])._asdict()
+            figures[f"compositions, {kind}"] = measure.composed(judge, drawn[rows], [new[k] for k in rows])._asdict()
         rows = [k for k, c in enumerate(new) if c in able]
         figures["compositions that can be real"] = measure.composed(judge, drawn[rows], able)._asdict()
         grid(drawn, prompts, options.out / "compositions.png")

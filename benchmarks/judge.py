@@ -17,14 +17,16 @@ from torch import Tensor
 from phosphene.errors import UserError
 from phosphene.evaluation.matching import Judge
 from phosphene.training.text_to_image.captions import COLOURS, MASK, Subject, held_out
-from phosphene.training.text_to_image.casting import ASKED, TAKEN, Known, Layer, Scene
+from phosphene.training.text_to_image.casting import ASKED, TAKEN, Casting, Known, Layer, Scene
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.phrases import STYLES
 from phosphene.training.text_to_image.staging import alone, drawn, staged
 
 INKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black")
 """Colours that nobody takes for one another."""
-GROUND, ICON = "a {object} on a {word} background", "a {word} {object} icon"
+GROUND, ICON, STYLED = "a {object} on a {word} background", "a {word} {object} icon", "a {word} {object}"
+NAMED = {GROUND: "on a coloured ground", ICON: "painted things as coloured icons", STYLED: "icons painted in a style"}
+"""Kinds of compositions."""
 
 
 class Asked(NamedTuple):
@@ -70,10 +72,17 @@ def score(judge: Judge, pictures: Tensor, prompts: Sequence[str]) -> Score:
     return Score((found < 1).float().mean().item(), (found < 5).float().mean().item(), len(prompts))
 
 
-def shares(right: Sequence[bool], kinds: Sequence[str]) -> dict[str, float]:
-    """Of each kind the share of what is right, and of how many: a mean hides what is drawn badly."""
+class Share(NamedTuple):
+    """So many are right of so many."""
+
+    right: int
+    of: int
+
+
+def shares(right: Sequence[bool], kinds: Sequence[str]) -> dict[str, Share]:
+    """How many are right of each kind: a mean hides what is drawn badly."""
     found = {kind: [ok for ok, own in zip(right, kinds, strict=True) if own == kind] for kind in sorted(set(kinds))}
-    return {f"{kind}, {len(own)}": sum(own) / len(own) for kind, own in found.items()}
+    return {kind: Share(sum(own), len(own)) for kind, own in found.items()}
 
 
 def _plain(subject: Subject) -> bool:
@@ -122,7 +131,7 @@ def compositions(cutouts: Cutouts, count: int = 100, seed: int = 0) -> list[Comp
     words = sorted({STYLES[s][0] for of in styles.values() for s in of if s in STYLES and s != MASK})
     kinds = [
         (ICON, painted, INKS),
-        ("a {word} {object}", icons, words),
+        (STYLED, icons, words),
         (GROUND, painted, INKS),
     ]
     found = []
@@ -154,18 +163,26 @@ def made(cutouts: Cutouts, asked: Sequence[Composition], size: int) -> tuple[lis
 
 
 class Thing(NamedTuple):
-    """A thing by its name, how often people ask for it (0..3, asked.tsv), and whether there are but icons of it."""
+    """A thing by its name, how often people ask for it (0..3, asked.tsv), whether there are but icons of it, and its picture."""
 
     name: str
     asked: int
     icons: bool
+    index: int  # of the drawing it is known by, or of its first
+
+    @property
+    def kind(self) -> str:
+        return f"asked for {self.asked}, {'icons alone' if self.icons else 'painted'}"
 
 
 def things(cutouts: Cutouts, each: int = 0, seed: int = 0) -> list[Thing]:
     """All things of the cut-outs, or ``each`` of those asked for as often, by lot."""
-    painted = {subject.called for subject in cutouts.subjects if subject.style != MASK}
-    names = sorted({subject.called for subject in cutouts.subjects})
-    found = [Thing(name, ASKED.get(name, Known()).asked, name not in painted) for name in names]
+    cast = Casting(cutouts.subjects, cutouts.shapes)  # which shows some things by others' paintings as well, as training does
+    found = []
+    for name in sorted({subject.called for subject in cutouts.subjects}):
+        painted = cast.painted[name]
+        index = cast.best.get(name, (painted or cast.icons[name])[0])
+        found.append(Thing(name, ASKED.get(name, Known()).asked, not painted, index))
     if not each:
         return found
     chance, groups = random.Random(f"things {seed}"), [[t for t in found if t.asked == asked] for asked in range(len(TAKEN))]

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import judge as measure
 import pytest
 import torch
 import torch.nn.functional as F
-from judge import GROUND, ICON, INKS, Composition, composed, compositions, diversity, made, nearest, ranks, score, seen
+from judge import (
+    GROUND,
+    ICON,
+    INKS,
+    Composition,
+    composed,
+    compositions,
+    diversity,
+    made,
+    nearest,
+    ranks,
+    score,
+    seen,
+    shares,
+    things,
+)
 from PIL import Image
 
 from phosphene.errors import UserError
 from phosphene.images import MUTED, sheet
+from phosphene.training.text_to_image import casting
 from phosphene.training.text_to_image.captions import COLOURS, Subject, held_out
+from phosphene.training.text_to_image.casting import Known
 from phosphene.training.text_to_image.cutouts import Cutouts, Shape
 from phosphene.training.text_to_image.phrases import STYLES
 from phosphene.training.text_to_image.staging import alone
@@ -91,6 +109,29 @@ def test_compositions_are_of_things_that_lack_that_style(gallery):
             assert "icon" not in have[c.object] and c.word in INKS
     with pytest.raises(UserError, match="give more pictures"):
         compositions(gallery, 90)
+
+
+def test_what_is_right_is_counted_by_kind():
+    assert shares([True, False, True, True], ["icon", "icon", "3d", "icon"]) == {"3d": (1, 1), "icon": (2, 3)}
+    with pytest.raises(ValueError, match="longer"):
+        shares([True], ["icon", "icon"])
+
+
+def test_things_are_told_apart_by_how_they_are_shown_and_how_often_they_are_asked_for(gallery, monkeypatch):
+    monkeypatch.setattr(measure, "ASKED", {f"thing{k}": Known(k % 4) for k in range(40)})
+    found = things(gallery)
+    assert [thing.name for thing in found] == sorted({s.called for s in gallery.subjects})
+    for thing in found:
+        k, subject = int(thing.name.removeprefix("thing")), gallery.subjects[thing.index]
+        assert thing.icons == (k % 3 == 1) == (subject.style == "icon") and subject.called == thing.name
+        assert thing.kind == f"asked for {k % 4}, {'icons alone' if thing.icons else 'painted'}"
+    some = things(gallery, 3)
+    assert [thing.asked for thing in some] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3] and set(some) <= set(found)
+    assert things(gallery, 3) == some != things(gallery, 3, seed=1) and len(things(gallery, 100)) == 40
+    # What is shown by another's paintings, a tortoise by a turtle's, is painted.
+    monkeypatch.setattr(casting, "ALIKE", {"thing1": ["thing0"]})
+    other = next(thing for thing in things(gallery) if thing.name == "thing1")
+    assert not other.icons and gallery.subjects[other.index].called == "thing0"
 
 
 def test_objects_and_words_are_judged_apart():

@@ -39,6 +39,7 @@ from phosphene.training.text_to_image.settings import chosen_place, flattened
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 import blind_sheets
+import ship_cascade
 import ship_difference
 import simple_drawings
 
@@ -71,9 +72,10 @@ def test_it_is_sampled_like_glyph_and_told_of(call):  # noqa: F811
     assert [line.split()[3] for line in out.splitlines() if line.startswith(UNPROMPTED)] == ["int8"]
 
 
-@pytest.mark.parametrize("name", [UNPROMPTED, FAST])
+@pytest.mark.parametrize("name", [UNPROMPTED, FAST, CASCADE])
 def test_its_card_is_what_the_tool_writes(name):
-    assert (folders.locate(name) / "README.md").read_text() == ship_difference.card(name)
+    card = ship_cascade.card() if name == CASCADE else ship_difference.card(name)
+    assert (folders.locate(name) / "README.md").read_text() == card
 
 
 # Who draws
@@ -129,7 +131,7 @@ def test_scenes_that_nobody_learned_from_are_named_too(tmp_path, monkeypatch, ca
     images, shown, names = blind_sheets.simple_scenes(tmp_path / "new.tar", 6)
     assert images.shape == (6, 3, 64, 64) and len(set(shown)) > 2 and set(shown) <= set(names) == set(simple_drawings.DRAWINGS)
     again, _, _ = blind_sheets.simple_scenes(tmp_path / "new.tar", 3)
-    assert (images[:3] - again).abs().mean() < 0.02  # more of them are the same, but for the grain of the ground, and others
+    assert torch.equal(images[:3], again)  # more of them are the same and others
     scenes = ["blind_sheets", "--edits", "31", "--scenes", str(tmp_path / "new.tar"), "--count", "2"]
     monkeypatch.setattr(sys, "argv", [*scenes, "--out", str(tmp_path / "x")])
     blind_sheets.main()
@@ -138,21 +140,39 @@ def test_scenes_that_nobody_learned_from_are_named_too(tmp_path, monkeypatch, ca
     )
 
     class Knowing:
-        """Finds each name in pictures whose first number says which it is."""
+        """Knows the scenes by their pixels; takes all else for the first name."""
 
         def texts(self, prompts):
             assert prompts == [blind_sheets.with_article(name) for name in names]
             return torch.eye(len(names))
 
         def pictures(self, x):
-            return torch.eye(len(names))[[names.index(name) for name in told[: len(x)]]]
+            known = [next((n for n, one in zip(shown, images, strict=True) if torch.equal(one, each)), names[0]) for each in x]
+            return torch.eye(len(names))[[names.index(name) for name in known]]
 
     monkeypatch.setattr(blind_sheets, "open_judge", lambda folder: Knowing())
     monkeypatch.setattr(sys, "argv", [*scenes, "--judge", "J"])
     capsys.readouterr()
-    for told, right in ((shown, 2), (shown[:1] * 2, 1 if shown[0] != shown[1] else 2)):
+    blind_sheets.main()
+    assert names[0] not in shown[:2] and capsys.readouterr().out == "0 of 2, among 37 names; of the scenes themselves 2\n"
+    monkeypatch.setattr(blind_sheets, "_unprompted", lambda drawer, image, *_: image)
+    blind_sheets.main()
+    assert capsys.readouterr().out == "2 of 2, among 37 names; of the scenes themselves 2\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--scenes", "D.tar"], "say --edits START"),
+        (["--edits", "7", "--scenes", "D.tar", "--count", "0"], "a --count of at least 1"),
+        (["--edits", "7", "--judge", "J"], "--judge looks at what becomes of --scenes"),
+    ],
+)
+def test_scenes_without_edits_are_refused(given, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["blind_sheets", *given])
+    with pytest.raises(SystemExit) as ended:
         blind_sheets.main()
-        assert capsys.readouterr().out == f"{right} of 2, among 37 names; of the scenes themselves {right}\n"
+    assert ended.value.code == 2 and words in capsys.readouterr().err
 
 
 def test_the_studio_and_the_page_leave_it_to_that(tmp_path):

@@ -7,9 +7,9 @@
 
 The first writes sheet-1.png, ..., pictures of one seed in shuffled order with nothing but their numbers, and key.json; the second
 the same of what no prompt makes of the sample pictures, noised as at that start of 34, of three seeds; the third of simple
-scenes, a seed each, of the drawings that ``simple_drawings.py DRAWINGS.tar --size 80 --first 1000 --each 4`` makes. The last
-counts: each line of judged.tsv is a number, then 1 or 0 for "the main object is right" and for "the whole prompt is right",
-as somebody finds who compares the names with the key.
+scenes, a seed each, of the drawings that ``simple_drawings.py DRAWINGS.tar --size 80 --first 1000 --each 4`` makes. There, with
+``--judge FOLDER``, a retrieval model names them instead, at 64 pixels. The last counts: each line of judged.tsv is a number, then
+1 or 0 for "the main object is right" and for "the whole prompt is right", as somebody finds who compares the names with the key.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
-from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -43,6 +42,7 @@ from phosphene.training.text_to_image.staging import drawn as compose
 from phosphene.training.text_to_image.staging import staged
 
 CELL, COLUMNS, ROWS = 192, 6, 4
+TRIES = 100
 AT_ONCE = 12
 EDITED = {"clock-tower": "a tower", "castle-hill": "a castle", "sketch-house": "a house", "sketch-fish": "a fish"}
 """Sample pictures, and what they show."""
@@ -87,20 +87,18 @@ def edited_scenes(model: str, start: int, seed: int, solver: str | None, drawing
     return pictures, [f"{name} (scene {k})" for k, name in enumerate(shown)]
 
 
-def judged(judge: Path, model: str, start: int, seed: int, solver: str | None, drawings: Path, count: int) -> str:
-    """Of how many of ``count`` simple scenes, and of what the first stage makes of them, a retrieval model finds the name."""
-    judge, drawer = open_judge(judge), load(model).stages[0]
+def retrieved(folder: Path, model: str, start: int, seed: int, solver: str | None, drawings: Path, count: int) -> str:
+    """Of how many simple scenes, and of what the first stage makes of them, the judge in ``folder`` finds the name."""
+    judge, drawer = open_judge(folder), load(model).stages[0]
     images, shown, names = simple_scenes(drawings, count)
-    parts = [
+    edits = [
         _unprompted(drawer, images[k : k + AT_ONCE], start, range(seed + k, seed + min(k + AT_ONCE, count)), solver)
         for k in range(0, count, AT_ONCE)
     ]
     texts = judge.texts([with_article(name) for name in names])
-    before, after = (
-        sum(names[k] == name for k, name in zip((judge.pictures(x) @ texts.T).argmax(1).tolist(), shown, strict=True))
-        for x in (images, torch.cat(parts))
-    )
-    return f"{after} of {count}, among {len(names)} names; of the scenes themselves {before}"
+    found = [(judge.pictures(x) @ texts.T).argmax(1).tolist() for x in (torch.cat(edits), images)]
+    made, scenes = (sum(names[k] == name for k, name in zip(each, shown, strict=True)) for each in found)
+    return f"{made} of {count}, among {len(names)} names; of the scenes themselves {scenes}"
 
 
 def _unprompted(drawer, image: Tensor, start: int, seeds: Sequence[int], solver: str | None) -> Tensor:
@@ -113,8 +111,10 @@ def simple_scenes(drawings: Path, count: int) -> tuple[Tensor, list[str], list[s
     cast = Casting(cutouts.subjects, cutouts.shapes, [subject.style == FLAT for subject in cutouts.subjects])
     for k in range(count):
         chance = random.Random(f"simple scene {k}")
-        scenes.append(next(filter(None, (KINDS["simple"](cast, chance) for _ in repeat(None)))))
-    made = compose(staged(scenes), cutouts, 64, torch.Generator().manual_seed(0))
+        scenes.append(next(filter(None, (KINDS["simple"](cast, chance) for _ in range(TRIES))), None))
+    if None in scenes:
+        raise UserError(f"--scenes {drawings}: holds too few drawings for a scene; make more: simple_drawings.py --each 4.")
+    made = torch.cat([compose(staged([scene]), cutouts, 64, torch.Generator().manual_seed(k)) for k, scene in enumerate(scenes)])
     shown = [cutouts.subjects[scene.layers[-1].index].called for scene in scenes]
     return made, shown, sorted({subject.called for subject in cutouts.subjects})
 
@@ -166,12 +166,16 @@ def main() -> None:
     if options.judged is not None and options.key is not None:
         print(score(options.key, options.judged))
         return
+    if options.scenes is not None and (options.edits is None or options.count < 1):
+        parser.error("--scenes are edited: say --edits START, and a --count of at least 1")
+    if options.judge is not None and options.scenes is None:
+        parser.error("--judge looks at what becomes of --scenes: name them")
     if options.edits is not None:
         if options.prompts or options.steps or options.guidance or options.guidance_every:
             parser.error("--edits says what is drawn and how: leave out prompts, steps and guidance")
         how = options.model or UNPROMPTED, options.edits, options.seed, options.solver
-        if options.judge is not None and options.scenes is not None:
-            print(judged(options.judge, *how, options.scenes, options.count))
+        if options.judge is not None:
+            print(retrieved(options.judge, *how, options.scenes, options.count))
             return
         made = edited(*how) if options.scenes is None else edited_scenes(*how, options.scenes, options.count)
         write_sheets(*made, options.out, options.shuffle)

@@ -58,8 +58,9 @@ that training left out. The commands: docs/embedded-model.md.
 - It draws in the manner of its pictures. "A photo of" gives an instant print of a drawn thing.
 - Which of two things is left and which is right it does not hear; a second thing is often lost or takes the first one's colour.
 - It is small. Common things come out as anyone would name them; a barista, or a cat on a chair, does not.
-- Things of which the sets have but icons, and icons of one colour, it draws badly where people seldom ask for them: of captions
-  such as "a fern icon" the judge finds {icons:.0%}, of those of paintings {painted:.0%}.
+- Icons of one colour it draws worse than paintings: the judge finds {icons} captions of icons (of the real ones {real_icons}),
+  and {painted:.0%} of those of paintings. Things of which the sets have icons alone it often does not know, but for those that
+  people ask for before all others.
 - What it takes for granted is what emoji take for granted: people are yellow or light-skinned unless a word says otherwise
   (skin tones were left out of the training pictures), families and professions look as the vendors drew them, and names are
   English. It says nothing about how things or people are.
@@ -112,12 +113,26 @@ def figures_table(figures: dict) -> str:
         (f"100 compositions never seen: the object right, among {parts['objects']:.0f}", f"{parts['object']:.0%}"),
         (f"the same: colour or style right, among {parts['words']:.1f}", f"{parts['word']:.0%}"),
         (
-            "distance between seeds of one prompt, between prompts",
+            "distance in the judge's space between seeds of one prompt, between prompts",
             f"{spread['one prompt']:.2f}, {spread['different prompts']:.2f}",
         ),
         ("nearest training picture: median distance; nearer than 0.1", f"{near['median']:.2f}; {near['below 0.1']:.1%}"),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)]) + "\n"
+
+
+def card() -> str:
+    """The card of what ships, of what its files say."""
+    figures = json.loads((HERE / "figures.json").read_text())
+    seen, real = figures["seen, by style"], figures["real"]
+    painted = [of for style, of in seen.items() if style != "icon"]
+    shares = {
+        "icons": "{right} of {of}".format(**seen["icon"]),
+        "real_icons": real["seen, by style"]["icon"]["right"],
+        "painted": sum(of["right"] for of in painted) / sum(of["of"] for of in painted),
+        "real": f"{real['seen']['top1']:.1%} and {real['seen']['top5']:.1%}",
+    }
+    return CARD.format(**shares, stages=stages_table(), figures=figures_table(figures), **sets())
 
 
 def main() -> None:
@@ -134,16 +149,7 @@ def main() -> None:
     if options.figures:
         shutil.copy(options.figures, HERE / "figures.json")
     (HERE / folders.SUMS).unlink(missing_ok=True)
-    figures = json.loads((HERE / "figures.json").read_text())
-    real = f"{figures['real']['top1']:.1%} and {figures['real']['top5']:.1%}"
-    by = [(kind.rpartition(", "), share) for kind, share in figures["seen, by style"].items()]
-    painted = [(int(count), share) for (style, _, count), share in by if style != "icon"]
-    shares = {
-        "icons": next(share for (style, *_), share in by if style == "icon"),
-        "painted": sum(count * share for count, share in painted) / sum(count for count, _ in painted),
-    }
-    told = {**shares, "stages": stages_table(), "figures": figures_table(figures), "real": real, **sets()}
-    (HERE / "README.md").write_text(CARD.format(**told))
+    (HERE / "README.md").write_text(card())
     held = sorted(path for path in HERE.rglob("*") if path.is_file())
     sums = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(HERE).as_posix()}\n" for path in held)
     (HERE / folders.SUMS).write_text("".join(sums))

@@ -61,8 +61,8 @@ SOLVERS = {"ancestral": Steps(34, 300), "ddim": Steps(34, 50), "dpm": Steps(20, 
 
 MOST_PICTURES = 10_000
 """Of one sheet: beyond, it would not fit into memory, nor be looked at."""
-MOST_CHANNELS = 2**12
-"""Of a judge's picture tower."""
+MOST_PICTURE_WIDTH = 2**10
+"""Channels of a judge's picture tower where pictures are largest: checked before there is a tower, of a gigabyte at that."""
 MOST_ROWS = 1000
 """Of one sheet: so many numbers a list on the command line may have, but for one of timesteps."""
 MOST_STEPS = 100_000

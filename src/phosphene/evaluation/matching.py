@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from phosphene.defaults import MOST_CHANNELS
+from phosphene.defaults import MOST_PICTURE_WIDTH
 from phosphene.errors import UserError
 from phosphene.models import tokens
 from phosphene.models.diffusers_files import quiet, read_json, require_small_files, require_whole
@@ -75,10 +75,10 @@ def open_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
     parts = [folder / part / "config.json" for part in ("text_encoder", "picture_encoder")]
     try:
         configs = [read_json(path) for path in parts]
-        size, width = int(configs[1]["size"]), int(configs[1].get("width", WIDTH))
-        if not 1 <= width <= MOST_CHANNELS:  # seen before memory is taken for it
+        size, width = int(configs[1]["size"]), configs[1].get("width", WIDTH)
+        if type(width) is not int or not 1 <= width <= MOST_PICTURE_WIDTH:  # seen before memory is taken for it
             raise ValueError(f"width {width}")
-    except (UserError, LookupError, TypeError, ValueError) as error:
+    except (UserError, LookupError, TypeError, ValueError, OverflowError) as error:
         again = "name a folder written by phosphene train retrieval"
         raise UserError(f"{folder}: is no retrieval model ({str(error).rstrip('.')}); {again}.") from error
     network = Retrieval(T5Encoder.from_config(configs[0]), size, width)

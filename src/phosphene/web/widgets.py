@@ -32,7 +32,7 @@ QUICK = "quick"
 """What is set where a distilled model may draw; the sliders that it has no use for:"""
 SLIDERS = ("--guidance", "--steps", "--solver")
 AS_SUITS = "as suits what is asked", ""
-"""A choice of solver that says nothing of it."""
+"""No choice of solver: the command has one for what is said, and another where nothing is."""
 CANVAS = 384
 """Pixels of the canvas that visitors paint on."""
 Look = Callable[[Job, tuple], str]

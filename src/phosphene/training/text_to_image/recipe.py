@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phosphene.defaults import MOST_CHANNELS, OWN_USUAL, SEED, one_of
+from phosphene.defaults import MOST_PICTURE_WIDTH, OWN_USUAL, SEED, one_of
 from phosphene.errors import UserError, require_timesteps
 from phosphene.training.options import RECIPE, RESTARTED, RESUMED, BaseRecipe, option, whole
 
@@ -21,7 +21,7 @@ MOST = {
     "layers": 100,
     "held_out": 2**20,
     "rank": 2**10,
-    "picture_width": MOST_CHANNELS,
+    "picture_width": MOST_PICTURE_WIDTH,
 }
 """Of sizes, which are checked before memory is taken for them."""
 TARGETS = ("sample", "epsilon", "v_prediction")
@@ -69,7 +69,7 @@ class CascadeRecipe(BaseRecipe):
     layers: int = option(8, "Blocks of the transformer.", PAINTERS)
     heads: int = option(5, "Attention heads.", PAINTERS)
     picture_width: int = option(
-        96, "Width of the picture tower's first blocks; 192 for a judge of tens of thousands of pictures.", ("retrieval",)
+        96, "Width of the picture tower's first blocks; twice that for a judge that learns long.", ("retrieval",)
     )
     text_width: int = 192
     text_layers: int = 3
