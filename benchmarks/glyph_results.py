@@ -38,10 +38,6 @@ def grid(pictures: Tensor, captions: list[str], path: Path, columns: int = 10) -
     save_png(sheet(rows, captions=[captions[k : k + columns] for k in range(0, len(cells), columns)]), path)
 
 
-def tallied(shares: dict[str, measure.Share]) -> dict[str, dict[str, int]]:
-    return {kind: share._asdict() for kind, share in shares.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path)
@@ -85,7 +81,7 @@ def main() -> None:
         drawn = alone(cutouts, [thing.index for thing in some], 64) if options.real else draw(prompts)
         found = measure.ranks(judge, drawn, [with_article(name) for name in names], [names.index(t.name) for t in some])
         missed = [t.name for t, rank in zip(some, found.tolist(), strict=True) if rank >= 5 and t.asked == len(TAKEN) - 1]
-        by_kind = tallied(measure.shares((found < 5).tolist(), [thing.kind for thing in some]))
+        by_kind = measure.shares((found < 5).tolist(), [thing.kind for thing in some])
         grid(drawn, prompts, options.out / "things.png")
         write({f"things, top-5 of {len(names)}": by_kind, "missed of those that are asked for first": missed})
         return
@@ -95,7 +91,7 @@ def main() -> None:
     figures: dict = {"seen": measure.score(judge, drawn, prompts)._asdict()}
     found = [rank < 1 for rank in measure.ranks(judge, drawn, prompts, range(len(prompts))).tolist()]
     styles = [measure.called(cutouts.subjects[a.index].style) for a in asked]
-    figures["seen, by style"] = tallied(measure.shares(found, styles))
+    figures["seen, by style"] = measure.shares(found, styles)
     grid(drawn, prompts, options.out / "seen.png")
     new = measure.compositions(cutouts, options.count // 2)
     able, right = measure.made(cutouts, new, 64)

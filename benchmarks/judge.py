@@ -72,17 +72,10 @@ def score(judge: Judge, pictures: Tensor, prompts: Sequence[str]) -> Score:
     return Score((found < 1).float().mean().item(), (found < 5).float().mean().item(), len(prompts))
 
 
-class Share(NamedTuple):
-    """So many are right of so many."""
-
-    right: int
-    of: int
-
-
-def shares(right: Sequence[bool], kinds: Sequence[str]) -> dict[str, Share]:
-    """How many are right of each kind: a mean hides what is drawn badly."""
+def shares(right: Sequence[bool], kinds: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many are ``right`` ``of`` how many of each kind: a mean hides what is drawn badly."""
     found = {kind: [ok for ok, own in zip(right, kinds, strict=True) if own == kind] for kind in sorted(set(kinds))}
-    return {kind: Share(sum(own), len(own)) for kind, own in found.items()}
+    return {kind: {"right": sum(own), "of": len(own)} for kind, own in found.items()}
 
 
 def _plain(subject: Subject) -> bool:

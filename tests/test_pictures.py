@@ -112,7 +112,10 @@ def test_compositions_are_of_things_that_lack_that_style(gallery):
 
 
 def test_what_is_right_is_counted_by_kind():
-    assert shares([True, False, True, True], ["icon", "icon", "3d", "icon"]) == {"3d": (1, 1), "icon": (2, 3)}
+    assert shares([True, False, True, True], ["icon", "icon", "3d", "icon"]) == {
+        "3d": {"right": 1, "of": 1},
+        "icon": {"right": 2, "of": 3},
+    }
     with pytest.raises(ValueError, match="longer"):
         shares([True], ["icon", "icon"])
 

@@ -42,8 +42,9 @@ from phosphene.training.text_to_image.staging import drawn as compose
 from phosphene.training.text_to_image.staging import staged
 
 CELL, COLUMNS, ROWS = 192, 6, 4
-TRIES = 100
 AT_ONCE = 12
+TRIES = 100
+"""For a scene whose parts go together."""
 EDITED = {"clock-tower": "a tower", "castle-hill": "a castle", "sketch-house": "a house", "sketch-fish": "a fish"}
 """Sample pictures, and what they show."""
 
@@ -79,30 +80,33 @@ def edited(model: str, start: int, seed: int, solver: str | None = None) -> tupl
 
 def edited_scenes(model: str, start: int, seed: int, solver: str | None, drawings: Path, count: int) -> tuple[list, list[str]]:
     """The same of ``count`` simple scenes, each of a seed of its own."""
-    drawer, pictures = load(model), []
     images, shown, _ = simple_scenes(drawings, count)
-    for k in range(0, count, AT_ONCE):
-        part = images[k : k + AT_ONCE]
-        pictures += to_images(_unprompted(drawer, part, start, range(seed + k, seed + k + len(part)), solver))
-    return pictures, [f"{name} (scene {k})" for k, name in enumerate(shown)]
+    made = _each_unprompted(load(model), images, start, seed, solver)
+    return to_images(made), [f"{name} (scene {k})" for k, name in enumerate(shown)]
 
 
 def retrieved(folder: Path, model: str, start: int, seed: int, solver: str | None, drawings: Path, count: int) -> str:
     """Of how many simple scenes, and of what the first stage makes of them, the judge in ``folder`` finds the name."""
     judge, drawer = open_judge(folder), load(model).stages[0]
     images, shown, names = simple_scenes(drawings, count)
-    edits = [
-        _unprompted(drawer, images[k : k + AT_ONCE], start, range(seed + k, seed + min(k + AT_ONCE, count)), solver)
-        for k in range(0, count, AT_ONCE)
-    ]
+    edits = _each_unprompted(drawer, images, start, seed, solver)
     texts = judge.texts([with_article(name) for name in names])
-    found = [(judge.pictures(x) @ texts.T).argmax(1).tolist() for x in (torch.cat(edits), images)]
+    found = [(judge.pictures(x) @ texts.T).argmax(1).tolist() for x in (edits, images)]
     made, scenes = (sum(names[k] == name for k, name in zip(each, shown, strict=True)) for each in found)
     return f"{made} of {count}, among {len(names)} names; of the scenes themselves {scenes}"
 
 
 def _unprompted(drawer, image: Tensor, start: int, seeds: Sequence[int], solver: str | None) -> Tensor:
     return last(run(edit(image, [start] * len(seeds)), drawer, seeds, sampling=Sampling(solver, timesteps=TIMESTEPS)))
+
+
+def _each_unprompted(drawer, images: Tensor, start: int, seed: int, solver: str | None) -> Tensor:
+    """What is made of each of ``images``, of a seed of its own."""
+    parts, first = [], seed
+    for part in images.split(AT_ONCE):
+        parts.append(_unprompted(drawer, part, start, range(first, first + len(part)), solver))
+        first += len(part)
+    return torch.cat(parts)
 
 
 def simple_scenes(drawings: Path, count: int) -> tuple[Tensor, list[str], list[str]]:
