@@ -97,6 +97,16 @@ def main() -> None:
     able, right = measure.made(cutouts, new, 64)
     figures["compositions, real"] = measure.composed(judge, right, able)._asdict()
     grid(right, [c.told() for c in able], options.out / "compositions-real.png")
+    if stage is None:
+        own, shown = measure.styled(cutouts, options.count)
+        figures["painted things, the style"] = measure.composed(judge, shown, own)._asdict()
+        for style in own[0].words:
+            rows = [k for k, c in enumerate(own) if c.word == style]
+            names = [own[k].object for k in rows]
+            figures[f"{style} things are taken for"] = measure.taken_for(judge, names, shown[rows], own[0].words)
+        for relief in (0.0, 1.0):
+            names, shown = measure.modelled(cutouts, options.count, relief)
+            figures[f"filled icons, relief {relief:.0f}, are taken for"] = measure.taken_for(judge, names, shown, own[0].words)
     if stage is not None:
         distance, _ = measure.nearest(drawn, cutouts)
         figures["nearest"] = {"median": distance.median().item(), "below 0.1": (distance < 0.1).float().mean().item()}

@@ -6,6 +6,7 @@ than its own; so every figure says among how many it had to win. Judges err too:
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -121,7 +122,7 @@ def compositions(cutouts: Cutouts, count: int = 100, seed: int = 0) -> list[Comp
             styles.setdefault(subject.called, set()).add(subject.style)
     painted = sorted(name for name, of in styles.items() if of and MASK not in of)
     icons = sorted(name for name, of in styles.items() if of == {MASK})
-    words = sorted({STYLES[s][0] for of in styles.values() for s in of if s in STYLES and s != MASK})
+    words = sorted({STYLES[s][0] for of in styles.values() for s in of if _has_name(s)})
     kinds = [
         (ICON, painted, INKS),
         (STYLED, icons, words),
@@ -136,6 +137,51 @@ def compositions(cutouts: Cutouts, count: int = 100, seed: int = 0) -> list[Comp
             )
         found += [Composition(template, name, chance.choice(choices), tuple(choices)) for name in chance.sample(objects, wanted)]
     return found
+
+
+def _has_name(style: str) -> bool:
+    return style in STYLES and style != MASK
+
+
+def styled(cutouts: Cutouts, count: int = 100, seed: int = 0) -> tuple[list[Composition], Tensor]:
+    """``count`` painted things, styles by turns, each as what it is, and their pictures: (count, 3, 64, 64) in [-1, 1].
+
+    Of how many a judge tells the style is the most that can be asked of drawn ones: two styles may be as good as one.
+    """
+    chance = random.Random(f"styled {seed}")
+    by_style: dict[str, list[int]] = {}
+    for index in chance.sample(range(len(cutouts)), len(cutouts)):
+        subject = cutouts.subjects[index]
+        if _has_name(subject.style) and _plain(subject):
+            by_style.setdefault(subject.style, []).append(index)
+    words = tuple(sorted({STYLES[style][0] for style in by_style}))
+    turns = [index for some in itertools.zip_longest(*by_style.values()) for index in some if index is not None][:count]
+    subjects = [cutouts.subjects[index] for index in turns]
+    asked = [Composition(STYLED, subject.called, STYLES[subject.style][0], words) for subject in subjects]
+    return asked, alone(cutouts, turns, 64)
+
+
+def modelled(cutouts: Cutouts, count: int, relief: float, seed: int = 0) -> tuple[list[str], Tensor]:
+    """Names of ``count`` things of which there are icons alone; these, filled and, as far as ``relief``, lit as what is round."""
+    cast = Casting(cutouts.subjects, cutouts.shapes)
+    able = [name for name in cast.names if cast.icons[name] and not cast.painted[name] and len(name.split()) <= 2]
+    names, scenes = random.Random(f"modelled {seed}").sample(able, min(count, len(able))), []
+    for name in names:
+        chance = random.Random(name)
+        thing = cast.thing(name, chance, own=True)
+        thing.colours["relief"] = relief
+        scenes.append(Scene("", [cast.hang(thing, 0.5, 0.5, 0.9, None, chance)]))
+    return names, drawn(staged(scenes).to(cutouts.pictures.device), cutouts, 64)
+
+
+def taken_for(judge: Judge, names: Sequence[str], pictures: Tensor, words: Sequence[str]) -> dict[str, float]:
+    """For which of ``words``, before its name, each picture is taken: shares of all."""
+    right = [
+        judge.pictures(pictures[k : k + 1]) @ judge.texts([STYLED.format(word=word, object=name) for word in words]).T
+        for k, name in enumerate(names)
+    ]
+    taken = torch.cat(right).argmax(1).tolist()
+    return {word: taken.count(k) / len(taken) for k, word in enumerate(words)}
 
 
 def made(cutouts: Cutouts, asked: Sequence[Composition], size: int) -> tuple[list[Composition], Tensor]:

@@ -15,11 +15,14 @@ from judge import (
     compositions,
     diversity,
     made,
+    modelled,
     nearest,
     ranks,
     score,
     seen,
     shares,
+    styled,
+    taken_for,
     things,
 )
 from PIL import Image
@@ -109,6 +112,29 @@ def test_compositions_are_of_things_that_lack_that_style(gallery):
             assert "icon" not in have[c.object] and c.word in INKS
     with pytest.raises(UserError, match="give more pictures"):
         compositions(gallery, 90)
+
+
+def test_paintings_are_asked_for_by_the_style_that_they_have(gallery):
+    asked, pictures = styled(gallery, 30)
+    assert len(asked) == len(pictures) == 30 and [c.word for c in asked].count("3d") == 15
+    assert {c.words for c in asked} == {("3d", "cartoon")}
+    for c, picture in zip(asked, pictures, strict=True):
+        of = [k for k, s in enumerate(gallery.subjects) if s.caption == c.object and STYLES.get(s.style, ("",))[0] == c.word]
+        assert len(of) == 1 and gallery.subjects[of[0]].style != "icon"
+        torch.testing.assert_close(picture, alone(gallery, of, 64)[0])
+
+
+def test_a_style_is_what_a_judge_takes_a_picture_for():
+    judge = Knowing(["cat", "dog", "3d", "flat"])
+    drawn = judge.draw(["3d cat", "flat dog", "3d dog", "3d"])
+    assert taken_for(judge, ["cat", "dog", "dog", "cat"], drawn, ("flat", "3d")) == {"flat": 0.25, "3d": 0.75}
+
+
+def test_what_is_modelled_are_icons_that_nobody_painted(gallery):
+    names, flat = modelled(gallery, 10, 0.0)
+    same, round_ = modelled(gallery, 10, 1.0)
+    assert names == same and len(set(names)) == 10 and all(int(name.removeprefix("thing")) % 3 == 1 for name in names)
+    assert flat.shape == (10, 3, 64, 64) and (flat - round_).abs().mean() > 0.05
 
 
 def test_what_is_right_is_counted_by_kind():

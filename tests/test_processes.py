@@ -209,7 +209,7 @@ def test_ctrl_c_ends_all_processes(tmp_path):
         assert process.stdout.readline() == "drawing\n", process.communicate()
     for process in processes:
         process.send_signal(signal.SIGINT)
-    said = [process.communicate(timeout=60) for process in processes]
+    said = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [130] * WORLD, said
     assert [err for _, err in said] == ["phosphene: interrupted.\n", ""]
     assert not list(tmp_path.iterdir())

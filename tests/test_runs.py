@@ -261,7 +261,7 @@ def test_a_container_that_is_stopped_saves(tmp_path, unbroken):
     long = [*command, "--epochs", "2000", "--save-every", "1"]
     process = subprocess.Popen(long, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while len(read_log(tmp_path / "run" / "log.jsonl")) < 2:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
@@ -270,7 +270,7 @@ def test_a_container_that_is_stopped_saves(tmp_path, unbroken):
         assert (other.returncode, other.stdout) == (2, "")
         assert other.stderr.startswith("phosphene: --out run: another process is writing to it; wait until")
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=200)
     finally:
         process.kill()
         process.wait()
@@ -287,12 +287,12 @@ def test_processes_that_share_a_run_save_and_leave_together(network, tmp_path, s
     out, pipes = tmp_path / "run", {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes)
     try:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while len(read_log(out / "log.jsonl")) < 2 and not (network == "cascade" and (out / checkpoint.NAME).exists()):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)  # after thirty it kills them
+        _, err = process.communicate(timeout=200)  # after thirty it kills them
     finally:
         process.kill()
         process.wait()

@@ -737,7 +737,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     arguments = [sys.executable, "-c", CHILD, "denoiser", "2", str(killed), "0.2"]
     process = subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while not ((killed / checkpoint.NAME).exists() and position(killed)["epoch"] == 1 and position(killed)["done"] > 0):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
@@ -803,7 +803,7 @@ def together(tmp_path_factory) -> tuple[Path, str]:
         for rank in range(2)
     ]
     try:
-        said = "".join(process.communicate(timeout=100)[0] for process in started)
+        said = "".join(process.communicate(timeout=300)[0] for process in started)
     finally:
         for process in started:
             process.kill()

@@ -56,9 +56,9 @@ def test_of_a_picture_it_leaves_more_than_glyph_does():
         stage, apart[name] = load(name).stages[0], 0.0
         for picture in EDITED:
             image = to_tensor(fitted(read_picture(Path(picture)), stage.image_shape[1:]))
-            made = last(run(edit(image, [7]), stage, [180, 181, 182], sampling=Sampling(timesteps=TIMESTEPS)))
+            made = last(run(edit(image, [7]), stage, [180], sampling=Sampling(timesteps=TIMESTEPS)))
             apart[name] += (made - image).square().mean().item() / len(EDITED)
-    assert apart[UNPROMPTED] < 0.95 * apart[CASCADE]
+    assert apart[UNPROMPTED] < 0.8 * apart[CASCADE]
 
 
 def test_it_is_sampled_like_glyph_and_told_of(call):  # noqa: F811

@@ -45,8 +45,8 @@ ORDINARY = 2
 """From what on a thing is an ordinary one."""
 TAKEN = (0.35, 1.0, 2.2, 6.0)
 """How often a thing is taken by how often people ask for it."""
-LEAST = 3.0
-"""However few drawings there are of what people ask for first, it counts as so many."""
+LEAST = (2.5, 2.0, 2.0, 3.0)
+"""However few drawings there are of a thing, it counts as so many, by how often people ask for it."""
 ALIKE = {name: also.split("; ") for name, also in lines("text_to_image/alike.tsv")}
 """Things by whose paintings a thing is shown as well: a red apple is an apple."""
 BEST = 0.65
@@ -193,17 +193,27 @@ class Casting:
         painted, icons = len(self.painted[name]), len(self.icons[name])
         known = min(painted, 16) ** 0.6 + 0.45 * min(icons, 16) ** 0.6
         asked = ASKED.get(name, Known()).asked
-        known = max(known, LEAST) if asked == len(TAKEN) - 1 else known
-        return known * TAKEN[asked] * OFTEN.get(self.kind[name].category, 0.8) ** 0.5 * (2.0 if name in PEOPLE else 1.0)
+        return (
+            max(known, LEAST[asked])
+            * TAKEN[asked]
+            * OFTEN.get(self.kind[name].category, 0.8) ** 0.5
+            * (2.0 if name in PEOPLE else 1.0)
+        )
 
-    def choose(self, key: str, chance: random.Random, test: Callable[[Kind], bool] | None = None) -> str:
-        """A name among those of whose kind ``test`` holds; ``key`` says which test it is.
+    def choose(
+        self,
+        key: str,
+        chance: random.Random,
+        test: Callable[[Kind], bool] | None = None,
+        weight: Callable[[str], float] | None = None,
+    ) -> str:
+        """A name among those of whose kind ``test`` holds, by its ``weight``; ``key`` says which test and weight they are.
 
         Missing where there is none.
         """
         if key not in self._lists:
             names = [n for n in self.names if test is None or test(self.kind[n])]
-            self._lists[key] = names, list(accumulate(self.weight(n) for n in names))
+            self._lists[key] = names, list(accumulate(map(weight or self.weight, names)))
         names, sums = self._lists[key]
         if not names:
             raise Missing(key)
@@ -256,10 +266,13 @@ class Casting:
             k = chance.choices(same, [LOOKS.get(self.subjects[k].style, 1.0) for k in same])[0]
             return self._painted(k, name, chance, colour)
         if icons:
-            # The first is drawn most often, the second a third as often, for the same reason as in LOOKS.
-            k = chance.choices(icons, [1 / (rank + 1) ** 1.5 for rank in range(len(icons))])[0]
-            return self._filled(k, name, chance, colour, own)
+            return self._filled(self.icon(name, chance), name, chance, colour, own)
         return self._painted(chance.choice(painted), name, chance, colour)
+
+    def icon(self, name: str, chance: random.Random) -> int:
+        """One of the icons of ``name``: the first most often, the second a third as often, for the same reason as in LOOKS."""
+        icons = self.icons[name]
+        return chance.choices(icons, [1 / (rank + 1) ** 1.5 for rank in range(len(icons))])[0]
 
     def _iconic(self, painted: Sequence[int], icons: Sequence[int]) -> float:
         """The share of icons among the pictures of a thing: next to nothing beside good paintings, most beside one poor one."""

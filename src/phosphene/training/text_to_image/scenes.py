@@ -29,6 +29,9 @@ from phosphene.training.text_to_image.settings import (
     styled,
 )
 
+ROUND = 0.3
+"""How often a thing of which there are icons alone is shown as if it were round: nobody has painted it in any style."""
+
 
 def single(cast: Casting, chance: random.Random) -> Scene | None:
     name = cast.choose("any", chance)
@@ -36,6 +39,8 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
     colour = cast.tint(name, chance, 0.0 if category in ("face", "symbol", "place", "weather") else 0.28)
     thing = cast.thing(name, chance, colour=colour, plain=True)
     shape = cast.shapes[thing.index]
+    if thing.colours.get("mask") and not cast.painted[name] and not cast.ordinary and chance.random() < ROUND:
+        thing.colours["relief"] = chance.uniform(0.8, 1.0)
     if shape.opaque:
         across = chance.uniform(0.98, 1.06)
         mirrored = chance.random() < 0.5 and not cast.subjects[thing.index].handed
@@ -56,9 +61,10 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def icon(cast: Casting, chance: random.Random) -> Scene | None:
-    name = cast.choose("icons", chance, lambda kind: bool(cast.icons[kind.name]))
-    icons = cast.icons[name]
-    k = cast.best[name] if cast.best.get(name) in icons and chance.random() < 0.5 else chance.choice(icons)
+    # A name that is heard elsewhere too is not heard here oftener for it: of 4,344 with icons 2,606 have no other picture.
+    even = None if cast.ordinary else lambda name: len(cast.icons[name]) ** 0.5
+    name = cast.choose("icons", chance, lambda kind: bool(cast.icons[kind.name]), even)
+    k = cast.best[name] if cast.best.get(name) in cast.icons[name] and chance.random() < 0.5 else cast.icon(name, chance)
     paper, said = chosen_paper(chance, 0.0 if cast.ordinary else 0.25)
     ink, colour = COLOURS["black"], None
     if not cast.ordinary and (chance.random() < 0.55 or sum(paper) < 1.0):
@@ -175,7 +181,7 @@ def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place
     return cast.stand(thing, gap, min(place.standing[0] + 0.08, 0.93 - 0.6 * tall), 0.8 * tall, place, chance)
 
 
-SHARES = {"single": 0.50, "icon": 0.03, "here": 0.12, "place": 0.05, "pair": 0.15, "count": 0.07, "worn": 0.04, "group": 0.04}
+SHARES = {"single": 0.39, "icon": 0.14, "here": 0.12, "place": 0.05, "pair": 0.15, "count": 0.07, "worn": 0.04, "group": 0.04}
 """Of the kinds of scene in a batch."""
 TRIES = 8
 MANNERED = 0.25

@@ -32,6 +32,10 @@ def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
     if thing.colours.get("mask"):
         rival = cast.painted.get(subject.called) and cast.best.get(subject.called) != thing.index
         words, often = phrases.FILLED, 0.9 if rival else 0.33
+        if thing.colours.get("relief"):
+            words, often = phrases.ROUNDED, 0.75
+        elif not rival and thing.colours.get("shade", 1.0) < 0.15:
+            words = phrases.UNSHADED
     if not words or chance.random() >= often:
         return thing.name
     word = chance.choice(words)
