@@ -459,6 +459,8 @@ def test_every_icon_is_learned_whether_people_ask_for_it_or_not(cutouts, monkeyp
     shown = Counter(names[scene.layers[0].index] for scene in told)
     for name, wanted in (("mote", 1 / 4), ("cat", 1 / 4), ("yak", 1 / 2)):
         assert shown[name] / 1200 == pytest.approx(wanted, abs=0.04)
+    assert all(scene.layers[0].place[0] > 0 for scene in told)  # one look is learned sooner than two
+    assert any(scene.layers[0].place[0] < 0 for scene in (scenes.single(cast, random.Random(k)) for k in range(20)))
 
 
 def test_what_has_icons_alone_is_shown_round_now_and_then_and_it_is_said(cutouts, cast, monkeypatch):

@@ -362,11 +362,15 @@ class Casting:
         place: places.Place | None,
         chance: random.Random,
         shadow: float | None = None,
+        mirrors: float = 0.5,
     ) -> Layer:
-        """The layer of ``thing`` with the middle of its foot on (x, base), its longer side ``tall`` of the frame."""
+        """The layer of ``thing`` with the middle of its foot on (x, base), its longer side ``tall`` of the frame.
+
+        ``mirrors``: how often it is mirrored, where no lettering or side forbids that.
+        """
         shape = self.shapes[thing.index]
         scale = min(tall / shape.longest, 2.4)
-        mirrored = chance.random() < 0.5 and not self.subjects[thing.index].handed
+        mirrored = chance.random() < mirrors and not self.subjects[thing.index].handed
         foot = ((shape.left + shape.right) / 2, shape.bottom)
         half = shape.width / 2 * scale
         strength = (place.shadow if place else 0.0) if shadow is None else shadow
@@ -375,8 +379,17 @@ class Casting:
         light = place.light if place else WHITE
         return Layer(thing.index, placed(x, base, scale, foot, mirrored), light=light, shadow=cast, **thing.colours)
 
-    def hang(self, thing: Thing, x: float, y: float, tall: float, place: places.Place | None, chance: random.Random) -> Layer:
+    def hang(
+        self,
+        thing: Thing,
+        x: float,
+        y: float,
+        tall: float,
+        place: places.Place | None,
+        chance: random.Random,
+        mirrors: float = 0.5,
+    ) -> Layer:
         """The layer of ``thing`` with its middle on (x, y)."""
         shape = self.shapes[thing.index]
         down = shape.height / shape.longest * tall / 2
-        return self.stand(thing, x, y + down, tall, place, chance, shadow=0.0)
+        return self.stand(thing, x, y + down, tall, place, chance, 0.0, mirrors)
