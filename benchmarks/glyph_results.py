@@ -88,10 +88,10 @@ def main() -> None:
     asked = measure.seen(cutouts, options.count)
     prompts = [a.prompt for a in asked]
     drawn = alone(cutouts, [a.index for a in asked], 64) if options.real else draw(prompts)
-    figures: dict = {"seen": measure.score(judge, drawn, prompts)._asdict()}
-    found = [rank < 1 for rank in measure.ranks(judge, drawn, prompts, range(len(prompts))).tolist()]
+    found = measure.ranks(judge, drawn, prompts, range(len(prompts)))
+    figures: dict = {"seen": measure.scored(found)._asdict()}
     styles = [measure.called(cutouts.subjects[a.index].style) for a in asked]
-    figures["seen, by style"] = measure.shares(found, styles)
+    figures["seen, by style"] = measure.shares((found < 1).tolist(), styles)
     grid(drawn, prompts, options.out / "seen.png")
     new = measure.compositions(cutouts, options.count // 2)
     able, right = measure.made(cutouts, new, 64)

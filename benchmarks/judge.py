@@ -69,8 +69,12 @@ def ranks(judge: Judge, pictures: Tensor, prompts: Sequence[str], right: Sequenc
 
 def score(judge: Judge, pictures: Tensor, prompts: Sequence[str]) -> Score:
     """Picture k against all of the (distinct) ``prompts``, of which it was asked for the k-th."""
-    found = ranks(judge, pictures, prompts, range(len(prompts)))
-    return Score((found < 1).float().mean().item(), (found < 5).float().mean().item(), len(prompts))
+    return scored(ranks(judge, pictures, prompts, range(len(prompts))))
+
+
+def scored(found: Tensor) -> Score:
+    """Of the :func:`ranks` of pictures of as many prompts."""
+    return Score((found < 1).float().mean().item(), (found < 5).float().mean().item(), len(found))
 
 
 def shares(right: Sequence[bool], kinds: Sequence[str]) -> dict[str, dict[str, int]]:
