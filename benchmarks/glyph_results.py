@@ -4,7 +4,7 @@
 
 JUDGE is a folder of phosphene train retrieval; SHARDS are the pictures that both learned from. First seeds, nothing
 picked. Writes figures.json and three sheets. ``--real`` measures the pictures of SHARDS themselves instead of drawn ones:
-what the judge makes of what is right.
+what the judge makes of what is right, for which style it takes paintings, and icons that are filled as training fills them.
 """
 
 from __future__ import annotations
@@ -98,16 +98,12 @@ def main() -> None:
     figures["compositions, real"] = measure.composed(judge, right, able)._asdict()
     grid(right, [c.told() for c in able], options.out / "compositions-real.png")
     if stage is None:
-        own, shown = measure.styled(cutouts, options.count)
-        figures["painted things, the style"] = measure.composed(judge, shown, own)._asdict()
-        for style in own[0].words:
-            rows = [k for k, c in enumerate(own) if c.word == style]
-            names = [own[k].object for k in rows]
-            figures[f"{style} things are taken for"] = measure.taken_for(judge, names, shown[rows], own[0].words)
-        for relief in (0.0, 1.0):
-            names, shown = measure.modelled(cutouts, options.count, relief)
-            figures[f"filled icons, relief {relief:.0f}, are taken for"] = measure.taken_for(judge, names, shown, own[0].words)
-    if stage is not None:
+        own, shown = measure.in_style(cutouts, options.count)
+        figures["styles, real"] = measure.composed(judge, shown, own)._asdict()
+        figures["paintings are taken for"] = measure.confusion(judge, shown, own)
+        own, shown = measure.modelled(cutouts, own[0].words, options.count)
+        figures["icons, flat and in relief, are taken for"] = measure.confusion(judge, shown, own)
+    else:
         distance, _ = measure.nearest(drawn, cutouts)
         figures["nearest"] = {"median": distance.median().item(), "below 0.1": (distance < 0.1).float().mean().item()}
         prompts = [c.told() for c in new]

@@ -147,12 +147,12 @@ def _has_name(style: str) -> bool:
     return style in STYLES and style != MASK
 
 
-def styled(cutouts: Cutouts, count: int = 100, seed: int = 0) -> tuple[list[Composition], Tensor]:
+def in_style(cutouts: Cutouts, count: int = 100, seed: int = 0) -> tuple[list[Composition], Tensor]:
     """``count`` painted things, styles by turns, each as what it is, and their pictures: (count, 3, 64, 64) in [-1, 1].
 
     Of how many a judge tells the style is the most that can be asked of drawn ones: two styles may be as good as one.
     """
-    chance = random.Random(f"styled {seed}")
+    chance = random.Random(f"in style {seed}")
     by_style: dict[str, list[int]] = {}
     for index in chance.sample(range(len(cutouts)), len(cutouts)):
         subject = cutouts.subjects[index]
@@ -165,27 +165,28 @@ def styled(cutouts: Cutouts, count: int = 100, seed: int = 0) -> tuple[list[Comp
     return asked, alone(cutouts, turns, 64)
 
 
-def modelled(cutouts: Cutouts, count: int, relief: float, seed: int = 0) -> tuple[list[str], Tensor]:
-    """Names of ``count`` things of which there are icons alone; these, filled and, as far as ``relief``, lit as what is round."""
+def modelled(cutouts: Cutouts, words: tuple[str, ...], count: int, seed: int = 0) -> tuple[list[Composition], Tensor]:
+    """``count`` things of which there are icons alone, filled: flat ones, asked for as flat, and these in relief, as 3d."""
     cast = Casting(cutouts.subjects, cutouts.shapes)
     able = [name for name in cast.names if cast.icons[name] and not cast.painted[name] and len(name.split()) <= 2]
-    names, scenes = random.Random(f"modelled {seed}").sample(able, min(count, len(able))), []
-    for name in names:
-        chance = random.Random(name)
-        thing = cast.thing(name, chance, own=True)
-        thing.colours["relief"] = relief
-        scenes.append(Scene("", [cast.hang(thing, 0.5, 0.5, 0.9, None, chance)]))
-    return names, drawn(staged(scenes).to(cutouts.pictures.device), cutouts, 64)
+    names, asked, scenes = random.Random(f"modelled {seed}").sample(able, min(count, len(able))), [], []
+    for relief, style in ((0.0, "fluent flat"), (1.0, "fluent 3d")):
+        for name in names:
+            chance = random.Random(name)
+            thing = cast.thing(name, chance, own=True)
+            thing.colours["relief"] = relief
+            scenes.append(Scene("", [cast.hang(thing, 0.5, 0.5, 0.9, None, chance)]))
+            asked.append(Composition(STYLED, name, STYLES[style][0], words))
+    return asked, drawn(staged(scenes).to(cutouts.pictures.device), cutouts, 64)
 
 
-def taken_for(judge: Judge, names: Sequence[str], pictures: Tensor, words: Sequence[str]) -> dict[str, float]:
-    """For which of ``words``, before its name, each picture is taken: shares of all."""
-    right = [
-        judge.pictures(pictures[k : k + 1]) @ judge.texts([STYLED.format(word=word, object=name) for word in words]).T
-        for k, name in enumerate(names)
-    ]
-    taken = torch.cat(right).argmax(1).tolist()
-    return {word: taken.count(k) / len(taken) for k, word in enumerate(words)}
+def confusion(judge: Judge, pictures: Tensor, asked: Sequence[Composition]) -> dict[str, dict[str, float]]:
+    """For which of its words the pictures asked for by each word are taken: shares of each row."""
+    found: dict[str, list[str]] = {}
+    for c, own in zip(asked, judge.pictures(pictures), strict=True):
+        best = (judge.texts([c.told(word=word) for word in c.words]) @ own).argmax().item()
+        found.setdefault(c.word, []).append(c.words[best])
+    return {word: {w: taken.count(w) / len(taken) for w in asked[0].words} for word, taken in sorted(found.items())}
 
 
 def made(cutouts: Cutouts, asked: Sequence[Composition], size: int) -> tuple[list[Composition], Tensor]:

@@ -13,7 +13,9 @@ from judge import (
     Composition,
     composed,
     compositions,
+    confusion,
     diversity,
+    in_style,
     made,
     modelled,
     nearest,
@@ -21,8 +23,6 @@ from judge import (
     score,
     seen,
     shares,
-    styled,
-    taken_for,
     things,
 )
 from PIL import Image
@@ -115,7 +115,7 @@ def test_compositions_are_of_things_that_lack_that_style(gallery):
 
 
 def test_paintings_are_asked_for_by_the_style_that_they_have(gallery):
-    asked, pictures = styled(gallery, 30)
+    asked, pictures = in_style(gallery, 30)
     assert len(asked) == len(pictures) == 30 and [c.word for c in asked].count("3d") == 15
     assert {c.words for c in asked} == {("3d", "cartoon")}
     for c, picture in zip(asked, pictures, strict=True):
@@ -124,17 +124,24 @@ def test_paintings_are_asked_for_by_the_style_that_they_have(gallery):
         torch.testing.assert_close(picture, alone(gallery, of, 64)[0])
 
 
-def test_a_style_is_what_a_judge_takes_a_picture_for():
-    judge = Knowing(["cat", "dog", "3d", "flat"])
-    drawn = judge.draw(["3d cat", "flat dog", "3d dog", "3d"])
-    assert taken_for(judge, ["cat", "dog", "dog", "cat"], drawn, ("flat", "3d")) == {"flat": 0.25, "3d": 0.75}
+def test_a_judge_takes_a_style_for_another():
+    judge, words = Knowing(["cat", "dog", "3d", "flat"]), ("3d", "flat")
+    asked = [
+        Composition("a {word} {object}", name, word, words) for name, word in (("cat", "3d"), ("dog", "flat"), ("cat", "flat"))
+    ]
+    assert confusion(judge, judge.draw(["3d cat", "flat dog", "3d"]), asked) == {
+        "3d": {"3d": 1.0, "flat": 0.0},
+        "flat": {"3d": 0.5, "flat": 0.5},
+    }
 
 
 def test_what_is_modelled_are_icons_that_nobody_painted(gallery):
-    names, flat = modelled(gallery, 10, 0.0)
-    same, round_ = modelled(gallery, 10, 1.0)
-    assert names == same and len(set(names)) == 10 and all(int(name.removeprefix("thing")) % 3 == 1 for name in names)
-    assert flat.shape == (10, 3, 64, 64) and (flat - round_).abs().mean() > 0.05
+    asked, pictures = modelled(gallery, ("3d", "flat"), 10)
+    flat, lit = asked[:10], asked[10:]
+    assert [c.object for c in flat] == [c.object for c in lit] and len({c.object for c in flat}) == 10
+    assert all(int(c.object.removeprefix("thing")) % 3 == 1 for c in flat)
+    assert {c.word for c in flat} == {"flat"} and {c.word for c in lit} == {"3d"} and pictures.shape == (20, 3, 64, 64)
+    assert (pictures[:10] - pictures[10:]).abs().mean() > 0.05
 
 
 def test_what_is_right_is_counted_by_kind():

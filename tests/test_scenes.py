@@ -375,6 +375,11 @@ def test_what_people_ask_for_is_shown_far_oftener_however_few_drew_it(cutouts, m
     subjects = [Subject(name, "noto", name=name, category="animal") for name, number in drawn_by.items() for _ in range(number)]
     cast = Casting(subjects, [cutouts.shapes[0]] * len(subjects))
     weight = {name: cast.weight(name) for name in drawn_by}
+    one = [replace(s, style="icon") for s in subjects]
+    for name, least in (("mote", 2.5), ("mite", 2.0), ("moth", 2.0), ("cat", 3.0)):  # of an icon alone too
+        asked = casting.ASKED.get(name, casting.Known()).asked
+        wanted = least * casting.TAKEN[asked] * casting.OFTEN["animal"] ** 0.5
+        assert Casting(one, [cutouts.shapes[0]] * len(one)).weight(name) == weight[name] == pytest.approx(wanted)
     assert weight["mote"] < weight["mite"] < weight["moth"] < weight["yak"] < weight["cat"] == weight["dog"]
     assert weight["cat"] > 10 * weight["mote"] and weight["cat"] > 5 * weight["mite"]
     chosen = Counter(cast.choose("any", random.Random(k)) for k in range(6000))
@@ -463,18 +468,30 @@ def test_every_icon_is_learned_whether_people_ask_for_it_or_not(cutouts, monkeyp
     assert any(scene.layers[0].place[0] < 0 for scene in (scenes.single(cast, random.Random(k)) for k in range(20)))
 
 
-def test_what_has_icons_alone_is_shown_round_now_and_then_and_it_is_said(cutouts, cast, monkeypatch):
+def test_what_has_icons_alone_is_in_relief_now_and_then_and_it_is_said(cutouts, cast, monkeypatch):
     judged(monkeypatch, {})
     icons = [k for k, s in enumerate(cutouts.subjects) if s.style == "icon"]
-    alone = Casting([cutouts.subjects[k] for k in icons], [cutouts.shapes[k] for k in icons])
-    made = [scenes.single(alone, random.Random(k)) for k in range(1500)]
-    lit = [scene.text for scene in made if scene.layers[0].relief]
-    assert len(lit) / len(made) == pytest.approx(scenes.ROUND, abs=0.04)
-    said = [text for text in lit if any(word in text for word in phrases.ROUNDED)]
+
+    def alone(**how) -> list[Scene]:
+        some = Casting([cutouts.subjects[k] for k in icons], [cutouts.shapes[k] for k in icons], **how)
+        return [scenes.single(some, random.Random(k)) for k in range(1500)]
+
+    def has_colour(text: str) -> bool:
+        return any(word in COLOURS or word in told for word in text.split(" on ")[0].split(",")[0].split())
+
+    made, told = alone(), {word for words in ALSO.values() for word in words}
+    unsaid = [scene for scene in made if not has_colour(scene.text)]
+    lit = [scene for scene in made if scene.layers[0].relief]
+    assert len(lit) / len(unsaid) == pytest.approx(scenes.IN_RELIEF, abs=0.04)
+    assert all(0.9 <= scene.layers[0].relief <= 1 for scene in lit)
+    # It would be another colour than is said.
+    assert not any(has_colour(scene.text) for scene in lit)
+    said = [scene for scene in lit if any(word in scene.text for word in phrases.EMBOSSED)]
     assert len(said) / len(lit) == pytest.approx(0.75, abs=0.05)
-    assert not any(word in scene.text for scene in made if not scene.layers[0].relief for word in phrases.ROUNDED)
-    # Of what somebody has painted, and where nothing is said, there is none.
-    assert not any(scene.layers[0].relief for scene in many(cast, "single", 1500))
+    assert not any(word in scene.text for scene in made if scene not in lit for word in phrases.EMBOSSED)
+    # Of what somebody has painted there is none, nor where nothing is said.
+    monkeypatch.setattr(casting, "ASKED", {name: casting.Known(3) for name, *_ in THINGS})
+    assert not any(scene.layers[0].relief for scene in (*many(cast, "single", 500), *alone(ordinary=True)))
 
 
 def test_flat_is_said_of_what_is_flat(cutouts, monkeypatch):
@@ -486,7 +503,7 @@ def test_flat_is_said_of_what_is_flat(cutouts, monkeypatch):
     assert len(flat) > 40 and all(layer.shade < 0.15 and not layer.relief for layer in flat)
 
 
-def test_what_is_round_is_light_above_and_to_the_left_and_dark_below(cutouts):
+def test_what_is_in_relief_is_light_above_and_to_the_left_and_violet_below(cutouts):
     """And covers what it covered: the light falls on it alone."""
     side = torch.linspace(-1, 1, SIZE)
     disc = ((side[None].square() + side[:, None].square()) < 0.64).float()
@@ -501,6 +518,8 @@ def test_what_is_round_is_light_above_and_to_the_left_and_dark_below(cutouts):
     at, past, inside = round(0.3 * SIZE), round(0.7 * SIZE), disc > 0
     torch.testing.assert_close(flat[:, at, at], flat[:, past, past])
     assert lit[:, at, at].mean() > 1.3 * lit[:, past, past].mean()
+    (red, _, blue), (dark_red, _, dark_blue) = lit[:, at, at], lit[:, past, past]
+    assert dark_blue / dark_red > 1.3 * blue / red
     assert flat.mean(0)[inside].std() < 1e-5 and lit.mean(0)[inside].std() > 0.1
     beyond = side.square()[None] + side.square()[:, None] > 0.7
     assert torch.equal(lit[:, beyond], flat[:, beyond])

@@ -29,8 +29,8 @@ from phosphene.training.text_to_image.settings import (
     styled,
 )
 
-ROUND = 0.3
-"""How often a thing of which there are icons alone is shown as if it were round: nobody has painted it in any style."""
+IN_RELIEF = 0.3
+"""How often a single thing that nobody has painted is in relief, where no colour is said."""
 
 
 def single(cast: Casting, chance: random.Random) -> Scene | None:
@@ -39,8 +39,9 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
     colour = cast.tint(name, chance, 0.0 if category in ("face", "symbol", "place", "weather") else 0.28)
     thing = cast.thing(name, chance, colour=colour, plain=True)
     shape = cast.shapes[thing.index]
-    if thing.colours.get("mask") and not cast.painted[name] and not cast.ordinary and chance.random() < ROUND:
-        thing.colours["relief"] = chance.uniform(0.8, 1.0)
+    alone = thing.colours.get("mask") and not cast.painted[name] and not cast.ordinary
+    if alone and thing.name == thing.bare and chance.random() < IN_RELIEF:  # which would change a colour that is said
+        thing.colours["relief"] = chance.uniform(0.9, 1.0)
     if shape.opaque:
         across = chance.uniform(0.98, 1.06)
         mirrored = chance.random() < 0.5 and not cast.subjects[thing.index].handed
@@ -61,9 +62,9 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def icon(cast: Casting, chance: random.Random) -> Scene | None:
-    # A name that is heard elsewhere too is not heard here oftener for it: of 4,344 with icons 2,606 have no other picture.
-    even = None if cast.ordinary else lambda name: len(cast.icons[name]) ** 0.5
-    name = cast.choose("icons", chance, lambda kind: bool(cast.icons[kind.name]), even)
+    # Whoever asks for an icon asks for any; where nothing is said, what people ask for first is what they have at hand.
+    by_icons = None if cast.ordinary else lambda name: len(cast.icons[name]) ** 0.5
+    name = cast.choose("icons", chance, lambda kind: bool(cast.icons[kind.name]), by_icons)
     k = cast.best[name] if cast.best.get(name) in cast.icons[name] and chance.random() < 0.5 else cast.icon(name, chance)
     paper, said = chosen_paper(chance, 0.0 if cast.ordinary else 0.25)
     ink, colour = COLOURS["black"], None
@@ -75,7 +76,7 @@ def icon(cast: Casting, chance: random.Random) -> Scene | None:
     called = cast.called(k, name, chance)
     before = f"{spoken(colour, chance)} " if colour else ("black " if chance.random() < 0.3 else "")
     text = f"{before}{called} {word}" if chance.random() < 0.75 else f"{before}{word} of {with_article(called)}"
-    # Never mirrored: of most there is but this drawing, and a look is learned in half the time that two are.
+    # Never mirrored: of most there is but this drawing, and its mirror image would have to be learned as well.
     layer = cast.hang(Thing(k, "", "", {"mask": True, "ink": ink}), 0.5, 0.5, chance.uniform(0.8, 0.97), None, chance, 0.0)
     return Scene(article(text, chance) + said, [layer], paper=paper)
 

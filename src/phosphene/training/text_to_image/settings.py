@@ -25,6 +25,10 @@ def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str
     return jittered(COLOURS[colour], chance, 0.04), said
 
 
+UNSHADED = 0.15
+"""The most of a shade that nobody sees."""
+
+
 def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
     """What ``thing`` is called, its style said now and then: oftener the less its look is what people mean by the bare noun."""
     subject = cast.subjects[thing.index]
@@ -33,8 +37,8 @@ def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
         rival = cast.painted.get(subject.called) and cast.best.get(subject.called) != thing.index
         words, often = phrases.FILLED, 0.9 if rival else 0.33
         if thing.colours.get("relief"):
-            words, often = phrases.ROUNDED, 0.75
-        elif not rival and thing.colours.get("shade", 1.0) < 0.15:
+            words, often = phrases.EMBOSSED, 0.75
+        elif not rival and thing.colours.get("shade", 1.0) < UNSHADED:
             words = phrases.UNSHADED
     if not words or chance.random() >= often:
         return thing.name
