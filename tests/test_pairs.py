@@ -364,6 +364,28 @@ def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  
     assert sum(of == 2 for of in named.values()) == 251 and len(known.tried) == 2128  # docs/illusions.md
 
 
+def test_what_people_did_not_read_goes_last_and_is_no_suggestion(call, tmp_path):  # noqa: F811
+    rows = [("thing 1", 0.9, 0, 0.1), ("thing 2", 0.2, 1, 0.25), ("thing 3", 0.1, 1, 0.3), ("thing 4", 0.8, 0, 0.3)]
+    sketches.write(known(), tmp_path / "x.png", command="concept_sheet")
+    told = [Tried("flip", "thing 0", second, reads, 10, 190, named, share) for second, reads, named, share in rows]
+    assert [pair.second for pair in sorted(told, key=lambda pair: -pair.worth)] == ["thing 3", "thing 2", "thing 4", "thing 1"]
+    assert all(pair.worth < Tried("flip", "a", "b", 0.0, 10).worth for pair in told)  # of which nobody was asked
+
+    def said(pairs: list[Tried]) -> list[str]:
+        lines = ["\t".join(COLUMNS), *("\t".join(map(str, pair)) for pair in pairs)]
+        (tmp_path / "x.tsv").write_text("\n".join(lines) + "\n")
+        code, out, err = call("pairs", "thing 0", "--concepts", tmp_path / "x.png")
+        assert (code, err) == (0, "")
+        return out.splitlines()
+
+    lines = said(told)
+    assert lines[1].split()[:4] == ["thing", "0", "thing", "3"] and lines[-1].startswith("people read none of these both ways")
+    assert {line.partition(":")[0] for line in lines[5:-1]} == {"reads", "seeds", "seed", "named", "share"}
+    read = Tried("flip", "thing 0", "thing 5", 0.1, 10, 190, 2, 0.7)
+    lines = said([*told, read])
+    assert lines[1].split()[:4] == ["thing", "0", "thing", "5"] and lines[-1].startswith("the first of them is drawn by")
+
+
 # The command
 
 
@@ -378,7 +400,11 @@ def test_pairs_of_a_known_prompt_and_of_all(call, sheet, here):  # noqa: F811
     code, out, err = call("pairs", "Thing  0", "--view", "flip", "--concepts", sheet, "--count", 3, "--json", "x.json")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert len(lines) == 6 and lines[1].split() == ["thing", "0", "a", "copy", "1.00", lines[1].split()[-1]]
+    assert (
+        len(lines) == 8
+        and lines[4].startswith("fit: how alike")
+        and lines[1].split() == ["thing", "0", "a", "copy", "1.00", lines[1].split()[-1]]
+    )
     assert "phosphene anagram 'thing 0' 'a copy' --view flip --best-of 16" in out
     told = json.loads(Path("x.json").read_text())
     assert told["command"] == "pairs" and told["pairs"][0]["second"] == "a copy" and len(told["pairs"]) == 3

@@ -20,7 +20,7 @@ from torch import Tensor
 from phosphene.defaults import SKIP
 from phosphene.devices import memory
 from phosphene.errors import UserError
-from phosphene.expression import Asked, Guide, cond, of_conditions, of_parts
+from phosphene.expression import Asked, Cond, Guide, cond, of_parts
 from phosphene.models.if_stage import MOST_READ
 from phosphene.models.patch_stage import PatchNetwork
 from phosphene.models.protocol import Estimate
@@ -43,7 +43,14 @@ def autoguided(asked: Asked) -> Asked:
     if not isinstance(asked, Guide):
         return asked
     toward, away = asked.parts
-    return replace(asked, parts=(toward, of_conditions(toward if away == cond(None) else away, Weak)))
+    return replace(asked, parts=(toward, _weakly(toward if away == cond(None) else away)))
+
+
+def _weakly(asked: Asked) -> Asked:
+    """``asked`` of the weaker network, in all of its leaves."""
+    if isinstance(asked, Cond):
+        return Cond(tuple(Weak(condition) for condition in asked.conditions))
+    return of_parts(asked, _weakly)
 
 
 class Autoguided:

@@ -160,13 +160,6 @@ def of_parts(asked: Asked, made: Callable[[Expression], Expression]) -> Asked:
     return replace(asked, parts=tuple(map(made, asked.parts))) if asked.parts else asked
 
 
-def of_conditions(asked: Asked, made: Callable[[Hashable | None], Hashable]) -> Asked:
-    """``asked`` of what is ``made`` of each condition of all of its leaves."""
-    if isinstance(asked, Cond):
-        return Cond(tuple(map(made, asked.conditions)))
-    return of_parts(asked, lambda part: of_conditions(part, made))
-
-
 def picked(asked: Asked, rows: Sequence[int], count: int) -> Asked:
     """``asked`` of a batch of ``count``, for its pictures ``rows`` alone."""
     match asked:

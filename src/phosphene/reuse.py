@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from phosphene.devices import memory
-from phosphene.expression import Asked, Guide, of_conditions, of_parts
+from phosphene.expression import Asked, Cond, Guide, of_parts
 from phosphene.models.protocol import Denoiser, Estimate
 
 MOST = 64
@@ -34,7 +34,13 @@ class Away:
 def marked(asked: Asked) -> Asked:
     """``asked``, with what each guidance leads away from marked as such."""
     asked = of_parts(asked, marked)
-    return replace(asked, parts=(asked.parts[0], of_conditions(asked.parts[1], Away))) if isinstance(asked, Guide) else asked
+    return replace(asked, parts=(asked.parts[0], _as_away(asked.parts[1]))) if isinstance(asked, Guide) else asked
+
+
+def _as_away(asked: Asked) -> Asked:
+    if isinstance(asked, Cond):
+        return Cond(tuple(Away(condition) for condition in asked.conditions))
+    return of_parts(asked, _as_away)
 
 
 @dataclass

@@ -24,6 +24,21 @@ if TYPE_CHECKING:
     from phosphene.tasks.tried import Tried
 
 
+MEANS = {
+    "fit": "how alike their sketches are as the illusion shows them, -1 to 1",
+    "alike": "the same where they should differ",
+    "reads": "how surely judges find both in the best picture, 0 to 1",
+    "seeds": "how many were tried",
+    "seed": "that of the best",
+    "named": "how many of its two readings most people named who did not know them",
+    "share": "of those people, with one for and one against, who named the reading that fewer did",
+    "alignment": "of the denoiser, how surely it finds the weaker reading",
+    "concealment": "how well it tells the two apart",
+    "worst": "how surely it finds what it finds least",
+}
+"""What the columns say."""
+
+
 _is_sheet = options.there("make a sheet with tools/concept_sheet.py, or leave it out", "no such file", is_file)
 
 
@@ -93,7 +108,11 @@ def _show(found: Sequence[Pair | Tried], command: Sequence[str]) -> None:
     names = ["first", "second", *(name for name in found[0]._fields if name not in ("first", "second"))]
     columns = [name for name in names if any(getattr(pair, name) is not None for pair in found)]
     common.table(columns, [[_cell(getattr(pair, name)) for name in columns] for pair in found], left=2)
-    common.say(f"the first of them is drawn by: phosphene {shlex.join(command)}")
+    common.say("\n".join(f"{name}: {MEANS[name]}" for name in columns if name in MEANS))
+    lead = "the first of them is drawn"
+    if found[0].named in (0, 1):
+        lead = "people read none of these both ways; name a --view for what was not tried, or draw the first"
+    common.say(f"{lead} by: phosphene {shlex.join(command)}")
 
 
 def _cell(value: str | float | None) -> str:

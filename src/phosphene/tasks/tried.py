@@ -42,11 +42,10 @@ class Tried(NamedTuple):
 
     @property
     def worth(self) -> float:
-        """What tried pairs are ordered by: what people read, and of it what most did, before what judges do, and what people did
-        not read last. Judges decide what people do not: hundredths of theirs."""
-        if self.named == 2 and self.share is not None:
-            return 1 + self.share + self.reads / 100
-        return self.reads + {None: 0, 2: 1}.get(self.named, -1)
+        """What tried pairs are ordered by: what people read before what judges do, and what people did not read last, both by how
+        many did. Judges decide what people do not: hundredths of theirs."""
+        by_people = self.reads if self.share is None else self.share + self.reads / 100
+        return self.reads if self.named is None else by_people + (-2, -1, 1)[self.named]
 
 
 def read_tried(path: Path, prompts: Collection[str]) -> tuple[Tried, ...]:
