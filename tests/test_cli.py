@@ -486,6 +486,8 @@ def test_every_command_explains_itself(call, command):
         (["evaluate", "--samples", "20"], "MODEL"),
         (["evaluate", "anagrams", "a duck"], "a duck"),
         (["models", "burn"], "burn"),
+        (["generate", "a", "cat"], 'put one into quotes: "a cat"'),
+        (["anagram", "the", "moon", "an owl", "--view", "flip"], "PROMPT the moon: are two prompts"),
     ],
 )
 def test_words_that_are_no_command_line(refused, argv, words):
@@ -524,7 +526,7 @@ def test_a_digit_alone_is_a_file_of_its_own_size_and_several_lie_beside_their_sh
     code, out, _ = call("digits", "01234", "--count", 2, *argv, "-o", "new/folder")
     names = sorted(p.name for p in Path("new/folder").iterdir())
     assert code == 0 and names == [*(f"digits-{k:02d}.png" for k in range(1, 11)), "digits.png"]
-    assert "10 pictures in new/folder/digits.png, and alone in digits-01.png to digits-10.png" in out
+    assert "10 pictures in new/folder/digits.png, and alone in new/folder/digits-01.png to new/folder/digits-10.png" in out
     for k in range(10):
         assert pixels(Path(f"new/folder/digits-{k + 1:02d}.png")).equal(cell(Path("new/folder/digits.png"), k // 5, k % 5))
 

@@ -153,11 +153,11 @@ def test_auto_draws_with_the_sigma_that_it_says_and_again(call, here, written, m
     surest = iter([0.1, 0.2, 0.7, 0.6, 0.9])
     monkeypatch.setattr(hybrids, "seen", lambda *_: type("Sure", (), {"worst": next(surest)}))
     out = call("hybrid", "a rocket", "a skull", "--sigma", "auto", *base, "-o", "third.png")[1]
-    assert "sigma 2, the widest that reads (4: 0.10, 3: 0.20, 2: 0.70, 1.5: 0.60, 1: 0.90)" in out
+    assert "sigma 2, the widest at which all prompts can be read (4: 0.10, 3: 0.20, 2: 0.70, 1.5: 0.60, 1: 0.90)" in out
     surest = iter([0.1, 0.2, 0.3, 0.25])
     monkeypatch.setattr(hybrids, "seen", lambda *_: type("Sure", (), {"worst": next(surest)}))
     out = call("hybrid", "a rocket", "a skull", "a dog", "--sigma", "auto", *base, "-o", "three.png")[1]
-    assert "sigma 2.25,0.9, none reads, and this does best" in out
+    assert "sigma 2.25,0.9, though at none can all prompts be read" in out and "it changes" not in out
 
 
 @pytest.mark.parametrize(

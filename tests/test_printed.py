@@ -152,6 +152,22 @@ def test_pieces_too_small_to_cut_are_shown_beside():
     assert Patches(8).mark.kind == "pieces" and Patches(32).mark.kind == "beside" == VIEWS["pixels"].mark.kind
 
 
+@pytest.mark.parametrize(("sheets", "how"), [(2, "both sheets"), (3, "all 3 sheets")])
+def test_no_word_lies_on_the_crosses_of_an_overlay(coarse, sheets, how):
+    pages = printed.overlay_pages(randn(sheets + 1, 3, 16, 16).clamp(-1, 1), [*"abcd"[:sheets], "a " + "long " * 20 + "prompt"])
+    assert len(pages) == sheets and f"Print {how} on" in pages[0].how
+    bare = pages[0]._replace(how="", beside=[])
+    crosses = (np.asarray(laid_out(bare)) != np.asarray(laid_out(bare._replace(marking=lambda *_: None)))).any(-1)
+    assert crosses.any() and np.array_equal(np.asarray(laid_out(pages[0]))[crosses], np.asarray(laid_out(bare))[crosses])
+    # Not between their arms either.
+    words = (np.asarray(laid_out(pages[0])) != np.asarray(laid_out(bare))).any(-1)
+    rows, columns = np.flatnonzero(crosses.any(1)), np.flatnonzero(crosses.any(0))
+    below = slice(rows[rows > rows.mean()].min(), rows.max() + 1)
+    left = columns[columns < columns.mean()].max()
+    right = columns[columns > columns.mean()].min()
+    assert words.any() and not words[below, : left + 1].any() and not words[below, right:].any()
+
+
 def test_the_distance_of_a_hybrid_is_where_the_eye_blurs_as_much():
     """A minute of arc, seen from there, is as wide on the paper as the sigma that parts the prompts."""
     for sigma in (1.2, 2.0, 3.0):

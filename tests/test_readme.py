@@ -159,7 +159,7 @@ def test_several_pictures_are_numbered_beside_their_sheet(call, here, argv, coun
 def test_what_glyph_knows_is_what_it_was_taught():
     assert number(r"([\w-]+) grounds, most by day") == len(PLACES)
     assert number(r"some ([\d,]+) things") == 100 * (number(r"pictures of ([\d,]+) things", CARD) // 100)
-    manners = re.findall(r'"([^"]+)"', re.search(r"and manners: (.*?)\. It draws", README).group(1))
+    manners = re.findall(r'"([^"]+)"', re.search(r"and manners: (.*?)\. They draw", README).group(1))
     said = {phrase for _, phrases in MANNERS.values() for phrase in phrases} | {
         word for words in STYLES.values() for word in words
     }

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -180,7 +181,7 @@ class Options:
             return f"pictures in {out}"
         for number, picture in enumerate(pictures, 1):
             save_png(picture, common.numbered(out, number, count), {**story, "number": [number, count]})
-        ends = " to ".join(dict.fromkeys(common.numbered(out, number, count).name for number in (1, count)))
+        ends = " to ".join(dict.fromkeys(str(common.numbered(out, number, count)) for number in (1, count)))
         return f"{common.several(count, 'picture')} in {out}, and alone in {ends}"
 
 
@@ -300,6 +301,15 @@ class Drawing(Options):
         return super().sampling()._replace(timesteps=self.visited(), max_rows=64)
 
 
+def _require_prompts(prompts: Sequence[str]) -> None:
+    """UserError where one of ``prompts`` is empty, or what the shell made of one without its quotes."""
+    if any(not prompt.strip() for prompt in prompts):
+        raise UserError('PROMPT "": is empty; say what to draw.')
+    for article, noun in pairwise(prompts):
+        if article.lower() in ("a", "an", "the") and len(noun) > 1:
+            raise UserError(f'PROMPT {article} {noun}: are two prompts; put one into quotes: "{article} {noun}".')
+
+
 def drawing_command(usual: str) -> Callable[[Callable], Callable]:
     """For a command whose parameter ``drawing`` stands for all options of its class, one of :class:`Options`, and for --out.
 
@@ -315,8 +325,7 @@ def drawing_command(usual: str) -> Callable[[Callable], Callable]:
         def whole(out: Path, **values: Any) -> None:
             drawing = kind(**{option.name: values.pop(option.name) for option in known})
             drawing.check()
-            if any(not prompt.strip() for prompt in values.get("prompts", ())):
-                raise UserError('PROMPT "": is empty; say what to draw.')
+            _require_prompts(values.get("prompts", ()))
             drawing.command, drawing.arguments = name, values
             drawing.out = common.destination(out, name)
             drawing.require_apart(drawing.out)

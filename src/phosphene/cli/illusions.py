@@ -54,7 +54,10 @@ def anagram(
     drawing: Drawing,
     view: Annotated[
         list[str],
-        options.checked("One for each prompt, the first as it is by default; flip, jigsaw, ...", _is_view),
+        options.checked(
+            "One for each prompt, the first as it is by default; rotate-180 (turned by hand), flip (as in a mirror), jigsaw, ...",
+            _is_view,
+        ),
     ],
     view_seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of views whose pieces are laid by chance.")] = 0,
     weights: Annotated[
@@ -190,9 +193,12 @@ def _widest(prompts: Sequence[str], cascade: Cascade, drawing: Drawing) -> Seque
     tasks = [hybrid(prompts, sigmas=sigmas, negative=drawing.negative) for sigmas in gaps]
     gap = widest(stage, [drawing.draw(task, stage).xt for task in tasks], prompts)
     tried = ", ".join(f"{listed(s)}: {sure:.2f}" for s, sure in zip(gaps, gap.sure, strict=True))
-    what = "the widest that reads" if gap.reads else "none reads, and this does best"
     away = " and ".join(f"{distance(sigma):.0f} m" for sigma in reversed(gap.sigmas))
-    common.say(f"sigma {listed(gap.sigmas)}, {what} ({tried}); {SIDE:g} mm wide, it changes {away} away")
+    if gap.reads:
+        what = f"the widest at which all prompts can be read ({tried}); {SIDE:g} mm wide, it changes {away} away"
+    else:
+        what = f"though at none can all prompts be read, by 0.5 or more of 1 ({tried}); phosphene pairs has others"
+    common.say(f"sigma {listed(gap.sigmas)}, {what}")
     return gap.sigmas
 
 

@@ -295,5 +295,5 @@ def inpaint(
     cells = [image for x in (large, large * (1 - where) + where, *blends.values()) for image in to_images(x)]
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
     chosen = cells[2:] if compare else [cells[2 + BLENDS.index(blend)]]
-    common.say("seams (1 is none): " + ", ".join(f"{how} {seam}" for how, seam in seams.items()))
+    common.say("seams, where 1 cannot be seen: " + ", ".join(f"--blend {how} {seam}" for how, seam in seams.items()))
     common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels])))

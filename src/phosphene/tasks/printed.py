@@ -76,7 +76,7 @@ def laid_out(page: Page, paper: str = "a4") -> Image.Image:
     pen, write = ImageDraw.Draw(whole), font(pixels(3.6))
     pen.text((width / 2, pixels(13)), page.title, INK, font(pixels(5)), anchor="mm")
     below = frame.top + frame.side + pixels(7)
-    for line in broken(page.how, write, frame.side + pixels(30)):
+    for line in broken(page.how, write, frame.side):  # beside it may be crosses
         pen.text((width / 2, below), line, INK, write, anchor="ma")
         below += pixels(5)
     if page.beside:
@@ -288,8 +288,9 @@ def _metres(length: float) -> str:
 def overlay_pages(pictures: Tensor, prompts: Sequence[str]) -> list[Page]:
     """A page for each sheet of an overlay: ``pictures`` (N + 1, 3, S, S; in [-1, 1]), last what the N sheets show together."""
     *sheets, together = to_images(pictures)
+    every = "both" if len(sheets) == 2 else f"all {len(sheets)}"
     how = (
-        f"Print all {len(sheets)} sheets on transparent film, lay them upon each other so that the crosses meet, and hold them "
+        f"Print {every} sheets on transparent film, lay them upon each other so that the crosses meet, and hold them "
         f"against the light: together they are {prompts[-1]}."
     )
     beside = [(together, prompts[-1])]
