@@ -87,6 +87,8 @@ def generate(
     common.require_pictures("--count", count, count, len(prompts))
     if drawing.model is None:
         drawing.model = CASCADE if drawing.says_how or guidance_sweep or steps_sweep else FAST
+        if drawing.model != FAST:
+            common.say(f"{CASCADE} draws, for an option says how to sample; --model {FAST} draws in its own four steps alone")
     if guidance_sweep or steps_sweep:
         options.is_sampled_freely("--model", drawing.model)
     swept = _swept(drawing, len(prompts), count, guidance_sweep, steps_sweep)
@@ -295,5 +297,5 @@ def inpaint(
     cells = [image for x in (large, large * (1 - where) + where, *blends.values()) for image in to_images(x)]
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
     chosen = cells[2:] if compare else [cells[2 + BLENDS.index(blend)]]
-    common.say("seams, where 1 cannot be seen: " + ", ".join(f"--blend {how} {seam}" for how, seam in seams.items()))
+    common.say("seams (at 1 the border changes as much as beside it): " + ", ".join(f"--blend {how} {seam}" for how, seam in seams.items()))
     common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels])))

@@ -34,7 +34,9 @@ PARTS = {
 }
 """What either prompt rules is called."""
 COARSE, MOTION = LowPass(SIGMAS[2][0]), MotionBlur()
-WALKING_AWAY = [Reading(distance=away) for away in (1, 2, 4, 8)]
+WALKING_AWAY = [Reading(f"{away} times as far" if away > 1 else "near", distance=away) for away in (1, 2, 4, 8)]
+SEEN = {"color": ("in colour", "in grey"), "motion": ("at rest", "in motion"), "scale": ("whole", "half")}
+"""What a sheet calls the picture as it is and what the first prompt rules of it."""
 
 
 def part_of(kind: str, sigma: float = COARSE.sigma, motion: MotionBlur = MOTION) -> Component:
@@ -92,7 +94,10 @@ def _half(x: Tensor) -> Tensor:
 
 
 def _readings(kind: str, part: Component) -> list[Reading]:
-    return WALKING_AWAY if kind == "frequency" else [Reading(), Reading(look=part)]
+    if kind == "frequency":
+        return WALKING_AWAY
+    whole, ruled = SEEN[kind]
+    return [Reading(whole), Reading(ruled, part)]
 
 
 def hybrid(
