@@ -297,5 +297,6 @@ def inpaint(
     cells = [image for x in (large, large * (1 - where) + where, *blends.values()) for image in to_images(x)]
     labels = ["the original", "to be repainted", *(f"{how}, seam {seam}" for how, seam in seams.items())]
     chosen = cells[2:] if compare else [cells[2 + BLENDS.index(blend)]]
-    common.say("seams (at 1 the border changes as much as beside it): " + ", ".join(f"--blend {how} {seam}" for how, seam in seams.items()))
+    told = ", ".join(f"--blend {how} {seam}" for how, seam in seams.items())
+    common.say(f"seams (at 1 the border changes as much as beside it): {told}")
     common.say(drawing.save(chosen, lambda: sheet([cells], captions=[labels])))
