@@ -16,6 +16,7 @@ from test_cascade import BOAT, MAN, cascade, folder  # noqa: F401  (fixtures)
 from test_cli import call, here, refused, tree  # noqa: F401  (fixtures)
 
 from phosphene.defaults import CONCEPTS, HYBRIDS
+from phosphene.errors import UserError
 from phosphene.expression import bands, cond, factorized
 from phosphene.models.cascade import open_cascade
 from phosphene.models.protocol import Estimate
@@ -24,7 +25,7 @@ from phosphene.schedule import linear
 from phosphene.tasks import pairs, sketches
 from phosphene.tasks import tried as tries
 from phosphene.tasks.hybrid import part_of
-from phosphene.tasks.pairs import Pair, best, compared, fits, parted, partners, through, unit
+from phosphene.tasks.pairs import Pair, best, compared, fits, parted, partners, through, together, unit
 from phosphene.tasks.sketches import SIDE, Concepts, large, seen, small
 from phosphene.tasks.tried import Tried, experience
 from phosphene.views import VIEWS, view
@@ -414,6 +415,30 @@ def test_pairs_of_a_known_prompt_and_of_all(call, sheet, here):  # noqa: F811
     assert (code, err) == (0, "") and "phosphene hybrid" in out and "--kind color" in out
 
 
+def test_two_prompts_are_compared_in_all_views(call, sheet, here):  # noqa: F811
+    """The copy is thing 0 upside down: that is the view in which they share a picture."""
+    code, out, err = call("pairs", "Thing 0", "copy", "--concepts", sheet, "--json", "x.json")
+    assert (code, err) == (0, "") and out.splitlines()[1].split()[:5] == ["thing", "0", "a", "copy", "1.00"]
+    told = json.loads(Path("x.json").read_text())["pairs"]
+    assert [told[0]["view"], told[0]["fit"]] == ["flip", pytest.approx(1, abs=0.02)] and len(
+        {pair["view"] for pair in told}
+    ) == 12
+    assert "none of these was tried; the first is drawn by: phosphene anagram 'thing 0' 'a copy' --view flip --best-of 16" in out
+    # What people read goes first, whatever fits.
+    things = with_copy("flip")._replace(tried=(Tried("jigsaw", "thing 0", "a copy", 0.1, 10, 190, 2, 0.7),))
+    order = together(things, "thing 0", "a copy", list(VIEWS)[1:], opened=None)
+    assert (order[0].view, order[0].seed, order[1].view) == ("jigsaw", 190, "flip")
+    # Neither is there, and both are drawn at once.
+    asked = []
+
+    def opened(prompts):
+        asked.append(prompts)
+        raise UserError("nobody draws here.")
+
+    refusal(lambda: together(things, "a cat", "a dog", ["flip"], opened=opened), "nobody draws here")
+    assert asked == [[None, "a cat", "a dog"]]
+
+
 def test_a_sheet_of_which_nothing_can_be_named_is_refused(refused, tmp_path):  # noqa: F811
     things = known(3)
     sketches.write(things._replace(hard=frozenset(things.prompts[1:])), tmp_path / "x.png", command="concept_sheet")
@@ -464,6 +489,11 @@ def test_pairs_of_a_prompt_that_is_drawn_and_ordered_anew(call, sheet, folder, h
     [
         (["zzz"], ("--view: of 'zzz' nothing that reads is known", "rotate-90")),
         (["a duck", "--rerank", "4"], "--rerank 4"),
+        (["a duck", "duck"], "PROMPT 'duck'"),
+        (["a duck", " "], 'PROMPT ""'),
+        (["a duck", "a cow", "--view", "flip"], "--view flip"),
+        (["a duck", "a cow", "--kind", "color"], "--kind color"),
+        (["a duck", "a cow", "--rerank", "4"], "--rerank 4"),
         (["a duck", "--view", "sideways"], "--view sideways"),
         (["--view", "flip", "--kind", "color"], ("--kind color", "--view flip")),
         (["--view", "identity"], "--view identity"),

@@ -174,7 +174,10 @@ def test_the_distance_of_a_hybrid_is_where_the_eye_blurs_as_much():
         assert math.isclose(distance(sigma) * 1000 * math.tan(math.radians(1 / 60)), sigma / 64 * SIDE, rel_tol=1e-6)
     (asked,) = hybrid_pages(PICTURE, ["afar", "between", "near"], "frequency", (3.0, 1.2))
     assert asked.how.index("near.") < asked.how.index("between.") < asked.how.index("afar.")
-    assert f"{distance(1.2):.1f} m away it is between" in asked.how and f"{distance(3.0):.0f} m away it is afar" in asked.how
+    assert (
+        f"{distance(1.2):.1f} m away it should be between" in asked.how
+        and f"{distance(3.0):.0f} m away it should be afar" in asked.how
+    )
     for kind in ("color", "motion", "scale"):
         assert {"afar", "near"} <= set(re.findall("afar|near", hybrid_pages(PICTURE, ["afar", "near"], kind, (2.0,))[0].how))
 

@@ -133,6 +133,17 @@ def require_sharing(view: str | None, kind: str | None, prompt: str | None) -> N
         raise UserError('PROMPT "": is empty; say what the picture shows first, or leave it out.')
 
 
+def require_second(second: str | None, view: str | None, kind: str | None) -> None:
+    """UserError where a ``second`` prompt, to be compared in all views, is empty, or a ``view`` or ``kind`` is named too."""
+    if second is None:
+        return
+    if not second.strip():
+        raise UserError('PROMPT "": is empty; name the other of the two, or leave it out.')
+    if view is not None or kind is not None:
+        option = f"--kind {kind}" if view is None else f"--view {view}"
+        raise UserError(f"{option}: two prompts are compared in all views; leave it out, or one of the two.")
+
+
 def judge_parts(text: str) -> tuple[str, str]:
     """What ``denoiser``, ``retrieval:FOLDER`` or ``clip:MODEL`` says: the kind, and which. UserError where it is none."""
     kind, _, where = text.partition(":")

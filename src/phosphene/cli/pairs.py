@@ -15,12 +15,14 @@ from phosphene.cli.drawing import Drawing
 from phosphene.defaults import CASCADE, CONCEPTS, HYBRIDS, VIEWS
 from phosphene.errors import UserError
 from phosphene.files import is_file, write_text
-from phosphene.notation import require_sharing
+from phosphene.notation import require_second, require_sharing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from phosphene.models.stage import Stage
     from phosphene.tasks.pairs import Pair
+    from phosphene.tasks.sketches import Concepts
     from phosphene.tasks.tried import Tried
 
 
@@ -50,6 +52,9 @@ def pairs(
             metavar="[PROMPT]", help="The first of two, or one of them where no --view is named; left out: the best of all."
         ),
     ] = None,
+    second: Annotated[
+        str | None, typer.Argument(metavar="[SECOND]", help="The other of the two: in which view they share a picture best.")
+    ] = None,
     view: Annotated[str | None, typer.Option(help="Of an anagram: flip, rotate-90, ...; see phosphene anagram.")] = None,
     kind: Annotated[str | None, options.chosen(HYBRIDS, "of a hybrid, in the place of --view")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Pairs to list.")] = 12,
@@ -69,38 +74,57 @@ def pairs(
     """List the prompts that can share one picture: an anagram seen in a --view, or a hybrid of a --kind.
 
     They are looked for among the broad shapes of many things as the model begins to draw them; those that were tried and read
-    come first. A PROMPT that is none of those is drawn on the spot. With neither: the best that were tried, in whatever view.
+    come first. A PROMPT that is none of those is drawn on the spot. With neither: the best that were tried, in whatever view; of
+    two prompts: the views in which they share a picture best.
     """
     require_sharing(view, kind, prompt)
     if rerank and view is None and kind is None:
         raise UserError(f"--rerank {rerank}: is of one --view or --kind; name one, or leave it out.")
+    require_second(second, view, kind)
     sheet = concepts or CONCEPTS
-    from phosphene.tasks import pairs as task
     from phosphene.tasks.sketches import read
-    from phosphene.views import view as named
 
-    known = read(sheet)
-    if view is None and kind is None:
-        found = task.anywhere(known, prompt, count)
-        if not found:
-            of = "is missing" if prompt is None else f"of {prompt!r} nothing that reads is known yet"
-            raise UserError(f"--view: {of}; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
-        command = ["anagram", "--view", found[0].view]
-    else:
-        how = {"embeddings": embeddings, "text_encoder": text_encoder}
-        drawing = Drawing(model=model, device=device, upscale=False, **how)
-        sharing = task.parted(kind) if view is None else task.through(named(view))
-        found = task.suggested(known, sharing, count, prompt, rerank=rerank, opened=lambda asked: drawing.open(asked).stages[0])
-        if not found:
-            raise UserError(f"--concepts {sheet}: has too few things that can be named; take another sheet.")
-        command = ["hybrid", "--kind", kind] if view is None else ["anagram", "--view", view]
+    how = {"embeddings": embeddings, "text_encoder": text_encoder}
+    drawing = Drawing(model=model, device=device, upscale=False, **how)
+    found = _found(read(sheet), prompt, second, view, kind, count, rerank, drawing)
+    if not found:
+        raise UserError(f"--concepts {sheet}: has too few things that can be named; take another sheet.")
+    way = ["hybrid", "--kind", kind] if kind is not None else ["anagram", "--view", view or found[0].view]
     drawn = ["--best-of", "16"] if found[0].seed is None else ["--seed", str(found[0].seed)]
-    _show(found, [command[0], found[0].first, found[0].second, *command[1:], *drawn])
+    _show(found, [way[0], found[0].first, found[0].second, *way[1:], *drawn])
     if figures is not None:
-        arguments = {"prompt": prompt, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
+        arguments = {"prompt": prompt, "second": second, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
         story = common.provenance("pairs", model, arguments)
         write_text(figures, json.dumps({**story, "pairs": [pair._asdict() for pair in found]}, indent=2) + "\n")
         common.say(f"pairs in {figures}")
+
+
+def _found(
+    known: Concepts,
+    prompt: str | None,
+    second: str | None,
+    view: str | None,
+    kind: str | None,
+    count: int,
+    rerank: int,
+    drawing: Drawing,
+) -> list[Pair] | list[Tried]:
+    """What is listed: two prompts in all views, one or none in one way or in what was tried; UserError where nothing was."""
+    from phosphene.tasks import pairs as task
+    from phosphene.views import view as named
+
+    def opened(asked: Sequence[str | None]) -> Stage:
+        return drawing.open(asked).stages[0]
+
+    if second is not None:
+        return task.together(known, prompt, second, VIEWS[1:], opened=opened)[:count]
+    if view is not None or kind is not None:
+        sharing = task.parted(kind) if view is None else task.through(named(view))
+        return task.suggested(known, sharing, count, prompt, rerank=rerank, opened=opened)
+    if found := task.anywhere(known, prompt, count):
+        return found
+    of = "is missing" if prompt is None else f"of {prompt!r} nothing that reads is known yet"
+    raise UserError(f"--view: {of}; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
 
 
 def _show(found: Sequence[Pair | Tried], command: Sequence[str]) -> None:
@@ -109,7 +133,7 @@ def _show(found: Sequence[Pair | Tried], command: Sequence[str]) -> None:
     columns = [name for name in names if any(getattr(pair, name) is not None for pair in found)]
     common.table(columns, [[_cell(getattr(pair, name)) for name in columns] for pair in found], left=2)
     common.say("\n".join(f"{name}: {MEANS[name]}" for name in columns if name in MEANS))
-    lead = "the first of them is drawn"
+    lead = "the first of them is drawn" if found[0].reads is not None else "none of these was tried; the first is drawn"
     if found[0].named in (0, 1):
         lead = "people read none of these both ways; name a --view for what was not tried, or draw the first"
     common.say(f"{lead} by: phosphene {shlex.join(command)}")

@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from phosphene.errors import UserError
 from phosphene.models.stage import Stage
 from phosphene.tasks.hybrid import part_of
 from phosphene.tasks.score import Reading, score
-from phosphene.tasks.sketches import Concepts, drawn, large, seen
+from phosphene.tasks.sketches import Concepts, bare, drawn, large, seen
 from phosphene.tasks.tried import Tried, best_tried, experience
-from phosphene.views import View
+from phosphene.views import View, view
 
 JUDGED = (0.65,)
 """At which share the denoiser judges: finer than a sketch is nothing to be seen in so much noise."""
@@ -37,6 +38,7 @@ class Pair(NamedTuple):
     which is, of anagrams, as they are, and, of hybrids, in what the first prompt does not rule.
     ``reads``, ``seed``, ``named``: once it was tried, see :class:`~phosphene.tasks.tried.Tried`.
     ``alignment``, ``concealment``, ``worst``: once the denoiser has judged, see :class:`~phosphene.tasks.score.Score`.
+    ``view``: in which, where several are compared.
     """
 
     first: str
@@ -49,6 +51,7 @@ class Pair(NamedTuple):
     alignment: float | None = None
     concealment: float | None = None
     worst: float | None = None
+    view: str | None = None
 
     @property
     def promise(self) -> float:
@@ -195,6 +198,31 @@ def anywhere(known: Concepts, prompt: str | None, count: int) -> list[Tried]:
         return best_tried(known.tried, None, count, known.hard)
     own = known.of(prompt)
     return [] if own is None else best_tried(known.tried, own.prompts[0], count, known.hard)
+
+
+def together(
+    known: Concepts, first: str, second: str, names: Sequence[str], *, opened: Callable[[Sequence[str | None]], Stage]
+) -> list[Pair]:
+    """How ``first`` and ``second`` share an anagram in each of the views called ``names``, the best first.
+
+    ``opened``: see :func:`suggested`. UserError where they are one.
+    """
+    if bare(first) == bare(second):
+        raise UserError(f"PROMPT {second!r}: is the first of the two again; name another, or leave it out.")
+    sides = [known.of(prompt) for prompt in (first, second)]
+    new = [prompt for prompt, side in zip((first, second), sides, strict=True) if side is None]
+    if new:
+        stage = opened([None, *new])
+        sides = [s or drawn(stage, [p], known.each, known.guidance) for p, s in zip((first, second), sides, strict=True)]
+    a, b = sides
+    whole, found = known._replace(hard=frozenset()).joined(b), []
+    for name in names:
+        sharing = through(view(name))
+        reads = experience(known.tried, sharing.view)
+        pair = next(pair for pair in partners(a, whole, sharing, len(whole.prompts)) if pair.second == b.prompts[0])
+        tried = reads.get(pair[:2])
+        found.append((_usual(reads) if tried is None else tried.worth, pair.promise, pair._replace(view=name)))
+    return [pair for *_, pair in sorted(found, key=lambda row: row[:2], reverse=True)]
 
 
 def reranked(stage: Stage, pairs: Sequence[Pair], known: Concepts, sharing: Sharing) -> list[Pair]:

@@ -275,9 +275,9 @@ def hybrid_pages(picture: Tensor, prompts: Sequence[str], kind: str, sigmas: Seq
     if kind != "frequency":
         return [Page(image, " / ".join(prompts), ways[kind], _none)]
     from_afar = zip(reversed(sigmas), reversed(prompts[:-1]), strict=True)
-    far = " ".join(f"From {_metres(distance(sigma))} away it is {prompt}." for sigma, prompt in from_afar)
-    how = f"Near to the eye it is {prompts[-1]}. {far} Half closed eyes see it sooner."
-    small = f"{first} from {_metres(distance(max(sigmas), SMALL))}"
+    far = " ".join(f"From {_metres(distance(sigma))} away it should be {prompt}." for sigma, prompt in from_afar)
+    how = f"Near to the eye it should be {prompts[-1]}. {far} Half closed eyes see it sooner."
+    small = f"as small as this: {first} from {_metres(distance(max(sigmas), SMALL))}"
     return [Page(image, " / ".join(prompts), how, _none, [(image, small)])]
 
 
