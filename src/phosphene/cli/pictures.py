@@ -85,10 +85,10 @@ def generate(
     if len(prompts) > MOST_PICTURES:
         raise UserError(f"PROMPT: {len(prompts)} are given; a sheet has room for {MOST_PICTURES}.")
     common.require_pictures("--count", count, count, len(prompts))
+    by = ""
     if drawing.model is None:
         drawing.model = CASCADE if drawing.says_how or guidance_sweep or steps_sweep else FAST
-        if drawing.model != FAST:
-            common.say(f"{CASCADE} draws, for an option says how to sample; --model {FAST} draws in its own four steps alone")
+        by = f"; {CASCADE} drew, for an option says how to sample" if drawing.model == CASCADE else ""
     if guidance_sweep or steps_sweep:
         options.is_sampled_freely("--model", drawing.model)
     swept = _swept(drawing, len(prompts), count, guidance_sweep, steps_sweep)
@@ -111,7 +111,7 @@ def generate(
     else:
         drawn = place.dealt([to_images(common.finished(runs[k]).xt) for k in place.share(len(runs))], len(runs))
     pictures = [picture for row in drawn for picture in row]
-    common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, list(swept))))
+    common.say(drawing.save(pictures, lambda: _rows(pictures, prompts, list(swept))) + by)
 
 
 def _swept(drawing: Drawing, prompts: int, count: int, guidance: str | None, steps: str | None) -> dict[str, Drawing]:
