@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import thorough
 from test_cli import call, here, refused  # noqa: F401  (fixtures)
 from test_generate import cascade  # noqa: F401  (fixture)
 
@@ -365,7 +366,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("how", "kind"), [(signal.SIGINT, "drawing"), (signal.SIGTERM, "training")])
+@pytest.mark.parametrize(("how", "kind"), [pytest.param(signal.SIGINT, "drawing", marks=thorough), (signal.SIGTERM, "training")])
 def test_a_studio_at_work_ends_cleanly_and_leaves_nothing(tmp_path, how, kind):
     client, label = Client(free_port()), KINDS[kind]
     command = [sys.executable, "-m", "phosphene", "serve", "--port", str(client.port), "--device", "cpu"]
