@@ -423,7 +423,10 @@ def test_two_prompts_are_compared_in_all_views(call, sheet, here):  # noqa: F811
     assert [told[0]["view"], told[0]["fit"]] == ["flip", pytest.approx(1, abs=0.02)] and len(
         {pair["view"] for pair in told}
     ) == 12
-    assert "none of these was tried; the first is drawn by: phosphene anagram 'thing 0' 'a copy' --view flip --best-of 16" in out
+    assert (
+        "the first of them, which was not tried, is drawn by: phosphene anagram 'thing 0' 'a copy' --view flip --best-of 16"
+        in out
+    )
     # What people read goes first, whatever fits.
     things = with_copy("flip")._replace(tried=(Tried("jigsaw", "thing 0", "a copy", 0.1, 10, 190, 2, 0.7),))
     order = together(things, "thing 0", "a copy", list(VIEWS)[1:], opened=None)

@@ -133,7 +133,7 @@ def _show(found: Sequence[Pair | Tried], command: Sequence[str]) -> None:
     columns = [name for name in names if any(getattr(pair, name) is not None for pair in found)]
     common.table(columns, [[_cell(getattr(pair, name)) for name in columns] for pair in found], left=2)
     common.say("\n".join(f"{name}: {MEANS[name]}" for name in columns if name in MEANS))
-    lead = "the first of them is drawn" if found[0].reads is not None else "none of these was tried; the first is drawn"
+    lead = "the first of them is drawn" if found[0].reads is not None else "the first of them, which was not tried, is drawn"
     if found[0].named in (0, 1):
         lead = "people read none of these both ways; name a --view for what was not tried, or draw the first"
     common.say(f"{lead} by: phosphene {shlex.join(command)}")
