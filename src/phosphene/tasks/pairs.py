@@ -215,12 +215,11 @@ def together(
         stage = opened([None, *new])
         sides = [s or drawn(stage, [p], known.each, known.guidance) for p, s in zip((first, second), sides, strict=True)]
     a, b = sides
-    whole, found = known._replace(hard=frozenset()).joined(b), []
+    (one,), (other,), whole, found = a.prompts, b.prompts, known.joined(b), []
     for name in names:
         sharing = through(view(name))
-        reads = experience(known.tried, sharing.view)
-        pair = next(pair for pair in partners(a, whole, sharing, len(whole.prompts)) if pair.second == b.prompts[0])
-        tried = reads.get(pair[:2])
+        reads, (fit, alike) = experience(known.tried, sharing.view), compared(a, whole, sharing)
+        pair, tried = _paired(reads, one, other, float(fit[0, -1]), float(alike[0, -1])), reads.get((one, other))
         found.append((_usual(reads) if tried is None else tried.worth, pair.promise, pair._replace(view=name)))
     return [pair for *_, pair in sorted(found, key=lambda row: row[:2], reverse=True)]
 
