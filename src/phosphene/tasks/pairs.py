@@ -138,10 +138,14 @@ def fits(first: Tensor, second: Tensor) -> Tensor:
     return every.view(len(first), first.shape[1], len(second), second.shape[1]).amax((1, 3))
 
 
-def compared(first: Concepts, second: Concepts, sharing: Sharing) -> tuple[Tensor, Tensor]:
-    """``fit`` and ``alike`` (see :class:`Pair`) of each of N and each of M prompts, (N, M)."""
-    fit = fits(*shown(first.sketches, second.sketches, second.mean, sharing))
-    return fit, fits(*(unit(seen(side.sketches - second.mean, sharing.apart)) for side in (first, second)))
+def compared(first: Concepts, second: Concepts, sharing: Sharing, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``fit`` and ``alike`` (see :class:`Pair`) of each of N and each of M prompts, (N, M).
+
+    ``mean``: (C, 16, 16), what all have in common; that of the ``second`` where there are many.
+    """
+    mean = second.mean if mean is None else mean
+    fit = fits(*shown(first.sketches, second.sketches, mean, sharing))
+    return fit, fits(*(unit(seen(side.sketches - mean, sharing.apart)) for side in (first, second)))
 
 
 def partners(first: Concepts, known: Concepts, sharing: Sharing, count: int) -> list[Pair]:
@@ -215,11 +219,11 @@ def together(
         stage = opened([None, *new])
         sides = [s or drawn(stage, [p], known.each, known.guidance) for p, s in zip((first, second), sides, strict=True)]
     a, b = sides
-    (one,), (other,), whole, found = a.prompts, b.prompts, known.joined(b), []
+    (one,), (other,), found = a.prompts, b.prompts, []
     for name in names:
         sharing = through(view(name))
-        reads, (fit, alike) = experience(known.tried, sharing.view), compared(a, whole, sharing)
-        pair, tried = _paired(reads, one, other, float(fit[0, -1]), float(alike[0, -1])), reads.get((one, other))
+        reads, (fit, alike) = experience(known.tried, sharing.view), compared(a, b, sharing, known.mean)
+        pair, tried = _paired(reads, one, other, fit.item(), alike.item()), reads.get((one, other))
         found.append((_usual(reads) if tried is None else tried.worth, pair.promise, pair._replace(view=name)))
     return [pair for *_, pair in sorted(found, key=lambda row: row[:2], reverse=True)]
 
