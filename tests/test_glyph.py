@@ -431,6 +431,9 @@ def test_a_run_is_kept_opens_elsewhere_and_goes_on(shards, tmp_path):
     ):
         assert (tmp_path / "run" / name).is_file()
 
+    taught = tokens.load_words(tmp_path / "run" / "model" / "tokenizer")
+    assert {"disc", "red", "box", "icon"} < taught and "ring" not in taught  # which is held out
+
     from diffusers import PixArtTransformer2DModel
     from transformers import T5EncoderModel
 
@@ -456,6 +459,14 @@ def test_a_run_is_kept_opens_elsewhere_and_goes_on(shards, tmp_path):
     assert [report.step for report in again] == [12]
     steps = [line["step"] for line in read_log(tmp_path / "run" / "log.jsonl")]
     assert steps == [8, 12]
+
+
+def test_what_weights_were_taught_before_they_are_taught_still(shards, tmp_path):
+    list(CascadeRun(tiny(images=16), tmp_path / "first", shards))
+    words = tmp_path / "first" / "model" / "tokenizer" / tokens.WORDS
+    words.write_text("zeppelin\n" + words.read_text())
+    list(CascadeRun(tiny(images=32), tmp_path / "second", shards, source=tmp_path / "first" / "model"))
+    assert {"zeppelin", "disc"} < tokens.load_words(tmp_path / "second" / "model" / "tokenizer")
 
 
 KINDS = {

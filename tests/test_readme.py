@@ -20,7 +20,7 @@ import phosphene.web.serve
 from phosphene import defaults
 from phosphene.cli.digits import ambigram
 from phosphene.defaults import CONCEPTS
-from phosphene.models import folders
+from phosphene.models import folders, tokens
 from phosphene.models.cascade import usual_of
 from phosphene.readers import read_provenance
 from phosphene.tasks.sketches import read
@@ -164,6 +164,13 @@ def test_what_glyph_knows_is_what_it_was_taught():
         word for words in STYLES.values() for word in words
     }
     assert len(manners) == 10 and not [manner for manner in manners if not any(manner in phrase for phrase in said)]
+
+
+def test_what_it_is_asked_in_the_docs_it_was_told_of():
+    asked = [line for line in (ROOT / "docs" / "prompts.txt").read_text().splitlines() if not line.startswith("#")]
+    asked += [word for command, _ in drawn() for word in shlex.split(command) if " " in word]
+    taught = tokens.load_words(folders.EMBEDDED / "glyph" / "stage-1" / "tokenizer")
+    assert len(asked) > 90 and not [prompt for prompt in asked if tokens.strange(prompt, taught)]
 
 
 def test_what_it_is_worth_is_what_its_card_says():

@@ -26,7 +26,7 @@ from phosphene.images import to_images
 from phosphene.models import folders, tokens
 from phosphene.models.cascade import open_cascade
 from phosphene.models.scheduler import Scheduler
-from phosphene.models.text import PromptCut
+from phosphene.models.text import PromptCut, PromptStrange
 from phosphene.schedule import linear
 from phosphene.training.mnist.recipes import Recipe
 from phosphene.training.text_to_image.captions import Thesaurus
@@ -260,6 +260,43 @@ def test_what_a_model_does_not_read_of_a_prompt_is_said(call, here):  # noqa: F8
     with warnings.catch_warnings(action="error"):
         open_cascade("glyph", stages=1).encode([long[: -len(rest)]])
     assert "cut" not in call("generate", "a fox", *options)[1]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a quokka in the rain", ["quokka"]),
+        ("Ein Hund, ein Hund", ["ein", "hund"]),
+        ("my two dogs", []),
+        ("wolves with red cherries, 7 dancing foxes", []),
+        ("a ????", []),
+    ],
+)
+def test_words_that_a_model_was_never_told_of_are_strange(prompt, words):
+    assert tokens.strange(prompt, tokens.load_words(GLYPH / "stage-1" / "tokenizer")) == words
+
+
+def test_what_a_model_was_never_told_of_is_said(call, here, glyph):  # noqa: F811
+    options = ["--steps", 1, "--no-upscale", "-o", "x.png"]
+    code, out, err = call("generate", "a Fox beside a Quokka", *options)
+    assert (code, err) == (0, "") and "never told of 'quokka'" in out and out.count("\n") == 2
+    assert "never told of 'hund'" in call("generate", "a fox", "--negative", "Hund", *options)[1]
+    assert "never" not in call("generate", "a fox beside a dog", *options)[1]
+    with pytest.warns(PromptStrange, match="never told of 'quokka'"):
+        open_cascade("glyph", stages=1).encode(["a quokka"])
+    list_of_words = glyph / "stage-1" / "tokenizer" / tokens.WORDS
+    own = list_of_words.read_bytes()
+    try:
+        list_of_words.write_bytes(b"\xff")
+        (glyph / folders.SUMS).rename(glyph / "away")
+        with pytest.raises(UserError, match=r"words\.txt: cannot be loaded"):
+            open_cascade(glyph, stages=1).encode(["a fox"])
+        list_of_words.unlink()  # as of weights from before there were lists
+        with warnings.catch_warnings(action="error"):
+            open_cascade(glyph, stages=1).encode(["a quokka"])
+    finally:
+        list_of_words.write_bytes(own)
+        (glyph / "away").rename(glyph / folders.SUMS)
 
 
 def test_a_prompt_that_is_no_text_is_one_sentence(refused, here):  # noqa: F811

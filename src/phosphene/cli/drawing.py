@@ -239,7 +239,7 @@ class Drawing(Options):
         """The model, with ``prompts`` encoded and the text encoder let go of."""
         from phosphene.files import cache_folder
         from phosphene.models.cascade import open_cascade
-        from phosphene.models.text import PromptCut, tidy
+        from phosphene.models.text import PromptRemark, tidy
 
         how = {"embeddings": self.embeddings, "text": self.text_encoder == "auto", "cache": cache_folder() / "prompts"}
         place = common.device(self.device)
@@ -249,12 +249,12 @@ class Drawing(Options):
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
         if self.autoguidance is not None:
             cascade = self.autoguided(cascade, asked, **how | {"stages": 1})
-        with warnings.catch_warnings(action="ignore", category=PromptCut):  # it is said below, each time
+        with warnings.catch_warnings(action="ignore", category=PromptRemark):  # it is said below, each time
             cascade.encode(asked)
         cascade.free_text()
         for prompt in asked:
-            if cut := cascade.text.cut.get(tidy(prompt or "")):
-                common.say(cut)
+            for remark in cascade.text.remarks.get(tidy(prompt or ""), ()):
+                common.say(remark)
         return cascade
 
     def autoguided(self, cascade: Cascade, asked: Sequence[str | None], **how: Any) -> Cascade:

@@ -22,8 +22,8 @@ from phosphene.models.attention import AbsorbedText, PreparedText
 from phosphene.models.diffusers_files import read_json
 from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.t5 import T5Encoder
-from phosphene.models.text import PromptCut, Text
-from phosphene.models.tokens import encode, load, unread
+from phosphene.models.text import PromptCut, PromptRemark, PromptStrange, Text
+from phosphene.models.tokens import encode, load, load_words, strange, unread
 from phosphene.models.transformer import PatchTransformer
 
 if TYPE_CHECKING:
@@ -121,25 +121,36 @@ class LightText(Text):
     """Prompts read by our own T5Encoder, with ``tokenizer.json``; embeddings are (length, width + 1), see PatchNetwork."""
 
     @torch.no_grad()
-    def _encode(self, prompt: str, reader: tuple[Tokenizer, int], encoder: nn.Module) -> Tensor:
-        tokenizer, length = reader
+    def _encode(self, prompt: str, reader: tuple[Tokenizer, int, frozenset[str] | None], encoder: nn.Module) -> Tensor:
+        tokenizer, length, taught = reader
         if rest := unread(tokenizer, prompt, length):
-            told, lost = (f"{text[:60]}..." if len(text) > 63 else text for text in (prompt, rest))
-            self.cut[prompt] = f"prompt {told!r}: is longer than the model reads, so it is cut, and {lost!r} counts for nothing"
-            warnings.warn(self.cut[prompt], PromptCut, stacklevel=5)
+            why = f"is longer than the model reads, so it is cut, and {_short(rest)!r} counts for nothing"
+            self._remark(prompt, why, PromptCut)
+        if taught is not None and (words := strange(prompt, taught)):
+            named = _short(", ".join(map(repr, words)))
+            self._remark(prompt, f"the model was never told of {named}, so of that it draws what it guesses", PromptStrange)
         ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length, encoder.config["vocab_size"]))
         return encode_text(encoder, ids, mask).cpu()
 
-    def _load(self, prompt: str) -> tuple[tuple[Tokenizer, int], nn.Module]:
+    def _remark(self, prompt: str, what: str, kind: type[PromptRemark]) -> None:
+        """Warn of ``prompt``, and keep what is said of it."""
+        self.remarks.setdefault(prompt, []).append(f"prompt {_short(prompt)!r}: {what}")
+        warnings.warn(self.remarks[prompt][-1], kind, stacklevel=6)
+
+    def _load(self, prompt: str) -> tuple[tuple[Tokenizer, int, frozenset[str] | None], nn.Module]:
         folder = self._require_encoder(prompt)
-        tokenizer = load(folder / "tokenizer")
+        reader = *load(folder / "tokenizer"), load_words(folder / "tokenizer")
         path = folder / "text_encoder" / "config.json"
         config = read_json(path)
         require_small(config, path)
         shards = _shards(path.parent, "model")
         encoder = weights.require_fit(lambda: T5Encoder.from_config(config), shards)
         weights.materialise(encoder, shards)
-        return tokenizer, encoder.to(self.device, self.dtype).requires_grad_(False).eval()
+        return reader, encoder.to(self.device, self.dtype).requires_grad_(False).eval()
+
+
+def _short(text: str) -> str:
+    return f"{text[:60]}..." if len(text) > 63 else text
 
 
 def encode_text(encoder: T5Encoder, ids: Tensor, mask: Tensor) -> Tensor:

@@ -31,8 +31,16 @@ MOST_KNOWN = 1024
 """Prompts that were encoded and stay known: 1.3 GB of DeepFloyd's, 32 MB of glyph's. A studio hears of new ones for days."""
 
 
-class PromptCut(UserWarning):
+class PromptRemark(UserWarning):
+    """Of a prompt that the model does not read as it stands: a part of it counts for nothing, or for something else."""
+
+
+class PromptCut(PromptRemark):
     """A prompt is longer than the model reads: its end counts for nothing."""
+
+
+class PromptStrange(PromptRemark):
+    """A prompt has words that the model was not taught."""
 
 
 class Text:
@@ -61,7 +69,7 @@ class Text:
         self._known = {tidy(prompt): embedding for prompt, embedding in (known or {}).items()}
         self._encoded: dict[str, Tensor] = {}
         self._t5: tuple[Any, nn.Module] | None = None  # a tokenizer and an encoder
-        self.cut: dict[str, str] = {}  # what is to be said of prompts that the model does not read whole
+        self.remarks: dict[str, list[str]] = {}  # what is to be said of prompts that the model does not read as they stand
 
     def embed(self, prompt: Hashable | None) -> Tensor:
         """(77, width) float32 on the CPU; None is the empty prompt. UserError where it cannot be had."""
@@ -82,7 +90,7 @@ class Text:
                     self.cache.put(key, embedding)
             if len(self._encoded) == MOST_KNOWN:
                 del self._encoded[oldest := next(iter(self._encoded))]
-                self.cut.pop(oldest, None)
+                self.remarks.pop(oldest, None)
             self._encoded[key] = embedding
         return self._encoded[key]
 

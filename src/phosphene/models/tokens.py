@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.models.folders import AGAIN
-from phosphene.readers import read_json_file, refusing, require_bounded
+from phosphene.readers import MOST_TEXT, read_json_file, refusing, require_bounded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,6 +23,12 @@ MOST_TOKENS = 1024
 MOST_BYTES = 32 * 2**20
 """Of a file of a tokenizer: those of T5 in a hundred languages have half as many."""
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+WORDS = "words.txt"
+"""Beside a tokenizer: the words that a model was taught with, a line each. Of others it knows pieces, and no meaning."""
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_NOTHING = {"my", "your", "his", "her", "its", "our", "their", "this", "that", "these", "those", "who", "which", "is", "are"}
+"""Words that name nothing to draw."""
+_ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"))
 
 
 def learn(texts: Iterable[str], size: int) -> Tokenizer:
@@ -44,8 +51,23 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
     return tokenizer
 
 
-def save(tokenizer: Tokenizer, folder: Path, length: int) -> None:
-    """Write ``tokenizer.json`` and the configuration by which transformers opens it."""
+def words_of(texts: Iterable[str]) -> set[str]:
+    """The words of ``texts``: letters in a row, two at least, lower-case."""
+    return {word for text in texts for word in _WORD.findall(text.lower())}
+
+
+def strange(text: str, taught: frozenset[str]) -> list[str]:
+    """The words of ``text`` that are none of those ``taught``, in no form of them (plurals, "-ing", "-ed"), in their order."""
+
+    def known(word: str) -> bool:
+        forms = (word.removesuffix(end) + other for end, other in _ENDINGS if word.endswith(end))
+        return word in _NOTHING or not taught.isdisjoint(forms)
+
+    return [word for word in dict.fromkeys(_WORD.findall(text.lower())) if not known(word)]
+
+
+def save(tokenizer: Tokenizer, folder: Path, length: int, taught: Iterable[str] = ()) -> None:
+    """Write ``tokenizer.json``, the configuration by which transformers opens it, and the words ``taught``, if any."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     config = {
@@ -56,6 +78,8 @@ def save(tokenizer: Tokenizer, folder: Path, length: int) -> None:
         "unk_token": UNKNOWN,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if lines := "".join(f"{word}\n" for word in sorted(set(taught))):
+        (folder / WORDS).write_text(lines, encoding="utf-8")
 
 
 def load(folder: Path) -> tuple[Tokenizer, int]:
@@ -72,6 +96,16 @@ def load(folder: Path) -> tuple[Tokenizer, int]:
     if type(length) is not int or not 2 <= length <= MOST_TOKENS:
         raise UserError(f"{path}: model_max_length {length!r} is no length in 2..{MOST_TOKENS}; {AGAIN}.")
     return tokenizer, length
+
+
+def load_words(folder: Path) -> frozenset[str] | None:
+    """The words beside the tokenizer in ``folder``; None where nobody wrote them. UserError where they cannot be read."""
+    path = folder / WORDS
+    if not path.exists():
+        return None
+    require_bounded(path, MOST_TEXT, AGAIN)
+    with refusing(path, AGAIN):
+        return frozenset(path.read_text(encoding="utf-8").split())
 
 
 def unread(tokenizer: Tokenizer, text: str, length: int) -> str:

@@ -158,6 +158,11 @@ class Thesaurus:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps({"same": self.same, "near": self.near}))
 
+    def others(self, phrase: str) -> set[str]:
+        """All words that it knows for ``phrase`` and for those in it."""
+        known = (phrase, *phrase.split())
+        return {other for w in known for words in (self.same, self.near) for other in words.get(w, ())}
+
     def reworded(self, phrase: str, chance: random.Random) -> str:
         """``phrase`` with one of its nouns (or all of it) put into another word, where one is known."""
         words = phrase.split()

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,6 +141,7 @@ class StageTrainer:
         self.optimisers = self.chosen_optimisers()
         self.generator = torch.Generator(self.device)
         self.step = self.begun = 0
+        self.heard: frozenset[str] = frozenset()  # the words that the weights it goes on from were taught with
         self.count = torch.zeros((), device=self.device)  # of all steps, for the warm-up of the average
         self.total = torch.zeros((), device=self.device)  # the losses of steps that are not reported yet,
         self.unreported = 0  # and how many these are
@@ -321,6 +323,11 @@ class StageTrainer:
         checkpoint.scatter(tensors, self._networks, self.optimisers, images - begun, **others)
         self.step, self.begun, self.unreported = images // self.recipe.batch_size, begun // self.recipe.batch_size, unreported
 
+    @cached_property
+    def taught(self) -> frozenset[str]:
+        """The words that the weights were taught with, in this run or before."""
+        return self.heard | self.stories.words()
+
     @property
     def finished(self) -> bool:
         return self.step >= self.recipe.steps
@@ -334,6 +341,7 @@ class StageTrainer:
         for network in (self.painter, self.average):
             for name, module, file in self.parts(network):
                 load_weights(module, folder / name, file)
+        self.heard = tokens.load_words(folder / "tokenizer") or self.heard
         self.step = self.begun = images // self.recipe.batch_size
         self.count.fill_(self.step)
 
@@ -380,4 +388,4 @@ class StageTrainer:
                 written.chmod(0o644)
             (folder / name / "config.json").write_text(json.dumps(module.config, indent=2) + "\n")
         if self.average.text is not None:
-            tokens.save(self.tokenizer, folder / "tokenizer", self.recipe.length)
+            tokens.save(self.tokenizer, folder / "tokenizer", self.recipe.length, self.taught)

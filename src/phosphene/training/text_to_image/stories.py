@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from phosphene.models import tokens
-from phosphene.training.text_to_image.captions import EVERYDAY, Thesaurus, held_out
+from phosphene.training.text_to_image.captions import EVERYDAY, MASK, Thesaurus, held_out
 from phosphene.training.text_to_image.casting import FLAT, PEN, Casting, Scene
 from phosphene.training.text_to_image.cutouts import Cutouts
 from phosphene.training.text_to_image.recipe import CascadeRecipe
@@ -64,6 +64,20 @@ class Stories(torch.utils.data.Dataset):
             return self.director.plain(chance, self.recipe.simple), ""
         scene = self.director.scene(chance)
         return scene, scene.text
+
+    def words(self) -> set[str]:
+        """The words that are said of the pictures: their names, and those of about as many scenes as there are pictures."""
+        cast, chance = self.director.casting, random.Random(self.recipe.seed)
+        texts = {*cast.names, *(self.director.scene(chance).text for _ in range(200 + len(cast.subjects)))}
+        for k in (k for drawings in (cast.painted, cast.icons) for some in drawings.values() for k in some):
+            subject = cast.subjects[k]
+            texts |= {subject.called, *EVERYDAY.get(subject.caption, ())}
+            if subject.style == MASK:
+                continue
+            texts.add(subject.caption)
+            if cast.thesaurus is not None:
+                texts.update(cast.thesaurus.others(subject.called))
+        return tokens.words_of(texts)
 
     def __getitem__(self, k: int) -> Batch:
         scenes, texts = zip(*(self.scene(k, row) for row in self.rows), strict=True)
