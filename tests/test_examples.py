@@ -15,9 +15,12 @@ import pytest
 import typer
 from conftest import thorough
 from PIL import Image
+from test_cli import call, here  # noqa: F401
 
 import phosphene.__main__  # noqa: F401 (all commands)
 from phosphene.cli.common import app
+from phosphene.cli.drawing import REMADE
+from phosphene.cli.examples import EXAMPLES
 from phosphene.defaults import VIEWS, WARPS
 from phosphene.errors import UserError
 from phosphene.models import folders
@@ -115,17 +118,34 @@ def test_a_command_in_a_document_is_one(document):
     started = r"(?:torchrun [^`\n]*?-m )?(phosphene "
     lines = re.findall(rf"^ *{started}[^\n]*)$", text, re.MULTILINE)
     inline = re.findall(rf"`{started}[^`]*)`", re.sub("^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    every = typer.main.get_command(app)
     for line in lines + [" ".join(each.split()) for each in inline]:
-        command, words = every, shlex.split(line, comments=True)[1:]
-        while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]
-        if not words or re.search(r"\.\.\.( |$)| \| |--help|NETWORK", line):
-            continue  # it stands for several
-        try:
-            command.make_context(line, words)
-        except UserError as error:
-            assert re.search("no such f|neither a folder|does not exist|--sections NAME", str(error)), line
+        require_command(line)
+
+
+def require_command(line: str) -> None:
+    """That ``line`` is one, but for those that stand for several."""
+    command, words = typer.main.get_command(app), shlex.split(line, comments=True)[1:]
+    while words and words[0] in getattr(command, "commands", {}):
+        command = command.commands[words.pop(0)]
+    if not words or re.search(r"\.\.\.( |$)| \| |--help|NETWORK", line):
+        return
+    try:
+        command.make_context(line, words)
+    except UserError as error:
+        assert re.search("no such f|neither a folder|does not exist|--sections NAME", str(error)), line
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_help_of_a_command_shows_how_it_is_used(call, name):  # noqa: F811
+    code, out, _ = call(name, "--help")
+    assert code == 0 and "\n  Examples:\n" in out
+    for line in EXAMPLES[name]:
+        assert f"\n    {line}\n" in out and line.startswith(f"phosphene {name} ")
+        require_command(line)
+
+
+def test_whatever_draws_has_an_example():
+    assert set(REMADE) < set(EXAMPLES)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

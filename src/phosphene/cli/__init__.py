@@ -24,7 +24,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from phosphene.cli import common, options
+from phosphene.cli import common, examples, options
 from phosphene.cli.common import app
 from phosphene.errors import UserError
 from phosphene.files import unwritable
@@ -33,6 +33,7 @@ from phosphene.launch import heeded, ignore
 # Each adds its commands, in this order.
 for _part in ("train", "digits", "pictures", "illusions", "pairs", "measure", "anagrams", "models", "provenance"):
     import_module(f"phosphene.cli.{_part}")
+examples.show(app)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

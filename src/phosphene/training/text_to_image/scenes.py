@@ -183,7 +183,7 @@ def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place
     return cast.stand(thing, gap, min(place.standing[0] + 0.08, 0.93 - 0.6 * tall), 0.8 * tall, place, chance)
 
 
-SHARES = {"single": 0.29, "icon": 0.28, "here": 0.11, "place": 0.05, "pair": 0.13, "count": 0.06, "worn": 0.04, "group": 0.04}
+SHARES = {"single": 0.37, "icon": 0.20, "here": 0.11, "place": 0.05, "pair": 0.13, "count": 0.06, "worn": 0.04, "group": 0.04}
 """Of the kinds of scene in a batch."""
 TRIES = 8
 MANNERED = 0.25
