@@ -31,7 +31,7 @@ from phosphene.tasks.compose import compose, shape
 from phosphene.tasks.denoise import levels, many_steps
 from phosphene.tasks.edit import STARTS, edit, start_of
 from phosphene.tasks.generate import generate
-from phosphene.tasks.hybrid import completed, hybrid, part_of
+from phosphene.tasks.hybrid import FromAfar, completed, hybrid, part_of
 from phosphene.tasks.inpaint import blend, inpaint, seam
 from phosphene.tasks.morph import morph, slerp
 from phosphene.tasks.overlay import overlay
@@ -213,14 +213,17 @@ def test_the_law_holds_for_every_component(component):
         torch.testing.assert_close(Evaluation(expression, Echo(linear(10)))(x, 5).noise, x, rtol=0, atol=1e-5)
 
 
-def test_a_hybrid_is_shown_from_near_to_far():
-    """The sheet goes away from the picture, cell by cell: it gets smaller, in its middle, and what is around is paper."""
-    picture = torch.full((3, 64, 64), -1.0)
-    cells = [1 - to_tensor(cell)[0].mean(0) for cell in drawing.viewed(hybrid([BOAT, MAN]), picture, side=64)]  # 2 where black
-    for cell, side in zip(cells, (64, 32, 16, 8), strict=True):
-        around = (64 - side) // 2
-        black = cell > 1.5
-        assert black[around : 64 - around, around : 64 - around].all() and black.sum() == side * side
+@pytest.mark.parametrize(
+    ("prompts", "sigmas", "away"), [((BOAT, MAN), (3.0,), (1.5, 3.0)), ((BOAT, MAN, DOG), (3.0, 1.2), (1.2, 3.0))]
+)
+def test_a_hybrid_is_shown_from_near_to_far(prompts, sigmas, away):
+    """At last from where its first prompt is read; before that from where the next is, or from half as far."""
+    near, *others = hybrid(prompts, sigmas=sigmas).readings
+    assert [near.caption, *(each.caption for each in others)] == ["near", "farther away", "from afar"]
+    assert [each.look for each in others] == [FromAfar(sigma) for sigma in away]
+    picture = randn(3, 64, 64).clamp(-1, 1)
+    cells = [to_tensor(cell) for cell in drawing.viewed(hybrid(prompts, sigmas=sigmas), picture, side=64)]
+    assert (cells[0][0] - picture).abs().max() < 0.01 and cells[0].std() > 2 * cells[1].std() > 2 * cells[2].std()
 
 
 def test_hybrids_that_cannot_be(stage):

@@ -43,7 +43,6 @@ class Reading(NamedTuple):
 
     caption: str = ""
     look: Callable[[Tensor], Tensor] = lambda x: x  # from (B, C, H, W) to what is seen, of the same shape
-    distance: int = 1  # from how many times as far
 
 
 @dataclass(frozen=True)

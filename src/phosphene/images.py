@@ -70,14 +70,6 @@ def fitted(image: Image.Image, size: tuple[int, int], fit: str = "crop") -> Imag
     return ImageOps.pad(image, (width, height), Image.Resampling.LANCZOS, color="white")
 
 
-def from_afar(image: Image.Image, distance: int) -> Image.Image:
-    """``image`` as it is seen from ``distance`` times as far: shrunk so much, amid paper of its own size."""
-    cell = Image.new(image.mode, image.size, PAPER if image.mode == "RGB" else PAPER[0])
-    small = image.resize((image.width // distance, image.height // distance), Image.Resampling.BOX)
-    cell.paste(small, ((image.width - small.width) // 2, (image.height - small.height) // 2))
-    return cell
-
-
 def save_animation(frames: Sequence[Image.Image], path: Path, seconds: float) -> None:
     """Write equal ``frames``, shown for ``seconds`` in all, as GIF (endless) or MP4, by its name; by atomic rename."""
     path, rate = Path(path), len(frames) / seconds

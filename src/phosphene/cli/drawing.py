@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -382,7 +382,7 @@ def _files(options: Mapping[str, Any]) -> dict[str, Path]:
 
 def viewed(task: Task, picture: Tensor, value_range: tuple[float, float] = (-1, 1), side: int = CELL) -> list[Image.Image]:
     """``picture`` (C, H, W) in each reading of ``task``, enlarged to ``side`` pixels at least."""
-    from phosphene.images import from_afar, rescaled, to_images
+    from phosphene.images import rescaled, to_images
 
     scale = max(1, side // picture.shape[-1])
-    return [from_afar(*to_images(rescaled(r.look(picture[None]), value_range), scale), r.distance) for r in task.readings]
+    return [*chain.from_iterable(to_images(rescaled(r.look(picture[None]), value_range), scale) for r in task.readings)]

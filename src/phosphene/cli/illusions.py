@@ -134,7 +134,7 @@ def hybrid(
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
 
-    A --sheet shows it at shrinking sizes, as if one walked away from it; of the other kinds what the first prompt rules.
+    A --sheet shows it as an eye sees it from near, from farther away and from afar; of other kinds what the first prompt rules.
     """
     for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
         if value is not None and kind != of:

@@ -34,7 +34,6 @@ PARTS = {
 }
 """What either prompt rules is called."""
 COARSE, MOTION = LowPass(SIGMAS[2][0]), MotionBlur()
-WALKING_AWAY = [Reading(f"{away} times as far" if away > 1 else "near", distance=away) for away in (1, 2, 4, 8)]
 SEEN = {"color": ("in colour", "in grey"), "motion": ("at rest", "in motion"), "scale": ("whole", "half")}
 """What a sheet calls the picture as it is and what the first prompt rules of it."""
 
@@ -93,9 +92,12 @@ def _half(x: Tensor) -> Tensor:
     return x / 2
 
 
-def _readings(kind: str, part: Component) -> list[Reading]:
+def _readings(kind: str, part: Component, sigmas: Sequence[float]) -> list[Reading]:
+    """How a sheet shows a hybrid: from near and, twice, from further away, at last from where its first prompt is read."""
     if kind == "frequency":
-        return WALKING_AWAY
+        *between, last = sorted(sigmas)
+        middle = between[-1] if between else last / 2
+        return [Reading("near"), Reading("farther away", FromAfar(middle)), Reading("from afar", FromAfar(last))]
     whole, ruled = SEEN[kind]
     return [Reading(whole), Reading(ruled, part)]
 
@@ -132,7 +134,7 @@ def hybrid(
     def judge(stage: Denoiser, pictures: Tensor, _: Sequence[int]) -> Score:
         return seen(stage, pictures, prompts, blurs) if kind == "frequency" else score(stage, pictures, prompts, looks)
 
-    return Task(asks, judge=judge, readings=_readings(kind, ruled))
+    return Task(asks, judge=judge, readings=_readings(kind, ruled, blurs))
 
 
 def completed(
@@ -155,4 +157,5 @@ def completed(
         first, rest = (original, drawn) if band == "low" else (drawn, original)
         return rest + component(first - rest)
 
-    return Task(asking([prompt], negative), image=image, edit=restored, large=large, readings=_readings(kind, component))
+    readings = _readings(kind, component, [getattr(component, "sigma", COARSE.sigma)])
+    return Task(asking([prompt], negative), image=image, edit=restored, large=large, readings=readings)
