@@ -144,6 +144,11 @@ def test_the_help_of_a_command_shows_how_it_is_used(call, name):  # noqa: F811
         require_command(line)
 
 
+def test_the_help_of_anagrams_names_every_view(call):  # noqa: F811
+    out = call("anagram", "--help")[1]
+    assert all(name in out or name.replace("rotate-", " -") in out for name in [*VIEWS, *WARPS, "four-way"])
+
+
 def test_whatever_draws_has_an_example():
     assert set(REMADE) < set(EXAMPLES)
 

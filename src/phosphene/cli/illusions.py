@@ -72,9 +72,24 @@ def anagram(
 ) -> None:
     """Draw a picture that shows something else in another view.
 
-    Views: identity, flip, mirror, rotate-90, rotate-180, rotate-270, negate, skew, patches, pixels, jigsaw, inner-circle,
-    square-hinge, rubik (patches:8 and the like for more pieces, jigsaw@3 for a seed of its own), and four-way, four at once;
-    rotate:135 (by any angle), cylinder and cone (mirrors that stand on the picture), lens:2 (its middle, enlarged).
+    Views, and how one gets from one reading to the other:
+
+    \b
+      flip, mirror              in a mirror that stands above it, or beside it
+      rotate-90, -180, -270     turned by hand
+      rotate:135                a disc of it turned, by any angle
+      negate                    in a camera that inverts colours
+      inner-circle              cut out its middle, and turn that upside down
+      jigsaw, patches, pixels   cut it up, and lay the parts elsewhere
+      square-hinge              turn each square a quarter, neighbours opposite ways
+      rubik                     slide rows and columns of squares
+      skew                      slide its columns, the further out the more
+      cylinder, cone            in a round mirror that stands on it
+      lens:2                    its middle, through a magnifying glass
+      four-way                  all four quarter turns at once, with four prompts
+      identity                  as it is
+
+    patches:8 and the like are of more pieces, jigsaw@3 is cut by a seed of its own; --print says how, with lines to cut along.
     """
     names = notation.require_views(view, len(prompts))
     notation.require_chance(names, view_seed)
