@@ -467,6 +467,8 @@ def test_what_weights_were_taught_before_they_are_taught_still(shards, tmp_path)
     words.write_text("zeppelin\n" + words.read_text())
     list(CascadeRun(tiny(images=32), tmp_path / "second", shards, source=tmp_path / "first" / "model"))
     assert {"zeppelin", "disc"} < tokens.load_words(tmp_path / "second" / "model" / "tokenizer")
+    list(CascadeRun(tiny(images=48), tmp_path / "second", shards, resume=True))
+    assert {"zeppelin", "disc"} < tokens.load_words(tmp_path / "second" / "model" / "tokenizer")
 
 
 KINDS = {

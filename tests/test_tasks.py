@@ -219,7 +219,8 @@ def test_the_law_holds_for_every_component(component):
 def test_a_hybrid_is_shown_from_near_to_far(prompts, sigmas, away):
     """At last from where its first prompt is read; before that from where the next is, or from half as far."""
     near, *others = hybrid(prompts, sigmas=sigmas).readings
-    assert [near.caption, *(each.caption for each in others)] == ["near", "farther away", "from afar"]
+    middle = f"farther away: {MAN}" if len(prompts) == 3 else "farther away"
+    assert [near.caption, *(each.caption for each in others)] == [f"near: {prompts[-1]}", middle, f"from afar: {BOAT}"]
     assert [each.look for each in others] == [FromAfar(sigma) for sigma in away]
     picture = randn(3, 64, 64).clamp(-1, 1)
     cells = [to_tensor(cell) for cell in drawing.viewed(hybrid(prompts, sigmas=sigmas), picture, side=64)]

@@ -28,6 +28,7 @@ from phosphene.models.cascade import open_cascade
 from phosphene.models.scheduler import Scheduler
 from phosphene.models.text import PromptCut, PromptStrange
 from phosphene.schedule import linear
+from phosphene.tasks.generate import generate
 from phosphene.training.mnist.recipes import Recipe
 from phosphene.training.text_to_image.captions import Thesaurus
 from phosphene.training.text_to_image.recipe import CascadeRecipe
@@ -270,6 +271,12 @@ def test_what_a_model_does_not_read_of_a_prompt_is_said(call, here):  # noqa: F8
         ("my two dogs", []),
         ("wolves with red cherries, 7 dancing foxes", []),
         ("a ????", []),
+        ("two knives, they don't stop, one stopped hopping", ["hopping"]),
+        ("a caf\u00e9, a cafe\u0301", ["caf\u00e9"]),
+        ("a \ufb02ower, \uff26\uff2f\uff38", []),
+        ("a fox \U0001f98a", ["\U0001f98a"]),
+        ("\u72d7", ["\u72d7"]),
+        ("\u0939\u093f\u0928\u094d\u0926\u0940", ["\u0939\u093f\u0928\u094d\u0926\u0940"]),
     ],
 )
 def test_words_that_a_model_was_never_told_of_are_strange(prompt, words):
@@ -282,14 +289,21 @@ def test_what_a_model_was_never_told_of_is_said(call, here, glyph):  # noqa: F81
     assert (code, err) == (0, "") and "never told of 'quokka'" in out and out.count("\n") == 2
     assert "never told of 'hund'" in call("generate", "a fox", "--negative", "Hund", *options)[1]
     assert "never" not in call("generate", "a fox beside a dog", *options)[1]
-    with pytest.warns(PromptStrange, match="never told of 'quokka'"):
+    code, out, err = call("generate", "a Quokka", "--autoguidance", "glyph", *options)
+    assert (code, err) == (0, "") and out.count("never told of") == 1
+    many = call("generate", " ".join(f"zz{c}q" for c in "abcdefgh"), *options)[1]
+    assert "'zzaq', 'zzbq', 'zzcq', 'zzdq', 'zzeq' and 3 more, so" in many
+    with pytest.warns(PromptStrange, match="never told of 'quokka'") as warned:
         open_cascade("glyph", stages=1).encode(["a quokka"])
+    with pytest.warns(PromptStrange) as later:
+        next(run(generate(["a quokka"]), open_cascade("glyph", stages=1), [1], sampling=Sampling(steps=1)))
+    assert {warned[0].filename, later[0].filename} == {__file__}
     list_of_words = glyph / "stage-1" / "tokenizer" / tokens.WORDS
     own = list_of_words.read_bytes()
     try:
         list_of_words.write_bytes(b"\xff")
         (glyph / folders.SUMS).rename(glyph / "away")
-        with pytest.raises(UserError, match=r"words\.txt: cannot be loaded"):
+        with pytest.raises(UserError, match=r"words\.txt: is no text in UTF-8"):
             open_cascade(glyph, stages=1).encode(["a fox"])
         list_of_words.unlink()  # as of weights from before there were lists
         with warnings.catch_warnings(action="error"):

@@ -247,9 +247,9 @@ class Drawing(Options):
         cascade: Cascade = common.cached((self.model, str(place), *how.items()), lambda: open_cascade(self.model, place, **how))
         self.require_use(cascade)
         asked = list(dict.fromkeys([*prompts, *([self.negative] if self.guides(cascade) else [])]))
-        if self.autoguidance is not None:
-            cascade = self.autoguided(cascade, asked, **how | {"stages": 1})
         with warnings.catch_warnings(action="ignore", category=PromptRemark):  # it is said below, each time
+            if self.autoguidance is not None:
+                cascade = self.autoguided(cascade, asked, **how | {"stages": 1})
             cascade.encode(asked)
         cascade.free_text()
         for prompt in asked:
@@ -334,13 +334,10 @@ def drawing_command(usual: str) -> Callable[[Callable], Callable]:
         def parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
             return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
-        parameters = []
-        for each in inspect.signature(command).parameters.values():
-            if each.name == "drawing":
-                parameters += [parameter(option.name, option.default, shared[option.name]) for option in known]
-            else:
-                parameters.append(parameter(each.name, each.default, hints[each.name]))
+        own = [each for each in inspect.signature(command).parameters.values() if each.name != "drawing"]
+        parameters = [parameter(each.name, each.default, hints[each.name]) for each in own]
         parameters.append(parameter("out", Path(usual), options.Out))
+        parameters += [parameter(option.name, option.default, shared[option.name]) for option in known]
         whole.__signature__, whole.__doc__ = inspect.Signature(parameters), command.__doc__
         whole.__annotations__ = {each.name: each.annotation for each in parameters}
         REMADE.append(name)

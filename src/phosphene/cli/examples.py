@@ -32,7 +32,7 @@ EXAMPLES = {
     "inspect": ("phosphene inspect castle.png",),
     "rerun": ("phosphene rerun castle.png",),
 }
-"""Of each command by its name, what comes out well first."""
+"""By the name of a command, what to type; the first comes out well."""
 
 
 def show(app: typer.Typer) -> None:

@@ -75,19 +75,19 @@ def anagram(
     Views, and how one gets from one reading to the other:
 
     \b
-      flip, mirror              in a mirror that stands above it, or beside it
-      rotate-90, -180, -270     turned by hand
-      rotate:135                a disc of it turned, by any angle
-      negate                    in a camera that inverts colours
-      inner-circle              cut out its middle, and turn that upside down
-      jigsaw, patches, pixels   cut it up, and lay the parts elsewhere
-      square-hinge              turn each square a quarter, neighbours opposite ways
-      rubik                     slide rows and columns of squares
-      skew                      slide its columns, the further out the more
-      cylinder, cone            in a round mirror that stands on it
-      lens:2                    its middle, through a magnifying glass
-      four-way                  all four quarter turns at once, with four prompts
-      identity                  as it is
+      flip, mirror                       in a mirror that stands above it, or beside it
+      rotate-90, rotate-180, rotate-270  turned by hand
+      rotate:135                         a disc of it turned, by any angle
+      negate                             in a camera that inverts colours
+      inner-circle                       cut out its middle, and turn that upside down
+      jigsaw, patches, pixels            cut it up, and lay the parts elsewhere
+      square-hinge                       turn each square a quarter, neighbours opposite ways
+      rubik                              slide rows and columns of squares
+      skew                               slide its columns, the further out the more
+      cylinder, cone                     in a round mirror that stands on it
+      lens:2                             its middle, through a magnifying glass
+      four-way                           all four quarter turns, with four prompts
+      identity                           as it is
 
     patches:8 and the like are of more pieces, jigsaw@3 is cut by a seed of its own; --print says how, with lines to cut along.
     """
@@ -149,7 +149,8 @@ def hybrid(
 ) -> None:
     """Draw a picture that shows one thing from afar and another from near.
 
-    A --sheet shows it as an eye sees it from near, from farther away and from afar; of other kinds what the first prompt rules.
+    A --sheet shows it from near, and blurred as an eye sees it from farther away and from afar; of other kinds what the first
+    prompt rules.
     """
     for name, value, of in (("--sigma", sigma, "frequency"), ("--length", length, "motion"), ("--angle", angle, "motion")):
         if value is not None and kind != of:

@@ -7,6 +7,7 @@ are theirs all the same.
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,9 @@ show in what is drawn. Two are what guidance asks of a single picture."""
 
 MOST_TEXTS = 16
 """Kept as the blocks read them, a megabyte each: those of a forward pass, which stay the same at every step."""
+
+MOST_NAMED = 5
+"""Words that a model was never told of: of more the number is said."""
 
 LARGE = 128
 """Channels from which products, and not what lies between them, are what a network's time goes to."""
@@ -127,7 +131,9 @@ class LightText(Text):
             why = f"is longer than the model reads, so it is cut, and {_short(rest)!r} counts for nothing"
             self._remark(prompt, why, PromptCut)
         if taught is not None and (words := strange(prompt, taught)):
-            named = _short(", ".join(map(repr, words)))
+            named = ", ".join(map(repr, words[:MOST_NAMED])) + (
+                f" and {len(words) - MOST_NAMED} more" if words[MOST_NAMED:] else ""
+            )
             self._remark(prompt, f"the model was never told of {named}, so of that it draws what it guesses", PromptStrange)
         ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length, encoder.config["vocab_size"]))
         return encode_text(encoder, ids, mask).cpu()
@@ -135,7 +141,7 @@ class LightText(Text):
     def _remark(self, prompt: str, what: str, kind: type[PromptRemark]) -> None:
         """Warn of ``prompt``, and keep what is said of it."""
         self.remarks.setdefault(prompt, []).append(f"prompt {_short(prompt)!r}: {what}")
-        warnings.warn(self.remarks[prompt][-1], kind, stacklevel=6)
+        warnings.warn(self.remarks[prompt][-1], kind, stacklevel=_outside())
 
     def _load(self, prompt: str) -> tuple[tuple[Tokenizer, int, frozenset[str] | None], nn.Module]:
         folder = self._require_encoder(prompt)
@@ -147,6 +153,14 @@ class LightText(Text):
         encoder = weights.require_fit(lambda: T5Encoder.from_config(config), shards)
         weights.materialise(encoder, shards)
         return reader, encoder.to(self.device, self.dtype).requires_grad_(False).eval()
+
+
+def _outside() -> int:
+    """The ``stacklevel`` of a warning by the caller that is the reader's own line, not one of this package or of torch."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("phosphene", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _short(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from phosphene.errors import UserError
 from phosphene.models.folders import AGAIN
-from phosphene.readers import MOST_TEXT, read_json_file, refusing, require_bounded
+from phosphene.readers import read_json_file, read_lines, refusing, require_bounded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,10 +26,15 @@ MOST_BYTES = 32 * 2**20
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 WORDS = "words.txt"
 """Beside a tokenizer: the words that a model was taught with, a line each. Of others it knows pieces, and no meaning."""
-_WORD = re.compile(r"[^\W\d_]{2,}")
-_NOTHING = {"my", "your", "his", "her", "its", "our", "their", "this", "that", "these", "those", "who", "which", "is", "are"}
-"""Words that name nothing to draw."""
-_ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"))
+_NOTHING = re.compile(
+    "(my|your|his|her|its|our|their|whose|this|that|these|those|who|which|it|he|she|we|you|they|me|him|them|is|are|was|were|be|been|am"
+    "|has|have|had|do|does|did|don|isn|aren|doesn|didn|re|ve|ll|very|so|just|please|some|any|each|every|also|as|if)"
+)
+"""Words, and what an apostrophe leaves of them, that name nothing to draw."""
+_LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "So"}
+"""Categories of Unicode: letters, what belongs to them, and pictures."""
+_ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
+_VERBAL = ("ing", "ed")
 
 
 def learn(texts: Iterable[str], size: int) -> Tokenizer:
@@ -51,19 +57,25 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
     return tokenizer
 
 
-def words_of(texts: Iterable[str]) -> set[str]:
-    """The words of ``texts``: letters in a row, two at least, lower-case."""
-    return {word for text in texts for word in _WORD.findall(text.lower())}
+def words_of(text: str) -> list[str]:
+    """The words of ``text`` as the tokenizer reads it, in their order: letters in a row, of ASCII's two at least; and emoji."""
+    whole = unicodedata.normalize("NFKC", text).lower()
+    words = "".join(c if unicodedata.category(c) in _LETTERS else " " for c in whole).split()
+    return [word for word in words if len(word) > 1 or not word.isascii()]
 
 
 def strange(text: str, taught: frozenset[str]) -> list[str]:
-    """The words of ``text`` that are none of those ``taught``, in no form of them (plurals, "-ing", "-ed"), in their order."""
+    """The words of ``text`` that are none of those ``taught``, nor plurals or forms in -ing and -ed of them, in their order."""
+    return [word for word in dict.fromkeys(words_of(text)) if not _NOTHING.fullmatch(word) and taught.isdisjoint(_forms(word))]
 
-    def known(word: str) -> bool:
-        forms = (word.removesuffix(end) + other for end, other in _ENDINGS if word.endswith(end))
-        return word in _NOTHING or not taught.isdisjoint(forms)
 
-    return [word for word in dict.fromkeys(_WORD.findall(text.lower())) if not known(word)]
+def _forms(word: str) -> set[str]:
+    """``word``, and what it may be a form of."""
+    found = {word.removesuffix(end) + other for end, other in _ENDINGS if word.endswith(end)}
+    for stem in (word.removesuffix(end) for end in _VERBAL if word.endswith(end)):
+        if len(stem) > 2:  # a king is no form of k
+            found |= {stem, f"{stem}e"} | ({stem[:-1]} if stem[-1] == stem[-2] else set())
+    return found
 
 
 def save(tokenizer: Tokenizer, folder: Path, length: int, taught: Iterable[str] = ()) -> None:
@@ -99,13 +111,11 @@ def load(folder: Path) -> tuple[Tokenizer, int]:
 
 
 def load_words(folder: Path) -> frozenset[str] | None:
-    """The words beside the tokenizer in ``folder``; None where nobody wrote them. UserError where they cannot be read."""
+    """The words beside the tokenizer in ``folder``; None where nobody wrote any. UserError where they cannot be read."""
     path = folder / WORDS
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return None
-    require_bounded(path, MOST_TEXT, AGAIN)
-    with refusing(path, AGAIN):
-        return frozenset(path.read_text(encoding="utf-8").split())
+    return frozenset(word for line in read_lines(path, str(path), AGAIN) for word in words_of(line)) or None
 
 
 def unread(tokenizer: Tokenizer, text: str, length: int) -> str:

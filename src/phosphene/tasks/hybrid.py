@@ -92,12 +92,16 @@ def _half(x: Tensor) -> Tensor:
     return x / 2
 
 
-def _readings(kind: str, part: Component, sigmas: Sequence[float]) -> list[Reading]:
-    """How a sheet shows a hybrid: from near and, twice, from further away, at last from where its first prompt is read."""
+def _readings(kind: str, part: Component, sigmas: Sequence[float], prompts: Sequence[str] = ()) -> list[Reading]:
+    """How a sheet shows a hybrid: from near, from farther away, and from where its first prompt is read."""
     if kind == "frequency":
         *between, last = sorted(sigmas)
         middle = between[-1] if between else last / 2
-        return [Reading("near"), Reading("farther away", FromAfar(middle)), Reading("from afar", FromAfar(last))]
+        names = (prompts[-1], prompts[1] if len(prompts) > 2 else "", prompts[0]) if prompts else ("",) * 3
+        seen_from = zip(
+            ("near", "farther away", "from afar"), names, (Reading().look, FromAfar(middle), FromAfar(last)), strict=True
+        )
+        return [Reading(f"{where}: {name}" if name else where, look) for where, name, look in seen_from]
     whole, ruled = SEEN[kind]
     return [Reading(whole), Reading(ruled, part)]
 
@@ -134,7 +138,7 @@ def hybrid(
     def judge(stage: Denoiser, pictures: Tensor, _: Sequence[int]) -> Score:
         return seen(stage, pictures, prompts, blurs) if kind == "frequency" else score(stage, pictures, prompts, looks)
 
-    return Task(asks, judge=judge, readings=_readings(kind, ruled, blurs))
+    return Task(asks, judge=judge, readings=_readings(kind, ruled, blurs, tuple(prompts)))
 
 
 def completed(
@@ -157,5 +161,6 @@ def completed(
         first, rest = (original, drawn) if band == "low" else (drawn, original)
         return rest + component(first - rest)
 
-    readings = _readings(kind, component, [getattr(component, "sigma", COARSE.sigma)])
+    parted = component.sigma if isinstance(component, LowPass) else COARSE.sigma
+    readings = _readings(kind, component, [parted])
     return Task(asking([prompt], negative), image=image, edit=restored, large=large, readings=readings)

@@ -131,6 +131,7 @@ class CascadeRun(TrainingRun):
         )
         if self.resume:
             checkpoint.load(trainer, self.out / checkpoint.NAME)
+            trainer.heard = tokens.load_words(self.model / "tokenizer") or trainer.heard
         if source is not None:
             trainer.restart(source, images)
         if teacher is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -66,18 +67,16 @@ class Stories(torch.utils.data.Dataset):
         return scene, scene.text
 
     def words(self) -> set[str]:
-        """The words that are said of the pictures: their names, and those of about as many scenes as there are pictures."""
+        """The words that may be said of the pictures: all names, and those of about as many scenes as there are pictures."""
         cast, chance = self.director.casting, random.Random(self.recipe.seed)
         texts = {*cast.names, *(self.director.scene(chance).text for _ in range(200 + len(cast.subjects)))}
-        for k in (k for drawings in (cast.painted, cast.icons) for some in drawings.values() for k in some):
+        for k in chain(*cast.painted.values(), *cast.icons.values()):
             subject = cast.subjects[k]
             texts |= {subject.called, *EVERYDAY.get(subject.caption, ())}
-            if subject.style == MASK:
-                continue
-            texts.add(subject.caption)
-            if cast.thesaurus is not None:
-                texts.update(cast.thesaurus.others(subject.called))
-        return tokens.words_of(texts)
+            if subject.style != MASK:  # of icons nothing but their names is said: see Casting.called
+                texts.add(subject.caption)
+                texts.update(cast.thesaurus.others(subject.called) if cast.thesaurus else ())
+        return {word for text in texts for word in tokens.words_of(text)}
 
     def __getitem__(self, k: int) -> Batch:
         scenes, texts = zip(*(self.scene(k, row) for row in self.rows), strict=True)
