@@ -215,7 +215,11 @@ def test_an_overlay_from_typing_to_paper(call, here, cascade, monkeypatch):  # n
     monkeypatch.setattr(printed, "DPI", 60)
     base = ["--model", cascade, "--steps", 2, "--best-of", 2, "--weights", "1,1,2"]
     code, out, err = call("overlay", *THREE, *base, "--animate", "slide.gif", "--print", "a4", "-o", "all.png")
-    assert (code, err) == (0, "") and "alignment" in out and "2 pages to print in all.pdf" in out
+    assert (
+        (code, err) == (0, "")
+        and "the best of 2: its weakest reading is sure by 0." in out
+        and "2 pages to print in all.pdf" in out
+    )
     a, b, both = (np.asarray(Image.open(f"all-{k}.png")).astype(float) / 255 for k in (1, 2, 3))
     assert np.abs(both - a * b).max() <= 1.6 / 255  # three roundings to eight bits
     with Image.open("slide.gif") as animation:

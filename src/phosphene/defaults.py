@@ -123,10 +123,6 @@ PAPER_VIEWS = ("flip", "rotate-90", "rotate-180", "negate", "inner-circle", "jig
 """In which anagrams are measured where nobody says."""
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """The classes of CIFAR-10 (Krizhevsky 2009), of whose 45 pairs papers draw anagrams."""
-MEANING = (
-    "Alignment is how much the weakest reading helps the model to see the picture: above 0 it does. Concealment is how surely "
-    "each reading is told from the others: 1 where none shows through."
-)
 INSIDE_OUTSIDE = "compose", "for inside and outside of the mask"
 FROM_TO = "morph", "where it begins and where it ends"
 """Commands that take two prompts, and which."""

@@ -269,14 +269,15 @@ def _best(task: Task, cascade: Cascade, drawing: Drawing, best_of: int, more: st
     it is not written.
     """
     from phosphene.images import sheet, to_images
+    from phosphene.tasks.score import READS
 
     made = 1 if task.fold is None else task.fold.drawn
     step = drawing.draw(task, cascade, range(drawing.seed, drawing.seed + best_of), made, best_of=best_of)
     picture, summary = step.xt[0].cpu(), f"seed {step.seeds[0]}{more}"
     if step.verdict is not None:
-        chosen = step.seeds[0] - drawing.seed
-        alignment, concealment = step.verdict.alignment[chosen], step.verdict.concealment[chosen]
-        summary += f": alignment {alignment:.3f}, concealment {concealment:.3f}"
+        sure = float(step.verdict.score[step.seeds[0] - drawing.seed])
+        summary += f", the best of {best_of}: its weakest reading is sure by {sure:.2f} of 1"
+        summary += "" if sure > READS else ", so it hardly reads; draw more, or see what phosphene pairs knows"
     views = viewed(task, picture)
     common.readings(views)
     if task.fold is not None:

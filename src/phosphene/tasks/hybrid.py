@@ -20,12 +20,10 @@ from phosphene.frequency import REFERENCE_SIZE, Component, Grayscale, LowPass, M
 from phosphene.models.protocol import Denoiser
 from phosphene.notation import require_hybrid
 from phosphene.tasks.generate import asked, asking
-from phosphene.tasks.score import Score, score
+from phosphene.tasks.score import READS, Score, score
 
 GAPS = {2: ((4.0,), (3.0,), (2.0,), (1.5,), (1.0,)), 3: ((4.5, 1.8), (3.0, 1.2), (2.25, 0.9), (1.5, 0.6))}
 """What :func:`widest` chooses of for two or three prompts, the widest gap between near and far first."""
-READS = 0.5
-"""A picture reads where each reading is more surely its own prompt than all others and none together."""
 PARTS = {
     "frequency": ("low frequencies", "high frequencies"),
     "color": ("the light", "the colours"),

@@ -22,6 +22,8 @@ from phosphene.sampler import draw, generators
 TIMES = (0.35, 0.5, 0.65, 0.8)
 """At these shares of the schedule what a picture shows is neither plain to see nor gone."""
 SHARPNESS = 50.0
+READS = 0.5
+"""A picture reads where each reading is more surely its own prompt than all others and none together."""
 
 Reading = Callable[[Tensor], Tensor]
 """From a picture to how it is looked at: a view's ``apply``, a blur."""

@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from phosphene.defaults import CASCADE, CONCEPTS, FAST, MEANING, SEED, SOLVERS
+from phosphene.defaults import CASCADE, CONCEPTS, FAST, SEED, SOLVERS
 from phosphene.errors import UserError
 from phosphene.images import fitted
 from phosphene.notation import is_warp
@@ -286,9 +286,9 @@ class Bench:
 
 
 def outcome(job: Job, plain: Callable[[str], str]) -> str:
-    """What a finished command said, but for where its files lie; and what its words mean."""
+    """What a finished command said, but for where its files lie."""
     *before, last = job.said or [""]
-    lines = [last.rpartition(";")[0] or "done", *before, *([MEANING] if "alignment" in last else [])]
+    lines = [last.rpartition(";")[0] or "done", *before]
     return plain("\n".join(lines))
 
 
