@@ -115,7 +115,7 @@ def load_words(folder: Path) -> frozenset[str] | None:
     path = folder / WORDS
     if not (path.exists() or path.is_symlink()):
         return None
-    return frozenset(word for line in read_lines(path, str(path), AGAIN) for word in words_of(line)) or None
+    return frozenset(words_of("\n".join(read_lines(path, str(path), AGAIN)))) or None
 
 
 def unread(tokenizer: Tokenizer, text: str, length: int) -> str:
