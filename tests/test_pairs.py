@@ -354,7 +354,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, lines):
 
 def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  # noqa: F811
     known = sketches.read(CONCEPTS)
-    assert len(known.tried) > 1000 and {pair.view for pair in known.tried} >= {"flip", "rotate-90", "rotate-180", "jigsaw"}
+    assert len(known.tried) > 500 and {pair.view for pair in known.tried} >= {"flip", "rotate-90", "rotate-180", "jigsaw"}
     code, out, err = call("pairs", "Police  Car", "--json", "x.json")
     assert (code, err) == (0, "") and "--view" in out.splitlines()[-2] and "--seed" in out.splitlines()[-2]
     told = json.loads(Path("x.json").read_text())["pairs"]
@@ -362,7 +362,7 @@ def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  
     order = [Tried(**pair).worth for pair in told]
     assert order == sorted(order, reverse=True) and told[0]["named"] == 2 and told[0]["reads"] > 0.3
     named = {pair[:3]: pair.named for pair in known.tried}
-    assert sum(of == 2 for of in named.values()) == 251 and len(known.tried) == 2128  # docs/illusions.md
+    assert sum(of == 2 for of in named.values()) == 169 and len(known.tried) == 747  # docs/illusions.md
 
 
 def test_what_people_did_not_read_goes_last_and_is_no_suggestion(call, tmp_path):  # noqa: F811
@@ -469,9 +469,8 @@ def test_what_may_share_a_picture_is_said_where_it_is_known():
     second = [pair.second for pair in partners(known.of("a cat"), known, through(view("flip")), 8)]
     assert told.endswith(f": {', '.join(second)}.") and "a cat" not in second
     assert told != widgets.fitting("a cat", "rotate-90") and told == widgets.fitting("a cat", "flip")
-    assert widgets.fitting("a duck", "rotate-90").startswith(
-        "People read with it: a dog face (seed 194), a cow (seed 194). May share a picture with it: "
-    )
+    read = "a house with garden (seed 189), a cow (seed 193), a dog face (seed 194)"
+    assert widgets.fitting("a duck", "rotate-90").startswith(f"People read with it: {read}. May share a picture with it: ")
     kept = widgets._partners.cache_info().currsize
     for prompt, name in (("zzz", "flip"), ("", "flip"), ("a cat", "cylinder")):
         assert widgets.fitting(prompt, name).startswith("Nothing is known")

@@ -337,8 +337,9 @@ def training(studio):
     return called["begin"], called["end"]
 
 
-def test_a_training_that_was_stopped_while_it_waited_does_not_begin(training):
+def test_a_training_that_was_stopped_while_it_waited_does_not_begin(training, studio, monkeypatch):
     (begin, end), who = training, SimpleNamespace(session_hash="waiting")
+    monkeypatch.setitem(studio.listening, "waiting", 1)  # whoever listens no longer is not trained for
     end(who)
     (only,) = begin(who, 7, True, "class", 1, 8)
     assert "stopped before it began" in only[1]

@@ -19,30 +19,30 @@ DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = DOCS / "images" / "gallery"
 
 ANAGRAMS = {
-    "police-cow": ("a police car", "a cow", "flip", 194),
-    "hourglass-student": ("an hourglass", "a student", "flip", 192),
-    "wine-cupcake": ("a glass of wine", "a cupcake", "flip", 186),
+    "police-koala": ("a police car", "a koala", "flip", 192),
+    "wine-cupcake": ("a glass of wine", "a cupcake", "flip", 190),
     "car-sunglasses": ("a car", "a face with sunglasses", "flip", 187),
-    "cherry-tulip": ("a cherry", "a tulip", "flip", 193),
+    "motorcycle-tiger": ("a motorcycle", "a tiger", "flip", 190),
     "duck-palm": ("a duck", "a palm tree", "flip", 192),
-    "castle-elephant": ("a castle", "an elephant", "rotate-180", 192),
+    "cocktail-tree": ("a cocktail", "a christmas tree", "flip", 193),
+    "castle-elephant": ("a castle", "an elephant", "rotate-180", 193),
     "butterfly-fox": ("a butterfly", "a fox", "rotate-180", 190),
-    "mushroom-tomato": ("a mushroom", "a tomato", "rotate-180", 186),
-    "martini-volcano": ("a martini glass", "a volcano", "rotate-180", 191),
-    "car-suitcase": ("a car", "a suitcase", "rotate-90", 189),
+    "mushroom-tomato": ("a mushroom", "a tomato", "rotate-180", 190),
+    "martini-volcano": ("a martini glass", "a volcano", "rotate-180", 186),
+    "snowman-cone": ("a snowman", "an ice cream cone", "rotate-180", 195),
+    "cake-santa": ("a birthday cake", "santa claus", "rotate-180", 188),
+    "tiger-runner": ("a tiger", "a runner", "rotate-90", 195),
+    "giraffe-helicopter": ("a giraffe", "a helicopter", "rotate-90", 195),
+    "pawn-sunglasses": ("a chess pawn", "sunglasses", "rotate-90", 188),
     "truck-padlock": ("a delivery truck", "a padlock", "rotate-90", 192),
     "chick-baby": ("a chick", "a baby", "rotate-90", 192),
-    "tiger-runner": ("a tiger", "a runner", "rotate-90", 194),
-    "giraffe-helicopter": ("a giraffe", "a helicopter", "rotate-90", 186),
-    "pine-fish": ("a pine tree", "fish", "rotate-90", 193),
-    "chick-star": ("a chick", "a star", "jigsaw", 193),
-    "avocado-frog": ("an avocado", "a frog", "jigsaw", 189),
-    "tent-frog": ("a tent", "a frog", "inner-circle", 186),
-    "mushroom-bear": ("a mushroom", "a teddy bear", "inner-circle", 186),
-    "eye-spider": ("an eye", "a spider", "square-hinge", 192),
-    "train-jeans": ("a train", "jeans", "square-hinge", 192),
-    "sunglasses-pen": ("sunglasses", "a pen", "skew", 192),
-    "umbrella-eggplant": ("an umbrella with raindrops", "an eggplant", "rubik", 194),
+    "telephone-backpack": ("a telephone", "a backpack", "jigsaw", 192),
+    "strawberry-mouth": ("a strawberry", "a mouth", "jigsaw", 192),
+    "tent-frog": ("a tent", "a frog", "inner-circle", 193),
+    "eye-spider": ("an eye", "a spider", "square-hinge", 191),
+    "leaf-crab": ("a maple leaf", "a crab", "square-hinge", 191),
+    "nose-lightning": ("a nose", "lightning", "skew", 186),
+    "whale-pumpkin": ("a whale", "a pumpkin", "negate", 188),
 }
 HYBRIDS = {
     "tree-owl": ("a tree", "an owl", 3.0, 183),
@@ -77,16 +77,17 @@ PAGE = """# Gallery
 
 Here are {count} anagrams in {views} views by the embedded model, 256x256 pixels, unretouched: each is what its command
 draws, as it is and in the view. All pairs are of the table of `phosphene pairs` (how it was made:
-[illusions.md](illusions.md)). Of each, ten seeds were drawn, of which a retrieval model took the one that read best to it.
-Judges are easily pleased, so people chose: {count} of the 327 pairs whose two readings others had named right, by their
+[illusions.md](illusions.md)). Of each, ten seeds were drawn, of which retrieval models took the one that read best to them.
+Judges are easily pleased, so people chose: {count} of the pairs whose two readings others had named right, by their
 looks. Three of a first choice, which neither of two people named both ways, were replaced. It is a choice of pairs and of
 seeds, as galleries are. How often pairs read that nobody chose stands in [illusions.md](illusions.md).
 
-"Named" is what somebody said who saw each reading by itself, as a numbered picture among {pictures} in shuffled order, and
-knew nothing of prompts or views; the first name counts (a graduate is a student, a cocktail glass a martini glass, a running
-man a runner, a Christmas tree a pine tree; a thing that lies on its head or its side is none). **In {both} of {count} both
-readings were named right**, in {one} exactly one, in {none} neither; a second person, whose names are not shown, named both
-right in 19. Neither of the two had had a say in the choice, and who compared the names with the prompts had seen no picture.
+"Named" is what somebody said who saw each reading by itself, as a numbered picture among sixty in shuffled order
+(the three among twenty), and knew nothing of prompts or views; the first name counts (a cocktail glass is a martini
+glass, red lips are a mouth, a person running is a runner, but a truck no delivery truck; a thing that lies on its head or
+its side is none). **In {both} of {count} both readings were named right**, in {one} exactly one, in {none} neither; a second
+person, whose names are not shown, named both right in 17. Neither of the two had had a say in the choice, and who compared
+the names with the prompts had seen no picture.
 The failures stay where they are.
 
     python tools/gallery.py --again    # draws all of it
@@ -96,12 +97,11 @@ The failures stay where they are.
 {rows}
 ## Hybrids
 
-Here are {hybrids}, of frequencies, chosen by looks from some 150 pictures of 42 pairs, three or four seeds each. "From
-afar" is the picture as an eye sees it that blurs by the sigma, shrunk to a pixel a sigma (`FromAfar` in `tasks/hybrid.py`). Two
-people who knew nothing saw half of all readings each, and of no hybrid both. **{change} of {hybrids} change**: what was
-named from afar is the first prompt and what was named from near the second (a fox's face is a fox, a robot's no robot). Of
-a first choice 7 of 12 did and of a second 8, each named by two others; seven that did not change were replaced. Named are the
-first names, from afar and from near.
+Here are {hybrids}, of frequencies, pairs and seeds that were chosen by looks from some 150 pictures of 42 pairs, three or
+four seeds each, by earlier weights, and drawn by these. "From afar" is the picture as an eye sees it that blurs by the
+sigma, shrunk to a pixel a sigma (`FromAfar` in `tasks/hybrid.py`). Two people who knew nothing saw half of all readings
+each, and of no hybrid both. **{change} of {hybrids} change**: what was named from afar is the first prompt and what was
+named from near the second (a fox's head is a fox, a man's face no robot). Named are the first names, from afar and from near.
 
 | | command | named | reads |
 |---|---|---|---|
@@ -125,7 +125,6 @@ def page() -> str:
     return PAGE.format(
         count=len(ANAGRAMS),
         views=len({view for *_, view, _ in ANAGRAMS.values()}),
-        pictures=2 * len(ANAGRAMS),
         both=reads.count("both"),
         one=sum(r in ("first", "second") for r in reads),
         none=reads.count("neither") or "none",

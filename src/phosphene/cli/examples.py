@@ -19,8 +19,8 @@ EXAMPLES = {
     "edit": ("phosphene edit sketch-house -o house.png", 'phosphene edit clock-tower --prompt "a rocket ship" -o rocket.png'),
     "inpaint": ('phosphene inpaint castle-hill castle-hill-mask --prompt "a house" -o inpaint.png',),
     "anagram": (
-        'phosphene anagram "an hourglass" "a student" --view flip --seed 192 --sheet -o hourglass.png',
-        'phosphene anagram "a police car" "a cow" --view flip --best-of 8 --animate turn.gif -o cow.png',
+        'phosphene anagram "a castle" "an elephant" --view rotate-180 --seed 193 --sheet -o castle.png',
+        'phosphene anagram "a police car" "a koala" --view flip --best-of 8 --animate turn.gif -o koala.png',
         'phosphene anagram "a sunflower" "a cat face" --view cylinder --print a4 -o mirror.png',
     ),
     "hybrid": ('phosphene hybrid "a house" "a dog face" --sigma 3 --sheet -o hybrid.png',),

@@ -63,8 +63,8 @@ def anagram_tab(studio: Studio, _: gr.Tab) -> None:
         fitting = gr.Markdown(widgets.fitting("a fox", "flip"))
         for asked in (first, view):
             asked.change(widgets.fitting, [first, view], fitting, show_progress="hidden", queue=False)
-        turned = [["a castle", "an elephant", "rotate-180"], ["a car", "a suitcase", "rotate-90"]]
-        gr.Examples([["an hourglass", "a student", "flip"], *turned], [first, other, view])
+        turned = [["a castle", "an elephant", "rotate-180"], ["a chick", "a baby", "rotate-90"]]
+        gr.Examples([["a police car", "a koala", "flip"], *turned], [first, other, view])
         bench.ask("--best-of", widgets.choosing(), widgets.number)
 
 
@@ -181,7 +181,7 @@ def lesson(settings: Recipe, out: Path, device: str, halted: Callable[[], bool])
             found = sorted((out / "samples").glob("*.png"))
             yield bar(f"{status}, {report.seconds_left:.0f} s left", done, total), str(curve), str(found[-1]) if found else None
             drawn_at = time.monotonic()
-        if halted():
+        if done < total and halted():
             yield bar(f"stopped after {done} of {total} steps"), gr.skip(), gr.skip()
             return
     yield bar(f"done: {status}", total, total), gr.skip(), gr.skip()
