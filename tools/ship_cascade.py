@@ -58,8 +58,9 @@ that training left out. The commands: docs/embedded-model.md.
 - It draws in the manner of its pictures. "A photo of" gives an instant print of a drawn thing.
 - Which of two things is left and which is right it does not hear; a second thing is often lost or takes the first one's colour.
 - It is small. Common things come out as anyone would name them; a barista, or a cat on a chair, does not.
-- Things of which the sets have icons alone it knows as icons: painted in a style they were asked for, the judge finds the style
-  in {styled:.0%}. Of icons of one colour it finds {icons} captions (of the real ones {real_icons}), of paintings {painted:.0%}.
+- Things of which the sets have icons alone it knows as icons: asked for in a style of painting, the judge finds that style in
+  {styled:.0%} of them. Of icons of one colour it finds {icons} captions (of the real ones {real_icons}), of paintings
+  {painted:.0%}.
 - What it takes for granted is what emoji take for granted: people are yellow or light-skinned unless a word says otherwise
   (skin tones were left out of the training pictures), families and professions look as the vendors drew them, and names are
   English. It says nothing about how things or people are.
