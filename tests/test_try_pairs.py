@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import sys
@@ -217,3 +218,15 @@ def test_with_other_weights_the_pairs_of_a_table_are_drawn_again_and_no_others(c
     trial.texts = [torch.eye(2)]
     (row, *_) = [row for row in trial.table() if row.view == "flip"]
     assert (round(row.reads, 2), row.seeds, row.seed, row.named) == (0.9, 2, try_pairs.THEN[1], None)
+
+
+def test_what_one_view_gave_is_kept_though_the_next_never_ends(cascade, tmp_path, monkeypatch):  # noqa: F811
+    cascade.encode([None, BOAT, MAN])
+    trial = try_pairs.Trial(cascade.stages[0], [Judge()], things(BOAT, MAN), 4)
+    monkeypatch.setattr(try_pairs, "READABLE", 0.0)
+    monkeypatch.setattr(try_pairs, "PARTNERS", {"flip": (1, 1), "no such view": (1, 1)})
+    monkeypatch.setattr(try_pairs, "STEPS", (2, 2))
+    options = argparse.Namespace(readings=None, first=None, partners=None, out=tmp_path / "tried.tsv")
+    with pytest.raises(UserError, match="no such view"):
+        try_pairs.draw_new(trial, options)
+    assert options.out.read_text().startswith("view\tfirst")

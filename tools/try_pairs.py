@@ -220,6 +220,7 @@ def draw_new(trial: Trial, options: argparse.Namespace) -> None:
         trial.draw(trial.again(name, again, asked), name, THEN, STEPS[1])
         shares = [trial.reads(name, pair) for pair in todo] or [0.0]
         print(f"{name}: {len(todo)} pairs, {sum(shares) / len(shares):.2f} in the mean", flush=True)
+        write(trial.table(), options.out)  # a machine may be taken away
 
 
 def main() -> None:
