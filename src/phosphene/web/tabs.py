@@ -57,10 +57,10 @@ def inpaint_tab(studio: Studio, _: gr.Tab) -> None:
 def anagram_tab(studio: Studio, _: gr.Tab) -> None:
     bench = Bench(studio, "anagram", "dpm")
     with bench.laid_out(look=lambda job, values: widgets.turning_picture(job.pictures, values[:2], values[2])):
-        first = bench.ask("", gr.Textbox("a fox", label="As it stands"), widgets.prompt)
-        other = bench.ask("", gr.Textbox("a pumpkin", label="In the other view"), widgets.prompt)
+        first = bench.ask("", gr.Textbox("a car", label="As it stands"), widgets.prompt)
+        other = bench.ask("", gr.Textbox("a face with sunglasses", label="In the other view"), widgets.prompt)
         view = bench.ask("--view", gr.Dropdown(STUDIO_VIEWS, value="flip", label="The other view"))
-        fitting = gr.Markdown(widgets.fitting("a fox", "flip"))
+        fitting = gr.Markdown(widgets.fitting("a car", "flip"))
         for asked in (first, view):
             asked.change(widgets.fitting, [first, view], fitting, show_progress="hidden", queue=False)
         turned = [["a castle", "an elephant", "rotate-180"], ["a chick", "a baby", "rotate-90"]]
