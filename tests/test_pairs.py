@@ -354,7 +354,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, lines):
 
 def test_the_table_that_ships_is_of_the_sheet_and_says_what_reads(call, here):  # noqa: F811
     known = sketches.read(CONCEPTS)
-    assert len(known.tried) > 500 and {pair.view for pair in known.tried} >= {"flip", "rotate-90", "rotate-180", "jigsaw"}
+    assert {pair.view for pair in known.tried} >= {"flip", "rotate-90", "rotate-180", "jigsaw"}
     code, out, err = call("pairs", "Police  Car", "--json", "x.json")
     assert (code, err) == (0, "") and "--view" in out.splitlines()[-2] and "--seed" in out.splitlines()[-2]
     told = json.loads(Path("x.json").read_text())["pairs"]

@@ -210,7 +210,7 @@ def test_with_other_weights_the_pairs_of_a_table_are_drawn_again_and_no_others(c
     cascade.encode([None, BOAT, MAN])
     trial = try_pairs.Trial(cascade.stages[0], [Judge()], things(BOAT, MAN), 4)
     rows = [Tried("flip", BOAT, MAN, 0.5, 10, 186, 1), Tried("rotate-90", MAN, BOAT, 0.5, 10, 186)]
-    try_pairs.draw_again(trial, rows)
+    list(try_pairs.draw_again(trial, rows))
     found = {(name, *pair): len(own) for name, tried in trial.found.items() for pair, own in tried.items()}
     assert found == dict.fromkeys([("flip", BOAT, MAN), ("rotate-90", MAN, BOAT)], len(try_pairs.THEN))
     most, tenth = torch.tensor([[0.9, 0.1], [0.1, 0.9]]).log(), torch.tensor([[0.8, 0.1], [0.1, 0.8]]).log()
@@ -223,10 +223,11 @@ def test_with_other_weights_the_pairs_of_a_table_are_drawn_again_and_no_others(c
 def test_what_one_view_gave_is_kept_though_the_next_never_ends(cascade, tmp_path, monkeypatch):  # noqa: F811
     cascade.encode([None, BOAT, MAN])
     trial = try_pairs.Trial(cascade.stages[0], [Judge()], things(BOAT, MAN), 4)
-    monkeypatch.setattr(try_pairs, "READABLE", 0.0)
+    for least in ("READABLE", "APART", "LEAST"):
+        monkeypatch.setattr(try_pairs, least, 0.0)
     monkeypatch.setattr(try_pairs, "PARTNERS", {"flip": (1, 1), "no such view": (1, 1)})
     monkeypatch.setattr(try_pairs, "STEPS", (2, 2))
-    options = argparse.Namespace(readings=None, first=None, partners=None, out=tmp_path / "tried.tsv")
+    options = argparse.Namespace(readings=None, first=None, partners=None)
     with pytest.raises(UserError, match="no such view"):
-        try_pairs.draw_new(trial, options)
-    assert options.out.read_text().startswith("view\tfirst")
+        try_pairs.keep(trial, try_pairs.draw_new(trial, options), tmp_path / "tried.tsv")
+    assert {row.view for row in read_tried(tmp_path / "tried.tsv", (BOAT, MAN))} == {"flip"}

@@ -193,17 +193,17 @@ def write(rows: Sequence[Tried], path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def draw_again(trial: Trial, rows: Sequence[Tried]) -> None:
-    """The pairs of ``rows``, from the seeds of which the best is kept."""
+def draw_again(trial: Trial, rows: Sequence[Tried]) -> Iterator[str]:
+    """The pairs of ``rows``, from the seeds of which the best is kept; what was done, view by view."""
     trial.before = 0
     for name in dict.fromkeys(row.view for row in rows):
         todo = [row[1:3] for row in rows if row.view == name]
         trial.draw(todo, name, THEN, STEPS[1])
-        print(f"{name}: {len(todo)} pairs again", flush=True)
+        yield f"{name}: {len(todo)} pairs again"
 
 
-def draw_new(trial: Trial, options: argparse.Namespace) -> None:
-    """Pairs of all things, or of some, by what their sketches promise."""
+def draw_new(trial: Trial, options: argparse.Namespace) -> Iterator[str]:
+    """Pairs of all things, or of some, by what their sketches promise; what was done, view by view."""
     things = trial.things
     easy = torch.tensor([prompt not in things.hard for prompt in things.prompts])
     wanted = partners = (trial.alone() >= READABLE) & easy
@@ -212,15 +212,21 @@ def draw_new(trial: Trial, options: argparse.Namespace) -> None:
     if options.first:
         named = options.first.read_text(encoding="utf-8").split("\n")
         wanted = torch.tensor([prompt in named for prompt in things.prompts])
-    print(f"{int(partners.sum())} partners for {int(wanted.sum())} of {len(things.prompts)} things", flush=True)
+    yield f"{int(partners.sum())} partners for {int(wanted.sum())} of {len(things.prompts)} things"
     asked = {prompt for prompt, each in zip(things.prompts, wanted.tolist(), strict=True) if each}
     for name in PARTNERS:
         tries, again = options.partners or PARTNERS[name]
         trial.draw(todo := candidates(things, name, wanted, partners, tries), name, FIRST, STEPS[0])
         trial.draw(trial.again(name, again, asked), name, THEN, STEPS[1])
         shares = [trial.reads(name, pair) for pair in todo] or [0.0]
-        print(f"{name}: {len(todo)} pairs, {sum(shares) / len(shares):.2f} in the mean", flush=True)
-        write(trial.table(), options.out)  # a machine may be taken away
+        yield f"{name}: {len(todo)} pairs, {sum(shares) / len(shares):.2f} in the mean"
+
+
+def keep(trial: Trial, done: Iterator[str], out: Path) -> None:
+    """Write the table anew whenever something is ``done``, for a machine may be taken away."""
+    for said in done:
+        write(trial.table(), out)
+        print(said, flush=True)
 
 
 def main() -> None:
@@ -247,13 +253,9 @@ def main() -> None:
     if options.device != "cpu":
         stage.network.compile()
     trial = Trial(stage, [open_matcher(name, options.device) for name in options.judge], things, options.batch)
-    if options.again:
-        draw_again(trial, read_tried(options.again, things.prompts))
-    else:
-        draw_new(trial, options)
-    rows = trial.table()
-    write(rows, options.out)
-    print(f"{len(rows)} pairs in {options.out}")
+    done = draw_again(trial, read_tried(options.again, things.prompts)) if options.again else draw_new(trial, options)
+    keep(trial, done, options.out)
+    print(f"{len(trial.table())} pairs in {options.out}")
 
 
 if __name__ == "__main__":
