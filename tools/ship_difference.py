@@ -38,8 +38,8 @@ ADAPTED_CARD = """# {name}
 What {teacher} makes of a picture of which nothing is said: `phosphene edit sketch-house`, without a prompt. It learned on from
 pictures without words alone, half of them or more simple drawings, many in simple places (`phosphene train unprompted`), and a
 drawing stays what it is oftener: of 64 new scenes, put together as those that it learned from, from start 7 of 34 people named
-64 % for what they were, by {teacher} 28 %; of others 42 and 27 % (upon the ninth run's weights). What it makes of prompts nobody
-has measured; for those take {teacher}.
+64 % for what they were, by {teacher} 28 %; of others 42 and 27 % (a former one, upon the ninth run's weights). What it makes of
+prompts nobody has measured; for those take {teacher}.
 
 """
 REST = """This folder holds the difference between the two networks' weights (low-rank products, {bytes:,} bytes). What it draws,
