@@ -63,7 +63,8 @@ def test_of_a_picture_it_leaves_more_than_glyph_does():
 
 def test_it_is_sampled_like_glyph_and_told_of(call):  # noqa: F811
     assert UNPROMPTED in folders.cascades() and usual_of(UNPROMPTED) == ADAPTED_USUAL == load(UNPROMPTED).stages[0].usual
-    assert sum(file.stat().st_size for file in folders.locate(UNPROMPTED).iterdir()) < 1e6
+    # A fifth of its components, 0.5 MB, draws worse.
+    assert sum(file.stat().st_size for file in folders.locate(UNPROMPTED).iterdir()) < 1.3e6
     code, out, _ = call("models", "info", UNPROMPTED)
     told = json.loads(out)
     assert code == 0 and told["adapted"] == {"base": CASCADE} and "distilled" not in told
