@@ -115,6 +115,10 @@ def main() -> None:
         rows = [k for k, c in enumerate(new) if c in able]
         figures["compositions that can be real"] = measure.composed(judge, drawn[rows], able)._asdict()
         grid(drawn, prompts, options.out / "compositions.png")
+        own, _ = measure.in_style(cutouts, options.count // 2)
+        figures["painted things in a style that they have"] = measure.composed(
+            judge, draw([c.told() for c in own]), own
+        )._asdict()
         prompts = [a.prompt for a in asked[: options.count // 10] for _ in range(EACH)]
         drawn = draw(prompts)
         same, other = measure.diversity(judge, drawn, EACH)

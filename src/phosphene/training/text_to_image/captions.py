@@ -34,6 +34,8 @@ def spoken(colour: str, chance: random.Random) -> str:
 
 MASK = "icon"
 """The style whose pictures are alpha masks, to be filled with any ink."""
+DRAWN = "drawn by a model"
+"""The source of pictures of tools/draw_styles.py."""
 HANDED = frozenset(table("text_to_image/words.toml")["handed"])
 """Words of pictures that must not be mirrored: lettering and directions."""
 EVERYDAY = {caption: tuple(names.split(", ")) for caption, names in lines("text_to_image/everyday.tsv")}
@@ -62,6 +64,11 @@ class Subject:
     size: int = 0
     where: str = ""
     source: str = ""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a model drew it, in a style that nobody has painted the thing in."""
+        return self.source == DRAWN
 
     @classmethod
     def from_json(cls, values: Mapping) -> Subject:

@@ -151,9 +151,13 @@ class Casting:
         self.new, self.ordinary = new, ordinary
         self.painted: dict[str, list[int]] = defaultdict(list)
         self.icons: dict[str, list[int]] = defaultdict(list)
+        self.restyled: dict[str, list[int]] = defaultdict(list)  # by style
         self.kind: dict[str, Kind] = {}
         for k, subject in enumerate(subjects):
             if used is not None and not used[k]:
+                continue
+            if subject.drawn:
+                self.restyled[subject.style].append(k)
                 continue
             name = subject.called
             (self.icons if subject.style == MASK else self.painted)[name].append(k)

@@ -181,7 +181,7 @@ def _with_typical(outlines: np.ndarray, subjects: Sequence[Subject], shapes: Seq
     """
     alike, found = defaultdict(list), list(shapes)
     for k, subject in enumerate(subjects):
-        alike[subject.called].append(k)
+        alike[subject.called, subject.drawn].append(k)
     for rows in alike.values():
         if len(rows) > 1:
             one, other = outlines[rows][:, None], outlines[rows][None]

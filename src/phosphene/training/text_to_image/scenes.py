@@ -61,6 +61,17 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(article(text, chance) + said, [layer], paper=paper)
 
 
+def restyled(cast: Casting, chance: random.Random) -> Scene | None:
+    """A thing that nobody has painted, in a style that is said (tools/draw_styles.py); each style as often."""
+    if not cast.restyled:
+        return None
+    subject = cast.subjects[k := chance.choice(cast.restyled[chance.choice(sorted(cast.restyled))])]
+    word, name = chance.choice(phrases.STYLES[subject.style]), subject.called
+    across = -1.0 if chance.random() < 0.5 and not subject.handed else 1.0
+    text = f"{word} {name}" if chance.random() < 0.75 else f"{name}, {word} style"
+    return Scene(article(text, chance), [Layer(k, (across, 1.0, 0.0, 0.0))])
+
+
 def icon(cast: Casting, chance: random.Random) -> Scene | None:
     # Whoever asks for an icon asks for any; where nothing is said, what people ask for first is what they have at hand.
     by_icons = None if cast.ordinary else lambda name: len(cast.icons[name]) ** 0.5
@@ -185,6 +196,8 @@ def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place
 
 SHARES = {"single": 0.37, "icon": 0.20, "here": 0.11, "place": 0.05, "pair": 0.13, "count": 0.06, "worn": 0.04, "group": 0.04}
 """Of the kinds of scene in a batch."""
+RESTYLED = 0.12
+"""The share of things that a model drew in a style, where there are such."""
 TRIES = 8
 MANNERED = 0.25
 """Share of the pictures, icons apart, that are made in a manner."""
@@ -197,6 +210,7 @@ SIMPLE = {"single": 0.4, "here": 0.15, "simple": 0.45}
 
 
 KINDS = {"single": single, "icon": icon, "here": here, "place": place, "pair": pair, "count": count, "worn": worn, "group": group}
+KINDS["restyled"] = restyled
 KINDS["simple"] = partial(here, flat=True)
 
 
@@ -209,6 +223,8 @@ class Director:
         self.casting, self.ordinary = casting, ordinary if enough else casting
         self.drawn = drawn if known and drawn is not None and drawn.names else None
         self.shares, self.unsaid = (SHARES, PLAIN) if known else ({"single": 0.8, "icon": 0.2},) * 2
+        if casting.restyled:
+            self.shares = {**self.shares, "restyled": RESTYLED * sum(self.shares.values()) / (1 - RESTYLED)}
 
     def plain(self, chance: random.Random, simple: float) -> Scene:
         """One scene to be shown without words: an ordinary thing, in no manner and in colours of its own.
@@ -228,7 +244,7 @@ class Director:
         kind = kind or chance.choices(list(self.shares), list(self.shares.values()))[0]
         made = self._made(self.casting, kind, chance)
         if manner is None:
-            manner = chance.choice(list(MANNERS)) if kind != "icon" and chance.random() < MANNERED else ""
+            manner = chance.choice(list(MANNERS)) if kind not in ("icon", "restyled") and chance.random() < MANNERED else ""
         if manner:
             bare = made.text
             for start in ("a ", "an ", "the "):

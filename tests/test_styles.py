@@ -1,0 +1,128 @@
+"""Styles: who tells them (benchmarks/styles.py), what a model draws in them (tools/draw_styles.py), and how it is learned."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import draw_styles
+import style_sheets
+import styles
+
+from phosphene.training.text_to_image import phrases
+from phosphene.training.text_to_image.captions import DRAWN, MASK, Subject
+from phosphene.training.text_to_image.casting import Casting
+from phosphene.training.text_to_image.cutouts import Cutouts, Shape
+from phosphene.training.text_to_image.scenes import RESTYLED, SHARES, Director
+
+SHAPE = Shape(0.1, 0.1, 0.9, 0.9, 0.5, 0.5, False, True, False, -1)
+
+
+def stripes(chance: random.Random, upright: bool) -> torch.Tensor:
+    """(3, 64, 64) in [-1, 1]: a striped box of some size and place on white."""
+    side, x, y = chance.randrange(24, 44), chance.randrange(2, 18), chance.randrange(2, 18)
+    along, picture = torch.arange(64) // 3 % 2, torch.ones(3, 64, 64)
+    pattern = along[None, :].expand(64, 64) if upright else along[:, None].expand(64, 64)
+    picture[:, y : y + side, x : x + side] = torch.where(pattern > 0, 0.2, -0.8)[y : y + side, x : x + side]
+    return picture
+
+
+def test_frames_show_no_size_and_no_place():
+    large, small = torch.ones(2, 1, 3, 64, 64)
+    large[..., 2:60, 4:62] = small[..., 10:39, 30:59] = -1.0
+    large[..., 30:40, 20:30] = small[..., 24:29, 38:43] = 0.3
+    assert (styles.framed(large) - styles.framed(small)).abs().mean() < 0.08  # along the edges
+    assert (large - small).abs().mean() > 0.8
+
+
+def test_a_white_picture_stays_white():
+    assert styles.framed(torch.ones(2, 3, 64, 64)).eq(1).all()
+
+
+def test_eyes_tell_what_they_learned_and_are_the_same_when_read_again(tmp_path):
+    chance = random.Random(0)
+    labels = torch.arange(96) % 2
+    pictures = torch.stack([stripes(chance, bool(k)) for k in labels])
+    eyes = styles.Eyes([styles.learned(styles.packed(pictures[:64]), labels[:64], seed, 40, 4) for seed in (1, 2)])
+    said = eyes.say(pictures[64:])
+    found = styles.table(said, labels[64:])
+    assert found["right"] > 0.9 and found["of"] == 32
+    assert sum(found[styles.CALLED[0]].values()) == pytest.approx(1)
+    eyes.save(tmp_path)
+    assert torch.allclose(styles.Eyes.open(tmp_path).say(pictures[64:]), said, atol=1e-6)
+
+
+class Seen:
+    """A judge and eyes that find in a picture what its first pixels say: the number of a name, and of a style."""
+
+    def texts(self, prompts):
+        return torch.eye(4)[[int(prompt[-1]) for prompt in prompts]]
+
+    def pictures(self, pictures):
+        return torch.eye(4)[pictures[:, 0, 0, 0].long()] + 0.1 * torch.arange(4)
+
+    def say(self, pictures):
+        return torch.eye(6)[pictures[:, 0, 0, 1].long()]
+
+
+def test_a_picture_is_kept_for_its_style_and_for_its_name():
+    chooser = draw_styles.Chooser(Seen(), Seen(), [f"thing {k}" for k in range(4)])
+    pictures = torch.zeros(4, 3, 64, 64)
+    pictures[:, 0, 0, :2] = torch.tensor([[2.0, 1], [2, 3], [3, 1], [3, 1]])
+    wanted = [draw_styles.Wanted(*w) for w in ((2, 1), (2, 1), (0, 1), (2, 1))]
+    # its own; in another style; three names before its own; one
+    assert chooser.right(pictures, wanted) == [True, False, False, True]
+
+
+def test_a_style_is_right_by_its_letter_and_fine_by_its_design():
+    key = {"1": "glyph, 3d", "2": "glyph, 3d", "3": "glyph, flat", "4": "paintings, sticker"}
+    said = {"1": "A", "2": "B", "3": "A", "4": "E"}
+    first, second = style_sheets.score(key, said).split("\n")
+    assert first == "glyph: 1 of 3; 2 where 3d and glossy are one" and second.startswith("paintings: 1 of 1; 1 ")
+
+
+def test_no_painting_of_the_reference_is_asked_for():
+    known = [Subject(f"thing {k}", style, f"thing {k}", f"thing {k}") for k in range(20) for style in styles.KEPT]
+    rows, found = style_sheets.paintings(Cutouts(torch.zeros(0), known, []), 4, random.Random(0))
+    assert [len(row) for row in rows] == [style_sheets.THINGS] * 5 and len(found) == 20
+    for row, style in zip(rows, styles.KEPT, strict=True):
+        assert [known[k].name for k in row] == [known[k].name for k in rows[0]] and {known[k].style for k in row} == {style}
+    assert not {known[k].name for row in rows for k in row} & {known[k].name for _, k in found}
+    assert all(word == phrases.STYLES[known[k].style][0] for word, k in found)
+
+
+def subjects(drawn: bool) -> list[Subject]:
+    icons = [Subject(f"tool {k}", MASK, f"tool {k}", f"tool {k}", "object", 2, "g") for k in range(6)]
+    painted = [Subject(f"cat {k}", "noto", f"cat {k}", f"cat {k}", "animal", 2, "g") for k in range(6)]
+    styled = [Subject("tool 1", style, "tool 1", "tool 1", source=DRAWN) for style in (*styles.KEPT, styles.KEPT[0])]
+    return [*icons, *painted, *(styled if drawn else ())]
+
+
+def scenes_of(known: list[Subject], count: int = 1500):
+    director, chance = Director(Casting(known, [SHAPE] * len(known))), random.Random(0)
+    return [director.scene(chance) for _ in range(count)]
+
+
+def test_what_a_model_drew_is_shown_alone_and_its_style_said():
+    known = subjects(True)
+    made = [s for s in scenes_of(known) if any(known[layer.index].drawn for layer in s.layers)]
+    assert len(made) == pytest.approx(RESTYLED * 1500, rel=0.25)
+    for scene in made:
+        (layer,) = scene.layers
+        assert "tool 1" in scene.text and not scene.manner and scene.ground is None
+        assert any(word in scene.text for word in phrases.STYLES[known[layer.index].style])
+    counts = Counter(known[scene.layers[0].index].style for scene in made)
+    assert set(counts) == set(styles.KEPT) and max(counts.values()) < 2 * min(counts.values())  # one has two pictures
+
+
+def test_where_no_model_drew_anything_the_scenes_are_the_same_kinds():
+    assert "restyled" not in SHARES
+    assert not any(layer.index >= 12 for scene in scenes_of(subjects(False)) for layer in scene.layers)
+    assert Casting(subjects(True), [SHAPE] * 18).names == Casting(subjects(False), [SHAPE] * 12).names

@@ -1,0 +1,158 @@
+"""Draw things of which there are icons alone in every style, and keep what is in it: a shard to train with.
+
+    python benchmarks/styles.py SHARDS --out eyes --device cuda
+    python tools/draw_styles.py MODEL --data SHARDS --judge JUDGE --eyes eyes --out styles/0.tar --minutes 5 --device cuda
+
+No picture shows how such a thing looks in a style, and what a model makes of "a sticker of a trowel" at its first seed is a
+filled icon more often than not. Of several it has it once or twice, the more surely when it is led away from the same thing
+without a word of style. So the model learns from what it draws well itself (expert iteration, Anthony et al. 2017; of text,
+STaR, Zelikman et al. 2022): a picture is kept where the networks of benchmarks/styles.py take it for its style, and where of
+all names its own is among the first to JUDGE, a folder of phosphene train retrieval. What learned from them can be asked
+again, which keeps more of them. ``--measured`` names the shards of which glyph_results.py asks for things: those are left
+out, so that they stay unseen. What measures the result should be others than who chose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tarfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from shrink_shards import add
+from torch import Tensor
+
+from phosphene.defaults import SEED
+from phosphene.drawing import Sampling, Task, run
+from phosphene.evaluation.matching import Judge, open_judge
+from phosphene.expression import cond, guide, mean
+from phosphene.images import to_images
+from phosphene.models.cascade import open_cascade
+from phosphene.models.stage import Stage
+from phosphene.sampler import last
+from phosphene.training.text_to_image.captions import DRAWN, Subject
+from phosphene.training.text_to_image.casting import Casting
+from phosphene.training.text_to_image.cutouts import Cutouts
+from phosphene.training.text_to_image.phrases import with_article
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from judge import compositions
+from styles import CALLED, KEPT, Eyes
+
+EACH, STRENGTHS = 2, (2.0, 5.0, 3.0)
+"""So many pictures are kept of a thing in a style; how far each round leads away from the thing without it."""
+SURE, FIRST = 0.5, 3
+"""How surely a picture must be in its style, and that its name must be one of the first so many."""
+
+
+class Wanted(NamedTuple):
+    """A thing and its style, by their numbers."""
+
+    name: int
+    style: int
+
+
+def names_of(data: Path, measured: Path | None) -> list[str]:
+    """The things of ``data`` of which there are icons alone, without those asked for when ``measured`` is the data."""
+    cutouts = Cutouts.open(data, 16)
+    cast = Casting(cutouts.subjects, cutouts.shapes)
+    names = [name for name in cast.names if cast.icons[name] and not cast.painted[name] and len(name.split()) <= 2]
+    if measured is None:
+        return names
+    known = Cutouts.open(measured, 16)
+    asked = {c.object for count in (100, 300) for c in compositions(known, count)}
+    return [name for name in names if name not in asked]
+
+
+class Chooser:
+    """Says which pictures are what they were asked for."""
+
+    def __init__(self, judge: Judge, eyes: Eyes, names: Sequence[str]) -> None:
+        self.judge, self.eyes = judge, eyes
+        told = [with_article(f"{word} {name}") for word in CALLED for name in names]
+        self.texts = judge.texts(told).view(len(CALLED), len(names), -1)
+
+    def right(self, pictures: Tensor, wanted: Sequence[Wanted]) -> list[bool]:
+        """Of (N, 3, 64, 64) in [-1, 1]."""
+        names = torch.tensor([w.name for w in wanted], device=pictures.device)
+        styles = torch.tensor([w.style for w in wanted], device=pictures.device)
+        sure = self.eyes.say(pictures).gather(1, styles[:, None])[:, 0] >= SURE
+        fits = torch.einsum("nd,nkd->nk", self.judge.pictures(pictures), self.texts[styles])
+        better = (fits > fits.gather(1, names[:, None])).sum(1)
+        return (sure & (better < FIRST)).tolist()
+
+
+def led(stage: Stage, prompts: Sequence[str], bare: Sequence[str], strength: float, seed: int, batch: int) -> Tensor:
+    """Pictures of ``prompts``, away from ``bare``; always ``batch`` at a time, for the sake of compiled networks."""
+    asked, without = ([*texts, *[texts[-1]] * (batch - len(texts))] for texts in (prompts, bare))
+
+    def asks(_: object, scale: float):
+        return mean(guide(cond(*asked), scale), cond(*asked), cond(*without), weights=[1, strength, -strength])
+
+    drawn = last(run(Task(asks), stage, range(seed, seed + batch), sampling=Sampling()))
+    return drawn[: len(prompts)].float().clamp(-1, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--data", type=Path, help="shards that tell which things there are")
+    parser.add_argument("--names", type=Path, help="or a list of them, a line each")
+    parser.add_argument("--measured", type=Path, metavar="SHARDS", help="leave out what is asked for to measure")
+    parser.add_argument("--judge", type=Path, required=True)
+    parser.add_argument("--eyes", type=Path, required=True, help="folder of benchmarks/styles.py")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--batch", type=int, default=16, help="pictures at a time")
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("K", "N"), help="every N-th thing from the K-th on")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    if (options.data is None) == (options.names is None):
+        parser.error("give --data or --names, one of them")
+    warnings.simplefilter("ignore")
+    begun = time.monotonic()
+    names = options.names.read_text().split("\n") if options.names else names_of(options.data, options.measured)
+    names = [name for name in names if name]
+    chooser = Chooser(open_judge(options.judge, options.device), Eyes.open(options.eyes, options.device), names)
+    stage = open_cascade(options.model, options.device, stages=1).stages[0]
+    if options.device != "cpu":
+        stage.network.compile()
+    left = {Wanted(k, s): EACH for k in range(options.part[0], len(names), options.part[1]) for s in range(len(KEPT))}
+    kept: list[tuple[Wanted, Tensor]] = []
+    seed, rounds, chance, ended = options.seed + 10**6 * (1 + options.part[0]), 0, random.Random(options.seed), False
+    while not ended and (todo := [wanted for wanted, count in left.items() if count]):
+        chance.shuffle(todo)
+        before = len(kept)
+        for start in range(0, len(todo), options.batch):
+            if ended := time.monotonic() - begun > 60 * options.minutes:
+                break
+            part = todo[start : start + options.batch]
+            prompts = [with_article(f"{CALLED[w.style]} {names[w.name]}") for w in part]
+            bare, strength = [with_article(names[w.name]) for w in part], STRENGTHS[rounds % len(STRENGTHS)]
+            drawn = led(stage, prompts, bare, strength, seed, options.batch)
+            seed += options.batch
+            for wanted, picture, right in zip(part, drawn.cpu(), chooser.right(drawn, part), strict=True):
+                if right:
+                    kept.append((wanted, picture))
+                    left[wanted] -= 1
+        rounds += 1
+        by_style = ", ".join(f"{sum(w.style == k for w, _ in kept)} {word}" for k, word in enumerate(CALLED))
+        print(f"round {rounds}: {len(todo)} asked for, {len(kept) - before} kept; in all {by_style}", flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(options.out, "w") as tar:
+        for number, (wanted, picture) in enumerate(kept):
+            name, style = names[wanted.name], KEPT[wanted.style]
+            image = to_images(picture[None])[0].convert("RGBA")
+            add(tar, f"{options.part[0]}-{number:06d}", image, Subject(name, style, name, name, source=DRAWN))
+    print(f"{len(kept)} pictures of {sum(count < EACH for count in left.values())} of {len(left)} in {options.out}")
+
+
+if __name__ == "__main__":
+    main()
