@@ -240,8 +240,44 @@ def test_a_tinted_thing_is_called_by_its_colour(cast):
 def test_as_many_are_shown_as_are_said(cast):
     numbers = {word: number for number, word in phrases.NUMBERS.items()}
     counted = [scene for scene in many(cast, "count") if scene.text.split()[0] in numbers]
-    assert len(counted) > 300
+    assert len(counted) > 200
     assert all(len(scene.layers) == numbers[scene.text.split()[0]] for scene in counted)
+
+
+def test_where_no_number_is_said_there_are_about_so_many(cast):
+    fitting, found = {"two": (2, 2), "some": (3, 5), "many": (6, 7)}, Counter()
+    for scene in many(cast, "count", 1500):
+        for ways, (least, most) in fitting.items():
+            starts = [way.split("{}")[0] for way in phrases.AMOUNTS[ways] if way != "{}"]
+            if any(scene.text.startswith(start) for start in starts) and scene.text not in phrases.FLOCKS.values():
+                flock = any(scene.text.startswith(words) for words in phrases.FLOCKS.values())
+                assert flock or least <= len(scene.layers) <= most, scene.text
+                found[ways] += 1
+    assert all(found[ways] > 20 for ways in fitting)
+
+
+def test_what_is_said_to_be_small_is_smaller_than_what_is_said_to_be_large(cast):
+    tall = {size: [] for size in phrases.SIZES}
+    for scene in many(cast, "single", 3000):
+        for size, words in phrases.SIZES.items():
+            if scene.text.removeprefix("a ").removeprefix("an ").startswith(tuple(words)):
+                (layer,) = scene.layers
+                shape = cast.shapes[layer.index]
+                tall[size].append(max(shape.height, shape.width) / layer.place[1])
+    assert min(map(len, tall.values())) > 20
+    assert max(tall["small"]) < 0.5 < 0.85 < min(tall["large"])
+
+
+def test_people_together_are_three_to_five(cast):
+    scenes_of = [scene for seed in range(60) if (scene := groups.gathering(cast, random.Random(seed)))]
+    assert len(scenes_of) > 30
+    for scene in scenes_of:
+        assert "people" in scene.text and 3 <= len(scene.layers) <= 5
+        assert {cast.kind[cast.subjects[layer.index].called].category for layer in scene.layers} == {"person"}
+        number = phrases.NUMBERS.get(len(scene.layers))
+        assert scene.text.split()[0] in (number, "people", "a", "some", "several")
+        across = [centre(layer, cast)[0] for layer in scene.layers]
+        assert all(b - a > 0.1 for a, b in itertools.pairwise(across))
 
 
 def test_a_bridge_over_a_river_stands_in_it_and_not_in_the_sky(cast, monkeypatch):

@@ -283,6 +283,48 @@ def test_words_that_a_model_was_never_told_of_are_strange(prompt, words):
     assert tokens.strange(prompt, tokens.load_words(GLYPH / "stage-1" / "tokenizer")) == words
 
 
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ("2 cats", "two cats"),
+        ("a dog and 3 red apples.", "a dog and three red apples."),
+        ("\uff14 birds, 5 fish", "four birds, five fish"),
+        ("1 dog", "a dog"),
+    ],
+)
+def test_figures_are_read_as_the_words_that_scenes_are_told_in(figures, words):
+    tokenizer, _ = tokens.load(GLYPH / "stage-1" / "tokenizer")
+    assert tokenizer.encode(figures).ids == tokenizer.encode(words).ids
+    learned = tokens.learn([words, "a cat", "a two-door car"] * 4, 64)
+    assert learned.encode(figures).ids == learned.encode(words).ids
+    for kept in ("a 2-door car", "1.5 cats", "room 2b", "12 cats", "at 3:45"):
+        assert any(c.isdigit() for c in learned.normalizer.normalize_str(kept))
+        assert learned.normalizer.normalize_str(kept) == kept
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("Seven red\napples on a table", "seven red apples"),
+        ("a house with 12 windows", "12 windows"),
+        ("a dozen people", "dozen people"),
+        ("five apples", ""),
+        ("the seven of hearts", ""),
+        ("a 70 years old man", ""),
+        ("a 7 on a red background", ""),
+        ("ten", ""),
+    ],
+)
+def test_more_than_scenes_show_is_found(prompt, said):
+    assert tokens.uncounted(prompt) == said
+
+
+def test_more_than_a_model_was_shown_is_said(call, here):  # noqa: F811
+    options = ["--steps", 1, "--no-upscale", "-o", "x.png"]
+    assert "shown five of a thing at most, so of '7 foxes' it draws what it guesses" in call("generate", "7 foxes", *options)[1]
+    assert "at most" not in call("generate", "5 foxes", *options)[1]
+
+
 def test_what_a_model_was_never_told_of_is_said(call, here, glyph):  # noqa: F811
     options = ["--steps", 1, "--no-upscale", "-o", "x.png"]
     code, out, err = call("generate", "a Fox beside a Quokka", *options)

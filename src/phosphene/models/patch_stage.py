@@ -24,7 +24,7 @@ from phosphene.models.diffusers_files import read_json
 from phosphene.models.folders import AGAIN, require_small
 from phosphene.models.t5 import T5Encoder
 from phosphene.models.text import PromptCut, PromptRemark, PromptStrange, Text
-from phosphene.models.tokens import encode, load, load_words, strange, unread
+from phosphene.models.tokens import COUNTED, encode, load, load_words, strange, uncounted, unread
 from phosphene.models.transformer import PatchTransformer
 
 if TYPE_CHECKING:
@@ -135,6 +135,9 @@ class LightText(Text):
                 f" and {len(words) - MOST_NAMED} more" if words[MOST_NAMED:] else ""
             )
             self._remark(prompt, f"the model was never told of {named}, so of that it draws what it guesses", PromptStrange)
+        if taught is not None and (many := uncounted(prompt)):
+            why = f"the model was shown {COUNTED[-1]} of a thing at most, so of {many!r} it draws what it guesses"
+            self._remark(prompt, why, PromptStrange)
         ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length, encoder.config["vocab_size"]))
         return encode_text(encoder, ids, mask).cpu()
 

@@ -18,6 +18,7 @@ from phosphene.readers import read_json_file, read_lines, refusing, require_boun
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.normalizers import Normalizer
 
 MOST_TOKENS = 1024
 """Of a text, whatever a file says."""
@@ -31,6 +32,14 @@ _NOTHING = re.compile(
     "|has|have|had|do|does|did|don|isn|aren|doesn|didn|re|ve|ll|very|so|just|please|some|any|each|every|also|as|if)"
 )
 """Words, and what an apostrophe leaves of them, that name nothing to draw."""
+COUNTED = ("one", "two", "three", "four", "five")
+"""How many of a thing scenes show at most (training.text_to_image.phrases). People write them in figures as well."""
+_MANY = re.compile(
+    r"\b(?:six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|hundred|dozen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|\d*[6-9]|[1-9]\d+)(?! (?:of|years?|days?|hours?|minutes?)\b)"
+    r"(?: (?!of\b)[a-z]+){0,2} (?:[a-z]*[a-rt-z]s|people|men|women|children|mice|geese|fish|sheep)\b"
+)
+"""More of a thing: "seven red apples", and not "seven of hearts"."""
 _LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "So"}
 """Categories of Unicode: letters, what belongs to them, and pictures."""
 _ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
@@ -39,10 +48,10 @@ _VERBAL = ("ing", "ed")
 
 def learn(texts: Iterable[str], size: int) -> Tokenizer:
     """A unigram model of at most ``size`` subwords (Kudo 2018), lower-case; words never seen fall into known pieces."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip()])
+    tokenizer.normalizer = _normalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
@@ -57,6 +66,15 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
     return tokenizer
 
 
+def _normalizer() -> Normalizer:
+    """Lower-case, and figures that stand alone in words: "2 cats" are two cats, but "1.2", "2-door" and "room 2b" stay."""
+    from tokenizers import Regex, normalizers
+
+    alone = r"(?<![\w.,:'/-]){}(?!\w|[.,:'/-]\w)"
+    figures = [normalizers.Replace(Regex(alone.format(k)), word) for k, word in enumerate(("a", *COUNTED[1:]), 1)]
+    return normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip(), *figures])
+
+
 def words_of(text: str) -> list[str]:
     """The words of ``text`` as the tokenizer reads it, in their order: letters in a row, of ASCII's two at least; and emoji."""
     whole = unicodedata.normalize("NFKC", text).lower()
@@ -67,6 +85,12 @@ def words_of(text: str) -> list[str]:
 def strange(text: str, taught: frozenset[str]) -> list[str]:
     """The words of ``text`` that are none of those ``taught``, nor plurals or forms in -ing and -ed of them, in their order."""
     return [word for word in dict.fromkeys(words_of(text)) if not _NOTHING.fullmatch(word) and taught.isdisjoint(_forms(word))]
+
+
+def uncounted(text: str) -> str:
+    """The first words of ``text`` that say more of a thing than scenes show: "seven red apples"; empty where none do."""
+    found = _MANY.search(" ".join(text.lower().split()))
+    return found.group() if found else ""
 
 
 def _forms(word: str) -> set[str]:

@@ -98,6 +98,20 @@ def campfire(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(f"{text} {places.where(place, chance)}" if chance.random() < 0.7 else text, layers, place.ground)
 
 
+def gathering(cast: Casting, chance: random.Random) -> Scene | None:
+    """People side by side."""
+    kinds = ("park", "city", "street", "beach", "field", "room")
+    back, number = backdrop(chance.choice(kinds) if chance.random() < 0.5 else None, chance), chance.choice((3, 3, 4, 5))
+    who = [cast.named(PEOPLE, chance) for _ in range(number)]
+    if any(person is None or cast.shapes[person.index].opaque for person in who):
+        return None
+    tall = min(1.15 / number, 0.4) * chance.uniform(0.9, 1.0)
+    at = [((k + 0.5) / number, 0.93 if back.place else 0.5 + tall / 2) for k in range(number)]
+    layers = [cast.stand(person, x, base, tall, back.place, chance) for person, (x, base) in zip(who, at, strict=True)]
+    text = f"{phrases.NUMBERS[number]} people" if chance.random() < 0.3 else chance.choice(phrases.TOGETHER)
+    return Scene(text + back.said, layers, back.ground, back.paper)
+
+
 def market(cast: Casting, chance: random.Random) -> Scene | None:
     """Two or three things on a table."""
     goods = ("food", "container", "plant", "object", "tool", "instrument", "toy")
@@ -218,7 +232,7 @@ def flight(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(text, [layer], place.ground)
 
 
-GROUPS = (campfire, campfire, market, forest_life, working, working, garden, flight, crossing, served, served)
+GROUPS = (campfire, campfire, gathering, market, forest_life, working, working, garden, flight, crossing, served, served)
 
 
 def group(cast: Casting, chance: random.Random) -> Scene | None:

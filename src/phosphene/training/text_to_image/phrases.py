@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+from phosphene.models.tokens import COUNTED
 from phosphene.training.tables import table
 
 _WORDS = table("text_to_image/words.toml")
-NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
+NUMBERS = dict(enumerate(COUNTED, 1))
 _ODD: dict[str, str] = _WORDS["odd"]
 MASS = frozenset(_WORDS["mass"])
 """Words for what is not counted."""
@@ -32,6 +33,14 @@ def plural(noun: str) -> str:
     else:
         many = word + "s"
     return " ".join([*words[:at], many, *words[at + 1 :]])
+
+
+def amount(number: int, many: str, chance: random.Random, often: float = 0.75) -> str:
+    """``number`` of what is called ``many``: in words so ``often``, where it is one that is said, or about so many."""
+    if number in NUMBERS and chance.random() < often:
+        return f"{NUMBERS[number]} {many}"
+    ways = "two" if number == 2 else "some" if number in NUMBERS else "many"
+    return chance.choice(AMOUNTS[ways]).format(many)
 
 
 def with_article(text: str) -> str:
@@ -62,6 +71,10 @@ GATHERED: tuple[str, ...] = _WORDS["gathered"]
 PREVIEWS: tuple[str, ...] = _WORDS["previews"]
 MANNERED: dict[str, tuple[str, ...]] = _WORDS["manners"]
 RELATED: dict[str, tuple[str, ...]] = _WORDS["relations"]
+TOGETHER: tuple[str, ...] = _WORDS["together"]
+PRAISE: tuple[str, ...] = _WORDS["praise"]
+AMOUNTS: dict[str, tuple[str, ...]] = _WORDS["amounts"]
+SIZES: dict[str, tuple[str, ...]] = _WORDS["sizes"]
 FLOCKS: dict[str, str] = _WORDS["flocks"]
 BELOW: dict[str, str] = _WORDS["below"]
 SUNSETS: dict[str, str] = _WORDS["sunsets"]

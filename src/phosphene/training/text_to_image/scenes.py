@@ -31,6 +31,12 @@ from phosphene.training.text_to_image.settings import (
 
 IN_RELIEF = 0.3
 """How often a single thing that nobody has painted is in relief, where no colour is said."""
+SIZED, PRAISED = 0.06, 0.04
+"""How often it is said of a single thing that it is small or large, and something nice."""
+SIZES = {"small": (0.3, 0.45), "large": (0.92, 1.0)}
+"""How tall such things are in the frame."""
+CROWD = 0.1
+"""How often there are more of a thing than have a number."""
 
 
 def single(cast: Casting, chance: random.Random) -> Scene | None:
@@ -52,10 +58,16 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
         paper, said = WHITE, ""
     if thing.colours.get("mask") and min(sum(abs(a - b) for a, b in zip(thing.colours["ink"], paper, strict=True)), 3) < 0.5:
         paper, said = WHITE, ""
-    tall = chance.uniform(0.78, 0.97)
+    sized = chance.random() < SIZED and with_article(thing.bare) != thing.bare  # there is no small water
+    size = chance.choice(list(SIZES)) if sized else ""
+    tall = chance.uniform(*SIZES.get(size, (0.78, 0.97)))
     layer = cast.hang(thing, 0.5 + chance.uniform(-0.04, 0.04), 0.5 + chance.uniform(-0.04, 0.04), tall, None, chance)
     text = styled(cast, thing, chance)
-    if chance.random() < 0.04 and category in ("animal", "person", "face"):
+    if size:
+        text = f"{chance.choice(phrases.SIZES[size])} {text}"
+    elif chance.random() < PRAISED:
+        text = f"{chance.choice(phrases.PRAISE)} {text}"
+    elif chance.random() < 0.04 and category in ("animal", "person", "face"):
         layer = cast.hang(thing, 0.5, 0.62, 1.5, None, chance)
         text = f"close-up of {with_article(text)}"
     return Scene(article(text, chance) + said, [layer], paper=paper)
@@ -151,7 +163,7 @@ def place(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def count(cast: Casting, chance: random.Random) -> Scene | None:
-    """Two to five of a thing, or many."""
+    """Two to five of a thing, or more."""
     uncounted = ("symbol", "place", "weather", "activity")
 
     def is_counted(kind: Kind) -> bool:
@@ -159,11 +171,12 @@ def count(cast: Casting, chance: random.Random) -> Scene | None:
 
     name = cast.choose("counted", chance, is_counted)
     number = chance.choice((2, 2, 2, 3, 3, 3, 4, 4, 5))
-    many = name in phrases.FLOCKS and chance.random() < 0.4
-    number = chance.randint(5, 7) if many else number
-    if not cast.new and not many and unseen(number, name):
+    flock = name in phrases.FLOCKS and chance.random() < 0.4
+    crowd = not flock and chance.random() < CROWD
+    number = chance.randint(5, 7) if flock else chance.randint(6, 7) if crowd else number
+    if not cast.new and not (flock or crowd) and unseen(number, name):
         return None
-    tint = None if many or cast.kind[name].category == "face" else cast.tint(name, chance, 0.3)
+    tint = None if flock or cast.kind[name].category == "face" else cast.tint(name, chance, 0.3)
     thing = cast.thing(name, chance, colour=tint)
     if cast.shapes[thing.index].opaque:
         return None
@@ -173,7 +186,7 @@ def count(cast: Casting, chance: random.Random) -> Scene | None:
     back = backdrop(cast.fitting(name, chance) if chance.random() < 0.4 else None, chance)
     layers = [_among(cast, t, k, number, back.place, chance) for k, t in enumerate(things)]
     noun = thing.name if alike or tint else thing.bare
-    words = phrases.FLOCKS[name] if many else f"{phrases.NUMBERS[number]} {plural(noun)}"
+    words = phrases.FLOCKS[name] if flock else phrases.amount(number, plural(noun), chance)
     return Scene(words + back.said, layers, back.ground, back.paper)
 
 
