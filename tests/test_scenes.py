@@ -1093,3 +1093,18 @@ def test_drawings_without_colour_have_none(cutouts):
     for name in ("pencil", "charcoal"):
         made = MANNERS[name][0](x, torch.Generator().manual_seed(0))
         assert (made.amax(1) - made.amin(1)).max() < 0.08
+
+
+def test_what_is_in_the_sky_is_above_the_place_and_keeps_its_light(cast, monkeypatch):
+    monkeypatch.setattr(cast, "named", lambda names, chance: Thing(cast.painted["bird"][0], names[0], names[0], {}))
+    found = Counter()
+    for seed in range(80):
+        scene = groups.heavens(cast, random.Random(seed))
+        (layer,) = scene.layers
+        what = next(what for what in casting.HEAVENLY if what in scene.text)
+        assert any(scene.text.endswith(words) for words in phrases.BELOW.values()) and scene.ground is not None
+        assert centre(layer, cast)[1] < 0.4 and layer.light == (1.0, 1.0, 1.0)
+        found[what] += 1
+    assert found.keys() == casting.HEAVENLY.keys()
+    monkeypatch.setattr(cast, "named", lambda names, chance: None)
+    assert groups.heavens(cast, random.Random(0)) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from phosphene.training.text_to_image import phrases, places
-from phosphene.training.text_to_image.casting import DRESSED, HELD, PEOPLE, TRADES, WHITE, Casting, Scene
+from phosphene.training.text_to_image.casting import DRESSED, HEAVENLY, HELD, PEOPLE, TRADES, WHITE, Casting, Scene
 from phosphene.training.text_to_image.phrases import plural, with_article
 from phosphene.training.text_to_image.settings import backdrop, chosen_place
 
@@ -232,7 +232,25 @@ def flight(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(text, [layer], place.ground)
 
 
-GROUPS = (campfire, campfire, gathering, market, forest_life, working, working, garden, flight, crossing, served, served)
+def heavens(cast: Casting, chance: random.Random) -> Scene | None:
+    """What stands in the sky above a place: a rainbow, the sun, the moon, a cloud."""
+    what = chance.choice(list(HEAVENLY))
+    kinds = [kind for kind in phrases.BELOW if HEAVENLY[what]["time"] in phrases.TIMES_OF[kind]]
+    thing = cast.named(HEAVENLY[what]["names"], chance)
+    if thing is None or thing.colours.get("mask") or cast.shapes[thing.index].opaque:
+        return None
+    place = places.made(chance.choice(kinds), HEAVENLY[what]["time"], chance)
+    x, y = chance.uniform(0.35, 0.65), chance.uniform(0.24, 0.3)
+    if what in ("sun", "moon"):
+        place.ground.disc = (x, y, 0.0)  # there is but one, and what glows and glitters does so by it
+    tall = HEAVENLY[what]["tall"] * chance.uniform(0.85, 1.1)
+    layer = cast.hang(thing, x, y, tall, place._replace(light=WHITE, shadow=0.0), chance)
+    called = with_article(thing.name if what in thing.name else what)
+    called = f"the {what}" if what in ("sun", "moon") and chance.random() < 0.7 else called
+    return Scene(f"{called} {chance.choice(('over', 'over', 'above'))} {phrases.BELOW[place.kind]}", [layer], place.ground)
+
+
+GROUPS = (campfire, campfire, gathering, heavens, market, forest_life, working, working, garden, flight, crossing, served, served)
 
 
 def group(cast: Casting, chance: random.Random) -> Scene | None:
