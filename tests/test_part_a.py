@@ -381,7 +381,7 @@ def test_masks_of_a_composition(call, here, cascade):  # noqa: F811
         (["hybrid", "a", "b", "c", "--sigma", "2"], ["--sigma 2: 3 parts need 2", "such as 4,2"]),
         (["edit", "ball.png", "a house"], ["(a house); phosphene edit --help"]),
         (["denoise", "ball.png", "--t", ""], ["--t '': give numbers"]),
-        (["anagram", "a", "b", "--view", ""], ["--view '': unknown"]),
+        (["anagram", "a", "b", "--view", ""], ["--view '': unknown", "or four-way"]),
         (["anagram", "--view", "flip"], ["PROMPT"]),
         (["denoise", "ball.png", "--start", "1", "--t", "1000"], ["--t 1000", "0..999"]),
         (["denoise", "ball.png", "--t", "x"], ["--t x"]),

@@ -13,15 +13,15 @@ from phosphene.defaults import FOUR_WAY, JUDGES, LAID, MOST_WEIGHT, PIECES, SECT
 from phosphene.errors import UserError, require_one_of, require_sigmas
 
 
-def view_parts(name: str, option: str = "--view") -> tuple[str, int | None, int | None]:
+def view_parts(name: str, option: str = "--view", also: tuple[str, ...] = ()) -> tuple[str, int | None, int | None]:
     """What ``jigsaw:6@3`` says: the view's own name, pieces along a side, and a seed; None where it says nothing of it.
 
-    UserError where it cannot be, whatever the picture's size; ``option`` is what says it.
+    UserError where it cannot be, whatever the picture's size; ``option`` is what says it, and may say ``also`` these.
     """
     plain, at, own = name.partition("@")
     known, colon, number = plain.partition(":")
     if known not in VIEWS and known not in WARPS:
-        require_one_of(option, name, [*VIEWS, *WARPS])
+        require_one_of(option, name, [*VIEWS, *WARPS, *also])
     fits = number.isdecimal() and len(number) < 5 and 2 <= int(number)
     if known in WARPS and (at or (colon and not (fits and int(number) <= WARPS[known]))):
         fit = f"after its colon stands a whole number, 2..{WARPS[known]}" if WARPS[known] else "leave the number out"

@@ -45,7 +45,7 @@ BestOf = Annotated[int, typer.Option(min=1, max=1000, help="Draw so many and kee
 
 def _is_view(option: str, value: str) -> None:
     if value != "four-way":
-        notation.view_parts(value)
+        notation.view_parts(value, also=("four-way",))
 
 
 @drawing_command("anagram.png")
