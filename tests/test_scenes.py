@@ -1108,3 +1108,27 @@ def test_what_is_in_the_sky_is_above_the_place_and_keeps_its_light(cast, monkeyp
     assert found.keys() == casting.HEAVENLY.keys()
     monkeypatch.setattr(cast, "named", lambda names, chance: None)
     assert groups.heavens(cast, random.Random(0)) is None
+
+
+def test_what_is_white_is_not_on_white_paper(cast):
+    seen = 0
+    for kind in ("single", "count", "pair"):
+        for scene in many(cast, kind, 2500):
+            for layer in scene.layers:
+                colour = layer.ink if layer.mask else layer.tint if layer.tinted else None
+                if colour is not None and scene.ground is None and not (cast.shapes[layer.index].opaque):
+                    assert sum(abs(a - b) for a, b in zip(colour, scene.paper, strict=True)) > 0.4, scene.text
+                    seen += min(colour) > 0.9
+    assert seen > 60
+
+
+def test_paper_that_can_stay_stays(cast):
+    thing = Thing(0, "a cat", "cat", {"tint": (1.0, 1.0, 1.0), "tinted": 1.0})
+    for chance in map(random.Random, range(30)):
+        other = settings.contrasting(settings.Backdrop(), [thing], chance)
+        assert min(other.paper) < 0.8 and (not other.said or "background" in other.said)
+    blue = settings.Backdrop(None, " on blue", (0.1, 0.2, 0.9))
+    assert settings.contrasting(blue, [thing], random.Random(0)) is blue
+    dark = Thing(0, "a cat", "cat", {"mask": True, "ink": (0.1, 0.2, 0.9)})
+    assert settings.contrasting(blue, [dark], random.Random(0)) == settings.Backdrop()
+    assert settings.contrasting(settings.Backdrop(), [Thing(0, "a cat", "cat", {})], random.Random(0)) == settings.Backdrop()

@@ -321,7 +321,10 @@ def called(place: Place, chance: random.Random) -> str:
     if snowy or place.kind in ALWAYS:
         return name
     if place.time == "sunset" and place.kind in SUNSETS and chance.random() < 0.3:
-        return chance.choice(("a sunset over {}", "sunset over {}", "a sunrise over {}")).format(SUNSETS[place.kind])
+        there = chance.choice(
+            (f"over {SUNSETS[place.kind]}", f"over {SUNSETS[place.kind]}", chance.choice(PLACES[place.kind][0]))
+        )
+        return f"{chance.choice(('a sunset', 'sunset', 'a sunrise'))} {there}"
     if place.time == "night" and chance.random() < 0.15:
         shining = "the moon" if place.ground.disc[2] else "stars"
         return f"{chance.choice(('a starry night', 'a night sky', shining))} over {name}"

@@ -9,7 +9,7 @@ from phosphene.training.text_to_image import places
 from phosphene.training.text_to_image.captions import MASK
 from phosphene.training.text_to_image.casting import METRES, SEATS, Casting, Kind, Layer, Scene, Thing, unseen
 from phosphene.training.text_to_image.phrases import RELATED, with_article
-from phosphene.training.text_to_image.settings import FLOORLESS, Backdrop, backdrop
+from phosphene.training.text_to_image.settings import FLOORLESS, Backdrop, backdrop, contrasting
 
 RELATIONS = ("next to", "and", "on", "under", "above", "left of", "right of", "left of", "right of", "in front of", "behind")
 
@@ -44,7 +44,7 @@ def pair(cast: Casting, chance: random.Random) -> Scene | None:
     if cast.shapes[a.index].opaque or cast.shapes[b.index].opaque:
         return None
     kind = cast.fitting(first, chance) if chance.random() < 0.5 else None
-    back = Backdrop() if kind in FLOORLESS else backdrop(kind, chance)
+    back = contrasting(Backdrop() if kind in FLOORLESS else backdrop(kind, chance), (a, b), chance)
     relation = chance.choice(RELATIONS)
     layers = _LAID[relation](cast, _measured(a, b, sizes, back.place, chance), relation, chance)
     words = chance.choice(RELATED[relation])

@@ -19,10 +19,12 @@ from phosphene.training.text_to_image.phrases import article, plural, with_artic
 from phosphene.training.text_to_image.relations import pair
 from phosphene.training.text_to_image.settings import (
     FLOORLESS,
+    Backdrop,
     backdrop,
     chosen_paper,
     chosen_place,
     clouds,
+    contrasting,
     extras,
     flattened,
     houses,
@@ -56,8 +58,7 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
     paper, said = chosen_paper(chance)
     if cast.subjects[thing.index].style == PEN:
         paper, said = WHITE, ""
-    if thing.colours.get("mask") and min(sum(abs(a - b) for a, b in zip(thing.colours["ink"], paper, strict=True)), 3) < 0.5:
-        paper, said = WHITE, ""
+    _, said, paper = contrasting(Backdrop(None, said, paper), [thing], chance)
     sized = chance.random() < SIZED and with_article(thing.bare) != thing.bare  # there is no small water
     size = chance.choice(list(SIZES)) if sized else ""
     tall = chance.uniform(*SIZES.get(size, (0.78, 0.97)))
@@ -184,6 +185,7 @@ def count(cast: Casting, chance: random.Random) -> Scene | None:
     alike = chance.random() < 0.7
     things = [thing] + [thing if alike else cast.thing(name, chance, style, tint) for _ in range(number - 1)]
     back = backdrop(cast.fitting(name, chance) if chance.random() < 0.4 else None, chance)
+    back = contrasting(back, things, chance)
     layers = [_among(cast, t, k, number, back.place, chance) for k, t in enumerate(things)]
     noun = thing.name if alike or tint else thing.bare
     words = phrases.FLOCKS[name] if flock else phrases.amount(number, plural(noun), chance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -73,6 +74,22 @@ def backdrop(kind: str | None, chance: random.Random) -> Backdrop:
         return Backdrop(None, said, paper)
     place = chosen_place(kind, chance)
     return Backdrop(place, " " + places.where(place, chance))
+
+
+def contrasting(back: Backdrop, things: Sequence[Thing], chance: random.Random) -> Backdrop:
+    """``back``; where one of ``things`` has one colour that nobody sees on its paper, paper in another, said now and then."""
+    inks = [ink for thing in things if (ink := thing.colours.get("ink", thing.colours.get("tint")))]
+
+    def least(paper: Colour) -> float:
+        return min((sum(abs(a - b) for a, b in zip(ink, paper, strict=True)) for ink in inks), default=3.0)
+
+    if back.place or least(back.paper) >= 0.5:
+        return back
+    if least(WHITE) >= 0.5:
+        return Backdrop()
+    colour = max(chance.sample(list(COLOURS), 6), key=lambda name: least(COLOURS[name]))
+    said = f" on {with_article(spoken(colour, chance))} background" if chance.random() < 0.4 else ""
+    return Backdrop(None, said, jittered(COLOURS[colour], chance, 0.04))
 
 
 def flattened(place: places.Place) -> places.Place:
