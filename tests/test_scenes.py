@@ -1132,3 +1132,20 @@ def test_paper_that_can_stay_stays(cast):
     dark = Thing(0, "a cat", "cat", {"mask": True, "ink": (0.1, 0.2, 0.9)})
     assert settings.contrasting(blue, [dark], random.Random(0)) == settings.Backdrop()
     assert settings.contrasting(settings.Backdrop(), [Thing(0, "a cat", "cat", {})], random.Random(0)) == settings.Backdrop()
+
+
+def test_what_is_within_looks_out_over_the_rim_and_is_behind_the_vessel(cast, monkeypatch):
+    vessel = Thing(cast.painted["cup"][0], "cup", "cup", {})
+    monkeypatch.setattr(cast, "named", lambda names, chance: vessel)
+    found = [scene for seed in range(120) if (scene := groups.within(cast, random.Random(seed)))]
+    assert len(found) > 40
+    for scene in found:
+        thing, below = scene.layers
+        assert below.index == vessel.index and " in" in scene.text
+
+        def span(layer):
+            (_, scale, _, up), shape = layer.place, cast.shapes[layer.index]
+            return (((y * 2 - 1 - up) / scale + 1) / 2 for y in (shape.top, shape.bottom))
+
+        (top, foot), (brim, base) = span(thing), span(below)
+        assert -0.01 < top < brim < foot < base < 1 or "bathtub" in scene.text or "handbag" in scene.text

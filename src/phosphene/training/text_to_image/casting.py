@@ -73,7 +73,7 @@ DRESSED: dict[str, dict[str, str]] = _KNOWN["dressed"]
 """What somebody is who has such a hat on."""
 HELD: dict[str, dict] = _KNOWN["held"]
 """What is put into which vessels: how tall either is in the frame, and how deep the things are sunk into the vessel."""
-HEAVENLY: dict[str, dict] = _KNOWN["heavenly"]
+HEAVENLY, WITHIN = _KNOWN["heavenly"], _KNOWN["within"]
 NATURAL = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black", "white")
 TINTS = (*NATURAL, "teal", "turquoise", "navy", "gold", "light blue", "dark green", "violet")
 

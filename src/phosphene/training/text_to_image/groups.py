@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from phosphene.training.text_to_image import phrases, places
-from phosphene.training.text_to_image.casting import DRESSED, HEAVENLY, HELD, PEOPLE, TRADES, WHITE, Casting, Scene
+from phosphene.training.text_to_image.casting import DRESSED, HEAVENLY, HELD, PEOPLE, TRADES, WHITE, WITHIN, Casting, Scene
 from phosphene.training.text_to_image.phrases import plural, with_article
-from phosphene.training.text_to_image.settings import backdrop, chosen_place
+from phosphene.training.text_to_image.settings import backdrop, chosen_place, contrasting
 
 AROUND = ((0.16, 0.93, 0.46), (0.84, 0.93, 0.46), (0.32, 0.80, 0.36), (0.68, 0.80, 0.36))
 """Where people are around a fire, and how tall: x, foot, height. The first two are nearer than the fire."""
@@ -218,6 +218,30 @@ def served(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(text + back.said, [*layers, below], back.ground, back.paper)
 
 
+def within(cast: Casting, chance: random.Random) -> Scene | None:
+    """Something that looks out of something: a bird in a nest, a cactus in a pot."""
+    what = chance.choice(list(WITHIN))
+    vessel = cast.named(WITHIN[what]["vessels"], chance)
+    known = [name for name in WITHIN[what]["things"] if cast.painted.get(name)]
+    if vessel is None or not known:
+        return None
+    name = chance.choice(known)
+    thing = cast.thing(name, chance, cast.subjects[vessel.index].style, cast.tint(name, chance, 0.15))
+    if any(cast.shapes[t.index].opaque for t in (vessel, thing)):
+        return None
+    back = contrasting(backdrop("table" if chance.random() < 0.15 else None, chance), (thing,), chance)
+    tall, shape, own = WITHIN[what]["vessel"] * chance.uniform(0.92, 1.05), cast.shapes[vessel.index], cast.shapes[thing.index]
+    below = cast.stand(vessel, 0.5, 0.95, tall, back.place, chance)
+    high, wide = (side / below.place[1] for side in (shape.height, shape.width))
+    rim, sunk = 0.95 - high * (1 - WITHIN[what]["rim"]), chance.uniform(0.3, 0.4)
+    above = min(rim - 0.02, 0.45) / (1 - sunk)  # as tall as fits above the rim, and no wider than the vessel
+    across = 0.8 * wide * own.height / max(own.width, 0.05)
+    high = min(above, across)
+    layer = cast.stand(thing, 0.5, rim + sunk * high, high * own.longest / max(own.height, 0.05), back.place, chance, shadow=0.0)
+    text = f"{with_article(thing.name)} {chance.choice(('in', 'in', 'in', 'inside'))} {with_article(what)}"
+    return Scene(text + back.said, [layer, below], back.ground, back.paper)
+
+
 def flight(cast: Casting, chance: random.Random) -> Scene | None:
     """Something in the air above a place."""
     flying = ("animal", "vehicle", "toy", "fantasy", "object")
@@ -250,7 +274,22 @@ def heavens(cast: Casting, chance: random.Random) -> Scene | None:
     return Scene(f"{called} {chance.choice(('over', 'over', 'above'))} {phrases.BELOW[place.kind]}", [layer], place.ground)
 
 
-GROUPS = (campfire, campfire, gathering, heavens, market, forest_life, working, working, garden, flight, crossing, served, served)
+GROUPS = (
+    campfire,
+    campfire,
+    gathering,
+    heavens,
+    market,
+    forest_life,
+    working,
+    working,
+    garden,
+    flight,
+    crossing,
+    served,
+    within,
+    within,
+)
 
 
 def group(cast: Casting, chance: random.Random) -> Scene | None:
