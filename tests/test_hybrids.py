@@ -143,7 +143,8 @@ def test_auto_draws_with_the_sigma_that_it_says_and_again(call, here, written, m
     code, out, err = call("hybrid", "a rocket", "a skull", "--sigma", "auto", *base, "--print", "a4", "-o", "auto.png")
     assert (code, err) == (0, "")
     sigma = float(out.split("sigma ")[1].split(",")[0])
-    assert f"{SIDE:g} mm wide, it changes {distance(sigma):.0f} m away" in out and (sigma,) in GAPS[2]
+    told = f"{SIDE:g} mm wide, it changes {distance(sigma):.0f} m away"
+    assert (told in out) != ("at none can all prompts be read" in out) and (sigma,) in GAPS[2]
     assert all(f"{gap[0]:g}: 0." in out or f"{gap[0]:g}: 1." in out for gap in GAPS[2])
     assert call("hybrid", "a rocket", "a skull", "--sigma", sigma, *base, "-o", "told.png")[0] == 0
     assert read_picture(Path("auto.png")).tobytes() == read_picture(Path("told.png")).tobytes()
@@ -154,6 +155,7 @@ def test_auto_draws_with_the_sigma_that_it_says_and_again(call, here, written, m
     monkeypatch.setattr(hybrids, "seen", lambda *_: type("Sure", (), {"worst": next(surest)}))
     out = call("hybrid", "a rocket", "a skull", "--sigma", "auto", *base, "-o", "third.png")[1]
     assert "sigma 2, the widest at which all prompts can be read (4: 0.10, 3: 0.20, 2: 0.70, 1.5: 0.60, 1: 0.90)" in out
+    assert f"{SIDE:g} mm wide, it changes {distance(2.0):.0f} m away" in out
     surest = iter([0.1, 0.2, 0.3, 0.25])
     monkeypatch.setattr(hybrids, "seen", lambda *_: type("Sure", (), {"worst": next(surest)}))
     out = call("hybrid", "a rocket", "a skull", "a dog", "--sigma", "auto", *base, "-o", "three.png")[1]
