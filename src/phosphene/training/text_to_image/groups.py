@@ -287,6 +287,7 @@ GROUPS = (
     flight,
     crossing,
     served,
+    served,
     within,
     within,
 )

@@ -209,7 +209,7 @@ def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place
     return cast.stand(thing, gap, min(place.standing[0] + 0.08, 0.93 - 0.6 * tall), 0.8 * tall, place, chance)
 
 
-SHARES = {"single": 0.37, "icon": 0.20, "here": 0.11, "place": 0.05, "pair": 0.13, "count": 0.06, "worn": 0.04, "group": 0.04}
+SHARES = {"single": 0.35, "icon": 0.20, "here": 0.11, "place": 0.05, "pair": 0.13, "count": 0.06, "worn": 0.04, "group": 0.06}
 """Of the kinds of scene in a batch."""
 RESTYLED = 0.12
 """The share of things that a model drew in a style, where there are such."""
