@@ -84,8 +84,8 @@ def shares(right: Sequence[bool], kinds: Sequence[str]) -> dict[str, dict[str, i
 
 
 def _plain(subject: Subject) -> bool:
-    """Whether the name is short and its picture may be mirrored: no lettering, no directions."""
-    return len(subject.called.split()) <= 2 and not subject.handed
+    """Whether the name is short, and its picture somebody's and one that may be mirrored: no lettering, no directions."""
+    return len(subject.called.split()) <= 2 and not subject.handed and not subject.drawn
 
 
 def called(style: str) -> str:
@@ -100,7 +100,7 @@ def seen(cutouts: Cutouts, count: int = 200, seed: int = 0) -> list[Asked]:
     told = set()
     for index in chance.sample(range(len(cutouts)), len(cutouts)):
         subject = cutouts.subjects[index]
-        if held_out(subject.concept):
+        if held_out(subject.concept) or subject.drawn:
             continue
         name = called(subject.style)
         prompt = " ".join(filter(None, (subject.called, name) if subject.style == MASK else (name, subject.called)))

@@ -4,8 +4,8 @@
 
 The retrieval models cannot be asked that: they learned from icons too, which training fills with colours, and never saw
 what a style makes of a thing without a painting. These are small convolutional networks that read no word. They learn from
-paintings on white, all framed alike, which of five styles each is in; and from icons in colours, and outlines of the
-paintings in one, that it is in none. Of each ten names one is kept out, so that the share of right ones is of names they
+paintings on white, all framed alike, which of five styles each is in, and from icons in colours and paintings that are
+tinted in one what is in none. Of each ten names one is kept out, so that the share of right ones is of names they
 have not seen: the most that can be asked of drawn pictures. ``--model`` draws icons by name in a style, as glyph_results.py
 asks for them, and says how many of these are in it. Writes eyes.safetensors and styles.json.
 """
@@ -139,17 +139,19 @@ class Eyes:
 
 def paintings(cutouts: Cutouts) -> tuple[Tensor, Tensor, list[str]]:
     """All that are in one of the styles, as bytes on white; the number of the style of each, and its name."""
-    rows = [k for k, subject in enumerate(cutouts.subjects) if subject.style in KEPT]
+    rows = [k for k, subject in enumerate(cutouts.subjects) if subject.style in KEPT and not subject.drawn]
     shown = torch.cat([packed(alone(cutouts, part, SIDE)) for part in _parts(rows)])
     subjects = [cutouts.subjects[k] for k in rows]
     return shown, torch.tensor([KEPT.index(s.style) for s in subjects], device=shown.device), [s.called for s in subjects]
 
 
 def filled(cutouts: Cutouts, count: int, chance: random.Random) -> Tensor:
-    """``count`` icons as training fills them, flat, shaded and in relief, and as many outlines of paintings in one colour."""
+    """``count`` icons as training fills them, flat, shaded and in relief, and as many paintings tinted in one colour."""
     cast = Casting(cutouts.subjects, cutouts.shapes)
     names = [name for name in cast.names if cast.icons[name] and not cast.painted[name]]
-    painted = [k for k, s in enumerate(cutouts.subjects) if s.style != MASK and not cutouts.shapes[k].opaque]
+    painted = [
+        k for k, s in enumerate(cutouts.subjects) if s.style != MASK and not (cutouts.shapes[k].opaque or unseen(s.called))
+    ]
     scenes = []
     for number in range(count):
         thing = cast.thing(name := chance.choice(names), chance, own=number % 2 == 0)
@@ -197,7 +199,8 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     cutouts = Cutouts.open(options.data, SIDE)
-    figures: dict = {}
+    held = options.out / "styles.json"
+    figures: dict = json.loads(held.read_text()) if held.exists() else {}
     if (options.out / FILE).exists():
         eyes = Eyes.open(options.out, options.device)
     else:
@@ -213,14 +216,14 @@ def main() -> None:
         print(json.dumps(figures), flush=True)
     if options.model is not None:
         known = cutouts if options.asked is None else Cutouts.open(options.asked, 16)
-        asked = [c for c in measure.compositions(known, options.count) if c.template == measure.STYLED]
+        asked = [c for c in measure.compositions(known, options.count) if c.template == measure.STYLED and c.word in CALLED]
         stage, found = open_cascade(options.model, options.device, stages=1).stages[0], []
         for k in range(options.seeds):
             seeds = range(SEED + k * len(asked), SEED + (k + 1) * len(asked))
             found.append(last(run(generate([c.told() for c in asked]), stage, seeds, sampling=Sampling(max_rows=200))))
         labels = torch.tensor([CALLED.index(c.word) for c in asked], device=found[0].device)
         figures["icons drawn in a style"] = table(eyes.say(torch.cat(found)), labels.repeat(options.seeds))
-    (options.out / "styles.json").write_text(json.dumps(figures, indent=2) + "\n")
+    held.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import draw_styles
 import style_sheets
 import styles
 
+from phosphene.errors import UserError
 from phosphene.training.text_to_image import phrases
 from phosphene.training.text_to_image.captions import DRAWN, MASK, Subject
 from phosphene.training.text_to_image.casting import Casting
@@ -84,17 +86,21 @@ def test_a_picture_is_kept_for_its_style_and_for_its_name():
 def test_a_style_is_right_by_its_letter_and_fine_by_its_design():
     key = {"1": "glyph, 3d", "2": "glyph, 3d", "3": "glyph, flat", "4": "paintings, sticker"}
     said = {"1": "A", "2": "B", "3": "A", "4": "E"}
+    with pytest.raises(UserError, match="none of ABCDE of number 4"):
+        style_sheets.score(key, {**said, "4": "F"})
     first, second = style_sheets.score(key, said).split("\n")
     assert first == "glyph: 1 of 3; 2 where 3d and glossy are one" and second.startswith("paintings: 1 of 1; 1 ")
 
 
 def test_no_painting_of_the_reference_is_asked_for():
-    known = [Subject(f"thing {k}", style, f"thing {k}", f"thing {k}") for k in range(20) for style in styles.KEPT]
+    known = [Subject(f"thing {k}", style, f"thing {k}", f"thing {k}") for k in range(40) for style in styles.KEPT]
+    known += [replace(subject, source=DRAWN) for subject in known]
     rows, found = style_sheets.paintings(Cutouts(torch.zeros(0), known, []), 4, random.Random(0))
     assert [len(row) for row in rows] == [style_sheets.THINGS] * 5 and len(found) == 20
     for row, style in zip(rows, styles.KEPT, strict=True):
         assert [known[k].name for k in row] == [known[k].name for k in rows[0]] and {known[k].style for k in row} == {style}
     assert not {known[k].name for row in rows for k in row} & {known[k].name for _, k in found}
+    assert len({known[k].name for _, k in found}) == 20 and not any(known[k].drawn for _, k in found)
     assert all(word == phrases.STYLES[known[k].style][0] for word, k in found)
 
 

@@ -22,6 +22,7 @@ from blind_sheets import write_sheets
 
 from phosphene.defaults import SEED
 from phosphene.drawing import Sampling, run
+from phosphene.errors import UserError
 from phosphene.images import save_png, sheet, to_images
 from phosphene.models.cascade import open_cascade
 from phosphene.sampler import last
@@ -41,19 +42,23 @@ def paintings(cutouts: Cutouts, each: int, chance: random.Random) -> tuple[list[
     """Rows of the reference, things that are painted in every style; and ``each`` other paintings of each, with its style."""
     known: dict[str, dict[str, int]] = {}
     for k, subject in enumerate(cutouts.subjects):
-        if subject.style in KEPT:
+        if subject.style in KEPT and not subject.drawn:
             known.setdefault(subject.called, {})[subject.style] = k
     shown = chance.sample([name for name, of in known.items() if len(of) == len(KEPT)], THINGS)
     others = [name for name in known if name not in shown]
     rows = [[known[name][style] for name in shown] for style in KEPT]
     found = []
     for word, style in zip(CALLED, KEPT, strict=True):
-        found += [(word, known[name][style]) for name in chance.sample([n for n in others if style in known[n]], each)]
+        names = chance.sample([name for name in others if style in known[name]], each)
+        found += [(word, known[name][style]) for name in names]
+        others = [name for name in others if name not in names]
     return rows, found
 
 
 def score(key: dict[str, str], said: dict[str, str]) -> str:
     """A line for paintings and for each model. ``key``: the source and the style of each number; ``said``: its letter."""
+    if missing := [number for number in key if said.get(number) not in tuple(LETTERS)]:
+        raise UserError(f"--said: says none of {LETTERS} of number {missing[0]}; write a number, a tab and a letter a line.")
     lines = []
     for source in dict.fromkeys(value.rpartition(", ")[0] for value in sorted(key.values())):
         own = [(value.rpartition(", ")[2], number) for number, value in key.items() if value.rpartition(", ")[0] == source]
@@ -76,8 +81,9 @@ def main() -> None:
     parser.add_argument("--said", type=Path)
     options = parser.parse_args()
     if options.key is not None and options.said is not None:
-        lines = [line.split("\t") for line in options.said.read_text().splitlines() if line.strip()]
-        print(score(json.loads(options.key.read_text()), {number.strip(): letter.strip() for number, letter in lines}))
+        lines = [line.partition("\t")[::2] for line in options.said.read_text().splitlines()]
+        said = {number.strip(): letter.strip().upper() for number, letter in lines}
+        print(score(json.loads(options.key.read_text()), said))
         return
     if options.data is None or options.out is None:
         parser.error("name SHARDS and --out, or give --key and --said")
@@ -91,7 +97,7 @@ def main() -> None:
     pictures = to_images(alone(cutouts, [k for _, k in real], SIDE))
     said = [f"paintings, {word}" for word, _ in real]
     known = cutouts if options.asked is None else Cutouts.open(options.asked, 16)
-    styled = [c for c in compositions(known, 300) if c.template == STYLED]
+    styled = [c for c in compositions(known, 300) if c.template == STYLED and c.word in CALLED]
     asked = [c for word in CALLED for c in chance.sample([c for c in styled if c.word == word], options.each)]
     for model in options.model:
         stage = open_cascade(model, stages=1).stages[0]

@@ -136,7 +136,7 @@ class LightText(Text):
             )
             self._remark(prompt, f"the model was never told of {named}, so of that it draws what it guesses", PromptStrange)
         if taught is not None and (many := uncounted(prompt)):
-            why = f"the model was shown {COUNTED[-1]} of a thing at most, so of {many!r} it draws what it guesses"
+            why = f"the model was told of {COUNTED[-1]} of a thing at most, so of {many!r} it draws what it guesses"
             self._remark(prompt, why, PromptStrange)
         ids, mask = (part.to(self.device) for part in encode(tokenizer, [prompt], length, encoder.config["vocab_size"]))
         return encode_text(encoder, ids, mask).cpu()

@@ -33,11 +33,14 @@ _NOTHING = re.compile(
 )
 """Words, and what an apostrophe leaves of them, that name nothing to draw."""
 COUNTED = ("one", "two", "three", "four", "five")
-"""How many of a thing scenes show at most (training.text_to_image.phrases). People write them in figures as well."""
+"""The numbers of things that captions say (training.text_to_image.phrases). People write them in figures as well."""
+_TENS = "(?:twen|thir|for|fif|six|seven|eigh|nine)ty"
 _MANY = re.compile(
-    r"\b(?:six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|hundred|dozen"
-    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|\d*[6-9]|[1-9]\d+)(?! (?:of|years?|days?|hours?|minutes?)\b)"
-    r"(?: (?!of\b)[a-z]+){0,2} (?:[a-z]*[a-rt-z]s|people|men|women|children|mice|geese|fish|sheep)\b"
+    r"(?<![\w.,:/'-])(?:(?:six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|hundred|thousand|dozen"
+    rf"|{_TENS}(?:-[a-z]+)?|\d{{1,3}}(?:,\d{{3}})+|\d?[6-9]|[1-9]\d|[1-9]00+)|(?:dozens|hundreds|thousands) of)"
+    r"(?! (?:of|years?|months?|weeks?|days?|hours?|minutes?|inch(?:es)?|feet|degrees?|pixels?|met(?:er|re)s?|miles?)\b)"
+    r"(?: (?!(?:of|in|on|at|with|and|from|to|is|x|mm|cm|am|pm|bit)\b)[a-z]+){0,2}?"
+    r" (?!(?:is|as|his|this|was|has|its)\b)(?:[a-z]*[a-rt-z]s|people|men|women|children|mice|geese|fish|sheep|deer|oxen|teeth)\b"
 )
 """More of a thing: "seven red apples", and not "seven of hearts"."""
 _LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "So"}
@@ -67,11 +70,11 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def _normalizer() -> Normalizer:
-    """Lower-case, and figures that stand alone in words: "2 cats" are two cats, but "1.2", "2-door" and "room 2b" stay."""
+    """Lower-case, and figures from 2 to 5 that stand alone in words: "2 cats" are two cats; "1.2", "2-door", "room 2b" stay."""
     from tokenizers import Regex, normalizers
 
-    alone = r"(?<![\w.,:'/-]){}(?!\w|[.,:'/-]\w)"
-    figures = [normalizers.Replace(Regex(alone.format(k)), word) for k, word in enumerate(("a", *COUNTED[1:]), 1)]
+    alone = r"(?<![\w.,:'/\u2044-]){}(?!\w|[.,:'/\u2044-]\w)"
+    figures = [normalizers.Replace(Regex(alone.format(k)), word) for k, word in enumerate(COUNTED, 1) if k > 1]
     return normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip(), *figures])
 
 
@@ -88,8 +91,8 @@ def strange(text: str, taught: frozenset[str]) -> list[str]:
 
 
 def uncounted(text: str) -> str:
-    """The first words of ``text`` that say more of a thing than scenes show: "seven red apples"; empty where none do."""
-    found = _MANY.search(" ".join(text.lower().split()))
+    """The first words of ``text`` that say more of a thing than captions do: "seven red apples"; empty where none do."""
+    found = _MANY.search(" ".join(unicodedata.normalize("NFKC", text).lower().split()))
     return found.group() if found else ""
 
 

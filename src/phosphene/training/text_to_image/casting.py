@@ -73,7 +73,6 @@ DRESSED: dict[str, dict[str, str]] = _KNOWN["dressed"]
 """What somebody is who has such a hat on."""
 HELD: dict[str, dict] = _KNOWN["held"]
 """What is put into which vessels: how tall either is in the frame, and how deep the things are sunk into the vessel."""
-HEAVENLY, WITHIN = _KNOWN["heavenly"], _KNOWN["within"]
 NATURAL = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black", "white")
 TINTS = (*NATURAL, "teal", "turquoise", "navy", "gold", "light blue", "dark green", "violet")
 
@@ -290,7 +289,7 @@ class Casting:
         if draw < 0.16 and subject.caption in EVERYDAY:
             return chance.choice(EVERYDAY[subject.caption])
         if draw < 0.30 and subject.style != MASK and "," not in subject.caption:
-            return subject.caption
+            return subject.caption.rstrip(" 0123456789") or name  # "fox 2" is the second picture of one
         if draw < 0.34 and self.thesaurus is not None and subject.style != MASK:
             return self.thesaurus.reworded(name, chance)
         what, _, vessel = name.rpartition(" ")

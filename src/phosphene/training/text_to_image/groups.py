@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import random
 
+from phosphene.training.tables import table
 from phosphene.training.text_to_image import phrases, places
-from phosphene.training.text_to_image.casting import DRESSED, HEAVENLY, HELD, PEOPLE, TRADES, WHITE, WITHIN, Casting, Scene
+from phosphene.training.text_to_image.casting import DRESSED, HELD, PEOPLE, TRADES, WHITE, Casting, Scene
 from phosphene.training.text_to_image.phrases import plural, with_article
 from phosphene.training.text_to_image.settings import backdrop, chosen_place, contrasting
 
+_KNOWN = table("text_to_image/things.toml")
+FAMILY: tuple[tuple[str, ...], tuple[str, ...]] = _KNOWN["family"]
+HEAVENLY: dict[str, dict] = _KNOWN["heavenly"]
+WITHIN: dict[str, dict] = _KNOWN["within"]
 AROUND = ((0.16, 0.93, 0.46), (0.84, 0.93, 0.46), (0.32, 0.80, 0.36), (0.68, 0.80, 0.36))
 """Where people are around a fire, and how tall: x, foot, height. The first two are nearer than the fire."""
 
@@ -99,16 +104,22 @@ def campfire(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def gathering(cast: Casting, chance: random.Random) -> Scene | None:
-    """People side by side."""
+    """People side by side; a crowd, of five and more; or a family, of whom the last are children."""
     kinds = ("park", "city", "street", "beach", "field", "room")
-    back, number = backdrop(chance.choice(kinds) if chance.random() < 0.5 else None, chance), chance.choice((3, 3, 4, 5))
-    who = [cast.named(PEOPLE, chance) for _ in range(number)]
+    what = chance.choice(list(phrases.TOGETHER))
+    number = chance.choice((5, 6) if what == "crowd" else (3, 3, 4, 5))
+    named = [FAMILY[k > 1] for k in range(number)] if what == "family" else [PEOPLE] * number
+    who = [cast.named(names, chance) for names in named]
     if any(person is None or cast.shapes[person.index].opaque for person in who):
         return None
+    back = contrasting(backdrop(chance.choice(kinds) if chance.random() < 0.5 else None, chance), who, chance)
     tall = min(1.15 / number, 0.4) * chance.uniform(0.9, 1.0)
-    at = [((k + 0.5) / number, 0.93 if back.place else 0.5 + tall / 2) for k in range(number)]
-    layers = [cast.stand(person, x, base, tall, back.place, chance) for person, (x, base) in zip(who, at, strict=True)]
-    text = f"{phrases.NUMBERS[number]} people" if chance.random() < 0.3 else chance.choice(phrases.TOGETHER)
+    layers = []
+    for k, person in enumerate(who):
+        own = tall * (0.75 if what == "family" and k > 1 else 1.0)
+        layers.append(cast.stand(person, (k + 0.5) / number, 0.93 if back.place else 0.5 + tall / 2, own, back.place, chance))
+    numbered = what == "people" and chance.random() < 0.3
+    text = f"{phrases.NUMBERS[number]} people" if numbered else chance.choice(phrases.TOGETHER[what])
     return Scene(text + back.said, layers, back.ground, back.paper)
 
 
@@ -219,13 +230,14 @@ def served(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def within(cast: Casting, chance: random.Random) -> Scene | None:
-    """Something that looks out of something: a bird in a nest, a cactus in a pot."""
+    """Something that looks out of something: a bird in a nest, a fish in a bucket."""
     what = chance.choice(list(WITHIN))
-    vessel = cast.named(WITHIN[what]["vessels"], chance)
-    known = [name for name in WITHIN[what]["things"] if cast.painted.get(name)]
-    if vessel is None or not known:
+    vessels, known = ([name for name in WITHIN[what][part] if cast.painted.get(name)] for part in ("vessels", "things"))
+    if not (vessels and known):
         return None
-    name = chance.choice(known)
+    vessel, name = cast.thing(chance.choice(vessels), chance, own=True), chance.choice(known)
+    if vessel.colours.get("mask"):  # many an icon of a vessel is full, or seen through
+        return None
     thing = cast.thing(name, chance, cast.subjects[vessel.index].style, cast.tint(name, chance, 0.15))
     if any(cast.shapes[t.index].opaque for t in (vessel, thing)):
         return None
@@ -264,7 +276,7 @@ def heavens(cast: Casting, chance: random.Random) -> Scene | None:
     if thing is None or thing.colours.get("mask") or cast.shapes[thing.index].opaque:
         return None
     place = places.made(chance.choice(kinds), HEAVENLY[what]["time"], chance)
-    x, y = chance.uniform(0.35, 0.65), chance.uniform(0.24, 0.3)
+    x, y = chance.uniform(0.35, 0.65), chance.uniform(0.18, 0.24)
     if what in ("sun", "moon"):
         place.ground.disc = (x, y, 0.0)  # there is but one, and what glows and glitters does so by it
     tall = HEAVENLY[what]["tall"] * chance.uniform(0.85, 1.1)

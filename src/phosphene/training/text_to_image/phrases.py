@@ -35,9 +35,14 @@ def plural(noun: str) -> str:
     return " ".join([*words[:at], many, *words[at + 1 :]])
 
 
-def amount(number: int, many: str, chance: random.Random, often: float = 0.75) -> str:
-    """``number`` of what is called ``many``: in words so ``often``, where it is one that is said, or about so many."""
-    if number in NUMBERS and chance.random() < often:
+NUMBERED = 0.75
+"""How often several things are said to be so many, where the number is one that is said."""
+
+
+def amount(number: int, many: str, chance: random.Random) -> str:
+    """``number`` of what is called ``many``, or about so many. A pair of scissors is one thing, and so not said of two."""
+    paired = number == 2 and many.split()[-1] in _WORDS["bare"]
+    if number in NUMBERS and (paired or chance.random() < NUMBERED):
         return f"{NUMBERS[number]} {many}"
     ways = "two" if number == 2 else "some" if number in NUMBERS else "many"
     return chance.choice(AMOUNTS[ways]).format(many)
@@ -71,13 +76,14 @@ GATHERED: tuple[str, ...] = _WORDS["gathered"]
 PREVIEWS: tuple[str, ...] = _WORDS["previews"]
 MANNERED: dict[str, tuple[str, ...]] = _WORDS["manners"]
 RELATED: dict[str, tuple[str, ...]] = _WORDS["relations"]
-TOGETHER: tuple[str, ...] = _WORDS["together"]
+TOGETHER: dict[str, tuple[str, ...]] = _WORDS["together"]
 PRAISE: tuple[str, ...] = _WORDS["praise"]
 AMOUNTS: dict[str, tuple[str, ...]] = _WORDS["amounts"]
 SIZES: dict[str, tuple[str, ...]] = _WORDS["sizes"]
 FLOCKS: dict[str, str] = _WORDS["flocks"]
 BELOW: dict[str, str] = _WORDS["below"]
 SUNSETS: dict[str, str] = _WORDS["sunsets"]
+SUNSET_PLACES: dict[str, str] = _WORDS["sunset_places"]
 
 TIMES: dict[str, tuple[str, ...]] = {time: words["said"] for time, words in _WORDS["times"].items()}
 ADJECTIVES = {time: words["adjectives"] for time, words in _WORDS["times"].items() if "adjectives" in words}

@@ -9,7 +9,7 @@ from phosphene.training.tables import table
 from phosphene.training.text_to_image import grounds as g
 from phosphene.training.text_to_image.captions import Colour, jittered
 from phosphene.training.text_to_image.grounds import Ground, Ridge
-from phosphene.training.text_to_image.phrases import ADJECTIVES, ALWAYS, PLACES, SNOWY, SUNSETS, TIMES
+from phosphene.training.text_to_image.phrases import ADJECTIVES, ALWAYS, PLACES, SNOWY, SUNSET_PLACES, SUNSETS, TIMES
 
 
 class Place(NamedTuple):
@@ -321,9 +321,8 @@ def called(place: Place, chance: random.Random) -> str:
     if snowy or place.kind in ALWAYS:
         return name
     if place.time == "sunset" and place.kind in SUNSETS and chance.random() < 0.3:
-        there = chance.choice(
-            (f"over {SUNSETS[place.kind]}", f"over {SUNSETS[place.kind]}", chance.choice(PLACES[place.kind][0]))
-        )
+        over = f"over {SUNSETS[place.kind]}"
+        there = chance.choice((over, over, SUNSET_PLACES[place.kind]))
         return f"{chance.choice(('a sunset', 'sunset', 'a sunrise'))} {there}"
     if place.time == "night" and chance.random() < 0.15:
         shining = "the moon" if place.ground.disc[2] else "stars"
