@@ -28,6 +28,7 @@ from phosphene.training.text_to_image.settings import (
     extras,
     flattened,
     houses,
+    in_style,
     styled,
 )
 
@@ -79,9 +80,8 @@ def restyled(cast: Casting, chance: random.Random) -> Scene | None:
     if not cast.restyled:
         return None
     subject = cast.subjects[k := chance.choice(cast.restyled[chance.choice(sorted(cast.restyled))])]
-    word, name = chance.choice(phrases.STYLES[subject.style]), subject.called
     across = -1.0 if chance.random() < 0.5 and not subject.handed else 1.0
-    text = f"{word} {name}" if chance.random() < 0.75 else f"{name}, {word} style"
+    text = in_style(subject.called, phrases.STYLES[subject.style], chance)
     return Scene(article(text, chance), [Layer(k, (across, 1.0, 0.0, 0.0))])
 
 

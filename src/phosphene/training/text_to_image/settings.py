@@ -43,8 +43,13 @@ def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
             words = phrases.UNSHADED
     if not words or chance.random() >= often:
         return thing.name
+    return in_style(thing.name, words, chance)
+
+
+def in_style(name: str, words: Sequence[str], chance: random.Random) -> str:
+    """``name`` in a style that is called by one of ``words``."""
     word = chance.choice(words)
-    return f"{word} {thing.name}" if chance.random() < 0.75 else f"{thing.name}, {word} style"
+    return f"{word} {name}" if chance.random() < 0.75 else f"{name}, {word} style"
 
 
 def chosen_place(kind: str, chance: random.Random) -> places.Place:
