@@ -1170,3 +1170,22 @@ def test_what_is_within_looks_out_over_the_rim_and_is_behind_the_vessel(cast, mo
 
         (top, foot), (brim, base) = span(thing), span(below)
         assert -0.01 < top < brim < foot < base < 1 or any(w["rim"] > 0.15 and k in scene.text for k, w in groups.WITHIN.items())
+
+
+def test_somebody_has_something_low_before_them_or_above(cast, monkeypatch):
+    """A boy holding a ball hides no face, and a kite is up beside the head."""
+    names = [name for name in cast.painted if cast.painted[name] and name != "sunset"][:4]
+    table = {"low": {"who": names, "things": names, "said": ["holding", "with"]}}
+    table |= {"high": {**table["low"], "above": True}, "own": {"own": [f"{names[0]} {names[1]}"], "said": ["eating"]}}
+    monkeypatch.setattr(groups, "HAVING", table)
+    found = [scene for seed in range(300) if (scene := groups.having(cast, random.Random(seed)))]
+    told = Counter()
+    for scene in found:
+        body, thing = scene.layers
+        (top, foot), (upper, lower) = edges(body, cast), edges(thing, cast)
+        assert -0.02 < min(top, upper) and max(foot, lower) < 1.02 and body.index != thing.index
+        low = "eating" in scene.text or (upper + lower) / 2 > (top + foot) / 2
+        assert upper > top + 0.1 * (foot - top) if low else upper < top + 0.15
+        told[low, "eating" in scene.text] += 1
+    assert len(told) == 3 and min(told.values()) > 20, told
+    assert groups.having in groups.GROUPS

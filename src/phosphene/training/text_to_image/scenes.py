@@ -76,10 +76,12 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
 
 
 def restyled(cast: Casting, chance: random.Random) -> Scene | None:
-    """A thing that nobody has painted, in a style that is said (tools/draw_styles.py); each style as often."""
+    """A thing that nobody has painted, in a style that is said (tools/draw_styles.py)."""
     if not cast.restyled:
         return None
-    subject = cast.subjects[k := chance.choice(cast.restyled[chance.choice(sorted(cast.restyled))])]
+    styles = sorted(cast.restyled)  # of some there are few, which are not to be learned by heart
+    style = chance.choices(styles, [len(cast.restyled[s]) ** 0.5 for s in styles])[0]
+    subject = cast.subjects[k := chance.choice(cast.restyled[style])]
     across = -1.0 if chance.random() < 0.5 and not subject.handed else 1.0
     text = in_style(subject.called, phrases.STYLES[subject.style], chance)
     return Scene(article(text, chance), [Layer(k, (across, 1.0, 0.0, 0.0))])
