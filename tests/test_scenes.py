@@ -1189,3 +1189,21 @@ def test_somebody_has_something_low_before_them_or_above(cast, monkeypatch):
         told[low, "eating" in scene.text] += 1
     assert len(told) == 3 and min(told.values()) > 20, told
     assert groups.having in groups.GROUPS
+
+
+def test_any_painting_is_shown_now_and_then(monkeypatch):
+    """One of a name that hardly anybody asks for, in a style that is rarely chosen."""
+    judged(monkeypatch, {})
+    styles = ["noto"] * 9 + ["pen drawing"]
+    subjects = [Subject(f"cat {k}", style, "cat", "cat", "animal", 2, "g") for k, style in enumerate(styles)]
+    cast, chance = Casting(subjects, [shape_of(box(0.2, 0.2, 0.8, 0.8).numpy(), False)] * 10), random.Random(0)
+
+    def rare(every: float) -> float:
+        monkeypatch.setattr(scenes, "EVERY", every)
+        return sum(scenes.single(cast, chance).layers[0].index == 9 for _ in range(4000)) / 4000
+
+    usual = rare(0.0)
+    assert usual < 0.02 and rare(1.0) == pytest.approx(0.1, abs=0.02)
+    assert rare(0.5) == pytest.approx((0.1 + usual) / 2, abs=0.02)
+    cast.ordinary = True  # of what is asked for where nothing is said, that is not wanted
+    assert rare(1.0) < 0.02

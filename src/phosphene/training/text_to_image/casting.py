@@ -162,6 +162,7 @@ class Casting:
             name = subject.called
             (self.icons if subject.style == MASK else self.painted)[name].append(k)
             self.kind.setdefault(name, Kind(name, subject.category or "object", subject.size or 2, subject.where or "g"))
+        self.paintings = [k for of in self.painted.values() for k in of]
         for icons in self.icons.values():  # what most of them agree on comes first
             icons.sort(key=lambda k: -shapes[k].typical)
         self.best = self._best()
@@ -196,13 +197,8 @@ class Casting:
     def weight(self, name: str) -> float:
         painted, icons = len(self.painted[name]), len(self.icons[name])
         known = min(painted, 16) ** 0.6 + 0.45 * min(icons, 16) ** 0.6
-        asked = ASKED.get(name, Known()).asked
-        return (
-            max(known, LEAST[asked])
-            * TAKEN[asked]
-            * OFTEN.get(self.kind[name].category, 0.8) ** 0.5
-            * (2.0 if name in PEOPLE else 1.0)
-        )
+        asked, often = ASKED.get(name, Known()).asked, OFTEN.get(self.kind[name].category, 0.8) ** 0.5
+        return max(known, LEAST[asked]) * TAKEN[asked] * often * (2.0 if name in PEOPLE else 1.0)
 
     def choose(
         self,
@@ -263,15 +259,15 @@ class Casting:
         if best is not None and style is None and (plain or not self.shapes[best].opaque) and chance.random() < BEST:
             if self.subjects[best].style == MASK:
                 return self._filled(best, name, chance, colour, own)
-            return self._painted(best, name, chance, colour)
+            return self.painting(best, name, chance, colour)
         usable = painted if plain else [k for k in painted if not self.shapes[k].opaque]
         if usable and not (icons and chance.random() < self._iconic(usable, icons)):
             same = [k for k in usable if self.subjects[k].style == style] or usable
             k = chance.choices(same, [LOOKS.get(self.subjects[k].style, 1.0) for k in same])[0]
-            return self._painted(k, name, chance, colour)
+            return self.painting(k, name, chance, colour)
         if icons:
             return self._filled(self.icon(name, chance), name, chance, colour, own)
-        return self._painted(chance.choice(painted), name, chance, colour)
+        return self.painting(chance.choice(painted), name, chance, colour)
 
     def icon(self, name: str, chance: random.Random) -> int:
         """One of the icons of ``name``: the first most often, the second a third as often, for the same reason as in LOOKS."""
@@ -298,7 +294,8 @@ class Casting:
             return f"{vessel} of {plural(what) if held == 'plant' else what}"
         return name
 
-    def _painted(self, k: int, name: str, chance: random.Random, colour: str | None) -> Thing:
+    def painting(self, k: int, name: str, chance: random.Random, colour: str | None = None) -> Thing:
+        """The painting ``k`` of ``name``, in ``colour`` where one is asked for."""
         called = self.called(k, name, chance)
         shape = self.shapes[k]
         if colour is not None:

@@ -38,15 +38,22 @@ SIZED, PRAISED = 0.06, 0.04
 """How often it is said of a single thing that it is small or large, and something nice."""
 SIZES = {"small": (0.3, 0.45), "large": (0.92, 1.0)}
 """How tall such things are in the frame."""
+EVERY = 0.2
+"""How often a single thing is any painting, each as often as another: what is hardly asked for, in a style that is rarely
+chosen, would be seen too rarely to be known."""
 CROWD = 0.1
 """How often there are more of a thing than have a number."""
 
 
 def single(cast: Casting, chance: random.Random) -> Scene | None:
-    name = cast.choose("any", chance)
-    category = cast.kind[name].category
-    colour = cast.tint(name, chance, 0.0 if category in ("face", "symbol", "place", "weather") else 0.28)
-    thing = cast.thing(name, chance, colour=colour, plain=True)
+    if cast.paintings and not cast.ordinary and chance.random() < EVERY:
+        k = chance.choice(cast.paintings)
+        name = cast.subjects[k].called
+        thing = cast.painting(k, name, chance)
+    else:
+        name = cast.choose("any", chance)
+        tinted = 0.0 if cast.kind[name].category in ("face", "symbol", "place", "weather") else 0.28
+        thing = cast.thing(name, chance, colour=cast.tint(name, chance, tinted), plain=True)
     shape = cast.shapes[thing.index]
     alone = thing.colours.get("mask") and not cast.painted[name] and not cast.ordinary
     if alone and thing.name == thing.bare and chance.random() < IN_RELIEF:  # which would change a colour that is said
@@ -69,7 +76,7 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
         text = f"{chance.choice(phrases.SIZES[size])} {text}"
     elif chance.random() < PRAISED:
         text = f"{chance.choice(phrases.PRAISE)} {text}"
-    elif chance.random() < 0.04 and category in ("animal", "person", "face"):
+    elif chance.random() < 0.04 and cast.kind[name].category in ("animal", "person", "face"):
         layer = cast.hang(thing, 0.5, 0.62, 1.5, None, chance)
         text = f"close-up of {with_article(text)}"
     return Scene(article(text, chance) + said, [layer], paper=paper)
