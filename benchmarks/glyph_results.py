@@ -101,8 +101,6 @@ def main() -> None:
         own, shown = measure.in_style(cutouts, options.count)
         figures["styles, real"] = measure.composed(judge, shown, own)._asdict()
         figures["paintings are taken for"] = measure.confusion(judge, shown, own)
-        own, shown = measure.modelled(cutouts, own[0].words, options.count)
-        figures["icons, flat and in relief, are taken for"] = measure.confusion(judge, shown, own)
     else:
         distance, _ = measure.nearest(drawn, cutouts)
         figures["nearest"] = {"median": distance.median().item(), "below 0.1": (distance < 0.1).float().mean().item()}

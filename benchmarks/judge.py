@@ -165,21 +165,6 @@ def in_style(cutouts: Cutouts, count: int = 100, seed: int = 0) -> tuple[list[Co
     return asked, alone(cutouts, turns, 64)
 
 
-def modelled(cutouts: Cutouts, words: tuple[str, ...], count: int, seed: int = 0) -> tuple[list[Composition], Tensor]:
-    """``count`` things of which there are icons alone, filled: flat ones, asked for as flat, and these in relief, as 3d."""
-    cast = Casting(cutouts.subjects, cutouts.shapes)
-    able = [name for name in cast.names if cast.icons[name] and not cast.painted[name] and len(name.split()) <= 2]
-    names, asked, scenes = random.Random(f"modelled {seed}").sample(able, min(count, len(able))), [], []
-    for relief, style in ((0.0, "fluent flat"), (1.0, "fluent 3d")):
-        for name in names:
-            chance = random.Random(name)
-            thing = cast.thing(name, chance, own=True)
-            thing.colours["relief"] = relief
-            scenes.append(Scene("", [cast.hang(thing, 0.5, 0.5, 0.9, None, chance)]))
-            asked.append(Composition(STYLED, name, STYLES[style][0], words))
-    return asked, drawn(staged(scenes).to(cutouts.pictures.device), cutouts, 64)
-
-
 def confusion(judge: Judge, pictures: Tensor, asked: Sequence[Composition]) -> dict[str, dict[str, float]]:
     """For which of its words the pictures asked for by each word are taken: shares of each row."""
     found: dict[str, list[str]] = {}

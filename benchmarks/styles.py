@@ -146,7 +146,7 @@ def paintings(cutouts: Cutouts) -> tuple[Tensor, Tensor, list[str]]:
 
 
 def filled(cutouts: Cutouts, count: int, chance: random.Random) -> Tensor:
-    """``count`` icons as training fills them, flat, shaded and in relief, and as many paintings tinted in one colour."""
+    """``count`` icons as training fills them, and as many paintings tinted in one colour."""
     cast = Casting(cutouts.subjects, cutouts.shapes)
     names = [name for name in cast.names if cast.icons[name] and not cast.painted[name]]
     painted = [
@@ -155,7 +155,6 @@ def filled(cutouts: Cutouts, count: int, chance: random.Random) -> Tensor:
     scenes = []
     for number in range(count):
         thing = cast.thing(name := chance.choice(names), chance, own=number % 2 == 0)
-        thing.colours["relief"] = float(number % 3 == 0)
         scenes.append(Scene("", [cast.hang(thing, 0.5, 0.5, 0.9, None, chance)]))
         ink, shade = chance.choice(list(COLOURS.values())), chance.choice((0.0, 0.0, 0.3))
         layer = Layer(chance.choice(painted), (1.0, 1.0, 0.0, 0.0), tint=ink, tinted=1.0, shade=shade)

@@ -17,7 +17,6 @@ from judge import (
     diversity,
     in_style,
     made,
-    modelled,
     nearest,
     ranks,
     score,
@@ -133,15 +132,6 @@ def test_a_judge_takes_a_style_for_another():
         "3d": {"3d": 1.0, "flat": 0.0},
         "flat": {"3d": 0.5, "flat": 0.5},
     }
-
-
-def test_what_is_modelled_are_icons_that_nobody_painted(gallery):
-    asked, pictures = modelled(gallery, ("3d", "flat"), 10)
-    flat, lit = asked[:10], asked[10:]
-    assert [c.object for c in flat] == [c.object for c in lit] and len({c.object for c in flat}) == 10
-    assert all(int(c.object.removeprefix("thing")) % 3 == 1 for c in flat)
-    assert {c.word for c in flat} == {"flat"} and {c.word for c in lit} == {"3d"} and pictures.shape == (20, 3, 64, 64)
-    assert (pictures[:10] - pictures[10:]).abs().mean() > 0.05
 
 
 def test_what_is_right_is_counted_by_kind():

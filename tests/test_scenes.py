@@ -525,64 +525,15 @@ def test_every_icon_is_learned_whether_people_ask_for_it_or_not(cutouts, monkeyp
     assert any(scene.layers[0].place[0] < 0 for scene in (scenes.single(cast, random.Random(k)) for k in range(20)))
 
 
-def test_what_has_icons_alone_is_in_relief_now_and_then_and_it_is_said(cutouts, cast, monkeypatch):
-    judged(monkeypatch, {})
-    icons = [k for k, s in enumerate(cutouts.subjects) if s.style == "icon"]
-
-    def alone(**how) -> list[Scene]:
-        some = Casting([cutouts.subjects[k] for k in icons], [cutouts.shapes[k] for k in icons], **how)
-        return [scenes.single(some, random.Random(k)) for k in range(1500)]
-
-    def has_colour(text: str) -> bool:
-        return any(word in COLOURS or word in told for word in text.split(" on ")[0].split(",")[0].split())
-
-    made, told = alone(), {word for words in ALSO.values() for word in words}
-    unsaid = [scene for scene in made if not has_colour(scene.text)]
-    lit = [scene for scene in made if scene.layers[0].relief]
-    assert len(lit) / len(unsaid) == pytest.approx(scenes.IN_RELIEF, abs=0.04)
-    assert all(0.9 <= scene.layers[0].relief <= 1 for scene in lit)
-    # It would be another colour than is said.
-    assert not any(has_colour(scene.text) for scene in lit)
-    said = [scene for scene in lit if any(word in scene.text for word in phrases.EMBOSSED)]
-    assert len(said) / len(lit) == pytest.approx(0.75, abs=0.05)
-    assert not any(word in scene.text for scene in made if scene not in lit for word in phrases.EMBOSSED)
-    # Of what somebody has painted there is none, nor where nothing is said.
-    monkeypatch.setattr(casting, "ASKED", {name: casting.Known(3) for name, *_ in THINGS})
-    assert not any(scene.layers[0].relief for scene in (*many(cast, "single", 500), *alone(ordinary=True)))
-
-
-def test_flat_is_said_of_what_is_flat(cutouts, monkeypatch):
+def test_what_is_filled_is_in_no_style(cutouts, monkeypatch):
+    """Words of style are of paintings: said of filled icons, "flat" and "cartoon" would come to mean these."""
     judged(monkeypatch, {})
     icons = [k for k, s in enumerate(cutouts.subjects) if s.style == "icon"]
     alone = Casting([cutouts.subjects[k] for k in icons], [cutouts.shapes[k] for k in icons])
     made = [scenes.single(alone, random.Random(k)) for k in range(1500)]
-    flat = [scene.layers[0] for scene in made if "flat" in scene.text]
-    assert len(flat) > 40 and all(layer.shade < 0.15 and not layer.relief for layer in flat)
-
-
-def test_what_is_in_relief_is_light_above_and_to_the_left_and_violet_below(cutouts):
-    """And covers what it covered: the light falls on it alone."""
-    side = torch.linspace(-1, 1, SIZE)
-    disc = ((side[None].square() + side[:, None].square()) < 0.64).float()
-    pictures = Cutouts((disc * 255).byte().expand(1, 4, -1, -1).clone(), cutouts.subjects[:1], cutouts.shapes[:1])
-    pictures.pictures[:, :3] = 0
-
-    def shown(relief: float, size: int = SIZE) -> torch.Tensor:
-        layer = Layer(0, (1.0, 1.0, 0.0, 0.0), mask=True, ink=COLOURS["green"], relief=relief)
-        return (drawn(staged([Scene("", [layer])]), pictures, size)[0] + 1) / 2
-
-    flat, lit = shown(0.0), shown(1.0)
-    at, past, inside = round(0.3 * SIZE), round(0.7 * SIZE), disc > 0
-    torch.testing.assert_close(flat[:, at, at], flat[:, past, past])
-    assert lit[:, at, at].mean() > 1.3 * lit[:, past, past].mean()
-    (red, _, blue), (dark_red, _, dark_blue) = lit[:, at, at], lit[:, past, past]
-    assert dark_blue / dark_red > 1.3 * blue / red
-    assert flat.mean(0)[inside].std() < 1e-5 and lit.mean(0)[inside].std() > 0.1
-    beyond = side.square()[None] + side.square()[:, None] > 0.7
-    assert torch.equal(lit[:, beyond], flat[:, beyond])
-    # The same at every size.
-    small = torch.nn.functional.avg_pool2d(shown(1.0, 2 * SIZE), 2)
-    assert (small - lit)[:, inside].abs().mean() < 0.02
+    styles = {word for words in phrases.STYLES.values() for word in words} - {"icon", *phrases.SOLID, *phrases.OUTLINE}
+    assert not {text for text in (scene.text for scene in made) if styles & set(text.replace(",", "").split())}
+    assert sum(any(word in scene.text for word in phrases.FILLED) for scene in made) > 300
 
 
 @pytest.mark.parametrize("drawing", ["b:windmill#3", "e:windmill", "c:mill", "b:wind"])

@@ -40,7 +40,6 @@ class Layer(NamedTuple):
     light: Colour = WHITE  # what the scene's light leaves of each colour
     shadow: tuple[float, float, float, float] = (0.5, 0.5, 1.0, 0.0)  # x, y, half width in the frame, strength
     shade: float = 0.0  # how much darker the foot is than the head
-    relief: float = 0.0  # how much it is lit as if it were modelled, see embossed
 
     def row(self) -> list[float]:
         """All but the index as floats, in the order of the fields."""
@@ -249,56 +248,13 @@ def placed(
     return across, down, across * (1 - 2 * x) + 2 * at[0] - 1, down * (1 - 2 * y) + 2 * at[1] - 1
 
 
-REACH = (0.055, 0.11, 0.17)
-"""Over how much of the frame, to either side, a height is averaged: of edges, of parts, of the whole."""
-TOWARDS_LIGHT = (-0.53, -0.77, 0.71)
-"""Right, down and out of the picture: the light comes from the upper left."""
-DIM, LIT, PALE = (0.72, 0.53, 1.14), (1.12, 1.07, 0.92), 0.3
-"""What shadow and light leave of each colour, violet and warm, and how pale it is first: as rendered emoji are."""
-
-
-def embossed(colour: Tensor, alpha: Tensor) -> Tensor:
-    """``colour`` (B, 3, S, S) in 0..1, times its ``alpha`` (B, 1, S, S), as it would be if it were modelled of clay.
-
-    What is far from an edge stands high: the height is alpha, averaged over three distances, and its slopes say how much light
-    comes there (Lambert).
-    """
-    height = torch.zeros_like(alpha)
-    for part in REACH:
-        reach = round(part * alpha.shape[-1])
-        mean = alpha
-        for _ in range(2):  # a box twice is near to a Gaussian; what the frame cuts off goes on beyond it
-            mean = F.avg_pool2d(F.pad(mean, (reach, reach, 0, 0), "replicate"), (1, 2 * reach + 1), 1)
-            mean = F.avg_pool2d(F.pad(mean, (0, 0, reach, reach), "replicate"), (2 * reach + 1, 1), 1)
-        height = height + 1.25 * reach * mean
-    across = F.pad(height[..., 2:] - height[..., :-2], (1, 1, 0, 0)) / 2
-    down = F.pad(height[..., 2:, :] - height[..., :-2, :], (0, 0, 1, 1)) / 2
-    x, y, out = TOWARDS_LIGHT
-    light = (out - x * across - y * down) / (1 + across.square() + down.square()).sqrt()
-    dim, lit = (constant(values, colour.device) for values in (DIM, LIT))
-    hue = dim + (lit - dim) * ((light + 0.1) / 1.1).clamp(0, 1)
-    return ((PALE * alpha + (1 - PALE) * colour) * (0.56 + 0.61 * light) * hue).clamp(min=0).minimum(alpha)
-
-
-def lay(under: Tensor, pictures: Tensor, index: Tensor, layers: Tensor, relief: bool = False) -> Tensor:
-    """``under`` (B, 3, S, S) in 0..1 with one cut-out upon each: ``index`` (B,), ``layers`` (B, L) their rows.
-
-    ``relief``: whether any of them are in relief; it is dear to find.
-    """
-    return (_laid_in_relief if relief else _laid)(under, pictures[index], layers)
+def lay(under: Tensor, pictures: Tensor, index: Tensor, layers: Tensor) -> Tensor:
+    """``under`` (B, 3, S, S) in 0..1 with one cut-out upon each: ``index`` (B,), ``layers`` (B, L) their rows."""
+    return _laid(under, pictures[index], layers)
 
 
 @compiled_on_gpu
 def _laid(under: Tensor, pictures: Tensor, layers: Tensor) -> Tensor:
-    return _over(under, pictures, layers, False)
-
-
-@compiled_on_gpu
-def _laid_in_relief(under: Tensor, pictures: Tensor, layers: Tensor) -> Tensor:
-    return _over(under, pictures, layers, True)
-
-
-def _over(under: Tensor, pictures: Tensor, layers: Tensor, relief: bool) -> Tensor:
     """``lay`` with the picture of each, (B, 4, P, P) bytes."""
     size, count = under.shape[-1], len(under)
     parts = dict(zip(LAYER, layers.split(list(LAYER.values()), 1), strict=True))
@@ -325,8 +281,6 @@ def _over(under: Tensor, pictures: Tensor, layers: Tensor, relief: bool) -> Tens
     inked = alpha * wide("ink") + (1 - alpha) * filled
     colour = torch.where(mask > 0, inked, colour)
     alpha = torch.where(mask > 0, alpha + (1 - alpha) * solid, alpha)
-    if relief:
-        colour = colour + wide("relief") * (embossed(colour, alpha) - colour)
     light = colour.mul(constant((0.3, 0.59, 0.11), under.device)).sum(1, keepdim=True)
     tint = wide("tint")
     # A light tint lights up what is dark: dark yellow would be taken for brown.

@@ -70,8 +70,8 @@ def article(text: str, chance: random.Random, often: float = 0.75) -> str:
 STYLES: dict[str, tuple[str, ...]] = {style: words["called"] for style, words in _WORDS["styles"].items()}
 SAID = {style: words["said"] for style, words in _WORDS["styles"].items() if "said" in words}
 """How often a style is named, where not in half of its pictures."""
-SOLID, OUTLINE, FILLED, UNSHADED, EMBOSSED = (_WORDS[k] for k in ("solid", "outline", "filled", "unshaded", "embossed"))
-"""What icons are called; the last three where they have colours: in any way, in flat ones, and in relief."""
+SOLID, OUTLINE, FILLED = (_WORDS[k] for k in ("solid", "outline", "filled"))
+"""What icons are called; the last where they have colours: by no style, which paintings alone are in."""
 GATHERED: tuple[str, ...] = _WORDS["gathered"]
 PREVIEWS: tuple[str, ...] = _WORDS["previews"]
 MANNERED: dict[str, tuple[str, ...]] = _WORDS["manners"]

@@ -32,8 +32,6 @@ from phosphene.training.text_to_image.settings import (
     styled,
 )
 
-IN_RELIEF = 0.3
-"""How often a single thing that nobody has painted is in relief, where no colour is said."""
 SIZED, PRAISED = 0.06, 0.04
 """How often it is said of a single thing that it is small or large, and something nice."""
 SIZES = {"small": (0.3, 0.45), "large": (0.92, 1.0)}
@@ -55,9 +53,6 @@ def single(cast: Casting, chance: random.Random) -> Scene | None:
         tinted = 0.0 if cast.kind[name].category in ("face", "symbol", "place", "weather") else 0.28
         thing = cast.thing(name, chance, colour=cast.tint(name, chance, tinted), plain=True)
     shape = cast.shapes[thing.index]
-    alone = thing.colours.get("mask") and not cast.painted[name] and not cast.ordinary
-    if alone and thing.name == thing.bare and chance.random() < IN_RELIEF:  # which would change a colour that is said
-        thing.colours["relief"] = chance.uniform(0.9, 1.0)
     if shape.opaque:
         across = chance.uniform(0.98, 1.06)
         mirrored = chance.random() < 0.5 and not cast.subjects[thing.index].handed
@@ -218,7 +213,7 @@ def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place
     return cast.stand(thing, gap, min(place.standing[0] + 0.08, 0.93 - 0.6 * tall), 0.8 * tall, place, chance)
 
 
-SHARES = {"single": 0.35, "icon": 0.20, "here": 0.11, "place": 0.05, "pair": 0.13, "count": 0.06, "worn": 0.04, "group": 0.06}
+SHARES = {"single": 0.32, "icon": 0.23, "here": 0.11, "place": 0.05, "pair": 0.13, "count": 0.06, "worn": 0.04, "group": 0.06}
 """Of the kinds of scene in a batch."""
 RESTYLED = 0.12
 """The share of things that a model drew in a style, where there are such."""

@@ -26,10 +26,6 @@ def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str
     return jittered(COLOURS[colour], chance, 0.04), said
 
 
-UNSHADED = 0.15
-"""The most of a shade that nobody sees."""
-
-
 def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
     """What ``thing`` is called, its style said now and then: oftener the less its look is what people mean by the bare noun."""
     subject = cast.subjects[thing.index]
@@ -37,10 +33,6 @@ def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
     if thing.colours.get("mask"):
         rival = cast.painted.get(subject.called) and cast.best.get(subject.called) != thing.index
         words, often = phrases.FILLED, 0.9 if rival else 0.33
-        if thing.colours.get("relief"):
-            words, often = phrases.EMBOSSED, 0.75
-        elif not rival and thing.colours.get("shade", 1.0) < UNSHADED:
-            words = phrases.UNSHADED
     if not words or chance.random() >= often:
         return thing.name
     return in_style(thing.name, words, chance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -31,7 +30,7 @@ class Stage(NamedTuple):
     index: Tensor  # (L,) pictures, in the order they are laid
     layers: Tensor  # (L, numbers of a layer)
     owners: Tensor  # (L,) scenes
-    depths: tuple[tuple[int, bool], ...]  # so many layers at a time, from back to front, and whether they are in relief
+    depths: tuple[int, ...]  # so many layers at a time, from back to front
     mannered: Tensor  # (M,) scenes, in the order of MANNERS
     counts: tuple[int, ...]  # so many of each manner
 
@@ -43,15 +42,14 @@ def staged(scenes: Sequence[Scene]) -> Stage:
     """``scenes`` as tensors."""
     most = max((len(s.layers) for s in scenes), default=0)
     index, layers, owners, depths = [], [], [], []
-    for depth, relief in product(range(most), (False, True)):
+    for depth in range(most):
         before = len(index)
         for k, scene in enumerate(scenes):
-            if depth < len(scene.layers) and (scene.layers[depth].relief > 0) == relief:
+            if depth < len(scene.layers):
                 index.append(scene.layers[depth].index)
                 layers.append(scene.layers[depth].row())
                 owners.append(k)
-        if len(index) > before:
-            depths.append((len(index) - before, relief))
+        depths.append(len(index) - before)
     grounded = [k for k, s in enumerate(scenes) if s.ground is not None]
     by_manner = [[k for k, s in enumerate(scenes) if s.manner == name] for name in MANNERS]
     return Stage(
@@ -75,10 +73,10 @@ def drawn(stage: Stage, cutouts: Cutouts, size: int, generator: torch.Generator 
     if len(stage.grounded):
         picture.index_copy_(0, stage.grounded, draw_grounds(stage.grounds, side, generator))
     begin = 0
-    for count, relief in stage.depths:
+    for count in stage.depths:
         part = slice(begin, begin + count)
         owners = stage.owners[part]
-        picture.index_copy_(0, owners, lay(picture[owners], cutouts.pictures, stage.index[part], stage.layers[part], relief))
+        picture.index_copy_(0, owners, lay(picture[owners], cutouts.pictures, stage.index[part], stage.layers[part]))
         begin += count
     begin = 0
     for (manner, _), count in zip(MANNERS.values(), stage.counts, strict=True):
