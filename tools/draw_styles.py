@@ -34,6 +34,7 @@ from phosphene.drawing import Sampling, Task, run
 from phosphene.evaluation.matching import Judge, open_judge
 from phosphene.expression import cond, guide, mean
 from phosphene.images import to_images
+from phosphene.models import text
 from phosphene.models.cascade import open_cascade
 from phosphene.models.stage import Stage
 from phosphene.sampler import last
@@ -144,6 +145,7 @@ def main() -> None:
     names = options.names.read_text().split("\n") if options.names else names_of(options.data, options.measured)
     names = [name for name in names if name]
     chooser = Chooser(open_judge(options.judge, options.device), Eyes.open(options.eyes, options.device), names)
+    text.MOST_KNOWN = len(names) * (len(KEPT) + 1)  # a round asks for all of them, and the next one for nearly all again
     stage = open_cascade(options.model, options.device, stages=1).stages[0]
     if options.device != "cpu":
         stage.network.compile()
