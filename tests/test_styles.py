@@ -111,17 +111,31 @@ def test_3d_and_glossy_count_together_but_the_likelier_is_the_style(monkeypatch)
     assert told == [[[False, False]], [[True, False]], [[False, False]]]
 
 
+def test_a_shard_of_what_is_small_can_be_lossless(tmp_path):
+    """Lossy, colour is kept at half the size, and runs over its edge where a picture has but 64 pixels."""
+    picture = torch.ones(3, 64, 64)
+    picture[1:, ::2, 20:45] = -1  # red lines on white
+    image, off = to_images(picture[None])[0].convert("RGBA"), []
+    for k, lossless in enumerate((False, True)):
+        (tmp_path / str(k)).mkdir()
+        with tarfile.open(tmp_path / str(k) / "0.tar", "w") as tar:
+            add(tar, "0", image, Subject("lines", "noto"), lossless)
+        found = Cutouts.open(tmp_path / str(k), 64).pictures[0, :3].float() / 127.5 - 1
+        off.append((found - picture).abs().mean().item())
+    assert off[1] == 0 and off[0] > 0.05
+
+
 def test_what_was_kept_before_is_chosen_anew(tmp_path):
     asked = [(2, 1), (2, 1), (2, 3), (1, 4), (2, 1)]
     shown = saying((2, 1), (2, 1), (2, 4), (1, 4), (2, 1))
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         for k, ((name, style), picture) in enumerate(zip(asked, shown, strict=True)):
             called = Subject(f"thing {name}", styles.KEPT[style], f"thing {name}", f"thing {name}", source=DRAWN)
-            add(tar, f"{k}", to_images(picture[None])[0].convert("RGBA"), called)
+            add(tar, f"{k}", to_images(picture[None])[0].convert("RGBA"), called, lossless=True)
     left = {draw_styles.Wanted(2, 1): 2, draw_styles.Wanted(2, 3): 2}
     kept = draw_styles.chosen(tmp_path, a_chooser(), left, [f"thing {k}" for k in range(4)])
     assert [wanted for wanted, _ in kept] == [(2, 1), (2, 1)] and list(left.values()) == [0, 2]
-    assert all(torch.allclose(picture, shown[0], atol=0.02) for _, picture in kept)  # as it was drawn
+    assert all((picture - shown[0]).abs().max() <= 1 / 127 for _, picture in kept)  # as it was drawn
 
 
 def test_a_style_is_right_by_its_letter_and_fine_by_its_design():

@@ -176,7 +176,7 @@ def main() -> None:
         for number, (wanted, picture) in enumerate(kept):
             name, style = names[wanted.name], KEPT[wanted.style]
             image = to_images(picture[None])[0].convert("RGBA")
-            add(tar, f"{options.part[0]}-{number:06d}", image, Subject(name, style, name, name, source=DRAWN))
+            add(tar, f"{options.part[0]}-{number:06d}", image, Subject(name, style, name, name, source=DRAWN), lossless=True)
     print(f"{len(kept)} pictures of {sum(count < EACH for count in left.values())} of {len(left)} in {options.out}")
 
 

@@ -1,6 +1,7 @@
 """Write captioned pictures smaller, as one shard: ``python tools/shrink_shards.py IN OUT.tar --size 80``.
 
-For machines that the full set cannot be carried to. Masks stay lossless; the rest is WebP at quality 92 with exact alpha.
+For machines that the full set cannot be carried to. Masks stay lossless; the rest is WebP at quality 92 with exact alpha,
+which keeps colours at half the size, or with ``--lossless`` as it is.
 ``--captions tools/captions.tsv`` adds what the table says of each picture and leaves out what is no plain thing.
 """
 
@@ -29,10 +30,10 @@ def straight(layers: np.ndarray) -> Image.Image:
     return Image.fromarray(np.concatenate([colour.round().clip(0, 255), alpha], 2).astype(np.uint8), "RGBA")
 
 
-def add(tar: tarfile.TarFile, key: str, image: Image.Image, subject: Subject) -> None:
-    """One captioned picture of a shard."""
+def add(tar: tarfile.TarFile, key: str, image: Image.Image, subject: Subject, lossless: bool = False) -> None:
+    """One captioned picture of a shard; masks are ``lossless`` in any case."""
     content = io.BytesIO()
-    image.save(content, "WEBP", lossless=subject.style == MASK, quality=92, method=4, exact=False)
+    image.save(content, "WEBP", lossless=lossless or subject.style == MASK, quality=92, method=4, exact=False)
     for suffix, data in (("webp", content.getvalue()), ("json", json.dumps(asdict(subject)).encode())):
         entry = tarfile.TarInfo(f"{key}.{suffix}")
         entry.size = len(data)
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--size", type=int, default=80)
     parser.add_argument("--captions", type=Path, help="a table such as tools/captions.tsv")
+    parser.add_argument("--lossless", action="store_true", help="larger, and no colour runs over its edge")
     options = parser.parse_args()
     table = None if options.captions is None else Table(options.captions)
     with tarfile.open(options.target, "w") as tar:
@@ -59,7 +61,7 @@ def main() -> None:
             if subject is None:
                 continue
             small = straight(premultiplied(image, options.size).permute(1, 2, 0).numpy())
-            add(tar, f"{number:06d}", small, subject)
+            add(tar, f"{number:06d}", small, subject, options.lossless)
 
 
 if __name__ == "__main__":
