@@ -1158,3 +1158,13 @@ def test_any_painting_is_shown_now_and_then(monkeypatch):
     assert rare(0.5) == pytest.approx((0.1 + usual) / 2, abs=0.02)
     cast.ordinary = True  # of what is asked for where nothing is said, that is not wanted
     assert rare(1.0) < 0.02
+
+
+def test_a_caption_that_says_another_colour_than_the_name_is_not_said(monkeypatch):
+    """What is called a black cat in one set is purple, and the table says so."""
+    judged(monkeypatch, {})
+    names = {"black cat": "purple cat", "black dog": "dog"}
+    subjects = [Subject(caption, "noto", name=name) for caption, name in names.items()]
+    cast = Casting(subjects, [shape_of(box(0.2, 0.2, 0.8, 0.8).numpy(), False)] * 2)
+    told = [{cast.called(k, s.called, random.Random(n)) for n in range(100)} for k, s in enumerate(subjects)]
+    assert told == [{"purple cat"}, {"black dog", "dog"}]

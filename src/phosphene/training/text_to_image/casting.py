@@ -282,6 +282,9 @@ class Casting:
     def called(self, k: int, name: str, chance: random.Random) -> str:
         subject = self.subjects[k]
         draw = chance.random()
+        own, told = _colour_of(name), _colour_of(subject.caption)
+        if own and told and own != told:  # a "black cat" that the table calls purple, as it is
+            return name
         if draw < 0.16 and subject.caption in EVERYDAY:
             return chance.choice(EVERYDAY[subject.caption])
         if draw < 0.30 and subject.style != MASK and "," not in subject.caption:
