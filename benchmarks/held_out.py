@@ -2,11 +2,12 @@
 
     python benchmarks/held_out.py MODEL --judge JUDGE --data SHARDS --out FOLDER [--count 100] [--solver dpm --steps 16]
 
-Training leaves out one colour of a thing, number of a thing and pair of things in twenty (``casting.unseen``). These are
-asked for, on white paper, and the pictures are measured: colours and numbers by counting pixels and blobs, sides by whether the
-judge (a folder of phosphene train retrieval) takes each half for what should be in it. The same detectors measure the scenes
-as they would have been composed: what a perfect model would get. Blind to: whether a red thing is the thing that was asked for,
-things that touch (two blobs become one), and halves that the judge knows no better than chance.
+Training leaves out one colour of a thing, number of a thing and pair of things side by side in twenty
+(``casting.unseen``). These are asked for, on white paper, and the pictures are measured: colours and numbers by counting
+pixels and blobs, sides by whether the judge (a folder of phosphene train retrieval) takes each half for what should be in it.
+The same detectors measure the scenes as they would have been composed: what a perfect model would get. Blind to: whether a red
+thing is the thing that was asked for, things that touch (two blobs become one), and halves that the judge knows no better than
+chance.
 """
 
 from __future__ import annotations

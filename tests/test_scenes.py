@@ -532,8 +532,10 @@ def test_what_is_filled_is_in_no_style(cutouts, monkeypatch):
     alone = Casting([cutouts.subjects[k] for k in icons], [cutouts.shapes[k] for k in icons])
     made = [scenes.single(alone, random.Random(k)) for k in range(1500)]
     styles = {word for words in phrases.STYLES.values() for word in words} - {"icon", *phrases.SOLID, *phrases.OUTLINE}
-    assert not {text for text in (scene.text for scene in made) if styles & set(text.replace(",", "").split())}
-    assert sum(any(word in scene.text for word in phrases.FILLED) for scene in made) > 300
+    texts = [scene.text for scene in made]
+    assert not [text for text in texts if " style" in text or any(f" {word} " in f" {text} ".replace(",", "") for word in styles)]
+    assert not styles & set(phrases.FILLED)
+    assert sum(any(f"{word} of " in text for word in phrases.FILLED) for text in texts) > 300
 
 
 @pytest.mark.parametrize("drawing", ["b:windmill#3", "e:windmill", "c:mill", "b:wind"])
@@ -1124,28 +1126,42 @@ def test_what_is_within_looks_out_over_the_rim_and_is_behind_the_vessel(cast, mo
 
 
 def test_somebody_has_something_low_before_them_or_above(cast, monkeypatch):
-    """A boy holding a ball hides no face, and a kite is up beside the head."""
+    """A boy holding a ball, a girl with a kite, and what eats has it under its head, whichever way it looks."""
     names = [name for name in cast.painted if cast.painted[name] and name != "sunset"][:4]
-    table = {"low": {"who": names, "things": names, "said": ["holding", "with"]}}
-    table |= {"high": {**table["low"], "above": True}, "own": {"own": [f"{names[0]} {names[1]}"], "said": ["eating"]}}
-    monkeypatch.setattr(groups, "HAVING", table)
-    found = [scene for seed in range(300) if (scene := groups.having(cast, random.Random(seed)))]
-    told = Counter()
-    for scene in found:
-        body, thing = scene.layers
-        (top, foot), (upper, lower) = edges(body, cast), edges(thing, cast)
-        assert -0.02 < min(top, upper) and max(foot, lower) < 1.02 and body.index != thing.index
-        low = "eating" in scene.text or (upper + lower) / 2 > (top + foot) / 2
-        assert upper > top + 0.1 * (foot - top) if low else upper < top + 0.15
-        told[low, "eating" in scene.text] += 1
-    assert len(told) == 3 and min(told.values()) > 20, told
+    shapes = [shape._replace(head=shape.left + 0.36 * shape.width) for shape in cast.shapes]
+    monkeypatch.setattr(cast, "shapes", shapes)
+    tables = {
+        "low": {"who": names, "things": names, "said": ["holding", "with"]},
+        "high": {"who": names, "things": names, "said": ["with"], "above": True},
+        "eaten": {"own": [f"{names[0]} {names[1]}"], "said": ["eating"]},
+    }
+    for kind, known in tables.items():
+        monkeypatch.setattr(groups, "HAVING", {kind: known})
+        found = [scene for seed in range(120) if (scene := groups.having(cast, random.Random(seed)))]
+        mirrored = Counter()
+        assert len(found) > 60
+        for body, thing in (scene.layers for scene in found):
+            (top, foot), (upper, lower) = edges(body, cast), edges(thing, cast)
+            (x, _), (at, _) = centre(body, cast), centre(thing, cast)
+            wide = cast.shapes[body.index].width / abs(body.place[0])
+            mirrored[body.place[0] < 0] += 1
+            assert -0.02 < min(top, upper) and max(foot, lower) < 1.02 and body.index != thing.index
+            if kind == "high":
+                assert upper < top + 0.15 and abs(at - x) == pytest.approx(0.36, abs=0.02)
+            elif kind == "low":
+                assert upper > top + 0.3 * (foot - top) and abs(at - x) == pytest.approx(0.3 * wide, abs=0.03)
+            else:
+                assert at - x == pytest.approx((-0.14 if body.place[0] > 0 else 0.14) * wide, abs=0.03)
+        assert len(mirrored) == 2
+    monkeypatch.setattr(cast, "shapes", [shape._replace(head=shape.right) for shape in shapes])  # a tail
+    assert not [seed for seed in range(40) if groups.having(cast, random.Random(seed))]
     assert groups.having in groups.GROUPS
 
 
 def test_any_painting_is_shown_now_and_then(monkeypatch):
     """One of a name that hardly anybody asks for, in a style that is rarely chosen."""
     judged(monkeypatch, {})
-    styles = ["noto"] * 9 + ["pen drawing"]
+    styles = ["noto"] * 9 + ["colour icon"]
     subjects = [Subject(f"cat {k}", style, "cat", "cat", "animal", 2, "g") for k, style in enumerate(styles)]
     cast, chance = Casting(subjects, [shape_of(box(0.2, 0.2, 0.8, 0.8).numpy(), False)] * 10), random.Random(0)
 
@@ -1168,3 +1184,4 @@ def test_a_caption_that_says_another_colour_than_the_name_is_not_said(monkeypatc
     cast = Casting(subjects, [shape_of(box(0.2, 0.2, 0.8, 0.8).numpy(), False)] * 2)
     told = [{cast.called(k, s.called, random.Random(n)) for n in range(100)} for k, s in enumerate(subjects)]
     assert told == [{"purple cat"}, {"black dog", "dog"}]
+    assert {cast.painting(1, "dog", random.Random(n), "blue").bare for n in range(100)} == {"dog"}

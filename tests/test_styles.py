@@ -173,8 +173,8 @@ def scenes_of(known: list[Subject], count: int = 1500):
 
 def test_what_a_model_drew_is_shown_alone_and_its_style_said():
     known = subjects(True)
-    made = [s for s in scenes_of(known) if any(known[layer.index].drawn for layer in s.layers)]
-    assert len(made) == pytest.approx(RESTYLED * 1500, rel=0.25)
+    made = [s for s in scenes_of(known, 6000) if any(known[layer.index].drawn for layer in s.layers)]
+    assert len(made) == pytest.approx(RESTYLED * 6000, rel=0.15)
     for scene in made:
         (layer,) = scene.layers
         assert "tool 1" in scene.text and not scene.manner and scene.ground is None

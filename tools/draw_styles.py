@@ -109,7 +109,8 @@ def led(stage: Stage, prompts: Sequence[str], bare: Sequence[str], strength: flo
 def chosen(before: Path, chooser: Chooser, left: dict[Wanted, int], names: Sequence[str]) -> list[tuple[Wanted, Tensor]]:
     """What of the pictures in ``before`` is right and still wanted, as (3, 64, 64) in [-1, 1]; takes it off ``left``."""
     drawings, numbers, kept = Cutouts.open(before, 64), {name: k for k, name in enumerate(names)}, []
-    told = [(k, Wanted(numbers.get(s.called, -1), KEPT.index(s.style))) for k, s in enumerate(drawings.subjects)]
+    kept_in = [(k, s) for k, s in enumerate(drawings.subjects) if s.drawn and s.style in KEPT]
+    told = [(k, Wanted(numbers.get(s.called, -1), KEPT.index(s.style))) for k, s in kept_in]
     told = [(k, wanted) for k, wanted in told if wanted in left]
     for start in range(0, len(told), 512):
         rows, asked = zip(*told[start : start + 512], strict=True)

@@ -123,7 +123,7 @@ UNSEEN = 20
 
 
 def unseen(*words: object) -> bool:
-    """Whether a composition, one in twenty, is kept out of training: a colour of a thing, a number of it, two things.
+    """Whether a composition, one in twenty, is kept out: a colour of a thing, a number of it, two things side by side.
 
     A thing that is shown by others' paintings counts as the first of them, and is not shown under its second name.
     """
@@ -162,7 +162,7 @@ class Casting:
             name = subject.called
             (self.icons if subject.style == MASK else self.painted)[name].append(k)
             self.kind.setdefault(name, Kind(name, subject.category or "object", subject.size or 2, subject.where or "g"))
-        self.paintings = [k for of in self.painted.values() for k in of]
+        self.paintings = [k for of in self.painted.values() for k in of if subjects[k].style not in (FLAT, PEN)]
         for icons in self.icons.values():  # what most of them agree on comes first
             icons.sort(key=lambda k: -shapes[k].typical)
         self.best = self._best()
@@ -302,6 +302,7 @@ class Casting:
         called = self.called(k, name, chance)
         shape = self.shapes[k]
         if colour is not None:
+            called = name if _colour_of(called) else called  # whose colour it no longer has
             tint = jittered(COLOURS[colour], chance, 0.04)
             return Thing(k, f"{spoken(colour, chance)} {called}", called, {"tint": tint, "tinted": chance.uniform(0.85, 1.0)})
         own = list(COLOURS)[shape.hue] if shape.hue >= 0 else None

@@ -257,29 +257,33 @@ def within(cast: Casting, chance: random.Random) -> Scene | None:
 
 def having(cast: Casting, chance: random.Random) -> Scene | None:
     """Somebody with something before them or above: a boy holding a ball, a girl with a kite, a monkey eating a banana."""
-    known = HAVING[what := chance.choice(list(HAVING))]
+    known = HAVING[chance.choice(list(HAVING))]
     name, item = chance.choice(known["own"]).split() if "own" in known else (chance.choice(known[k]) for k in ("who", "things"))
     if item == name or not (cast.painted.get(name) and cast.painted.get(item)):
         return None
     who = cast.thing(name, chance, colour=cast.tint(name, chance, 0.08), own=True)
-    colour = cast.tint(item, chance, 0.25 if "eating" not in known["said"] else 0.0)
+    colour = None if "eating" in known["said"] else cast.tint(item, chance, 0.25)
     thing = cast.thing(item, chance, cast.subjects[who.index].style, colour, own=True)
     if any(t.colours.get("mask") or cast.shapes[t.index].opaque for t in (who, thing)):
         return None
     kinds = ("park", "city", "street", "beach", "field", "forest", "room")
     back = contrasting(backdrop(chance.choice(kinds) if chance.random() < 0.3 else None, chance), (who, thing), chance)
-    above, side = "above" in known, chance.choice((-1, 1))
+    above, eaten, side = "above" in known, "eating" in known["said"], chance.choice((-1, 1))
     tall = chance.uniform(0.58, 0.66) if above else chance.uniform(0.72, 0.8)
     body = cast.stand(who, 0.5 - side * (0.14 if above else 0.06), 0.93, tall, back.place, chance)
     shape, scale = cast.shapes[who.index], 1 / abs(body.place[1])
+    head = shape.head - (shape.left + shape.right) / 2
+    if eaten and abs(head) > 0.25 * shape.width:  # a tail, as in worn
+        return None
     if above:  # beside the head, and as high as the frame lets it
         over = cast.hang(thing, 0.5 + side * 0.22, 0.27, chance.uniform(0.36, 0.44), back.place, chance)
-    else:  # low before them: it hides no face
-        head = (shape.head - (shape.left + shape.right) / 2) * scale * (1 if body.place[0] > 0 else -1)
-        x = 0.5 - side * 0.06 + (head if what == "treats" else side * 0.3 * shape.width * scale)
+    else:
+        aside = head * (1 if body.place[0] > 0 else -1) if eaten else side * 0.3 * shape.width
         high = chance.uniform(0.3, 0.38)
-        over = cast.hang(thing, min(max(x, high / 2), 1 - high / 2), 0.95 - high / 2, high, back.place, chance)
-    text = f"{with_article(who.name)} {chance.choice(known['said'])} {with_article(thing.name)}"
+        x = min(max(0.5 - side * 0.06 + aside * scale, high / 2), 1 - high / 2)
+        over = cast.hang(thing, x, 0.95 - high / 2, high, back.place, chance)
+    called = thing.name.replace(thing.bare, item)  # a leaf, not "leaf fluttering in wind"
+    text = f"{with_article(who.name)} {chance.choice(known['said'])} {with_article(called)}"
     return Scene(text + back.said, [body, over], back.ground, back.paper)
 
 
