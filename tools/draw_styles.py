@@ -79,7 +79,7 @@ class Chooser:
     """Says which pictures are what they were asked for."""
 
     def __init__(self, judge: Judge, eyes: Eyes, names: Sequence[str]) -> None:
-        self.judge, self.eyes, self.device = judge, eyes, judge.device
+        self.judge, self.eyes = judge, eyes
         told = [with_article(f"{word} {name}") for word in CALLED for name in names]
         self.texts = judge.texts(told).view(len(CALLED), len(names), -1)
 
@@ -115,7 +115,7 @@ def chosen(before: Path, chooser: Chooser, left: dict[Wanted, int], names: Seque
     for start in range(0, len(told), 512):
         rows, asked = zip(*told[start : start + 512], strict=True)
         shown = drawings.pictures[list(rows), :3].float() / 127.5 - 1  # opaque, as main() writes them
-        right = chooser.right(shown.to(chooser.device), asked)
+        right = chooser.right(shown.to(chooser.judge.device), asked)
         for wanted, picture in compress(zip(asked, shown, strict=True), right):
             if left[wanted]:
                 kept.append((wanted, picture))
@@ -151,8 +151,10 @@ def main() -> None:
     if options.device != "cpu":
         stage.network.compile()
     left = {Wanted(k, s): EACH for k in range(options.part[0], len(names), options.part[1]) for s in range(len(KEPT))}
-    kept = chosen(options.before, chooser, left, names) if options.before else []
-    print(f"{len(kept)} kept of those before", flush=True)
+    kept: list[tuple[Wanted, Tensor]] = []
+    if options.before is not None:
+        kept = chosen(options.before, chooser, left, names)
+        print(f"{len(kept)} kept of those before", flush=True)
     seed, rounds, chance, ended = options.seed + 10**6 * (1 + options.part[0]), 0, random.Random(options.seed), False
     while not ended and (todo := [wanted for wanted, count in left.items() if count]):
         chance.shuffle(todo)

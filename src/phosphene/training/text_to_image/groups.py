@@ -258,17 +258,18 @@ def within(cast: Casting, chance: random.Random) -> Scene | None:
 def having(cast: Casting, chance: random.Random) -> Scene | None:
     """Somebody with something before them or above: a boy holding a ball, a girl with a kite, a monkey eating a banana."""
     known = HAVING[chance.choice(list(HAVING))]
+    above, eaten = "above" in known, "eating" in known["said"]
     name, item = chance.choice(known["own"]).split() if "own" in known else (chance.choice(known[k]) for k in ("who", "things"))
     if item == name or not (cast.painted.get(name) and cast.painted.get(item)):
         return None
     who = cast.thing(name, chance, colour=cast.tint(name, chance, 0.08), own=True)
-    colour = None if "eating" in known["said"] else cast.tint(item, chance, 0.25)
+    colour = None if eaten else cast.tint(item, chance, 0.25)
     thing = cast.thing(item, chance, cast.subjects[who.index].style, colour, own=True)
     if any(t.colours.get("mask") or cast.shapes[t.index].opaque for t in (who, thing)):
         return None
     kinds = ("park", "city", "street", "beach", "field", "forest", "room")
     back = contrasting(backdrop(chance.choice(kinds) if chance.random() < 0.3 else None, chance), (who, thing), chance)
-    above, eaten, side = "above" in known, "eating" in known["said"], chance.choice((-1, 1))
+    side = chance.choice((-1, 1))
     tall = chance.uniform(0.58, 0.66) if above else chance.uniform(0.72, 0.8)
     body = cast.stand(who, 0.5 - side * (0.14 if above else 0.06), 0.93, tall, back.place, chance)
     shape, scale = cast.shapes[who.index], 1 / abs(body.place[1])

@@ -29,12 +29,12 @@ def chosen_paper(chance: random.Random, often: float = 0.2) -> tuple[Colour, str
 def styled(cast: Casting, thing: Thing, chance: random.Random) -> str:
     """What ``thing`` is called, its style said now and then: oftener the less its look is what people mean by the bare noun."""
     subject = cast.subjects[thing.index]
-    words, often = phrases.STYLES.get(subject.style, ()), phrases.SAID.get(subject.style, 0.5)
     if thing.colours.get("mask"):  # in no style, but drawn
         rival = cast.painted.get(subject.called) and cast.best.get(subject.called) != thing.index
         said = chance.random() < (0.9 if rival else 0.33)
         return f"{chance.choice(phrases.FILLED)} of {with_article(thing.name)}" if said else thing.name
-    if not words or chance.random() >= often:
+    words = phrases.STYLES.get(subject.style, ())
+    if not words or chance.random() >= phrases.SAID.get(subject.style, 0.5):
         return thing.name
     return in_style(thing.name, words, chance)
 
