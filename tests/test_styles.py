@@ -100,7 +100,18 @@ def test_a_picture_is_kept_for_its_style_and_for_its_name():
     pictures = saying((2, 1), (2, 3), (3, 1), (3, 1))
     wanted = [draw_styles.Wanted(*w) for w in ((2, 1), (2, 1), (0, 1), (2, 1))]
     # its own; in another style; three names before its own; one
-    assert a_chooser().right(pictures, wanted) == [True, False, False, True]
+    assert a_chooser().right(pictures, wanted) == [True, False, False, False]
+
+
+def test_styles_that_are_behind_are_asked_for():
+    left = {draw_styles.Wanted(name, style): 2 - (name == style) for name in range(3) for style in range(5)}
+    assert draw_styles.due(left, []) == list(left)  # at first all are
+    left[2, 4] = 0
+    kept = [draw_styles.Wanted(0, style) for style in (0, 0, 0, 0, 0, 1, 2, 2, 2, 3)]
+    assert {w.style for w in draw_styles.due(left, kept)} == {1, 3, 4}  # not of those above two, the average
+    assert [w.name for w in draw_styles.due(left, kept) if w.style == 4] == [0, 1]  # and nothing that is had
+    left |= {draw_styles.Wanted(name, style): 0 for name in range(3) for style in (1, 3, 4)}
+    assert {w.style for w in draw_styles.due(left, kept)} == {2}  # the average is of styles that are still wanted
 
 
 def test_3d_and_glossy_count_together_but_the_likelier_is_the_style(monkeypatch):
