@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--solver")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--guidance-interval", type=int, nargs=2, metavar=("LOW", "HIGH"), help="at these timesteps alone")
     parser.add_argument("--autoguidance", metavar="skip:BLOCK", help="guidance away from the model without this block")
     parser.add_argument("--count", type=int, default=200, help="of seen captions; half as many compositions")
     parser.add_argument("--things", type=int, default=0, help="of each of four groups, instead of captions and compositions")
@@ -61,7 +62,8 @@ def main() -> None:
     stage = None if options.real else open_cascade(options.model, device=options.device).stages[0]
     if options.autoguidance is not None:
         stage = Autoguided(stage, without_block(stage, options.autoguidance))
-    sampling = Sampling(options.solver, options.steps, guidance=options.guidance, max_rows=2 * ROWS)
+    bent = {"guidance": options.guidance, "guidance_interval": options.guidance_interval}
+    sampling = Sampling(options.solver, options.steps, max_rows=2 * ROWS, **bent)
 
     def draw(prompts: list[str]) -> Tensor:
         parts = []

@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--guidance-every", type=int)
+    parser.add_argument("--guidance-interval", type=int, nargs=2, metavar=("LOW", "HIGH"))
     parser.add_argument("--seed", type=int, default=180)
     parser.add_argument("--shuffle", type=int, default=0, help="of the order")
     parser.add_argument("--edits", type=int, metavar="START", help="unprompted edits instead of prompts")
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--key", type=Path)
     parser.add_argument("--judged", type=Path)
     options = parser.parse_args()
+    guided = {name: getattr(options, name) for name in ("guidance", "guidance_every", "guidance_interval")}
     if options.judged is not None and options.key is not None:
         print(score(options.key, options.judged))
         return
@@ -175,7 +177,7 @@ def main() -> None:
     if options.judge is not None and options.scenes is None:
         parser.error("--judge looks at what becomes of --scenes: name them")
     if options.edits is not None:
-        if options.prompts or options.steps or options.guidance or options.guidance_every:
+        if options.prompts or options.steps or any(guided.values()):
             parser.error("--edits says what is drawn and how: leave out prompts, steps and guidance")
         how = options.model or UNPROMPTED, options.edits, options.seed, options.solver
         if options.judge is not None:
@@ -187,7 +189,7 @@ def main() -> None:
     if options.prompts is None:
         parser.error("name a file of prompts, --edits, or --key and --judged")
     prompts = read_prompts(options.prompts)
-    sampling = Sampling(options.solver, options.steps, guidance=options.guidance, guidance_every=options.guidance_every)
+    sampling = Sampling(options.solver, options.steps, **guided)
     write_sheets(draw(prompts, options.model or CASCADE, sampling, options.seed), prompts, options.out, options.shuffle)
 
 
