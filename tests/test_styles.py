@@ -105,13 +105,16 @@ def test_a_picture_is_kept_for_its_style_and_for_its_name():
 
 def test_styles_that_are_behind_are_asked_for():
     left = {draw_styles.Wanted(name, style): 2 - (name == style) for name in range(3) for style in range(5)}
-    assert draw_styles.due(left, []) == list(left)  # at first all are
+    assert draw_styles.due(left, [], 0) == list(left)  # at first all are
+    assert draw_styles.due(left, [], 1) == list(left)
     left[2, 4] = 0
     kept = [draw_styles.Wanted(0, style) for style in (0, 0, 0, 0, 0, 1, 2, 2, 2, 3)]
-    assert {w.style for w in draw_styles.due(left, kept)} == {1, 3, 4}  # not of those above two, the average
-    assert [w.name for w in draw_styles.due(left, kept) if w.style == 4] == [0, 1]  # and nothing that is had
+    assert {w.style for w in draw_styles.due(left, kept, 1)} == {1, 3, 4}  # not of those above two, the average
+    assert [w.name for w in draw_styles.due(left, kept, 1) if w.style == 4] == [0, 1]  # and nothing that is had
     left |= {draw_styles.Wanted(name, style): 0 for name in range(3) for style in (1, 3, 4)}
-    assert {w.style for w in draw_styles.due(left, kept)} == {2}  # the average is of styles that are still wanted
+    assert {w.style for w in draw_styles.due(left, kept, 1)} == {2}  # the average is of styles that are still wanted
+    left[0, 0] = 1
+    assert {w.style for w in draw_styles.due(left, kept, 2)} == {0, 2}  # every other round all that is wanted
 
 
 def test_3d_and_glossy_count_together_but_the_likelier_is_the_style(monkeypatch):

@@ -7,7 +7,7 @@ No picture shows how such a thing looks in a style, and what a model makes of "a
 filled icon more often than not. Of several it has it once or twice, the more surely when it is led away from the same thing
 without a word of style. So the model learns from what it draws well itself (expert iteration, Anthony et al. 2017; of text,
 STaR, Zelikman et al. 2022): a picture is kept where the networks of benchmarks/styles.py take it for its style, and where of
-all names its own is among the first to JUDGE, a folder of phosphene train retrieval. What learned from them can be asked
+all names its own comes first to JUDGE, a folder of phosphene train retrieval. What learned from them can be asked
 again, which keeps more of them. ``--measured`` names the shards of which glyph_results.py asks for things: those are left
 out, so that they stay unseen. What measures the result should be others than who chose.
 """
@@ -51,8 +51,8 @@ from styles import CALLED, KEPT, Eyes
 EACH, STRENGTHS = 3, (2.0, 5.0, 3.0)
 """So many pictures are kept of a thing in a style; how far each round leads away from the thing without it."""
 SURE, FIRST = 0.5, 1
-"""How surely a picture must be in the design of its style, and that its name must be one of the first so many: what is learned
-from soft shapes is drawn softer still (docs/embedded-model.md)."""
+"""How surely a picture must be in the design of its style, and among how many names that fit it best its own must be: what is
+learned from soft shapes is drawn softer still (docs/embedded-model.md)."""
 DESIGNS = torch.eye(len(KEPT) + 1)
 DESIGNS[0, 1] = DESIGNS[1, 0] = 1
 """3d and glossy are one, drawn as a model and as gradients, and are hardly to be told apart at 64 pixels."""
@@ -125,12 +125,15 @@ def chosen(before: Path, chooser: Chooser, left: dict[Wanted, int], names: Seque
     return kept
 
 
-def due(left: Mapping[Wanted, int], kept: Sequence[Wanted]) -> list[Wanted]:
-    """What to ask for in a round: what is still wanted, in styles of which no more is kept than of the others on average.
+def due(left: Mapping[Wanted, int], kept: Sequence[Wanted], rounds: int) -> list[Wanted]:
+    """What to ask for after so many ``rounds``: all that is wanted, and in between what is of styles that are behind.
 
-    Of some four times as many pictures are right as of others, and what is learned is what there is most of.
+    Of some six times as many pictures are right as of others, and what is learned is what there is most of. But of a style
+    that is behind there may be nothing more to be had, so the others have every other round.
     """
     counts, wanted = Counter(w.style for w in kept), [w for w, count in left.items() if count]
+    if rounds % 2 == 0:
+        return wanted
     styles = {w.style for w in wanted}
     return [w for w in wanted if counts[w.style] * len(styles) <= sum(counts[s] for s in styles)]
 
@@ -158,7 +161,7 @@ def main() -> None:
     names = options.names.read_text().split("\n") if options.names else names_of(options.data, options.measured)
     names = [name for name in names if name]
     chooser = Chooser(open_judge(options.judge, options.device), Eyes.open(options.eyes, options.device), names)
-    text.MOST_KNOWN = len(names) * (len(KEPT) + 1)  # a round asks for all of them, and the next one for nearly all again
+    text.MOST_KNOWN = len(names) * (len(KEPT) + 1)  # every other round asks for nearly all of them again
     stage = open_cascade(options.model, options.device, stages=1).stages[0]
     if options.device != "cpu":
         stage.network.compile()
@@ -168,7 +171,7 @@ def main() -> None:
         kept = chosen(options.before, chooser, left, names)
         print(f"{len(kept)} kept of those before", flush=True)
     seed, rounds, chance, ended = options.seed + 10**6 * (1 + options.part[0]), 0, random.Random(options.seed), False
-    while not ended and (todo := due(left, [wanted for wanted, _ in kept])):
+    while not ended and (todo := due(left, [wanted for wanted, _ in kept], rounds)):
         chance.shuffle(todo)
         before = len(kept)
         for start in range(0, len(todo), options.batch):
