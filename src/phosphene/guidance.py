@@ -17,7 +17,7 @@ class Guidance:
     """The update ``toward - away`` of guidance, bent. As it is by default, it is added whole, at every timestep.
 
     ``interval`` (low, high, both included): at other timesteps there is no guidance, and ``toward`` is all that is asked.
-    High noise is where it costs variety, low noise where it only makes colours glare (Kynkäänniemi et al. 2024, and measured).
+    High noise is where it costs variety, low noise where it adds glare and little else (Kynkäänniemi et al. 2024; glyph).
     ``parallel``: how much is kept of the part of the update along the clean estimate. That part makes colours glare, the
     part across it makes the picture more like its prompt (Sadat et al. 2024, "adaptive projected guidance", without its
     momentum). ``norm``: the longest that the update of the clean estimate may be, as its root mean square; theirs is a sum
