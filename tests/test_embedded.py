@@ -205,10 +205,17 @@ def test_what_is_not_said_of_sampling_is_the_model_s_own(glyph):
     assert (named.solver, len(named.visited(first)), named.guidance) == ("heun", 20, 2.0)
     assert (Sampling(eta=0.5).of(first).solver, len(Sampling(steps=5).of(first).visited(first))) == ("ddim", 5)
     assert Sampling().of(second).guidance == UPSCALE_GUIDANCE
+    between = replace(first, usual=OWN_USUAL._replace(guidance_interval=(200, 1000)))
+    assert (usual.guidance_interval, Sampling().of(between).guidance_interval) == (None, (200, 1000))
+    assert Sampling(guidance_interval=(0, 300)).of(between).guidance_interval == (0, 300)
     options = Drawing(steps=5)
     assert options.settled(generate(PROMPTS[:1]), glyph)[:2] == (OWN_USUAL.solver, 5)
     assert tuple(options.used.values()) == OWN_USUAL._replace(steps=5)[:3]  # told of the picture; what was said stays what it was
     assert (options.solver, options.guidance) == (None, None)
+    for guidance, told in (None, "200,1000"), (1.0, None):  # where nothing guides, it is refused to say where
+        options = Drawing(guidance=guidance)
+        options.settled(generate(PROMPTS[:1]), between)
+        assert options.used.get("guidance_interval") == told
     assert next(run(generate(PROMPTS[:1]), first, [7])).total == OWN_USUAL.steps
     assert next(run(edit(torch.zeros(1, *first.image_shape), [30], PROMPTS[0]), first, [7])).total == 34 - 30
 

@@ -38,6 +38,7 @@ class Usual(NamedTuple):
     timesteps: tuple[int, ...] | None = None  # of a distilled model, which knows no others,
     teacher: str = ""  # and what it was distilled from
     begins: str = "ancestral"  # the solver where it begins with an image
+    guidance_interval: tuple[int, int] | None = None  # the timesteps at which there is guidance; None: all
 
     @property
     def instead(self) -> str:

@@ -52,6 +52,8 @@ class Sampling(NamedTuple):
             return own._of_a_distilled(usual, stays or begins)
         if own.guidance is None:
             own = own._replace(guidance=usual.guidance)
+        if own.guidance_interval is None:
+            own = own._replace(guidance_interval=usual.guidance_interval)
         if own.solver is None:
             solver, steps = IF_USUAL[:2] if stays else (usual.begins, None) if begins else usual[:2]
             solver, steps = (solver, steps) if own.eta is None else ("ddim", None)

@@ -31,6 +31,7 @@ from phosphene.defaults import (
     SKIP,
     SOLVERS,
     UPSCALE_GUIDANCE,
+    listed,
 )
 from phosphene.errors import UserError, require_eta, require_finite, require_timesteps
 
@@ -155,7 +156,10 @@ class Options:
         """How ``model`` is sampled, with what was left open said: the picture tells of it as it was ``used``."""
         whole = self.sampling().of(getattr(model, "stages", [model])[0], task.stays, task.begins)
         self.used = {name: getattr(whole, name) for name in ("solver", "steps", "guidance")}
-        return self.sampling()._replace(**self.used)
+        sampling = self.sampling()._replace(**self.used)
+        if whole.guidance_interval is not None and whole.guidance != 1:  # as the option has it, so that it can be asked for again
+            self.used["guidance_interval"] = listed(whole.guidance_interval)
+        return sampling
 
     def save(self, pictures: Sequence[Image.Image], whole: Callable[[], Image.Image]) -> str:
         """Write what was drawn, and what made it; what is to be said of it.
