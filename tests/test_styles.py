@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -137,6 +138,50 @@ def test_a_shard_of_what_is_small_can_be_lossless(tmp_path):
         found = Cutouts.open(tmp_path / str(k), 64).pictures[0, :3].float() / 127.5 - 1
         off.append((found - picture).abs().mean().item())
     assert off[1] == 0 and off[0] > 0.05
+
+
+def test_without_a_judge_pictures_are_kept_for_their_style():
+    wanted = [draw_styles.Wanted(2, 1), draw_styles.Wanted(2, 1)]
+    chooser = draw_styles.Chooser(None, Seen(), ["a", "b", "c"])
+    assert chooser.right(saying((0, 1), (2, 3)), wanted) == [True, False]  # whatever it shows
+
+
+def test_icons_that_drawings_go_on_from_are_filled_on_white(tmp_path):
+    """Each of its name, with the colours that training fills icons with."""
+    ring = Image.new("RGBA", (80, 80))
+    ImageDraw.Draw(ring).ellipse((8, 8, 71, 71), outline="black", width=9)
+    bar = Image.new("RGBA", (80, 80))
+    ImageDraw.Draw(bar).rectangle((4, 34, 75, 45), fill="black")
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name, image in (("ring", ring), ("bar", bar)):
+            add(tar, name, image, Subject(name, MASK, name, name, "object", 3, "i"))
+    icons = draw_styles.Icons(tmp_path, "cpu")
+    shown = icons.shown(["ring", "bar", "ring"], random.Random(0))
+    assert shown.shape == (3, 3, 64, 64) and shown[:, :, 0, 0].eq(1).all()
+    tall = [(picture.amin(0) < 0.9).any(1).sum().item() for picture in shown]
+    assert tall[0] > 40 and tall[1] < 20 and tall[2] > 40
+    assert (shown.amax(1) - shown.amin(1)).amax() > 0.5  # not in black and white
+
+
+def test_what_goes_on_from_a_picture_keeps_its_shape():
+    class Flat:  # a network that finds in everything what it was asked for: grey
+        pass
+
+    seen = []
+
+    def drawn(task, stage, seeds, sampling):
+        seen.append((task.image, task.starts, len(list(seeds)), sampling.steps))
+        return iter([type("S", (), {"xt": torch.full((len(list(seeds)), 3, 64, 64), 2.0)})()])
+
+    picture = torch.rand(2, 3, 64, 64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw_styles, "run", drawn)
+        found = draw_styles.led(Flat(), ["a", "b"], ["c", "d"], 2.0, 7, 4, picture, 3)
+        draw_styles.led(Flat(), ["a", "b"], ["c", "d"], 2.0, 7, 4)
+    assert found.shape == (2, 3, 64, 64) and found.max() == 1
+    (image, starts, count, steps), bare = seen
+    assert torch.equal(image[:2], picture) and torch.equal(image[2:], picture[1:].expand(2, -1, -1, -1))  # filled up
+    assert (starts, count, steps) == ((3,), 4, draw_styles.STEPS) and bare[:2] == (None, None)
 
 
 def test_what_was_kept_before_is_chosen_anew(tmp_path):
