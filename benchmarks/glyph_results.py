@@ -88,33 +88,23 @@ def main() -> None:
         write({f"things, top-5 of {len(names)}": by_kind, "missed of those that are asked for first": missed})
         return
     asked = measure.seen(cutouts, options.count)
-    prompts = [a.prompt for a in asked]
-    drawn = alone(cutouts, [a.index for a in asked], 64) if options.real else draw(prompts)
-    found = measure.ranks(judge, drawn, prompts, range(len(prompts)))
-    figures: dict = {"seen": measure.scored(found)._asdict()}
-    styles = [measure.called(cutouts.subjects[a.index].style) for a in asked]
-    figures["seen, by style"] = measure.shares((found < 1).tolist(), styles)
-    grid(drawn, prompts, options.out / "seen.png")
     new = measure.compositions(cutouts, options.count // 2)
     able, right = measure.made(cutouts, new, 64)
-    figures["compositions, real"] = measure.composed(judge, right, able)._asdict()
-    grid(right, [c.told() for c in able], options.out / "compositions-real.png")
     if stage is None:
+        prompts, drawn = [a.prompt for a in asked], alone(cutouts, [a.index for a in asked], 64)
+        figures = measure.known(judge, cutouts, asked, drawn)
         own, shown = measure.in_style(cutouts, options.count)
         figures["styles, real"] = measure.composed(judge, shown, own)._asdict()
         figures["paintings are taken for"] = measure.confusion(judge, shown, own)
+        grid(drawn, prompts, options.out / "seen.png")
     else:
-        distance, _ = measure.nearest(drawn, cutouts)
+        figures, known, new_ones = measure.judged(judge, cutouts, draw, options.count)
+        distance, _ = measure.nearest(known.pictures, cutouts)
         figures["nearest"] = {"median": distance.median().item(), "below 0.1": (distance < 0.1).float().mean().item()}
-        prompts = [c.told() for c in new]
-        drawn = draw(prompts)
-        figures["compositions"] = measure.composed(judge, drawn, new)._asdict()
-        for template, kind in measure.NAMED.items():
-            rows = [k for k, c in enumerate(new) if c.template == template]
-            figures[f"compositions, {kind}"] = measure.composed(judge, drawn[rows], [new[k] for k in rows])._asdict()
         rows = [k for k, c in enumerate(new) if c in able]
-        figures["compositions that can be real"] = measure.composed(judge, drawn[rows], able)._asdict()
-        grid(drawn, prompts, options.out / "compositions.png")
+        figures["compositions that can be real"] = measure.composed(judge, new_ones.pictures[rows], able)._asdict()
+        grid(known.pictures, known.prompts, options.out / "seen.png")
+        grid(new_ones.pictures, new_ones.prompts, options.out / "compositions.png")
         own, _ = measure.in_style(cutouts, options.count // 2)
         figures["painted things in a style that they have"] = measure.composed(
             judge, draw([c.told() for c in own]), own
@@ -124,6 +114,8 @@ def main() -> None:
         same, other = measure.diversity(judge, drawn, EACH)
         figures["diversity"] = {"one prompt": same, "different prompts": other}
         grid(drawn, prompts, options.out / "seeds.png")
+    figures["compositions, real"] = measure.composed(judge, right, able)._asdict()
+    grid(right, [c.told() for c in able], options.out / "compositions-real.png")
     write(figures)
 
 

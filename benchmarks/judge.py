@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -244,6 +244,38 @@ def composed(judge: Judge, pictures: Tensor, asked: Sequence[Composition]) -> Co
     return Composed(
         sum(right_object) / total, sum(right_word) / total, min(n for n, _ in counts), sum(n for _, n in counts) / total
     )
+
+
+class Drawn(NamedTuple):
+    """What was asked for, and the pictures of it."""
+
+    prompts: list[str]
+    pictures: Tensor
+
+
+def known(judge: Judge, cutouts: Cutouts, asked: Sequence[Asked], pictures: Tensor) -> dict:
+    """Figures of ``pictures`` (N, 3, S, S) of ``asked``: in how many the judge knows what they show, by style too."""
+    prompts = [a.prompt for a in asked]
+    found = ranks(judge, pictures, prompts, range(len(prompts)))
+    styles = [called(cutouts.subjects[a.index].style) for a in asked]
+    return {"seen": scored(found)._asdict(), "seen, by style": shares((found < 1).tolist(), styles)}
+
+
+def judged(
+    judge: Judge, cutouts: Cutouts, draw: Callable[[list[str]], Tensor], count: int = 200, seed: int = 0
+) -> tuple[dict, Drawn, Drawn]:
+    """Figures of ``count`` seen captions and half as many compositions, by kind too; and what was drawn of either.
+
+    ``draw``: from N prompts to (N, 3, S, S) in [-1, 1].
+    """
+    asked, new = seen(cutouts, count, seed), compositions(cutouts, count // 2, seed)
+    first, second = (Drawn(told, draw(told)) for told in ([a.prompt for a in asked], [c.told() for c in new]))
+    figures = known(judge, cutouts, asked, first.pictures)
+    figures["compositions"] = composed(judge, second.pictures, new)._asdict()
+    for template, kind in NAMED.items():
+        rows = [k for k, c in enumerate(new) if c.template == template]
+        figures[f"compositions, {kind}"] = composed(judge, second.pictures[rows], [new[k] for k in rows])._asdict()
+    return figures, first, second
 
 
 def diversity(judge: Judge, pictures: Tensor, each: int) -> tuple[float, float]:
