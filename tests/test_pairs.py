@@ -25,7 +25,7 @@ from phosphene.schedule import linear
 from phosphene.tasks import pairs, sketches
 from phosphene.tasks import tried as tries
 from phosphene.tasks.hybrid import part_of
-from phosphene.tasks.pairs import Pair, best, compared, fits, parted, partners, through, together, unit
+from phosphene.tasks.pairs import Pair, best, compared, fits, parted, partners, promised, through, together, unit
 from phosphene.tasks.sketches import SIDE, Concepts, large, seen, small
 from phosphene.tasks.tried import Tried, experience
 from phosphene.views import VIEWS, view
@@ -431,6 +431,7 @@ def test_two_prompts_are_compared_in_all_views(call, sheet, here):  # noqa: F811
     things = with_copy("flip")._replace(tried=(Tried("jigsaw", "thing 0", "a copy", 0.1, 10, 190, 2, 0.7),))
     order = together(things, "thing 0", "a copy", list(VIEWS)[1:], opened=None)
     assert (order[0].view, order[0].seed, order[1].view) == ("jigsaw", 190, "flip")
+    assert [order[1].place, len({pair.place for pair in order}) > 3] == [1.0, True]  # none fits better than its copy
     # Neither is there, and both are drawn at once.
     asked = []
 
@@ -440,6 +441,26 @@ def test_two_prompts_are_compared_in_all_views(call, sheet, here):  # noqa: F811
 
     refusal(lambda: together(things, "a cat", "a dog", ["flip"], opened=opened), "nobody draws here")
     assert asked == [[None, "a cat", "a dog"]]
+
+
+def test_of_two_that_do_not_fit_it_is_said(call, tmp_path):  # noqa: F811
+    """A view in which people read pairs goes before one in which they read none, and a low place is told."""
+    read = (
+        Tried("flip", "thing 10", "thing 11", 0.5, 10, 190, 2, 0.7),
+        Tried("skew", "thing 10", "thing 11", 0.9, 10, 190, 1, 0.3),
+    )
+    things, sharing = with_copy("flip")._replace(tried=read), through(view("flip"))
+    worth = promised(*compared(things, things, sharing))[0, 1:]  # of thing 0 with each other one
+    places = {k + 1: (worth < own).sum().item() / (len(worth) - 1) for k, own in enumerate(worth.tolist())}
+    worse = next(k for k, place in places.items() if 0 < place < 0.5)
+    (best, *_) = together(things, "thing 0", f"thing {worse}", list(VIEWS)[1:], opened=None)
+    assert (best.view, best.place) == ("flip", pytest.approx(places[worse], abs=1e-6))
+    sketches.write(things._replace(tried=()), tmp_path / "x.png", command="concept_sheet", model="tiny")
+    (tmp_path / "x.tsv").write_text("\n".join(["\t".join(Tried._fields), *("\t".join(map(str, row)) for row in read)]) + "\n")
+    code, out, err = call("pairs", "thing 0", f"thing {worse}", "--concepts", tmp_path / "x.png")
+    assert (code, err) == (0, "") and "these two hardly do; for what does: phosphene pairs 'thing 0' --view flip" in out
+    code, out, err = call("pairs", "thing 0", "a copy", "--concepts", tmp_path / "x.png")
+    assert (code, err) == (0, "") and "hardly" not in out and "--view flip --best-of 16" in out
 
 
 def test_a_sheet_of_which_nothing_can_be_named_is_refused(refused, tmp_path):  # noqa: F811

@@ -32,6 +32,7 @@ MEANS = {
     "reads": "how surely judges find both in the best picture, 0 to 1",
     "seeds": "how many were tried",
     "seed": "that of the best",
+    "place": "of all things that are known, how many share a picture with the first less well in this view, 0 to 1",
     "named": "how many of its two readings most people named who did not know them",
     "share": "of those people, with one for and one against, who named the reading that fewer did",
     "alignment": "of the denoiser, how surely it finds the weaker reading",
@@ -39,6 +40,8 @@ MEANS = {
     "worst": "how surely it finds what it finds least",
 }
 """What the columns say."""
+HARDLY = 0.5
+"""Pairs with a place below were read both ways by hardly anybody; see :func:`phosphene.tasks.pairs.together`."""
 
 
 _is_sheet = options.there("make a sheet with tools/concept_sheet.py, or leave it out", "no such file", is_file)
@@ -136,6 +139,10 @@ def _show(found: Sequence[Pair | Tried], command: Sequence[str]) -> None:
     lead = "the first of them is drawn" if found[0].reads is not None else "the first of them, which was not tried, is drawn"
     if found[0].named in (0, 1):
         lead = "people read none of these both ways; name a --view for what was not tried, or draw the first"
+    place = getattr(found[0], "place", None)
+    if place is not None and place < HARDLY and found[0].reads is None:
+        better = shlex.join(["phosphene", "pairs", found[0].first, "--view", found[0].view])
+        common.say(f"of pairs with so low a place people read 2 in 100 both ways: these two hardly do; for what does: {better}")
     common.say(f"{lead} by: phosphene {shlex.join(command)}")
 
 

@@ -22,7 +22,7 @@ from phosphene.models.stage import Stage
 from phosphene.tasks.hybrid import part_of
 from phosphene.tasks.score import Reading, score
 from phosphene.tasks.sketches import Concepts, bare, drawn, large, seen
-from phosphene.tasks.tried import Tried, best_tried, experience
+from phosphene.tasks.tried import Tried, best_tried, experience, readable
 from phosphene.views import View, view
 
 JUDGED = (0.65,)
@@ -38,7 +38,8 @@ class Pair(NamedTuple):
     which is, of anagrams, as they are, and, of hybrids, in what the first prompt does not rule.
     ``reads``, ``seed``, ``named``: once it was tried, see :class:`~phosphene.tasks.tried.Tried`.
     ``alignment``, ``concealment``, ``worst``: once the denoiser has judged, see :class:`~phosphene.tasks.score.Score`.
-    ``view``: in which, where several are compared.
+    ``view``: in which, where several are compared; and ``place``: of all known things, how many share a picture with the first
+    less well in it, 0..1.
     """
 
     first: str
@@ -52,6 +53,7 @@ class Pair(NamedTuple):
     concealment: float | None = None
     worst: float | None = None
     view: str | None = None
+    place: float | None = None
 
     @property
     def promise(self) -> float:
@@ -209,6 +211,8 @@ def together(
 ) -> list[Pair]:
     """How ``first`` and ``second`` share an anagram in each of the views called ``names``, the best first.
 
+    What was not tried is expected to read as often as people read what was in that view, and the less often the less well the two
+    fit among others: of 4,348 pairs that people were shown they read 2 in 100 both ways below the place 0.5, and 9 above 0.9.
     ``opened``: see :func:`suggested`. UserError where they are one.
     """
     if bare(first) == bare(second):
@@ -224,7 +228,10 @@ def together(
         sharing = through(view(name))
         reads, (fit, alike) = experience(known.tried, sharing.view), compared(a, b, sharing, known.mean)
         pair, tried = _paired(reads, one, other, fit.item(), alike.item()), reads.get((one, other))
-        found.append((_usual(reads) if tried is None else tried.worth, pair.promise, pair._replace(view=name)))
+        others = [k for k, prompt in enumerate(known.prompts) if prompt not in (one, other)]
+        place = (promised(*compared(a, known, sharing))[0, others] < pair.promise).float().mean().item() if others else 1.0
+        expected = place * readable(reads.values()) if tried is None else tried.worth
+        found.append((expected, pair.promise, pair._replace(view=name, place=place)))
     return [pair for *_, pair in sorted(found, key=lambda row: row[:2], reverse=True)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +46,12 @@ class Tried(NamedTuple):
         many did. Judges decide what people do not: hundredths of theirs."""
         by_people = self.reads if self.share is None else self.share + self.reads / 100
         return self.reads if self.named is None else by_people + (-2, -1, 1)[self.named]
+
+
+def readable(tried: Iterable[Tried]) -> float:
+    """The share of pairs of which people named both readings, of those that they were shown, 0..1; of few it says little."""
+    asked = [pair.named == 2 for pair in tried if pair.named is not None]
+    return sum(asked) / (len(asked) + 4)
 
 
 def read_tried(path: Path, prompts: Collection[str]) -> tuple[Tried, ...]:
