@@ -27,7 +27,7 @@ from judge import (
 from PIL import Image
 
 from phosphene.errors import UserError
-from phosphene.images import MUTED, sheet
+from phosphene.images import MUTED, font, sheet
 from phosphene.training.text_to_image import casting
 from phosphene.training.text_to_image.captions import COLOURS, Subject, held_out
 from phosphene.training.text_to_image.casting import Known
@@ -217,3 +217,24 @@ def test_captions_stay_below_their_picture():
         assert columns and 3 <= min(columns) and max(columns) < 6 + 64 + 3
         assert plain.height <= picture.height <= plain.height + 2 * 16
     assert sheet([[Image.new("RGB", (64, 64))]], captions=[[""]]).height < plain.height
+
+
+def test_labels_have_the_letters_that_people_type():
+    """Two letters that a typeface lacks look alike in it: as the box that says so."""
+
+    def shown(letter: str) -> bytes:
+        return bytes(font(16, letter).getmask(letter))
+
+    letters = "éïœñüçßøłčŽ½Ωжя→✓"
+    assert len({shown(letter) for letter in letters}) == len(letters)
+    plain = "a cat…"
+    assert font(16, plain, "b").getname() == font(16).getname() != font(16, plain, "é").getname()
+    labels = {
+        "title": str,
+        "captions": lambda text: [[text]],
+        "row_labels": lambda text: [text],
+        "column_labels": lambda text: [text],
+    }
+    for place, told in labels.items():
+        first, second = (sheet([[Image.new("RGB", (64, 64))]], **{place: told(text)}) for text in ("é", "ж"))
+        assert first.size != second.size or first.tobytes() != second.tobytes()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PAPER, INK, MUTED = (250, 249, 246), (28, 27, 31), (120, 116, 110)
 NIGHT = (31, 29, 35), (236, 233, 226), (170, 164, 153)
 """Paper, ink and what is muted on a dark page."""
+SIGNS = frozenset("©«°±´·»‘’“”…‹›⁄™")
+"""What Pillow's own typeface has beside ASCII."""
 
 
 def to_images(pictures: Tensor, scale: int = 1) -> list[Image.Image]:
@@ -132,9 +134,14 @@ def require_animation(path: Path, option: str = "--animate") -> None:
     require_file(path, option)
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The typeface of labels (the one Pillow carries)."""
-    return ImageFont.load_default(size)
+def font(size: int, *texts: str) -> ImageFont.FreeTypeFont:
+    """The typeface of labels: the one Pillow carries, or where that lacks a letter of ``texts``, matplotlib's, which has accents,
+    Greek and Cyrillic."""
+    if all(" " <= letter <= "~" or letter in SIGNS for letter in "".join(texts)):
+        return ImageFont.load_default(size)
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 class Sheet:
@@ -158,7 +165,8 @@ class Sheet:
         self.gap, self.title, self.flows = gap, title, flows
         self.cell = next(image for row in rows for image in row if image is not None).size
         size = max(11, min(16, self.cell[0] // 5))
-        self._write, self._heading = font(size), font(round(size * 1.3))
+        told = [title, *column_labels, *row_labels, *chain(*captions)]
+        self._write, self._heading = font(size, *told), font(round(size * 1.3), *told)
         label = max((int(self._write.getlength(each)) + 2 * gap for each in row_labels), default=0)
         top = gap + (round(size * 1.3) + 2 * gap if title else 0) + (size + gap if column_labels else 0)
         self._broken = [[_lines(each, self._write, self.cell[0] + gap // 2) for each in row] for row in captions]

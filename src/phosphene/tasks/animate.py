@@ -201,7 +201,7 @@ def _flying(picture: Tensor, view: Moved, share: float, room: int, paper: Tensor
 def _captioned(picture: Tensor, caption: str, strength: float) -> Image.Image:
     """With ``caption`` below, as dark as ``strength`` says."""
     (image,) = to_images(picture[None])
-    write = font(max(12, image.width // 20))
+    write = font(max(12, image.width // 20), caption)
     whole = Image.new("RGB", (image.width, image.height + image.width // 12), PAPER)
     whole.paste(image, (0, 0))
     ink = tuple(round(p + (i - p) * strength) for p, i in zip(PAPER, INK, strict=True))

@@ -73,8 +73,9 @@ def laid_out(page: Page, paper: str = "a4") -> Image.Image:
     frame = Frame((width - pixels(SIDE)) // 2, pixels(TOP), pixels(SIDE))
     whole.paste(page.picture.resize((frame.side, frame.side), Image.Resampling.LANCZOS), frame[:2])
     page.marking(whole, frame, page.picture)
-    pen, write = ImageDraw.Draw(whole), font(pixels(3.6))
-    pen.text((width / 2, pixels(13)), page.title, INK, font(pixels(5)), anchor="mm")
+    told = [page.title, page.how, *(caption for _, caption in page.beside)]
+    pen, write = ImageDraw.Draw(whole), font(pixels(3.6), *told)
+    pen.text((width / 2, pixels(13)), page.title, INK, font(pixels(5), *told), anchor="mm")
     below = frame.top + frame.side + pixels(7)
     for line in broken(page.how, write, frame.side):  # beside it may be crosses
         pen.text((width / 2, below), line, INK, write, anchor="ma")
