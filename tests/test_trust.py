@@ -273,6 +273,7 @@ def test_what_a_model_does_not_read_of_a_prompt_is_said(call, here):  # noqa: F8
         ("a ????", []),
         ("two knives, they don't stop, one stopped hopping", ["hopping"]),
         ("a caf\u00e9, a cafe\u0301", ["caf\u00e9"]),
+        ("a pi\u00f1ata, pin\u0303atas", []),
         ("a \ufb02ower, \uff26\uff2f\uff38", []),
         ("a fox \U0001f98a", ["\U0001f98a"]),
         ("\u72d7", ["\u72d7"]),
@@ -289,6 +290,7 @@ def test_words_that_a_model_was_never_told_of_are_strange(prompt, words):
         ("2 cats", "two cats"),
         ("a dog and 3 red apples.", "a dog and three red apples."),
         ("\uff14 birds, 5 fish", "four birds, five fish"),
+        ("2 Pi\u00f1atas, pin\u0303atas", "two pinatas, pinatas"),
     ],
 )
 def test_figures_are_read_as_the_words_that_scenes_are_told_in(figures, words):
@@ -296,8 +298,18 @@ def test_figures_are_read_as_the_words_that_scenes_are_told_in(figures, words):
     assert tokenizer.encode(figures).ids == tokenizer.encode(words).ids
     learned = tokens.learn([words, "a cat", "a two-door car"] * 4, 64)
     assert learned.encode(figures).ids == learned.encode(words).ids
-    for kept in ("a 2-door car", "1.5 cats", "room 2b", "12 cats", "at 3:45", "number 1", "2/3 of a cake"):
-        assert learned.normalizer.normalize_str(kept) == kept
+    for kept in (
+        "a 2-door car",
+        "1.5 cats",
+        "room 2b",
+        "12 cats",
+        "at 3:45",
+        "number 1",
+        "2/3 of a cake",
+        "\u0939\u093f\u0928\u094d\u0926\u0940",
+    ):
+        for reader in (learned, tokenizer):  # what ships reads as what is learned
+            assert reader.normalizer.normalize_str(kept) == kept
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ _MANY = re.compile(
 """More of a thing: "seven red apples", and not "seven of hearts"."""
 _LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "So"}
 """Categories of Unicode: letters, what belongs to them, and pictures."""
+ACCENTS = "[\u0300-\u036f]"
+"""What NFKD takes off Latin, Greek and Cyrillic letters; what belongs to those of other scripts stays."""
 _ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
 _VERBAL = ("ing", "ed")
 
@@ -70,12 +72,14 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def _normalizer() -> Normalizer:
-    """Lower-case, and figures from 2 to 5 that stand alone in words: "2 cats" are two cats; "1.2", "2-door", "room 2b" stay."""
+    """Lower-case, without accents, which no caption has ("a piñata"), and figures from 2 to 5 that stand alone in words: "2 cats"
+    are two cats; "1.2", "2-door", "room 2b" stay."""
     from tokenizers import Regex, normalizers
 
+    plain = [normalizers.NFKD(), normalizers.Replace(Regex(ACCENTS), ""), normalizers.NFKC(), normalizers.Lowercase()]
     alone = r"(?<![\w.,:'/\u2044-]){}(?!\w|[.,:'/\u2044-]\w)"
     figures = [normalizers.Replace(Regex(alone.format(k)), word) for k, word in enumerate(COUNTED, 1) if k > 1]
-    return normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Strip(), *figures])
+    return normalizers.Sequence([*plain, normalizers.Strip(), *figures])
 
 
 def words_of(text: str) -> list[str]:
@@ -87,13 +91,19 @@ def words_of(text: str) -> list[str]:
 
 def strange(text: str, taught: frozenset[str]) -> list[str]:
     """The words of ``text`` that are none of those ``taught``, nor plurals or forms in -ing and -ed of them, in their order."""
-    return [word for word in dict.fromkeys(words_of(text)) if not _NOTHING.fullmatch(word) and taught.isdisjoint(_forms(word))]
+    words = (word for word in dict.fromkeys(words_of(text)) if not _NOTHING.fullmatch(word))
+    return [word for word in words if taught.isdisjoint(_forms(_without_accents(word)))]
 
 
 def uncounted(text: str) -> str:
     """The first words of ``text`` that say more of a thing than captions do: "seven red apples"; empty where none do."""
     found = _MANY.search(" ".join(unicodedata.normalize("NFKC", text).lower().split()))
     return found.group() if found else ""
+
+
+def _without_accents(text: str) -> str:
+    """As the tokenizer reads it."""
+    return unicodedata.normalize("NFKC", re.sub(ACCENTS, "", unicodedata.normalize("NFKD", text)))
 
 
 def _forms(word: str) -> set[str]:
