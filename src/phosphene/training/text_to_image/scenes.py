@@ -215,7 +215,7 @@ def _among(cast: Casting, thing: Thing, k: int, number: int, place: places.Place
 
 SHARES = {"single": 0.32, "icon": 0.23, "here": 0.11, "place": 0.05, "pair": 0.13, "count": 0.06, "worn": 0.04, "group": 0.06}
 """Of the kinds of scene in a batch."""
-RESTYLED = 0.12
+RESTYLED = 0.2
 """The share of things that a model drew in a style, where there are such."""
 TRIES = 8
 MANNERED = 0.25
