@@ -5,7 +5,7 @@
 #
 # RUN is a folder with model and log.jsonl, what is gone on from. SHARDS are all pictures, MEASURED those of emoji and game icons,
 # of which benchmarks/glyph_results.py asks (tools/shrink_shards.py ... --size 80 --lossless; tools/simple_drawings.py ...).
-# A judge learns beside everything else, for its captions are made on processors. Things of which there are icons alone are drawn
+# A judge learns beside everything else, by LOOKING processes that make its captions: the longer, the fairer are the figures. Things of which there are icons alone are drawn
 # in styles, kept where three networks find them in it, and learned from; then means with RUN are measured, and the best draws the
 # sheet of things and the pairs of the table anew. All draw as OWN_USUAL of defaults.py says: where new weights want other steps or
 # guidance, change it first. What is there already in OUT is not made again, but for sheet and pairs. Minutes, device and pictures
@@ -13,7 +13,7 @@
 set -eu
 [ $# -eq 4 ] || { echo "usage: tools/next_glyph.sh RUN SHARDS MEASURED OUT" >&2; exit 2; }
 RUN=$1 SHARDS=$2 MEASURED=$3 OUT=$4
-: "${DEVICE:=cuda}" "${PYTHON:=python3}" "${WORKERS:=8}" "${DRAWING:=2}" "${TRAINING:=13}" "${JUDGING:=16}" "${TURNING:=2.5}"
+: "${DEVICE:=cuda}" "${PYTHON:=python3}" "${WORKERS:=8}" "${LOOKING:=6}" "${DRAWING:=2}" "${TRAINING:=12}" "${JUDGING:=16}" "${TURNING:=2.5}"
 : "${BATCH:=1024}" "${DRAWN:=512}" "${COUNT:=200}" "${SHARES:=0,0.5,0.6,0.7,0.8,0.9,1}" "${TABLE:=src/phosphene/assets/concepts/glyph.tsv}"
 mkdir -p "$OUT/pictures" "$OUT/drawn"
 
@@ -29,8 +29,8 @@ retrieval() { # NAME MINUTES WORKERS OPTIONS...
 }
 
 judges() {
-    retrieval judge "$JUDGING" 3 --cooldown 0.6
-    retrieval turned "$TURNING" 3 --cooldown 0.8 --lr 2e-4 --turned 0.5 --from "$OUT/judge/model"
+    retrieval judge "$JUDGING" "$LOOKING" --cooldown 0.6
+    retrieval turned "$TURNING" "$LOOKING" --cooldown 0.8 --lr 2e-4 --turned 0.5 --from "$OUT/judge/model"
 }
 
 judges &
