@@ -5,11 +5,12 @@
 #
 # RUN is a folder with model and log.jsonl, what is gone on from. SHARDS are all pictures, MEASURED those of emoji and game icons,
 # of which benchmarks/glyph_results.py asks (tools/shrink_shards.py ... --size 80 --lossless; tools/simple_drawings.py ...).
-# A judge learns beside everything else, by LOOKING processes that make its captions: the longer, the fairer are the figures. Things of which there are icons alone are drawn
-# in styles, kept where three networks find them in it, and learned from; then means with RUN are measured, and the best draws the
-# sheet of things and the pairs of the table anew. All draw as OWN_USUAL of defaults.py says: where new weights want other steps or
-# guidance, change it first. What is there already in OUT is not made again, but for sheet and pairs. Minutes, device and pictures
-# at a time are variables below: together some 27 minutes on an H200 with 16 cores.
+# A judge learns beside everything else, by LOOKING processes that make its captions: the longer, the fairer are the figures.
+# Things of which there are icons alone are drawn in styles, kept where three networks find them in it, and learned from; then
+# means with RUN are measured, and the best draws the sheet of things and the pairs of the table anew. All draw as OWN_USUAL of
+# defaults.py says: where new weights want other steps or guidance, change it first. What is there already in OUT is not made
+# again, but for sheet and pairs. Minutes, device and pictures at a time are variables below: together some 27 minutes on an H200
+# with 16 cores.
 set -eu
 [ $# -eq 4 ] || { echo "usage: tools/next_glyph.sh RUN SHARDS MEASURED OUT" >&2; exit 2; }
 RUN=$1 SHARDS=$2 MEASURED=$3 OUT=$4
