@@ -203,3 +203,12 @@ def test_rows_of_hybrids(cascade):  # noqa: F811
     assert rows(stage, hybrid([BOAT, MAN, "a dog"])) == 4
     photo = completed(torch.zeros(1, *SMALL), BOAT)
     assert rows(stage, photo) == rows(stage, generate([BOAT])) == 2
+
+
+def test_a_sheet_says_where_each_prompt_is_to_be_seen():
+    told = {
+        kind: [reading.caption for reading in hybrid([BOAT, MAN], kind=kind).readings] for kind in ("color", "motion", "scale")
+    }
+    assert told["color"] == [f"in colour: {MAN}", f"in grey: {BOAT}"]  # the first rules the light
+    assert told["motion"] == [f"at rest: {MAN}", f"in motion: {BOAT}"]
+    assert told["scale"] == ["whole", "half"]  # of either there is half in both

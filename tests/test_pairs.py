@@ -443,6 +443,14 @@ def test_two_prompts_are_compared_in_all_views(call, sheet, here):  # noqa: F811
     assert asked == [[None, "a cat", "a dog"]]
 
 
+@pytest.mark.parametrize("argv", [("a koala", "a police car"), ("A koala!", '"police car"'), ("a koala", "--view", "flip")])
+def test_what_was_tried_the_other_way_round_is_drawn_as_it_was_tried(call, argv):  # noqa: F811
+    """Its picture is known by its seed; that of the two the other way round is another."""
+    code, out, err = call("pairs", *argv)
+    command = "phosphene anagram 'a police car' 'a koala' --view flip --seed 192"
+    assert (code, err) == (0, "") and out.endswith(f"the first of them, the other way round, is drawn by: {command}\n")
+
+
 def test_of_two_that_do_not_fit_it_is_said(call, tmp_path):  # noqa: F811
     """A view in which people read pairs goes before one in which they read none, and a low place is told."""
     read = (
@@ -510,7 +518,9 @@ def test_pairs_of_a_prompt_that_is_drawn_and_ordered_anew(call, sheet, folder, h
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["zzz"], ("--view: of 'zzz' nothing that reads is known", "rotate-90")),
+        (["zzz"], ("PROMPT 'zzz': is none of the 979 things", "--view")),
+        (["castel"], ("PROMPT 'castel'", "did you mean 'a castle'?")),
+        (["a clock"], ("--view: of 'a clock' nothing that reads is known", "rotate-90")),
         (["a duck", "--rerank", "4"], "--rerank 4"),
         (["a duck", "duck"], "PROMPT 'duck'"),
         (["a duck", " "], 'PROMPT ""'),

@@ -248,7 +248,9 @@ def test_a_file_is_told_by_its_name_and_what_is_in_it(call, refused, here):  # n
     assert (code, err) == (0, "") and "byte for byte" in out
     Image.effect_noise((64, 64), 50).convert("RGB").save("me.png")
     refused("rerun", "it.png", "--allow-file", "me.png", "-o", "new.png", words="me.png: is not the file that it.png was made of")
-    refused("rerun", "it.png", "--allow-file", "gone/me.png", "-o", "new.png", words="gone/me.png: is not the file")
+    refused(
+        "rerun", "it.png", "--allow-file", "gone/me.png", "-o", "new.png", words="--allow-file gone/me.png: there is no such file"
+    )
 
 
 def test_a_file_called_like_a_sample_is_not_taken_for_it(call, here, monkeypatch):  # noqa: F811

@@ -251,7 +251,9 @@ def test_a_stopped_page_goes_on_and_a_spoilt_picture_is_made_again(cascade, tmp_
 
 def test_sections_are_chosen_by_name_or_number():
     assert {each.number for each in chosen(["2", "setup", "B 1.1"])} == {"0", "2", "B 1.1"}
-    with pytest.raises(UserError, match="--sections 1.9: there is none of that name; choose of setup, forward"):
+    with pytest.raises(
+        UserError, match=r"--sections 1.9: there is none of that name or number; choose of setup \(0\), forward \(1.1\)"
+    ):
         chosen(["1.9"])
 
 

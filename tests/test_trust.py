@@ -291,6 +291,11 @@ def test_words_that_a_model_was_never_told_of_are_strange(prompt, words):
         ("a dog and 3 red apples.", "a dog and three red apples."),
         ("\uff14 birds, 5 fish", "four birds, five fish"),
         ("2 Pi\u00f1atas, pin\u0303atas", "two pinatas, pinatas"),
+        ("(A) #castle!!!", "a castle"),
+        ("\u201ca castle\u201d \U0001f3f0...", "a castle"),
+        ("castle_on_a+hill?!", "castle on a hill"),
+        ("a 'red' car; a dog \u2014 3 cats:", "a red car, a dog, three cats"),
+        ("the dog\u2019s 1.5 cats, and,, 2/3 - ", "the dog's 1.5 cats, and, 2/3"),
     ],
 )
 def test_figures_are_read_as_the_words_that_scenes_are_told_in(figures, words):
@@ -357,6 +362,7 @@ def test_what_a_model_was_never_told_of_is_said(call, here, glyph):  # noqa: F81
     assert (code, err) == (0, "") and out.count("never told of") == 1
     many = call("generate", " ".join(f"zz{c}q" for c in "abcdefgh"), *options)[1]
     assert "'zzaq', 'zzbq', 'zzcq', 'zzdq', 'zzeq' and 3 more, so" in many
+    assert "never told of 'castel' (castle?), so" in call("generate", "a castel", *options)[1]
     with pytest.warns(PromptStrange, match="never told of 'quokka'") as warned:
         open_cascade("glyph", stages=1).encode(["a quokka"])
     with pytest.warns(PromptStrange) as later:

@@ -252,6 +252,9 @@ class _Plan:
         interval = None if own.guidance_interval is None else tuple(own.guidance_interval)
         how = Guidance(interval, own.guidance_parallel, own.guidance_norm)
         asked = task.asks(stage, own.guidance)
+        alone = getattr(asked, "ending", None)
+        if alone is not None and alone > len(times) and getattr(stage, "reads", True):
+            raise UserError(f"--last ...:{alone}: the run has {len(times)} steps; choose at most so many.")
         if isinstance(stage, Autoguided):
             asked = autoguided(asked)
         if own.guidance_every is not None and getattr(stage, "reads", True):

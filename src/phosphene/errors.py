@@ -60,9 +60,9 @@ def require_strength(option: str, value: float) -> None:
 
 
 def require_sigma(value: float) -> None:
-    """UserError where no Gaussian blurs by ``value`` pixels."""
+    """UserError where no Gaussian blurs by ``value``."""
     if not LEAST_BLUR <= value <= MOST_BLUR:
-        raise UserError(f"--sigma {value:g}: must lie in {LEAST_BLUR}..{MOST_BLUR} pixels, such as 2.")
+        raise UserError(f"--sigma {value:g}: must lie in {LEAST_BLUR}..{MOST_BLUR}, such as 2.")
 
 
 def require_noise(sigmas: Sequence[float]) -> None:

@@ -156,4 +156,5 @@ def require_sections(names: Sequence[str]) -> None:
     """UserError where one of ``names`` is neither name nor number of a section of the page."""
     for name in names:
         if name not in (*SECTIONS, *SECTIONS.values()):
-            raise UserError(f"--sections {name}: there is none of that name; choose of {', '.join(SECTIONS)}.")
+            told = ", ".join(f"{each} ({number})" for each, number in SECTIONS.items())
+            raise UserError(f"--sections {name}: there is none of that name or number; choose of {told}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,7 @@ MEANS = {
     "seed": "that of the best",
     "place": "of all things that are known, how many share a picture with the first less well in this view, 0 to 1",
     "named": "how many of its two readings most people named who did not know them",
-    "share": "of those people, with one for and one against, who named the reading that fewer did",
+    "share": "how likely the next one names the reading that fewer named: (1 + who did) / (2 + who were asked)",
     "alignment": "of the denoiser, how surely it finds the weaker reading",
     "concealment": "how well it tells the two apart",
     "worst": "how surely it finds what it finds least",
@@ -94,7 +95,10 @@ def pairs(
         raise UserError(f"--concepts {sheet}: has too few things that can be named; take another sheet.")
     way = ["hybrid", "--kind", kind] if kind is not None else ["anagram", "--view", view or found[0].view]
     drawn = ["--best-of", "16"] if found[0].seed is None else ["--seed", str(found[0].seed)]
-    _show(found, [way[0], found[0].first, found[0].second, *way[1:], *drawn])
+    command, turned = [way[0], found[0].first, found[0].second, *way[1:], *drawn], _turned(found[0], read(sheet).tried)
+    if turned is not None:
+        command = ["anagram", turned.first, turned.second, "--view", turned.view, "--seed", str(turned.seed)]
+    _show(found, command, "the first of them" if turned is None else "the first of them, the other way round,")
     if figures is not None:
         arguments = {"prompt": prompt, "second": second, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
         story = common.provenance("pairs", model, arguments)
@@ -114,6 +118,7 @@ def _found(
 ) -> list[Pair] | list[Tried]:
     """What is listed: two prompts in all views, one or none in one way or in what was tried; UserError where nothing was."""
     from phosphene.tasks import pairs as task
+    from phosphene.tasks.sketches import bare
     from phosphene.views import view as named
 
     def opened(asked: Sequence[str | None]) -> Stage:
@@ -126,17 +131,30 @@ def _found(
         return task.suggested(known, sharing, count, prompt, rerank=rerank, opened=opened)
     if found := task.anywhere(known, prompt, count):
         return found
+    if prompt is not None and known.of(prompt) is None:
+        called = {bare(each): each for each in known.prompts}
+        near = [called[each] for each in get_close_matches(bare(prompt), called, 1, 0.75)]
+        meant = f"did you mean {near[0]!r}? Else" if near else "name another, or"
+        raise UserError(f"PROMPT {prompt!r}: is none of the {len(known.prompts)} things that are known; {meant} give a --view.")
     of = "is missing" if prompt is None else f"of {prompt!r} nothing that reads is known yet"
     raise UserError(f"--view: {of}; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
 
 
-def _show(found: Sequence[Pair | Tried], command: Sequence[str]) -> None:
-    """A table of the pairs, and what draws the first of them."""
+def _turned(pair: Pair | Tried, tried: Sequence[Tried]) -> Tried | None:
+    """What ``pair`` is the other way round of, where that was ``tried`` and not it."""
+    if pair.reads is None or pair.seed is not None:
+        return None
+    own = (each for each in tried if (each.second, each.first, each.reads) == (pair.first, pair.second, pair.reads))
+    return next((each for each in own if each.named == pair.named), None)
+
+
+def _show(found: Sequence[Pair | Tried], command: Sequence[str], which: str) -> None:
+    """A table of the pairs, and the ``command`` that draws ``which``."""
     names = ["first", "second", *(name for name in found[0]._fields if name not in ("first", "second"))]
     columns = [name for name in names if any(getattr(pair, name) is not None for pair in found)]
     common.table(columns, [[_cell(getattr(pair, name)) for name in columns] for pair in found], left=2)
     common.say("\n".join(f"{name}: {MEANS[name]}" for name in columns if name in MEANS))
-    lead = "the first of them is drawn" if found[0].reads is not None else "the first of them, which was not tried, is drawn"
+    lead = f"{which} is drawn" if found[0].reads is not None else f"{which}, which was not tried, is drawn"
     if found[0].named in (0, 1):
         lead = "people read none of these both ways; name a --view for what was not tried, or draw the first"
     place = getattr(found[0], "place", None)

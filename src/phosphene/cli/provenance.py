@@ -176,8 +176,11 @@ def _granted(story: Mapping[str, Any], path: Path, allowed: Mapping[str, Sequenc
             continue
         named = [each for each in allowed[how] if each == value or (digest and Path(each).name == Path(value).name)]
         if not named and not _agreed(f"{path} wants to open {common.visible(value)} ({name})"):
-            raise UserError(f"{path}: wants to open {value} ({name}); if that is to be, add {how} {shlex.quote(value)}.")
+            where = "" if not digest or Path(value).exists() else ", with the folder that it is in"
+            raise UserError(f"{path}: wants to open {value} ({name}); if that is to be, add {how} {shlex.quote(value)}{where}.")
         file = (named or [value])[0]
+        if digest and not Path(file).exists():
+            raise UserError(f"{how} {file}: there is no such file; name it with the folder that it is in.")
         if digest and (not Path(file).is_file() or sha256(Path(file)) != digest):
             raise UserError(f"{file}: is not the file that {path} was made of ({name}, SHA-256 {digest[:12]}...); name that one.")
         if name != "model":

@@ -10,6 +10,7 @@ import copy
 import sys
 import warnings
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ MOST_TEXTS = 16
 
 MOST_NAMED = 5
 """Words that a model was never told of: of more the number is said."""
+NEAR = 0.8
+"""How alike two words are, 0..1, of which one may be meant by the other."""
 
 LARGE = 128
 """Channels from which products, and not what lies between them, are what a network's time goes to."""
@@ -131,9 +134,8 @@ class LightText(Text):
             why = f"is longer than the model reads, so it is cut, and {_short(rest)!r} counts for nothing"
             self._remark(prompt, why, PromptCut)
         if taught is not None and (words := strange(prompt, taught)):
-            named = ", ".join(map(repr, words[:MOST_NAMED])) + (
-                f" and {len(words) - MOST_NAMED} more" if words[MOST_NAMED:] else ""
-            )
+            named = ", ".join(f"{word!r}{_meant(word, taught)}" for word in words[:MOST_NAMED])
+            named += f" and {len(words) - MOST_NAMED} more" if words[MOST_NAMED:] else ""
             self._remark(prompt, f"the model was never told of {named}, so of that it draws what it guesses", PromptStrange)
         if taught is not None and (many := uncounted(prompt)):
             why = f"the model was told of {COUNTED[-1]} of a thing at most, so of {many!r} it draws what it guesses"
@@ -156,6 +158,12 @@ class LightText(Text):
         encoder = weights.require_fit(lambda: T5Encoder.from_config(config), shards)
         weights.materialise(encoder, shards)
         return reader, encoder.to(self.device, self.dtype).requires_grad_(False).eval()
+
+
+def _meant(word: str, taught: frozenset[str]) -> str:
+    """The word of those ``taught`` that ``word`` may be a slip of the finger for, in brackets."""
+    near = get_close_matches(word, sorted(taught), 1, NEAR)
+    return f" ({near[0]}?)" if near else ""
 
 
 def _outside() -> int:

@@ -47,6 +47,17 @@ _LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "So"}
 """Categories of Unicode: letters, what belongs to them, and pictures."""
 ACCENTS = "[\u0300-\u036f]"
 """What NFKD takes off Latin, Greek and Cyrillic letters; what belongs to those of other scripts stays."""
+SIGNS = (
+    ("[’‘`´]", "'"),
+    ("[;|—–]", ","),
+    (r"[^\p{L}\p{M}\p{N}\s,'&./:\u2044-]", " "),
+    (r"(?<!\p{N})[./:\u2044]|[./:\u2044](?!\p{N})", " "),
+    (r"(?<!\p{L})'|'(?!\p{L})", " "),
+    (r"\s+", " "),
+    (r"(?: ?,)+", ","),
+    (r"^[ ,&-]+|[ ,&-]+$", ""),
+)
+"""What signs are read as: "#castle", "(castle)", "a castle!!!" and 'a "castle"' as a castle; within numbers they stay."""
 _ENDINGS = (("", ""), ("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
 _VERBAL = ("ing", "ed")
 
@@ -72,11 +83,12 @@ def learn(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def _normalizer() -> Normalizer:
-    """Lower-case, without accents, which no caption has ("a piñata"), and figures from 2 to 5 that stand alone in words: "2 cats"
-    are two cats; "1.2", "2-door", "room 2b" stay."""
+    """Lower-case, without accents and signs, which no caption has ("a piñata!"), and figures from 2 to 5 that stand alone in
+    words: "2 cats" are two cats; "1.2", "2-door", "room 2b" stay."""
     from tokenizers import Regex, normalizers
 
     plain = [normalizers.NFKD(), normalizers.Replace(Regex(ACCENTS), ""), normalizers.NFKC(), normalizers.Lowercase()]
+    plain += [normalizers.Replace(Regex(sign), read) for sign, read in SIGNS]
     alone = r"(?<![\w.,:'/\u2044-]){}(?!\w|[.,:'/\u2044-]\w)"
     figures = [normalizers.Replace(Regex(alone.format(k)), word) for k, word in enumerate(COUNTED, 1) if k > 1]
     return normalizers.Sequence([*plain, normalizers.Strip(), *figures])

@@ -101,6 +101,8 @@ def _readings(kind: str, part: Component, sigmas: Sequence[float], prompts: Sequ
         )
         return [Reading(f"{where}: {name}" if name else where, look) for where, name, look in seen_from]
     whole, ruled = SEEN[kind]
+    if prompts and kind != "scale":  # there both are in either
+        whole, ruled = f"{whole}: {prompts[-1]}", f"{ruled}: {prompts[0]}"
     return [Reading(whole), Reading(ruled, part)]
 
 

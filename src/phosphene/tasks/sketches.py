@@ -41,10 +41,15 @@ def tidy(prompt: str) -> str:
     return " ".join(prompt.lower().split())
 
 
+SIGNS = ".,;:!?…\"'()[]#“”‘’"
+"""What people put around words, and no thing is called by."""
+
+
 def bare(prompt: str) -> str:
-    """``prompt`` tidied, without an article."""
-    article, _, rest = tidy(prompt).partition(" ")
-    return rest if rest and article in ("a", "an", "the") else tidy(prompt)
+    """``prompt`` tidied, without an article and without signs around its words."""
+    plain = " ".join(word.strip(SIGNS) for word in tidy(prompt).split())
+    article, _, rest = plain.partition(" ")
+    return rest if rest and article in ("a", "an", "the") else plain
 
 
 class Concepts(NamedTuple):
