@@ -52,6 +52,12 @@ def take(stage: Stage, old: dict[str, Tensor], new: dict[str, Tensor], share: fl
     stage.network.load_state_dict({prefix + name: tensor for name, tensor in mixed.items()})
 
 
+def same_text(old: Path, new: Path) -> bool:
+    """Whether two runs have the same text encoder: a mean draws by that of the second, and is written with the mean of both."""
+    one, other = (load_file(run / "model" / "text_encoder" / "model.safetensors") for run in (old, new))
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def told(figures: dict) -> dict[str, float]:
     return {
         "captions": figures["seen"]["top1"],
@@ -80,6 +86,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    if (options.out / "best").exists():
+        parser.error(f"--out {options.out}: has a best already; name another folder")
+    if not same_text(options.old, options.new):
+        parser.error(f"{options.new}: has learned another text encoder than {options.old}, and means of these are not measured")
     judge, cutouts = open_judge(options.judge, options.device), Cutouts.open(options.data, 80)
     stage = open_cascade(options.new / "model", options.device, stages=1).stages[0]
     old, new = weights(options.old), weights(options.new)

@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 from test_cascade import BOAT, MAN, cascade, folder  # noqa: F401  (fixtures)
 from test_cli import call, here, refused, tree  # noqa: F401  (fixtures)
 
+from phosphene.cli.pairs import _turned as turned
 from phosphene.defaults import CONCEPTS, HYBRIDS
 from phosphene.errors import UserError
 from phosphene.expression import bands, cond, factorized
@@ -443,6 +444,17 @@ def test_two_prompts_are_compared_in_all_views(call, sheet, here):  # noqa: F811
     assert asked == [[None, "a cat", "a dog"]]
 
 
+def test_articles_signs_and_accents_do_not_count_in_a_name():
+    told = "A Castle!", "( a castle )", "the castle ...", "#castle", "a c\u00e1stle"
+    assert {sketches.bare(prompt) for prompt in told} == {"castle"}
+
+
+def test_what_was_tried_in_another_view_is_not_taken_for_it():
+    rows = [Tried("skew", "b", "a", 0.5, 10, 7, 2, 0.7), Tried("rotate-90", "b", "a", 0.5, 10, 9, 2, 0.7)]
+    shown = experience(rows, view("rotate-270"))["a", "b"]
+    assert turned(shown, "rotate-270", rows) == rows[1] and turned(rows[1], "rotate-90", rows) is None
+
+
 @pytest.mark.parametrize("argv", [("a koala", "a police car"), ("A koala!", '"police car"'), ("a koala", "--view", "flip")])
 def test_what_was_tried_the_other_way_round_is_drawn_as_it_was_tried(call, argv):  # noqa: F811
     """Its picture is known by its seed; that of the two the other way round is another."""
@@ -466,7 +478,10 @@ def test_of_two_that_do_not_fit_it_is_said(call, tmp_path):  # noqa: F811
     sketches.write(things._replace(tried=()), tmp_path / "x.png", command="concept_sheet", model="tiny")
     (tmp_path / "x.tsv").write_text("\n".join(["\t".join(Tried._fields), *("\t".join(map(str, row)) for row in read)]) + "\n")
     code, out, err = call("pairs", "thing 0", f"thing {worse}", "--concepts", tmp_path / "x.png")
-    assert (code, err) == (0, "") and "these two hardly do; for what does: phosphene pairs 'thing 0' --view flip" in out
+    assert (code, err) == (
+        0,
+        "",
+    ) and "these two hardly do; for what does: phosphene pairs 'thing 0' --view flip --concepts" in out
     code, out, err = call("pairs", "thing 0", "a copy", "--concepts", tmp_path / "x.png")
     assert (code, err) == (0, "") and "hardly" not in out and "--view flip --best-of 16" in out
 

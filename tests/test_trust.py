@@ -292,6 +292,9 @@ def test_words_that_a_model_was_never_told_of_are_strange(prompt, words):
         ("\uff14 birds, 5 fish", "four birds, five fish"),
         ("2 Pi\u00f1atas, pin\u0303atas", "two pinatas, pinatas"),
         ("(A) #castle!!!", "a castle"),
+        ("a castle \u2764\ufe0f", "a castle"),
+        ("2\ufe0f\u20e3 cats\u20143 dogs;4 fish", "two cats, three dogs, four fish"),
+        ("a t\u2011rex, a snow\u2013covered hill, 5 o\u00b4clock", "a t-rex, a snow-covered hill, five o'clock"),
         ("\u201ca castle\u201d \U0001f3f0...", "a castle"),
         ("castle_on_a+hill?!", "castle on a hill"),
         ("a 'red' car; a dog \u2014 3 cats:", "a red car, a dog, three cats"),
@@ -362,6 +365,7 @@ def test_what_a_model_was_never_told_of_is_said(call, here, glyph):  # noqa: F81
     assert (code, err) == (0, "") and out.count("never told of") == 1
     many = call("generate", " ".join(f"zz{c}q" for c in "abcdefgh"), *options)[1]
     assert "'zzaq', 'zzbq', 'zzcq', 'zzdq', 'zzeq' and 3 more, so" in many
+    assert "has no word in it" in call("generate", "!!!", *options)[1]
     assert "never told of 'castel' (castle?), so" in call("generate", "a castel", *options)[1]
     with pytest.warns(PromptStrange, match="never told of 'quokka'") as warned:
         open_cascade("glyph", stages=1).encode(["a quokka"])

@@ -53,7 +53,7 @@ from styles import CALLED, KEPT, Eyes
 EACH = 3
 """So many pictures are kept of a thing in a style."""
 STEPS = 16
-ROUNDS = ((3.0, 4), (2.0, 0), (4.0, 3), (5.0, 0), (5.0, 5), (3.0, 0))
+ROUNDS = ((3.0, 4), (2.0, 0), (4.0, 3), (5.0, 0), (4.0, 4), (3.0, 3))
 """How far each round leads away from the thing without its style, and from which of the STEPS on: from noise, or from an icon."""
 SURE, FIRST = 0.5, 1
 """How surely a picture must be in the design of its style, and among how many names that fit it best its own must be: what is

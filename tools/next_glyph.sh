@@ -23,9 +23,10 @@ said() { echo "$(date +%H:%M:%S) $*" | tee -a "$OUT/said.txt"; }
 retrieval() { # NAME MINUTES WORKERS OPTIONS...
     name=$1 minutes=$2 workers=$3
     shift 3
-    [ -d "$OUT/$name/model" ] || "$PYTHON" -m phosphene train retrieval --data "$SHARDS" --out "$OUT/$name" --seed 7 --held-out 0 \
+    [ -f "$OUT/$name.done" ] || "$PYTHON" -m phosphene train retrieval --data "$SHARDS" --out "$OUT/$name" --seed 7 --held-out 0 \
         --drop 0 --batch-size "$BATCH" --picture-width 192 --images 1000000000 --minutes "$minutes" --workers "$workers" \
         --device "$DEVICE" "$@" >"$OUT/$name.log" 2>&1
+    touch "$OUT/$name.done"
     said "$name"
 }
 
@@ -35,6 +36,7 @@ judges() {
 }
 
 judges &
+looking=$!
 
 [ -f "$OUT/eyes/eyes.safetensors" ] || "$PYTHON" benchmarks/styles.py "$SHARDS" --out "$OUT/eyes" --device "$DEVICE" >"$OUT/eyes.log" 2>&1
 said eyes
@@ -42,15 +44,17 @@ said eyes
     --eyes "$OUT/eyes" --each 4 --minutes "$DRAWING" --batch "$DRAWN" --device "$DEVICE" --out "$OUT/drawn/0.tar" >"$OUT/drawn.log" 2>&1
 said "$(tail -n 1 "$OUT/drawn.log")"
 for shard in "$SHARDS"/*.tar; do ln -f "$shard" "$OUT/pictures/" 2>/dev/null || cp "$shard" "$OUT/pictures/"; done
-cp "$OUT/drawn/0.tar" "$OUT/pictures/drawn.tar"
-[ -d "$OUT/run/model" ] || "$PYTHON" -m phosphene train cascade --from "$RUN/model" --data "$OUT/pictures" --out "$OUT/run" \
+rm -f "$OUT/pictures/in-styles.tar" # which may be a link to one of SHARDS
+cp "$OUT/drawn/0.tar" "$OUT/pictures/in-styles.tar"
+[ -f "$OUT/run.done" ] || "$PYTHON" -m phosphene train cascade --from "$RUN/model" --data "$OUT/pictures" --out "$OUT/run" \
     --batch-size "$BATCH" --optimizer muon --lr 6e-4 --cooldown 1 --ema 0.998 --shift 1.5 --held-out 0 --drop 0.2 \
     --images 1000000000 --minutes "$TRAINING" --workers "$WORKERS" --device "$DEVICE" >"$OUT/run.log" 2>&1
+touch "$OUT/run.done"
 said "$(tail -n 1 "$OUT/run/log.jsonl")"
-wait
+wait "$looking"
 [ -d "$OUT/means/best" ] || "$PYTHON" benchmarks/means.py "$RUN" "$OUT/run" --judge "$OUT/judge/model" --data "$MEASURED" --shares "$SHARES" \
-    --count "$COUNT" --out "$OUT/means" --device "$DEVICE" | tee "$OUT/means.log"
-said means
+    --count "$COUNT" --out "$OUT/means" --device "$DEVICE" >"$OUT/means.log" 2>&1
+said "$(tail -n 1 "$OUT/means.log")"
 "$PYTHON" tools/concept_sheet.py --model "$OUT/means/best/model" --hard tools/hard.txt --device "$DEVICE" --out "$OUT/glyph.png" >"$OUT/sheet.log" 2>&1
 said sheet
 "$PYTHON" tools/try_pairs.py --concepts "$OUT/glyph.png" --judge "retrieval:$OUT/judge/model" --judge "retrieval:$OUT/turned/model" \

@@ -253,7 +253,7 @@ class _Plan:
         how = Guidance(interval, own.guidance_parallel, own.guidance_norm)
         asked = task.asks(stage, own.guidance)
         alone = getattr(asked, "ending", None)
-        if alone is not None and alone > len(times) and getattr(stage, "reads", True):
+        if alone is not None and alone > len(times) and getattr(stage, "low_res_schedule", None) is None:
             raise UserError(f"--last ...:{alone}: the run has {len(times)} steps; choose at most so many.")
         if isinstance(stage, Autoguided):
             asked = autoguided(asked)

@@ -90,15 +90,17 @@ def pairs(
 
     how = {"embeddings": embeddings, "text_encoder": text_encoder}
     drawing = Drawing(model=model, device=device, upscale=False, **how)
-    found = _found(read(sheet), prompt, second, view, kind, count, rerank, drawing)
+    known = read(sheet)
+    found = _found(known, prompt, second, view, kind, count, rerank, drawing)
     if not found:
         raise UserError(f"--concepts {sheet}: has too few things that can be named; take another sheet.")
     way = ["hybrid", "--kind", kind] if kind is not None else ["anagram", "--view", view or found[0].view]
     drawn = ["--best-of", "16"] if found[0].seed is None else ["--seed", str(found[0].seed)]
-    command, turned = [way[0], found[0].first, found[0].second, *way[1:], *drawn], _turned(found[0], read(sheet).tried)
-    if turned is not None:
+    command, which = [way[0], found[0].first, found[0].second, *way[1:], *drawn], "the first of them"
+    if kind is None and (turned := _turned(found[0], way[2], known.tried)) is not None:
         command = ["anagram", turned.first, turned.second, "--view", turned.view, "--seed", str(turned.seed)]
-    _show(found, command, "the first of them" if turned is None else "the first of them, the other way round,")
+        which = "the first of them, the other way round,"
+    _show(found, command, which, [] if concepts is None else ["--concepts", str(concepts)])
     if figures is not None:
         arguments = {"prompt": prompt, "second": second, "view": view, "kind": kind, "rerank": rerank, "concepts": sheet.name}
         story = common.provenance("pairs", model, arguments)
@@ -140,26 +142,29 @@ def _found(
     raise UserError(f"--view: {of}; name one of {', '.join(VIEWS[1:])}, or a --kind of hybrid.")
 
 
-def _turned(pair: Pair | Tried, tried: Sequence[Tried]) -> Tried | None:
-    """What ``pair`` is the other way round of, where that was ``tried`` and not it."""
+def _turned(pair: Pair | Tried, through: str, tried: Sequence[Tried]) -> Tried | None:
+    """What ``pair`` in the view ``through`` is the other way round of, where that was ``tried`` and not it."""
     if pair.reads is None or pair.seed is not None:
         return None
+    from phosphene.tasks.tried import experience
+    from phosphene.views import view as named
+
     own = (each for each in tried if (each.second, each.first, each.reads) == (pair.first, pair.second, pair.reads))
-    return next((each for each in own if each.named == pair.named), None)
+    return next((each for each in own if (pair.first, pair.second) in experience([each], named(through))), None)
 
 
-def _show(found: Sequence[Pair | Tried], command: Sequence[str], which: str) -> None:
-    """A table of the pairs, and the ``command`` that draws ``which``."""
+def _show(found: Sequence[Pair | Tried], command: Sequence[str], which: str, known: Sequence[str]) -> None:
+    """A table of the pairs, the ``command`` that draws ``which``, and what else is asked of the things that are ``known``."""
     names = ["first", "second", *(name for name in found[0]._fields if name not in ("first", "second"))]
     columns = [name for name in names if any(getattr(pair, name) is not None for pair in found)]
     common.table(columns, [[_cell(getattr(pair, name)) for name in columns] for pair in found], left=2)
     common.say("\n".join(f"{name}: {MEANS[name]}" for name in columns if name in MEANS))
     lead = f"{which} is drawn" if found[0].reads is not None else f"{which}, which was not tried, is drawn"
     if found[0].named in (0, 1):
-        lead = "people read none of these both ways; name a --view for what was not tried, or draw the first"
+        lead = f"people read none of these both ways; name a --view for what was not tried; {which} is drawn"
     place = getattr(found[0], "place", None)
     if place is not None and place < HARDLY and found[0].reads is None:
-        better = shlex.join(["phosphene", "pairs", found[0].first, "--view", found[0].view])
+        better = shlex.join(["phosphene", "pairs", found[0].first, "--view", found[0].view, *known])
         common.say(f"of pairs with so low a place people read 2 in 100 both ways: these two hardly do; for what does: {better}")
     common.say(f"{lead} by: phosphene {shlex.join(command)}")
 

@@ -42,8 +42,8 @@ MOST_TEXTS = 16
 
 MOST_NAMED = 5
 """Words that a model was never told of: of more the number is said."""
-NEAR = 0.8
-"""How alike two words are, 0..1, of which one may be meant by the other."""
+NEAR = 0.83
+"""How alike two words with the same first letter are, 0..1, of which one may be meant by the other."""
 
 LARGE = 128
 """Channels from which products, and not what lies between them, are what a network's time goes to."""
@@ -137,6 +137,8 @@ class LightText(Text):
             named = ", ".join(f"{word!r}{_meant(word, taught)}" for word in words[:MOST_NAMED])
             named += f" and {len(words) - MOST_NAMED} more" if words[MOST_NAMED:] else ""
             self._remark(prompt, f"the model was never told of {named}, so of that it draws what it guesses", PromptStrange)
+        if prompt and not any(c.isalnum() for c in prompt):
+            self._remark(prompt, "has no word in it, and signs are not read, so it asks for nothing", PromptStrange)
         if taught is not None and (many := uncounted(prompt)):
             why = f"the model was told of {COUNTED[-1]} of a thing at most, so of {many!r} it draws what it guesses"
             self._remark(prompt, why, PromptStrange)
@@ -162,7 +164,7 @@ class LightText(Text):
 
 def _meant(word: str, taught: frozenset[str]) -> str:
     """The word of those ``taught`` that ``word`` may be a slip of the finger for, in brackets."""
-    near = get_close_matches(word, sorted(taught), 1, NEAR)
+    near = get_close_matches(word, sorted(each for each in taught if each[0] == word[0]), 1, NEAR)
     return f" ({near[0]}?)" if near else ""
 
 

@@ -45,11 +45,12 @@ _MANY = re.compile(
 """More of a thing: "seven red apples", and not "seven of hearts"."""
 _LETTERS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "So"}
 """Categories of Unicode: letters, what belongs to them, and pictures."""
-ACCENTS = "[\u0300-\u036f]"
-"""What NFKD takes off Latin, Greek and Cyrillic letters; what belongs to those of other scripts stays."""
+ACCENTS = "[\u0300-\u036f\u20e3\ufe00-\ufe0f]"
+"""What NFKD takes off Latin, Greek and Cyrillic letters, and what says of a sign how it looks; what belongs to letters of other
+scripts stays."""
 SIGNS = (
-    ("[’‘`´]", "'"),
-    ("[;|—–]", ","),
+    ("[‐‑−]|(?<=\\w)–(?=\\w)", "-"),
+    ("[;|—–]", ", "),
     (r"[^\p{L}\p{M}\p{N}\s,'&./:\u2044-]", " "),
     (r"(?<!\p{N})[./:\u2044]|[./:\u2044](?!\p{N})", " "),
     (r"(?<!\p{L})'|'(?!\p{L})", " "),
@@ -87,7 +88,13 @@ def _normalizer() -> Normalizer:
     words: "2 cats" are two cats; "1.2", "2-door", "room 2b" stay."""
     from tokenizers import Regex, normalizers
 
-    plain = [normalizers.NFKD(), normalizers.Replace(Regex(ACCENTS), ""), normalizers.NFKC(), normalizers.Lowercase()]
+    plain = [
+        normalizers.Replace(Regex("[’‘`´]"), "'"),
+        normalizers.NFKD(),
+        normalizers.Replace(Regex(ACCENTS), ""),
+        normalizers.NFKC(),
+        normalizers.Lowercase(),
+    ]
     plain += [normalizers.Replace(Regex(sign), read) for sign, read in SIGNS]
     alone = r"(?<![\w.,:'/\u2044-]){}(?!\w|[.,:'/\u2044-]\w)"
     figures = [normalizers.Replace(Regex(alone.format(k)), word) for k, word in enumerate(COUNTED, 1) if k > 1]
@@ -104,7 +111,7 @@ def words_of(text: str) -> list[str]:
 def strange(text: str, taught: frozenset[str]) -> list[str]:
     """The words of ``text`` that are none of those ``taught``, nor plurals or forms in -ing and -ed of them, in their order."""
     words = (word for word in dict.fromkeys(words_of(text)) if not _NOTHING.fullmatch(word))
-    return [word for word in words if taught.isdisjoint(_forms(_without_accents(word)))]
+    return [word for word in words if taught.isdisjoint(_forms(without_accents(word)))]
 
 
 def uncounted(text: str) -> str:
@@ -113,7 +120,7 @@ def uncounted(text: str) -> str:
     return found.group() if found else ""
 
 
-def _without_accents(text: str) -> str:
+def without_accents(text: str) -> str:
     """As the tokenizer reads it."""
     return unicodedata.normalize("NFKC", re.sub(ACCENTS, "", unicodedata.normalize("NFKD", text)))
 

@@ -20,6 +20,7 @@ from phosphene.errors import UserError
 from phosphene.frequency import REFERENCE_SIZE
 from phosphene.images import save_png, to_images, to_tensor
 from phosphene.models.stage import Stage
+from phosphene.models.tokens import without_accents
 from phosphene.readers import read_picture, read_provenance
 from phosphene.sampler import last
 from phosphene.tasks.generate import generate
@@ -47,7 +48,7 @@ SIGNS = ".,;:!?…\"'()[]#“”‘’"
 
 def bare(prompt: str) -> str:
     """``prompt`` tidied, without an article and without signs around its words."""
-    plain = " ".join(word.strip(SIGNS) for word in tidy(prompt).split())
+    plain = " ".join(filter(None, (word.strip(SIGNS) for word in without_accents(tidy(prompt)).split())))
     article, _, rest = plain.partition(" ")
     return rest if rest and article in ("a", "an", "the") else plain
 
