@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from phosphene.defaults import ADAPTED_USUAL, CASCADE, SEED, START, STARTS, TIMES
+from phosphene.defaults import ADAPTED_USUAL, CASCADE, SEED, START, STARTS, TIMES, listed
 from phosphene.drawing import Sampling, Task, run
 from phosphene.frequency import REFERENCE_SIZE, low_pass
 from phosphene.images import Sheet
@@ -35,6 +35,8 @@ COURSE = ("an oil painting of a snowy mountain village", "a man wearing a hat", 
 """The assignment's own prompts."""
 NEUTRAL = "a high quality photo"
 """Its prompt that says next to nothing."""
+BETWEEN = (400, 1000)
+"""At which timesteps a small model is guided so strongly: in the last ones its pictures turn shrill."""
 TOWER, HILL, LIGHTHOUSE = Path("clock-tower"), Path("castle-hill"), Path("lighthouse")
 ANAGRAMS = (("a fox", "a pumpkin"), ("a tree", "a green apple"), ("a top hat", "a graduation cap"))
 HYBRIDS = (("a house", "a dog face"), ("a tree", "a skull"), ("a strawberry", "an owl"))
@@ -180,19 +182,21 @@ def guided(desk: Desk, prompt: str = "a dog face", neutral: str = NEUTRAL) -> Co
     rows = [desk.draw(generate([prompt]), seeds, desk.sampling(guidance=scale)) for scale in scales]
     whole = Sheet([[desk.image(p, SMALL) for p in row] for row in rows], row_labels=[f"gamma {s:g}" for s in scales])
     caption = f"{upper(prompt)} at rising guidance, a column for each seed"
-    course = desk.draw(generate([neutral]), seeds, desk.sampling(guidance=7.0))
+    small = desk.cascade == CASCADE
+    between, told = (BETWEEN, ("--guidance-interval", listed(BETWEEN))) if small else (None, ())
+    course = desk.draw(generate([neutral]), seeds, desk.sampling(guidance=7.0, guidance_interval=between))
     return Content(
         desk.save(whole, "guided", caption),
         desk.save(
             strip(desk, course, [f"seed {seed}" for seed in seeds]),
             "guided-five",
             f"{'Two' if desk.quick else 'Five'} seeds of {neutral}, at gamma 7",
-            desk.line("generate", neutral, "--count", str(count), "--guidance", "7"),
+            desk.line("generate", neutral, "--count", str(count), "--guidance", "7", *told),
         ),
         neutral=neutral,
         first=spread(rows[0]),
         final=spread(rows[-1]),
-        small=desk.cascade == CASCADE,
+        small=BETWEEN[0] if small else None,
         stronger=bool(rows[-1].std() > rows[0].std()),
     )
 
