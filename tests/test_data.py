@@ -350,8 +350,12 @@ def test_the_second_mirror_mends_the_first(monkeypatch, published, damage):
 
 def test_no_mirror_with_the_right_content_leaves_nothing(monkeypatch, published):
     mirror(monkeypatch, lambda where, part: CORRUPT["other"](published[part]))
-    refusal("--dataset mnist", "--data", "--dataset digits", name="mnist")
+    refusal("--dataset mnist: is not here, and its mirrors gave other files", "--data", "--dataset digits", name="mnist")
     assert [p for p in data.cache_folder().rglob("*") if p.is_file()] == []
+
+
+def test_without_a_network_it_is_said_that_there_is_none():
+    refusal("--dataset mnist: is not here, and none of its mirrors can be reached", "--data", "--dataset digits", name="mnist")
 
 
 def test_fashion_is_fetched_by_its_archives_hash(monkeypatch):

@@ -92,6 +92,9 @@ def load_dataset(name: str, data: Path | None = None, fetch: bool = True) -> Dat
     return Dataset(name, *splits)
 
 
+OTHERS = "is not here, and its mirrors gave other files"
+
+
 def _find(name: str, part: str, data: Path | None, fetch: bool) -> Path:
     environment = os.environ.get("PHOSPHENE_DATA")
     # A folder in the environment may hold one subfolder for each set.
@@ -120,19 +123,23 @@ def _fetch(name: str, part: str) -> Path:
 
     source = SOURCES[name]
     known = f"sha256:{source.archive[part]}" if source.archive else None
+    why = "is not here, and none of its mirrors can be reached"
     for mirror in source.mirrors:
         try:
             file = Path(pooch.retrieve(f"{mirror}{part}.gz", known, fname=f"{part}.gz", path=cache_folder() / name))
-        except (OSError, ValueError):  # no network, no such file there, or another hash: the next mirror may do better
+        except OSError:  # no network, or no such file there: the next mirror may do better,
+            continue
+        except ValueError:  # and so where it has another hash
+            why = OTHERS
             continue
         try:
             _checked(name, part, file)
             return file
         except UserError:
             file.unlink(missing_ok=True)
+            why = OTHERS
     raise UserError(
-        f"--dataset {name}: neither files nor a mirror that gives the right ones; "
-        "put the four IDX files into a folder and name it with --data, "
+        f"--dataset {name}: {why}; put the four IDX files into a folder and name it with --data, "
         "or take --dataset digits, which needs neither."
     )
 
